@@ -1,0 +1,59 @@
+"""lorita: LoRA fine-tuning of causal language models on the machine you already have.
+
+    import lorita
+
+    run = lorita.train(model="smollm2-135m", data="prompts.csv", text_field="prompt", r=4)
+    print(run.compare())
+    print(run.generate("I want you to act as a gardener. "))
+
+    tuned = lorita.load("runs/prompts")
+
+Names are imported when first used, so that ``import lorita`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lorita.engine.speedup import speedup, unspeed
+    from lorita.errors import LoritaError
+    from lorita.run import RunResult, train
+    from lorita.settings import RunSettings
+    from lorita.tuned import TunedModel, load
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "LoritaError": "lorita.errors",
+    "RunResult": "lorita.run",
+    "RunSettings": "lorita.settings",
+    "TunedModel": "lorita.tuned",
+    "load": "lorita.tuned",
+    "speedup": "lorita.engine.speedup",
+    "train": "lorita.run",
+    "unspeed": "lorita.engine.speedup",
+}
+
+__all__ = [
+    "LoritaError",
+    "RunResult",
+    "RunSettings",
+    "TunedModel",
+    "__version__",
+    "load",
+    "speedup",
+    "train",
+    "unspeed",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lorita' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,207 @@
+"""The LoRA adapter, through PEFT: options, attaching, counting, files.
+
+The file format is PEFT's own (``adapter_config.json`` and ``adapter_model.safetensors``), so what
+is written here loads with ``PeftModel.from_pretrained`` and the other way round.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import AdapterError
+from lorita.files import write_atomic
+from lorita.quiet import quiet_libraries
+from lorita.targets import check_targets, default_targets
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+LORA_OPTIONS = (
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "bias",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_rslora",
+    "use_dora",
+    "init_lora_weights",
+)
+"""The options that go to PEFT's ``LoraConfig`` under the same names."""
+
+
+def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfig:
+    """PEFT's configuration for ``model``, its default targets filled in."""
+    from peft import LoraConfig
+
+    given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
+    if float(given.get("lora_alpha", 0.5)).is_integer():
+        given["lora_alpha"] = int(given["lora_alpha"])  # as PEFT writes it
+    if not given.get("target_modules"):
+        given["target_modules"] = default_targets(model)
+    check_targets(model, given["target_modules"], given.get("exclude_modules"))
+    try:
+        return LoraConfig(task_type="CAUSAL_LM", **given)
+    except (TypeError, ValueError) as error:
+        raise AdapterError(f"PEFT refuses these LoRA options: {error}") from error
+
+
+def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
+    """A PEFT model with a fresh adapter on ``model``; the same seed gives the same adapter.
+
+    Adapter weights are float32 whatever the base's dtype. ``AdapterError`` where PEFT cannot put
+    the adapter on.
+    """
+    import torch
+    from peft import get_peft_model
+
+    torch.manual_seed(seed)  # before the adapter is made: lora_A is random
+    try:
+        with quiet_libraries():
+            peft_model = get_peft_model(model, config)
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise AdapterError(f"PEFT cannot put this adapter on the model: {error}") from error
+    if not trainable_parameters(peft_model):
+        raise AdapterError("these LoRA options leave nothing to train")
+    return peft_model
+
+
+def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def parameter_line(model: PeftModel) -> str:
+    """The line that PEFT's ``print_trainable_parameters`` prints."""
+    trainable, total = model.get_nb_trainable_parameters()
+    return (
+        f"trainable params: {trainable:,d} || all params: {total:,d} || "
+        f"trainable%: {100 * trainable / total:.4f}"
+    )
+
+
+def widen_trained(model: torch.nn.Module) -> None:
+    """Train in float32 what is trained: biases and whole modules come in the base's dtype."""
+    for parameter in trainable_parameters(model).values():
+        parameter.data = parameter.data.float()
+
+
+def narrow_trained(model: PeftModel) -> None:
+    """Put trained biases and modules back into the base's dtype, as a reload would give them."""
+    dtype = model.get_base_model().dtype
+    for name, parameter in trainable_parameters(model).items():
+        if "lora_" not in name:
+            parameter.data = parameter.data.to(dtype)
+
+
+def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
+    """The adapter's tensors under the names that PEFT gives them in a file, on the CPU."""
+    from peft import get_peft_model_state_dict
+
+    # Embeddings are saved only when they were trained: saving them "to be sure" makes a 2 MB
+    # adapter weigh gigabytes, and the check asks the hub for the base's config.
+    trained_whole = model.peft_config["default"].modules_to_save or []
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if trained_whole:
+        state = {name: tensor for name, tensor in state.items() if tensor is not None}
+    return {name: t.detach().cpu().contiguous() for name, t in sorted(state.items())}
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the two files of the adapter into ``folder``, each complete or not at all."""
+    import torch
+    from safetensors.torch import save
+
+    tensors = adapter_tensors(model)
+    broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
+    if broken:
+        raise AdapterError(
+            f"{len(broken)} of {len(tensors)} adapter tensors are not finite, such as {broken[0]}; "
+            f"nothing was written"
+        )
+    write_atomic(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
+    write_atomic(folder / CONFIG_FILE, config_json(model))
+
+
+def config_json(model: PeftModel) -> str:
+    """PEFT's ``adapter_config.json`` for the adapter, ready for inference."""
+    values = model.peft_config["default"].to_dict()
+    values["inference_mode"] = True
+    for name, value in values.items():
+        if isinstance(value, set):
+            values[name] = sorted(value)
+        elif hasattr(value, "value"):
+            values[name] = value.value
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = False) -> PeftModel:
+    """Put the adapter in ``folder`` on its base; every tensor must be there and fit.
+
+    Raises ``AdapterError`` with all tensors that are missing, left over or of another shape.
+    """
+    from peft import PeftModel
+
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise AdapterError(f"{folder}: no {name}, so this is not a LoRA adapter")
+    try:
+        with quiet_libraries():
+            peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
+    except Exception as error:  # PEFT, torch and safetensors each have their own
+        reason = str(error).strip().splitlines()
+        raise AdapterError(
+            f"{folder}: the adapter does not fit this base model: "
+            f"{reason[0] if reason else type(error).__name__}"
+        ) from error
+    _require_same_tensors(peft_model, folder)
+    return peft_model
+
+
+def _require_same_tensors(model: PeftModel, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    saved = load_file(folder / WEIGHTS_FILE)
+    loaded = adapter_tensors(model)
+    problems = [f"{name} is missing from the file" for name in sorted(loaded.keys() - saved)]
+    problems += [f"{name} has no place in the model" for name in sorted(saved.keys() - loaded)]
+    problems += [
+        f"{name} is not as in the file"
+        for name in sorted(saved.keys() & loaded.keys())
+        if not saved[name].to(loaded[name].dtype).equal(loaded[name])
+    ]
+    if problems:
+        raise AdapterError(
+            [f"{folder / WEIGHTS_FILE}: {line}" for line in problems[:10]],
+            hint=f"{len(problems)} tensors in all. The adapter was made for another model?",
+        )
+
+
+def size_report(folder: Path) -> list[tuple[str, int]]:
+    """What the adapter file is made of: (kind, bytes), largest first."""
+    from safetensors import safe_open
+
+    sizes: dict[str, int] = {}
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a mapping)
+            tensor = file.get_tensor(name)
+            sizes[_kind(name)] = sizes.get(_kind(name), 0) + tensor.nbytes
+    return sorted(sizes.items(), key=lambda item: -item[1])
+
+
+def _kind(name: str) -> str:
+    for part in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "magnitude"):
+        if part in name:
+            return part
+    return "biases" if name.endswith(".bias") else "whole modules"

@@ -1,0 +1,40 @@
+"""``lorita plan``: what a run would train, before anything is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lorita.cli.options import settings_file, with_run_options
+
+
+@with_run_options()
+def command(
+    target: Annotated[
+        str | None, Parameter(help="A model, a settings file (run.yaml) or a run folder.")
+    ] = None,
+    /,
+    **options: Any,
+) -> None:
+    """Count parameters and sizes before anything is spent.
+
+    Takes the arguments of train. Needs the model's config.json only, no weights; --data may be
+    left out.
+    """
+    from lorita.plan import plan_run
+    from lorita.settings_io import build_settings
+
+    config = None
+    if target is not None and "model" not in options and not _is_settings(target):
+        options["model"] = target
+    else:
+        config = settings_file(target)
+    options.setdefault("data", "(none)") if config is None else None
+    print(plan_run(build_settings(config, **options)))
+
+
+def _is_settings(target: str) -> bool:
+    path = Path(target).expanduser()
+    return path.suffix.lower() in (".yaml", ".yml") or (path / "run.yaml").is_file()

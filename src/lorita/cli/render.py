@@ -1,0 +1,68 @@
+"""How results look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lorita.comparison import Comparison
+
+
+def console() -> Console:
+    """Standard output; at least 80 columns wide where there is no terminal to ask."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Prompts, answers before and after, and the losses, as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Before and after", show_lines=True, expand=True)
+    for heading, ratio in (("prompt", 2), ("base", 3), ("tuned", 3)):
+        table.add_column(heading, ratio=ratio, overflow="fold")
+    for answer in comparison.answers:
+        cells = (answer.prompt, answer.before, answer.after)
+        table.add_row(*(Text(cell.strip() or "(nothing)") for cell in cells))
+    console().print(table)
+    held = comparison.held_out
+    if held is not None:
+        rows = f"{held.rows} held-out row{'s' if held.rows != 1 else ''}"
+        print(f"Loss on {rows}: base {held.before:.3f}, tuned {held.after:.3f} (nats per token)")
+    else:
+        print("No rows were held out, so there is no held-out loss.")
+
+
+def print_result(run: Path) -> None:
+    """Where the run is, what its size is made of, and what to do next."""
+    from lorita.adapter import WEIGHTS_FILE, size_report
+
+    total = (run / WEIGHTS_FILE).stat().st_size
+    parts = ", ".join(f"{kind} {size_text(size)}" for kind, size in size_report(run))
+    print(f"Adapter: {run / WEIGHTS_FILE}, {size_text(total)} ({parts})")
+    print(f'Use it:  lorita generate {run} "..."    or in Python: lorita.load("{run}")')
+
+
+def size_text(size: int) -> str:
+    """Bytes as people read them."""
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of text columns, numbers to the right."""
+    from rich.table import Table
+
+    table = Table()
+    for i, heading in enumerate(headings):
+        numeric = all(row[i].replace(",", "").replace(".", "").isdigit() for row in rows)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,44 @@
+"""``lorita targets``: the modules that a LoRA can go on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lorita.cli.render import console, plain_table
+
+
+def command(
+    model: Annotated[str, Parameter(help="Hub id, folder, .gguf file, or bundled name.")],
+    /,
+    *,
+    revision: Annotated[str | None, Parameter(help="Branch, tag or commit of a hub model.")] = None,
+    trust_remote_code: Annotated[
+        bool, Parameter(help="Run code that comes with the model.")
+    ] = False,
+) -> None:
+    """List the modules of a model that a LoRA can go on, their shapes, and what each costs.
+
+    Needs the model's config.json only. The default is what train takes without --target-modules.
+    """
+    from lorita.base import find_base
+    from lorita.plan import empty_model
+    from lorita.targets import list_targets
+
+    base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
+    targets = list_targets(empty_model(base))
+    rows = [
+        (
+            target.name,
+            str(target.count),
+            ", ".join(f"{inputs} to {outputs}" for inputs, outputs in target.shapes),
+            f"{target.cost_per_rank:,}",
+            "yes" if target.is_default else "",
+        )
+        for target in targets
+    ]
+    headings = ("module", "layers", "shape", "parameters per rank", "default")
+    console().print(plain_table(headings, rows))
+    total = sum(target.cost_per_rank for target in targets)
+    print(f"all-linear: {total:,} parameters per rank")

@@ -1,0 +1,38 @@
+"""``lorita train``: train a LoRA adapter on a list of texts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lorita.cli.options import settings_file, with_run_options
+from lorita.cli.render import print_comparison, print_result
+
+
+@with_run_options()
+def command(
+    target: Annotated[
+        str | None, Parameter(help="A settings file (run.yaml) or a run folder; flags win over it.")
+    ] = None,
+    /,
+    **options: Any,
+) -> None:
+    """Train a LoRA adapter on a list of texts.
+
+    Ends with the same prompts answered before and after, saved beside the adapter.
+    """
+    from lorita.settings_io import build_settings
+
+    run_and_print(build_settings(settings_file(target), **options))
+
+
+def run_and_print(settings: Any) -> None:
+    """Train with progress on stderr, then print before and after on stdout."""
+    from lorita.progress import show_progress
+    from lorita.run import follow, run_events
+
+    with show_progress(settings.logging_steps) as show:
+        result = follow(run_events(settings), show)
+    print_comparison(result.comparison)
+    print_result(result.path)

@@ -1,0 +1,104 @@
+"""Rows to steps: the order of an epoch, and the micro-batches that a step is computed in.
+
+A step is a number of rows, as users know it. How many of them are computed at once is a matter of
+memory alone and changes nothing in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from lorita.data.tokens import IGNORE, Example
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Some rows that are computed together."""
+
+    examples: Sequence[Example]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(example.input_ids) for example in self.examples)
+
+    @property
+    def num_targets(self) -> int:
+        return sum(example.num_targets for example in self.examples)
+
+    def padded(self, pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
+        """``input_ids``, ``attention_mask`` and ``labels``, each [rows, longest], padded right.
+
+        Padding is masked by its place, not by its id: with pad = eos the real end stays a target.
+        """
+        import torch
+
+        width = max(len(example.input_ids) for example in self.examples)
+        ids_BL = torch.full((len(self.examples), width), pad_id)
+        labels_BL = torch.full_like(ids_BL, IGNORE)
+        mask_BL = torch.zeros_like(ids_BL)
+        for i, example in enumerate(self.examples):
+            length = len(example.input_ids)
+            ids_BL[i, :length] = torch.tensor(example.input_ids)
+            labels_BL[i, :length] = torch.tensor(example.labels)
+            mask_BL[i, :length] = 1
+        batch = {"input_ids": ids_BL, "attention_mask": mask_BL, "labels": labels_BL}
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+    def end_to_end(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """``input_ids`` and ``labels``, each [tokens], rows laid end to end, and their lengths."""
+        import torch
+
+        ids_T = torch.tensor([i for example in self.examples for i in example.input_ids])
+        labels_T = torch.tensor([i for example in self.examples for i in example.labels])
+        lengths = [len(example.input_ids) for example in self.examples]
+        return ids_T.to(device), labels_T.to(device), lengths
+
+
+def steps_per_epoch(num_rows: int, rows_per_step: int) -> int:
+    """Steps that see every row once; the last one may have fewer rows."""
+    return ceil(num_rows / rows_per_step)
+
+
+def epoch_order(num_rows: int, *, seed: int, epoch: int) -> list[int]:
+    """The order of the rows in an epoch; it depends on nothing but its arguments."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(num_rows, generator=generator).tolist()
+
+
+def iterate_steps(
+    examples: Sequence[Example], *, rows_per_step: int, seed: int, first_step: int = 0
+) -> Iterator[list[Example]]:
+    """The rows of each step from ``first_step`` on, epoch after epoch, without end."""
+    per_epoch = steps_per_epoch(len(examples), rows_per_step)
+    step = first_step
+    while True:
+        epoch, within = divmod(step, per_epoch)
+        order = epoch_order(len(examples), seed=seed, epoch=epoch)
+        for start in range(within * rows_per_step, len(examples), rows_per_step):
+            yield [examples[i] for i in order[start : start + rows_per_step]]
+            step += 1
+
+
+def micro_batches(rows: Sequence[Example], token_budget: int) -> list[MicroBatch]:
+    """``rows`` in their order, in as few pieces as hold at most ``token_budget`` tokens each.
+
+    A row that is longer than the budget is a piece of its own.
+    """
+    pieces: list[list[Example]] = []
+    tokens = 0
+    for row in rows:
+        length = len(row.input_ids)
+        if not pieces or tokens + length > token_budget:
+            pieces.append([])
+            tokens = 0
+        pieces[-1].append(row)
+        tokens += length
+    return [MicroBatch(piece) for piece in pieces]

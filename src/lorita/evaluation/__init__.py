@@ -1,0 +1,1 @@
+"""Measures of a model on rows: what it learned."""

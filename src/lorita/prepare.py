@@ -1,0 +1,163 @@
+"""From settings to what the training loop needs, cheapest and likeliest mistakes first.
+
+Nothing is written here. Everything that can be wrong before the weights are loaded is gathered
+and raised as one error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lorita.base import Base, context_length, find_base, load_config, load_tokenizer
+from lorita.data.formats import Texts, read_texts
+from lorita.data.sources import load_source
+from lorita.data.splits import Split, split_rows
+from lorita.data.tokens import Example, tokenize_texts
+from lorita.errors import UserError
+from lorita.rundir import check_output_dir
+from lorita.settings import RunSettings
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+T = TypeVar("T")
+LONGEST_DEFAULT = 2048
+"""Rows are cut here when the user says nothing and the model could take more."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Rows ready to train on and to measure with, and the sentences that explain them."""
+
+    train: list[Example]
+    held_out: list[Example]
+    held_out_texts: list[str]
+    train_texts: list[str]
+    max_length: int
+    notes: list[str]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known before the weights are loaded."""
+
+    output_dir: Path
+    base: Base
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    data: PreparedData
+
+
+def default_output_dir(settings: RunSettings) -> Path:
+    """``output_dir``, or ``runs/`` and the name of the data."""
+    if settings.output_dir is not None:
+        return settings.output_dir.expanduser()
+    return Path("runs") / Path(settings.data[0]).name.split(".")[0]
+
+
+def prepare(settings: RunSettings) -> Prepared:
+    """Check the door, the model and the data; raise all their problems as one ``UserError``."""
+    problems: list[UserError] = []
+    output_dir = default_output_dir(settings)
+    _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
+    model = _try(problems, lambda: _find_model(settings))
+    texts = _try(problems, lambda: _read_rows(settings))
+    if problems or model is None or texts is None:
+        raise problems[0] if len(problems) == 1 else _joined(problems)
+    base, config = model
+    tokenizer = load_tokenizer(base)
+    data = _tokenize(settings, config, tokenizer, *texts)
+    return Prepared(output_dir, base, config, tokenizer, data)
+
+
+def _try(problems: list[UserError], step: Callable[[], T]) -> T | None:
+    try:
+        return step()
+    except UserError as error:
+        problems.append(error)
+        return None
+
+
+def _joined(problems: list[UserError]) -> UserError:
+    lines = [line for problem in problems for line in problem.problems]
+    hints = list(dict.fromkeys(problem.hint for problem in problems if problem.hint))
+    return UserError(lines, hint="\n".join(hints) or None)
+
+
+def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
+    base = find_base(
+        settings.model,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    return base, load_config(base)
+
+
+def _read_rows(settings: RunSettings) -> tuple[Texts, Texts | None]:
+    """The texts of the data, and of ``eval_data`` where it is given."""
+    how = {"text_field": settings.text_field, "text_template": settings.text_template}
+    source = load_source(
+        settings.data,
+        name=settings.data_name,
+        split=settings.data_split,
+        revision=settings.data_revision,
+    )
+    texts = read_texts(source, **how)
+    if settings.eval_data is None:
+        return texts, None
+    return texts, read_texts(load_source(settings.eval_data), **how)
+
+
+def _tokenize(
+    settings: RunSettings,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Texts,
+    eval_rows: Texts | None,
+) -> PreparedData:
+    context = context_length(config)
+    max_length = settings.max_length or min(LONGEST_DEFAULT, context or LONGEST_DEFAULT)
+    split = split_rows(
+        len(rows.texts),
+        max_train_samples=settings.max_train_samples,
+        eval_fraction=settings.eval_fraction,
+        max_eval_samples=settings.max_eval_samples,
+        has_eval_data=eval_rows is not None,
+        seed=settings.seed,
+    )
+    train_texts = [rows.texts[row] for row in split.train]
+    held_texts = [rows.texts[row] for row in split.held_out]
+    if eval_rows is not None:
+        held_texts = eval_rows.texts[: settings.max_eval_samples]
+    train = tokenize_texts(train_texts, tokenizer, max_length=max_length)
+    held = tokenize_texts(held_texts, tokenizer, max_length=max_length) if held_texts else None
+    notes = [f"{len(rows.texts)} rows: {rows.understood}", split.how]
+    if train.rows_cut:
+        notes.append(
+            f"{train.rows_cut} of {len(train.examples)} rows are longer than max_length "
+            f"({max_length}): {train.tokens_cut:,} tokens were cut"
+        )
+    if context is not None and max_length > context:
+        notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
+    return PreparedData(
+        train.examples,
+        held.examples if held else [],
+        held_texts,
+        train_texts,
+        max_length,
+        notes,
+        _fingerprint(rows, split),
+    )
+
+
+def _fingerprint(rows: Texts, split: Split) -> str:
+    """A hash of the texts that are trained on, in their order."""
+    digest = hashlib.sha256()
+    for row in split.train:
+        digest.update(rows.texts[row].encode() + b"\0")
+    return digest.hexdigest()

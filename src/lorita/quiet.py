@@ -1,0 +1,55 @@
+"""Keep other libraries' progress bars and notices out of lorita's output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
+
+
+@contextmanager
+def quiet_libraries(*, hide_bars: bool = False) -> Iterator[None]:
+    """Silence transformers' and datasets' bars and notices inside, and put all back after.
+
+    ``hide_bars`` also hides bars that nobody can switch off (transformers draws one with bare
+    tqdm while it reads a GGUF file). Downloads keep theirs.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
+    datasets_bars = "datasets" in sys.modules and _datasets_bars_on()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    if datasets_bars:
+        _set_datasets_bars(False)
+    try:
+        with warnings.catch_warnings(), _hidden_stderr() if hide_bars else nullcontext():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        if datasets_bars:
+            _set_datasets_bars(True)
+
+
+@contextmanager
+def _hidden_stderr() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        yield
+
+
+def _datasets_bars_on() -> bool:
+    from datasets.utils import are_progress_bars_disabled
+
+    return not are_progress_bars_disabled()
+
+
+def _set_datasets_bars(on: bool) -> None:
+    from datasets.utils import disable_progress_bars, enable_progress_bars
+
+    enable_progress_bars() if on else disable_progress_bars()

@@ -1,0 +1,164 @@
+"""A whole run: settings in; adapter, before and after, model card and record out.
+
+    prepare ► base model ► before ► attach ► train ► save ► after ► compare ► record
+
+``run_events`` is the run as a generator of events. ``train`` is the function that people call.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorita import adapter as adapters
+from lorita.card import model_card
+from lorita.comparison import MARKDOWN_FILE, Comparison
+from lorita.files import write_atomic
+from lorita.prepare import prepare
+from lorita.rundir import (
+    CARD_FILE,
+    SETTINGS_FILE,
+    RunRecord,
+    append_log,
+    create_run_dir,
+    versions,
+)
+from lorita.session import Session
+from lorita.settings import RunSettings
+from lorita.settings_io import build_settings, to_yaml
+from lorita.training.events import Compared, Event, Note, RunEnded, StepDone
+from lorita.training.guards import StopRequest
+from lorita.tuned import TunedModel
+
+
+@dataclass
+class RunResult:
+    """What ``lorita.train`` returns."""
+
+    path: Path
+    comparison: Comparison
+    tuned: TunedModel
+    losses: list[float]
+    """Training loss of each step, in nats per target token."""
+
+    def compare(self) -> Comparison:
+        """Before and after; ``print`` it."""
+        return self.comparison
+
+    def generate(self, prompt: str, **options: Any) -> str:
+        """What the tuned model adds to ``prompt``; options as in ``GenerationOptions``."""
+        return self.tuned.generate(prompt, **options)
+
+
+def train(
+    *,
+    config: str | Path | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> RunResult:
+    """Train a LoRA adapter and return the finished run.
+
+    ``options`` are the fields of ``RunSettings`` (``model``, ``data``, ``r``, …), ``config`` a
+    YAML file of the same; arguments win. Progress is shown in the terminal or notebook, unless
+    ``on_event`` takes the events. Raises ``UserError``, ``RunFailed`` or ``Interrupted``.
+    """
+    settings = build_settings(config, **options)
+    if on_event is not None:
+        return follow(run_events(settings), on_event)
+    from lorita.progress import show_progress
+
+    with show_progress() as show:
+        return follow(run_events(settings), show)
+
+
+def follow(
+    events: Generator[Event, None, RunResult], on_event: Callable[[Event], None]
+) -> RunResult:
+    """Hand every event on and return what the run returns."""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            result: RunResult = end.value
+            return result
+        on_event(event)
+
+
+def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
+    """The run as events; its return value is the ``RunResult``."""
+    started = time.perf_counter()
+    prepared = prepare(settings)
+    folder = prepared.output_dir
+    session = Session(settings, prepared)
+    for text in [*session.notes, *prepared.data.notes]:
+        yield Note(text)
+    before = session.measure()
+    session.attach()
+    yield Note(session.parameter_line)
+    create_run_dir(folder)
+    write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
+    losses = []
+    with StopRequest() as stop:
+        for event in session.train(stop):
+            append_log(folder, event.record())
+            if isinstance(event, StepDone):
+                losses.append(event.loss)
+            yield event
+    session.detach_from_training()
+    adapters.save_adapter(session.peft_model, folder)
+    prepared.tokenizer.save_pretrained(folder)
+    comparison = session.compare(before, session.measure())
+    write_results(folder, session, comparison, losses)
+    yield Compared(folder / MARKDOWN_FILE)
+    size = (folder / adapters.WEIGHTS_FILE).stat().st_size
+    yield RunEnded(folder, size, time.perf_counter() - started)
+    tuned = TunedModel(session.peft_model, prepared.tokenizer, prepared.base)
+    return RunResult(folder, comparison, tuned, losses)
+
+
+def write_results(
+    folder: Path, session: Session, comparison: Comparison, losses: Sequence[float]
+) -> None:
+    """Write the comparison, the model card and, last of all, the record of the run."""
+    comparison.save(folder)
+    base, data = session.prepared.base, session.prepared.data
+    card = model_card(
+        folder.name,
+        session.settings,
+        comparison,
+        base_reference=base.reference,
+        parameter_line=session.parameter_line,
+        data_line=". ".join(data.notes) + ".",
+        final_loss=losses[-1],
+    )
+    write_atomic(folder / CARD_FILE, card)
+    held = comparison.held_out
+    RunRecord(
+        base={
+            "name": str(Path(base.name).absolute()) if Path(base.name).exists() else base.name,
+            "reference": base.reference,
+            "revision": base.revision,
+            "trust_remote_code": base.trust_remote_code,
+            "dtype": str(session.dtype).removeprefix("torch."),
+        },
+        prompt_format={"kind": "text", "chat_template": None},
+        stop_tokens=[str(session.prepared.tokenizer.eos_token)],
+        data={
+            "origin": session.settings.data,
+            "fingerprint": data.fingerprint,
+            "train_rows": len(data.train),
+            "held_out_rows": len(data.held_out),
+        },
+        figures={
+            "final_training_loss": losses[-1],
+            "held_out_loss_base": held.before if held else None,
+            "held_out_loss_tuned": held.after if held else None,
+            "trainable_parameters": session.parameter_line,
+        },
+        versions=versions(),
+        machine={"platform": platform.platform(), "processor": platform.machine()},
+    ).save(folder)

@@ -1,0 +1,109 @@
+"""The run folder: where it may be made, what lies in it, and how it is read again.
+
+``lorita.json`` is written last and marks a run that came to its end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorita.errors import OutputError, UserError
+from lorita.files import write_atomic
+
+SETTINGS_FILE = "run.yaml"
+LOG_FILE = "log.jsonl"
+RECORD_FILE = "lorita.json"
+CARD_FILE = "README.md"
+FORMAT = 1
+_MARKS = (SETTINGS_FILE, RECORD_FILE, "adapter_config.json")
+
+
+def check_output_dir(folder: Path, *, overwrite: bool) -> None:
+    """``OutputError`` unless a run can be written there. Nothing is created."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: this is a file; a run needs a folder (--output-dir)")
+    if is_run(folder) and not overwrite:
+        raise OutputError(
+            f"{folder}: already holds a run",
+            hint="Choose another --output-dir, or replace it with --overwrite.",
+        )
+    parent = folder if folder.exists() else next(p for p in folder.absolute().parents if p.exists())
+    if not parent.is_dir():
+        raise OutputError(f"{folder}: {parent} is a file, so no folder can be made in it")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: {parent} is not writable")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether something of a run lies in the folder, an unfinished one included."""
+    return any((folder / mark).exists() for mark in _MARKS)
+
+
+def create_run_dir(folder: Path) -> None:
+    """Make the folder, and take an earlier run out of it; files that are not a run's stay."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for checkpoint in [*folder.glob("checkpoint-*"), *folder.glob(".checkpoint-*.part")]:
+            shutil.rmtree(checkpoint)
+        for name in (*_MARKS, LOG_FILE, CARD_FILE, "adapter_model.safetensors", "compare.json"):
+            (folder / name).unlink(missing_ok=True)
+        (folder / "compare.md").unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ready ({error.strerror})") from None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """``lorita.json``: what is needed to use the adapter, and what it was made with."""
+
+    base: dict[str, Any]
+    prompt_format: dict[str, Any]
+    stop_tokens: list[str]
+    data: dict[str, Any]
+    figures: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    format: int = FORMAT
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(vars(self), indent=2, ensure_ascii=False)
+        write_atomic(folder / RECORD_FILE, text + "\n")
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """The record of a run; None for a plain PEFT folder, ``UserError`` for a damaged record."""
+    path = folder / RECORD_FILE
+    if not path.exists():
+        return None
+    try:
+        record = RunRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+    if record.format > FORMAT:
+        raise UserError(f"{path}: written by a newer lorita (format {record.format})")
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that has a part in the result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in ("lorita", "torch", "transformers", "peft", "accelerate", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def append_log(folder: Path, record: dict[str, Any]) -> None:
+    """One event, one line of ``log.jsonl``."""
+    with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(record, ensure_ascii=False) + "\n")

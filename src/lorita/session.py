@@ -1,0 +1,169 @@
+"""One base model through a run: as it is, with an adapter attached, trained, compared.
+
+The order matters. "Before" is measured on the untouched base, before the adapter is attached:
+with ``bias`` other than ``none``, switching an adapter off does not give the base back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from lorita import adapter as adapters
+from lorita.base import check_tokenizer_fits, load_model
+from lorita.comparison import Answer, Comparison, held_out_figures, text_starts
+from lorita.data.batches import steps_per_epoch
+from lorita.engine.numerics import choose_numerics
+from lorita.evaluation.loss import HeldOutLoss, held_out_loss
+from lorita.generation import GenerationOptions, generate
+from lorita.prepare import Prepared
+from lorita.settings import RunSettings
+from lorita.training.checkpoint import save_checkpoint
+from lorita.training.events import Event, TrainingStarted
+from lorita.training.guards import StopRequest
+from lorita.training.loop import Hooks, Pace, Trainee, train
+from lorita.training.memory import available_memory, token_budget
+from lorita.training.objective import LossSum, padded_loss
+from lorita.training.optimizer import make_optimizer, make_schedule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a model says to the comparison prompts, and its loss on the held-out rows."""
+
+    answers: list[str]
+    loss: HeldOutLoss | None
+
+
+class Session:
+    """Holds the model of one run while it changes."""
+
+    def __init__(self, settings: RunSettings, prepared: Prepared) -> None:
+        from accelerate import Accelerator
+
+        self.settings = settings
+        self.prepared = prepared
+        self.accelerator = Accelerator(cpu=settings.use_cpu)
+        numerics = choose_numerics(settings.dtype)
+        self.dtype = numerics.dtype
+        self.notes = list(numerics.reasons)
+        self.model = load_model(prepared.base, numerics.dtype).to(self.accelerator.device)
+        check_tokenizer_fits(prepared.base, prepared.tokenizer, self.model)
+        self.lora = adapters.lora_config(self.model, settings.model_dump())
+        self.prompts = self._prompts()
+
+    def _prompts(self) -> list[str]:
+        data = self.prepared.data
+        return self.settings.compare_prompt or text_starts(data.held_out_texts or data.train_texts)
+
+    def attach(self) -> None:
+        """Put the adapter on; from here on the base is no longer untouched."""
+        self.peft_model = adapters.attach(self.model, self.lora, seed=self.settings.seed)
+        self.parameter_line = adapters.parameter_line(self.peft_model)
+        adapters.widen_trained(self.peft_model)
+        if self.settings.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def _loss_sum(self) -> LossSum:
+        pad_id = self.prepared.tokenizer.eos_token_id
+        return padded_loss(self.model, pad_id=pad_id, device=self.accelerator.device)
+
+    def measure(self) -> Measured:
+        """The model as it is now: answers to the prompts, loss on the held-out rows."""
+        options = GenerationOptions(
+            max_new_tokens=self.settings.max_new_tokens,
+            repetition_penalty=self.settings.repetition_penalty,
+        )
+        answers = generate(self.model, self.prepared.tokenizer, self.prompts, options)
+        held_out = self.prepared.data.held_out
+        loss = held_out_loss(self.model, held_out, self._loss_sum()) if held_out else None
+        return Measured(answers, loss)
+
+    def train(self, stop: StopRequest) -> Iterator[Event]:
+        """The training loop over the prepared rows."""
+        settings, data = self.settings, self.prepared.data
+        pace = self._pace()
+        trainee = self._trainee(pace)
+        yield TrainingStarted(
+            first_step=0,
+            max_steps=pace.max_steps,
+            rows=len(data.train),
+            held_out_rows=len(data.held_out),
+            tokens_per_epoch=sum(len(example.input_ids) for example in data.train),
+        )
+        loss_sum = self._loss_sum()
+
+        def evaluate() -> float:
+            return held_out_loss(self.model, data.held_out, loss_sum).mean
+
+        def save(step: int) -> Path:
+            keep, folder = settings.save_total_limit, self.prepared.output_dir
+            return save_checkpoint(folder, step, self.peft_model, trainee, keep)
+
+        hooks = Hooks(evaluate if data.held_out else None, save, stop)
+        yield from train(
+            trainee, data.train, loss_sum, pace, accelerator=self.accelerator, hooks=hooks
+        )
+
+    def _pace(self) -> Pace:
+        settings, data = self.settings, self.prepared.data
+        rows_per_step = (
+            settings.per_device_train_batch_size
+            * settings.gradient_accumulation_steps
+            * self.accelerator.num_processes
+        )
+        steps = steps_per_epoch(len(data.train), rows_per_step)
+        free = available_memory()
+        budget = token_budget(self.prepared.config, self.dtype.itemsize, free)
+        return Pace(
+            max_steps=settings.max_steps or ceil(settings.num_train_epochs * steps),
+            rows_per_step=rows_per_step,
+            token_budget=settings.micro_batch_tokens or budget,
+            max_grad_norm=settings.max_grad_norm,
+            eval_steps=settings.eval_steps,
+            save_steps=settings.save_steps,
+            seed=settings.seed,
+        )
+
+    def _trainee(self, pace: Pace) -> Trainee:
+        import torch
+
+        settings = self.settings
+        parameters = adapters.trainable_parameters(self.peft_model)
+        optimizer = make_optimizer(
+            parameters,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            betas=(settings.adam_beta1, settings.adam_beta2),
+            epsilon=settings.adam_epsilon,
+        )
+        schedule = make_schedule(
+            optimizer,
+            settings.lr_scheduler_type,
+            warmup_steps=settings.warmup_steps,
+            max_steps=pace.max_steps,
+        )
+        # Dropout draws from here on: what was measured before must not change the run.
+        torch.manual_seed(settings.seed)
+        return Trainee(self.peft_model, list(parameters.values()), optimizer, schedule)
+
+    def detach_from_training(self) -> None:
+        """Leave the model as a reload from the files would give it."""
+        if self.settings.gradient_checkpointing:
+            self.model.gradient_checkpointing_disable()
+        adapters.narrow_trained(self.peft_model)
+        self.peft_model.eval()
+
+    def compare(self, before: Measured, after: Measured) -> Comparison:
+        """The two measurements side by side."""
+        pairs = zip(self.prompts, before.answers, after.answers, strict=True)
+        return Comparison(
+            self.settings.model,
+            tuple(Answer(*triple) for triple in pairs),
+            held_out_figures(before.loss, after.loss),
+        )

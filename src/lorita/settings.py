@@ -1,0 +1,229 @@
+"""Every option of a run, defined once.
+
+A field of ``RunSettings`` is at the same time the Python argument of ``lorita.train``, the key in
+``run.yaml`` and the flag of ``lorita train``; its description is the help text. The layers below
+never see this class: they take plain values. Reading, writing and the error messages are in
+``settings_io.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _split_commas(value: Any) -> Any:
+    """``a,b`` means ``["a", "b"]``, as on the command line of other tools."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _one_or_many(value: Any) -> Any:
+    """A single text stands for a list of one; its commas are part of it."""
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+def _names_or_pattern(value: Any) -> Any:
+    """``q_proj,v_proj`` is a list, one bare word a list of one, anything else a regex for PEFT."""
+    if not isinstance(value, str) or value == "all-linear":
+        return value
+    if "," in value and not set(value) & set("(|["):
+        return _split_commas(value)
+    return [value] if value.replace("_", "").replace(".", "").isalnum() else value
+
+
+def _mapping_from_pairs(value: Any) -> Any:
+    """``q_proj=8,v_proj=16`` is a mapping."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        return {name.strip(): number.strip() for name, _, number in pairs}
+    return value
+
+
+def _init_word(value: Any) -> Any:
+    """YAML and the command line say true and false in several ways."""
+    words = {"true": True, "default": True, "false": False}
+    word = words.get(value.lower(), value.lower()) if isinstance(value, str) else value
+    if word not in (True, False, "gaussian", "orthogonal", "pissa", "olora"):
+        raise ValueError("should be true, false, gaussian, orthogonal, pissa or olora")
+    return word
+
+
+Names = Annotated[list[str], BeforeValidator(_split_commas)]
+Texts = Annotated[list[str], BeforeValidator(_one_or_many)]
+Layers = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_split_commas)]
+Targets = Annotated[list[str] | str, BeforeValidator(_names_or_pattern)]
+Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapping_from_pairs)]
+Alphas = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_mapping_from_pairs)]
+InitWeights = Annotated[
+    bool | Literal["gaussian", "orthogonal", "pissa", "olora"], BeforeValidator(_init_word)
+]
+
+
+def option(group: str, description: str, default: Any = ..., **limits: Any) -> Any:
+    """A field with its help text and the heading that it stands under."""
+    return Field(default, description=description, json_schema_extra={"group": group}, **limits)
+
+
+class RunSettings(BaseModel):
+    """All options of one training run. Unknown keys and impossible values are refused."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=False)
+
+    # Base model
+    model: str = option(
+        "Base model",
+        "Hub id, folder in HF format, .gguf file, or the bundled smollm2-135m.",
+        min_length=1,
+    )
+    revision: str | None = option("Base model", "Branch, tag or commit of a hub model.", None)
+    trust_remote_code: bool = option("Base model", "Run code that comes with the model.", False)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "Base model", "Number format of the frozen weights; auto asks the machine.", "auto"
+    )
+
+    # Data
+    data: Texts = option(
+        "Data", "Files (.csv .tsv .jsonl .json .parquet .txt) or a hub data set id.", min_length=1
+    )
+    data_name: str | None = option("Data", "Configuration of a hub data set.", None)
+    data_split: str = option("Data", "Split of a hub data set.", "train")
+    data_revision: str | None = option("Data", "Branch, tag or commit of a hub data set.", None)
+    text_field: str | None = option("Data", "Column that holds the text.", None)
+    text_template: str | None = option(
+        "Data", 'Text made from several columns, such as "{act}: {prompt}".', None
+    )
+    max_train_samples: int | None = option("Data", "Train on the first N rows only.", None, ge=1)
+    eval_data: str | None = option("Data", "File or hub data set of held-out rows.", None)
+    eval_fraction: float | None = option(
+        "Data",
+        "Share of the rows that is held out. By default rows beyond max_train_samples are held "
+        "out, else a tenth.",
+        None,
+        ge=0,
+        lt=1,
+    )
+    max_eval_samples: int = option("Data", "Hold out at most N rows.", 100, ge=1)
+    max_length: int | None = option(
+        "Data",
+        "Cut rows after this many tokens. By default the model's context, at most 2048.",
+        None,
+        ge=2,
+    )
+
+    # LoRA
+    r: int = option("LoRA", "Rank of the two small matrices.", 8, ge=1)
+    lora_alpha: float = option("LoRA", "The update is scaled by lora_alpha/r.", 16.0, gt=0)
+    lora_dropout: float = option("LoRA", "Dropout on the adapter's input.", 0.0, ge=0, lt=1)
+    bias: Literal["none", "all", "lora_only"] = option(
+        "LoRA", "Which biases are trained along.", "none"
+    )
+    target_modules: Targets | None = option(
+        "LoRA",
+        "Names (q_proj,v_proj), a regex, or all-linear. By default PEFT's choice for the "
+        "architecture.",
+        None,
+    )
+    exclude_modules: Targets | None = option("LoRA", "Names or a regex to leave out.", None)
+    layers_to_transform: Layers | None = option("LoRA", "Only these layers (0,1,2).", None)
+    modules_to_save: Names | None = option("LoRA", "Modules trained and saved whole.", None)
+    rank_pattern: Ranks | None = option("LoRA", "Ranks of single modules (name=16).", None)
+    alpha_pattern: Alphas | None = option("LoRA", "Alphas of single modules (name=32).", None)
+    use_rslora: bool = option("LoRA", "Scale by lora_alpha/sqrt(r) instead.", False)
+    use_dora: bool = option("LoRA", "Train direction and magnitude apart (DoRA).", False)
+    init_lora_weights: InitWeights = option(
+        "LoRA", "true, false, gaussian, orthogonal, pissa or olora.", True
+    )
+
+    # Training
+    learning_rate: float = option("Training", "Highest learning rate.", 1e-3, gt=0, le=1e3)
+    num_train_epochs: float = option("Training", "Times through the data.", 3.0, gt=0)
+    max_steps: int | None = option(
+        "Training", "Stop after N steps; wins over num_train_epochs.", None, ge=1
+    )
+    per_device_train_batch_size: int = option("Training", "Rows per step and process.", 8, ge=1)
+    gradient_accumulation_steps: int = option("Training", "Batches per step.", 1, ge=1)
+    micro_batch_tokens: int | None = option(
+        "Training",
+        "Tokens computed at once; a batch is split to fit and the result stays the same. By "
+        "default what the memory allows.",
+        None,
+        ge=1,
+    )
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = option(
+        "Training", "How the learning rate falls.", "linear"
+    )
+    warmup_steps: int = option("Training", "Steps over which the rate rises.", 0, ge=0)
+    weight_decay: float = option("Training", "AdamW's weight decay.", 0.0, ge=0)
+    adam_beta1: float = option("Training", "AdamW's first beta.", 0.9, ge=0, lt=1)
+    adam_beta2: float = option("Training", "AdamW's second beta.", 0.999, ge=0, lt=1)
+    adam_epsilon: float = option("Training", "AdamW's epsilon.", 1e-8, gt=0)
+    max_grad_norm: float = option("Training", "Gradients are clipped here; 0: never.", 1.0, ge=0)
+    gradient_checkpointing: bool = option(
+        "Training", "Recompute activations to save memory.", False
+    )
+    seed: int = option("Training", "Seed of everything random.", 42, ge=0)
+    use_cpu: bool = option("Training", "Stay on the CPU although there is a GPU.", False)
+    speedup: bool = option("Training", "Use lorita's fast step (--no-speedup: plain PEFT).", True)
+
+    # Reports
+    logging_steps: int = option("Reports", "Log every N steps.", 1, ge=1)
+    eval_steps: int | None = option(
+        "Reports", "Held-out loss every N steps as well as at the end.", None, ge=1
+    )
+    save_steps: int | None = option("Reports", "A checkpoint every N steps.", None, ge=1)
+    save_total_limit: int = option("Reports", "Keep the newest N checkpoints.", 2, ge=1)
+    compare_prompt: Texts = option(
+        "Reports",
+        "Prompt answered before and after (repeatable). By default the starts of three held-out "
+        "rows.",
+        [],
+    )
+    max_new_tokens: int = option("Reports", "Length of the compared answers.", 50, ge=1)
+    repetition_penalty: float = option("Reports", "Of the compared answers.", 1.5, gt=0)
+    output_dir: Path | None = option(
+        "Reports", "Folder of the run. By default runs/ and the name of the data.", None
+    )
+    overwrite: bool = option("Reports", "Replace the run in output_dir.", False)
+
+    @model_validator(mode="after")
+    def _combinations(self) -> RunSettings:
+        if self.text_field is not None and self.text_template is not None:
+            raise ValueError("text_field and text_template exclude each other")
+        if self.use_dora and self.init_lora_weights in ("pissa", "olora"):
+            raise ValueError("use_dora does not go with init_lora_weights pissa or olora")
+        return self
+
+
+ALIASES = {
+    "base_model": "model",
+    "model_name_or_path": "model",
+    "dataset": "data",
+    "train_file": "data",
+    "dataset_text_field": "text_field",
+    "lora_r": "r",
+    "lora_rank": "r",
+    "rank": "r",
+    "lora_target": "target_modules",
+    "lora_target_modules": "target_modules",
+    "cutoff_len": "max_length",
+    "max_seq_length": "max_length",
+    "max_seq_len": "max_length",
+    "sequence_len": "max_length",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "micro_batch_size": "per_device_train_batch_size",
+    "lr_scheduler": "lr_scheduler_type",
+    "val_set_size": "eval_fraction",
+    "validation_file": "eval_data",
+    "max_samples": "max_train_samples",
+    "output": "output_dir",
+    "overwrite_output_dir": "overwrite",
+    "torch_dtype": "dtype",
+}
+"""Names that other tools taught people, and what they are called here."""

@@ -1,0 +1,98 @@
+"""What happens in a run, as typed values; whoever shows or records progress consumes them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    def record(self) -> dict[str, Any]:
+        """The event as one line of ``log.jsonl``."""
+        values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        return {"event": type(self).__name__, **values}
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """Something the user should know: a choice and its reason, a fallback, a warning."""
+
+    text: str
+    is_warning: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingStarted(Event):
+    """The first step comes next."""
+
+    first_step: int
+    max_steps: int
+    rows: int
+    held_out_rows: int
+    tokens_per_epoch: int
+
+
+@dataclass(frozen=True)
+class StepDone(Event):
+    """One optimizer step. ``loss`` is the mean over the step's target tokens, in nats."""
+
+    step: int
+    epoch: float
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MicroBatchReduced(Event):
+    """A step did not fit into memory; it is computed again in smaller pieces."""
+
+    step: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """Mean loss over all target tokens of the held-out rows, in nats."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A complete checkpoint lies at ``path``."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class TrainingEnded(Event):
+    """The last step is done."""
+
+    steps: int
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Compared(Event):
+    """Before and after were generated and saved."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """The run folder is complete."""
+
+    path: Path
+    adapter_bytes: int
+    seconds: float

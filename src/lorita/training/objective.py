@@ -1,0 +1,41 @@
+"""The loss of some rows under a model: the sum of the negative log-likelihoods of their targets.
+
+A sum, not a mean: steps are put together from micro-batches, and only the whole step knows how
+many targets it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from lorita.data.batches import MicroBatch
+
+if TYPE_CHECKING:
+    import torch
+
+LossSum = Callable[[MicroBatch], "torch.Tensor"]
+
+
+def padded_loss(model: torch.nn.Module, *, pad_id: int, device: torch.device) -> LossSum:
+    """The plain way: rows padded to the longest, the model's own forward, a float32 loss."""
+    import torch
+    from torch.nn import functional
+
+    narrow = next(model.parameters()).dtype != torch.float32
+
+    def loss_sum(batch: MicroBatch) -> torch.Tensor:
+        inputs = batch.padded(pad_id, device)
+        labels_BL = inputs.pop("labels")
+        # Adapters and trained biases are float32 on a narrower base: autocast joins them.
+        mixed = torch.autocast(device.type, dtype=torch.bfloat16) if narrow else nullcontext()
+        with mixed:
+            logits_BLV = model(**inputs, use_cache=False).logits
+        return functional.cross_entropy(
+            logits_BLV[:, :-1].flatten(0, 1).float(),
+            labels_BL[:, 1:].flatten(),
+            reduction="sum",
+        )
+
+    return loss_sum

@@ -1,0 +1,49 @@
+"""AdamW and its learning-rate schedule, with the HF Trainer's meaning of every option."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch.optim.lr_scheduler import LRScheduler
+
+
+def make_optimizer(
+    parameters: Mapping[str, torch.nn.Parameter],
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter, 2019) over named parameters; vectors (biases) do not decay."""
+    import torch
+
+    decayed = [p for p in parameters.values() if p.ndim >= 2]
+    others = [p for p in parameters.values() if p.ndim < 2]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=learning_rate,
+        betas=betas,
+        eps=epsilon,
+        fused=True,
+    )
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, kind: str, *, warmup_steps: int, max_steps: int
+) -> LRScheduler:
+    """``linear`` or ``cosine`` down to zero at ``max_steps``, or ``constant``; after warm-up."""
+    from transformers import get_scheduler
+
+    name = "constant_with_warmup" if kind == "constant" else kind
+    schedule: LRScheduler = get_scheduler(
+        name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=max_steps
+    )
+    return schedule
