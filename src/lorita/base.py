@@ -162,7 +162,7 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
 
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in ``dtype`` on the CPU, in evaluation mode, with every weight read from the files."""
+    """The model in ``dtype`` on the CPU, in evaluation mode, every weight read from its files."""
     from transformers import AutoModelForCausalLM
 
     load_config(base)

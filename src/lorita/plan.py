@@ -46,9 +46,7 @@ def empty_model(base: Base) -> PreTrainedModel:
 
     config = load_config(base)
     with quiet_libraries(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config, trust_remote_code=base.trust_remote_code
-        )
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
     model.requires_grad_(False)
     return model  # type: ignore[no-any-return]
 

@@ -91,7 +91,11 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
 
 
 def _lines(logging_steps: int) -> Show:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from pathlib import Path
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def quiet_libraries(*, hide_bars: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _hidden_stderr() -> Iterator[None]:
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         yield
 
 

@@ -165,7 +165,7 @@ class RunSettings(BaseModel):
     gradient_checkpointing: bool = option(
         "Training", "Recompute activations to save memory.", False
     )
-    seed: int = option("Training", "Seed of everything random.", 42, ge=0)
+    seed: int = option("Training", "Seed of everything random.", 42, ge=0, lt=2**32)
     use_cpu: bool = option("Training", "Stay on the CPU although there is a GPU.", False)
     speedup: bool = option("Training", "Use lorita's fast step (--no-speedup: plain PEFT).", True)
 

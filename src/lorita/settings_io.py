@@ -58,7 +58,7 @@ def _canonical(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any], 
 
 
 def option_name(key: str) -> str | None:
-    """The field that a key means: dashes or underscores, aliases included; None if there is none."""
+    """The field that a key means, aliases and dashes understood; None if there is none."""
     name = key.strip("-").replace("-", "_")
     name = ALIASES.get(name, name)
     return name if name in RunSettings.model_fields else None
@@ -76,7 +76,7 @@ def _in_words(error: Any) -> str:
     name = location[0] if location else ""
     if error["type"] == "missing":
         return f"{name} is missing: {RunSettings.model_fields[name].description}"
-    message = error["msg"].removeprefix("Value error, ")
+    message = str(error["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if not name:
         return message
@@ -99,7 +99,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise SettingsError(f"{path}: expected lines of `option: value`, found a {type(values).__name__}")
+        raise SettingsError(
+            f"{path}: expected lines of `option: value`, found a {type(values).__name__}"
+        )
     return values
 
 
@@ -132,12 +134,14 @@ def to_yaml(settings: RunSettings) -> str:
     values = settings.model_dump(mode="json")
     lines: list[str] = []
     heading = None
-    for name, field in RunSettings.model_fields.items():
+    for name in RunSettings.model_fields:
         group = field_group(name)
         if group != heading:
             lines += ["", f"# {group}"] if lines else [f"# {group}"]
             heading = group
-        value = yaml.safe_dump(values[name], allow_unicode=True, default_flow_style=True, width=10**6)
+        value = yaml.safe_dump(
+            values[name], allow_unicode=True, default_flow_style=True, width=10**6
+        )
         lines.append(f"{name}: {value.removesuffix('...' + chr(10)).strip()}")
     return "\n".join(lines) + "\n"
 

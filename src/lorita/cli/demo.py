@@ -12,9 +12,7 @@ from lorita.cli.train import run_and_print
 
 def command(
     *,
-    language: Annotated[
-        Literal["en", "es"], Parameter(help="English or Spanish prompts.")
-    ] = "en",
+    language: Annotated[Literal["en", "es"], Parameter(help="English or Spanish prompts.")] = "en",
     output_dir: Annotated[Path, Parameter(help="Folder of the run.")] = Path("runs/demo"),
     overwrite: Annotated[bool, Parameter(help="Replace the run in output_dir.")] = False,
 ) -> None:

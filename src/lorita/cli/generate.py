@@ -41,4 +41,3 @@ def command(
     elif not completion_only:
         print(prompt, end="")
     print(answer)
-

@@ -70,7 +70,8 @@ def epoch_order(num_rows: int, *, seed: int, epoch: int) -> list[int]:
     import torch
 
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(num_rows, generator=generator).tolist()
+    order: list[int] = torch.randperm(num_rows, generator=generator).tolist()
+    return order
 
 
 def iterate_steps(

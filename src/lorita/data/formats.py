@@ -90,8 +90,7 @@ def _cells(source: Source, field: str) -> list[str]:
     if wrong:
         kind = type(cells[wrong[0] - 1]).__name__
         raise DataError(
-            f"{source.origin}: column {field!r} holds no text in {rows_text(wrong)} "
-            f"(found {kind})"
+            f"{source.origin}: column {field!r} holds no text in {rows_text(wrong)} (found {kind})"
         )
     return ["" if cell is None else str(cell) for cell in cells]
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -52,7 +51,7 @@ def save_checkpoint(run: Path, step: int, model: PeftModel, trainee: Trainee, ke
         }
         write_atomic(temporary / STATE_FILE, json.dumps(state, indent=2, default=str) + "\n")
         shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
+        temporary.replace(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
