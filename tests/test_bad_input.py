@@ -1,0 +1,231 @@
+"""Each mistake: one message that says what, where and what to do; exit 2; nothing half-written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, T5Config
+
+from lorita.cli import run as lorita
+from tests import tiny
+
+Said = str | list[str]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must be refused, and return what it said."""
+    code = lorita([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert code == 2, captured.err
+    assert "Traceback" not in captured.err
+    assert captured.err.startswith("Error:")
+    return captured.err
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# --- the base model -------------------------------------------------------------------------
+
+
+def config_folder(config: object) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        config.save_pretrained(folder)  # type: ignore[attr-defined]
+        return folder
+
+    return make
+
+
+def cut_gguf(folder: Path) -> Path:
+    """A real GGUF file of one tensor, without its last bytes."""
+    import numpy as np
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(folder / "whole.gguf", "llama")
+    writer.add_tensor("x", np.zeros((64, 64), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return write(folder / "cut.gguf", (folder / "whole.gguf").read_bytes()[:-1000])
+
+
+MODELS: dict[str, tuple[Callable[[Path], Path], Said]] = {
+    "no such path": (lambda p: p / "nothing", "no such model folder"),
+    "no config": (lambda p: p, "has no config.json"),
+    "an adapter": (
+        lambda p: write(p / "adapter_config.json", "{}").parent,
+        "give the base model that the adapter was trained on",
+    ),
+    "broken config": (lambda p: write(p / "config.json", "{").parent, "config cannot be used"),
+    "unknown type": (
+        lambda p: write(p / "config.json", '{"model_type": "parrot"}').parent,
+        "parrot",
+    ),
+    "an encoder": (config_folder(BertConfig()), "bert is not a causal language model"),
+    "encoder-decoder": (config_folder(T5Config()), "t5 is not a causal language model"),
+    "no such gguf": (lambda p: p / "a.gguf", "there is no such file"),
+    "not gguf": (lambda p: write(p / "a.gguf", "PK\3\4 something"), "not a GGUF file"),
+    "cut gguf header": (lambda p: write(p / "a.gguf", b"GGUF\3\0\0"), "damaged or cut short"),
+    "cut gguf": (cut_gguf, "cut short"),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_model(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, said = MODELS[case]
+    (tmp_path / "model").mkdir()
+    assert said in refused(capsys, "plan", make(tmp_path / "model"))
+
+
+def test_weights_missing(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        write(tmp_path / name, (llama / name).read_bytes())
+    assert "weights cannot be loaded" in refused(capsys, "generate", tmp_path, "x")
+
+
+# --- the data -------------------------------------------------------------------------------
+
+DATA: dict[str, tuple[str, bytes | None, str]] = {
+    "missing": ("a.csv", None, "there is no such file"),
+    "unknown type": ("a.docx", b"x", "unknown file type"),
+    "empty file": ("a.csv", b"", "the file is empty"),
+    "header only": ("a.csv", b"act,prompt\n", "no row below"),
+    "not utf-8": ("a.csv", b"act,prompt\nx,caf\xe9\n", "not UTF-8 (line 2"),
+    "short row": ("a.csv", b"act,prompt\na,b\nc\n", "line 3: 1 fields, the header has 2"),
+    "long row": ("a.csv", b"act,prompt\na,b,c\n", "line 2: 3 fields, the header has 2"),
+    "open quote": ("a.csv", b'act,prompt\na,"b\n', "line 2"),
+    "doubled columns": ("a.csv", b"prompt,prompt\na,b\n", "stand there twice"),
+    "no such column": ("a.csv", b"act,text\na,b\n", "no column 'prompt'; the columns are act, text"),
+    "empty rows": ("a.csv", b"act,prompt\na,b\nc,\nd,  \n", "rows 2, 3 are empty"),
+    "broken json line": ("a.jsonl", b'{"prompt": "a"}\n{"prompt": \n', "line 2: not valid JSON"),
+    "json line, no object": ("a.jsonl", b'"a"\n', "line 1: expected an object, found str"),
+    "broken json": ("a.json", b'[{"prompt": "a"},\n{]', "line 2: not valid JSON"),
+    "empty json": ("a.json", b"[]", "no rows"),
+    "cells no text": ("a.jsonl", b'{"prompt": ["a"]}\n', "holds no text in row 1 (found list)"),
+    "empty text": ("a.txt", b"\n \n", "no text in it"),
+    "cut parquet": ("a.parquet", b"PAR1xxxx", "cannot be read as parquet"),
+}
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_data(
+    case: str, llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, content, said = DATA[case]
+    file = tmp_path / name if content is None else write(tmp_path / name, content)
+    run = tmp_path / "run"
+    field = () if name.endswith(".txt") else ("--text-field", "prompt")
+    message = refused(
+        capsys, "train", "--model", llama, "--data", file, *field, "--output-dir", run
+    )
+    assert said in message
+    assert file.name in message
+    assert not run.exists()
+
+
+def test_template_without_its_column(
+    llama: Path, prompts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("train", "--model", llama, "--data", prompts, "--text-template", "{role}: {prompt}")
+    assert "no column 'role'; the columns are act, prompt" in refused(capsys, *arguments)
+
+
+def test_several_mistakes_are_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(
+        capsys,
+        *("train", "--model", tmp_path / "none", "--data", tmp_path / "none.csv"),
+        *("--output-dir", write(tmp_path / "file", "x")),
+    )
+    assert "this is a file" in message
+    assert "no such model folder" in message
+    assert "none.csv: there is no such file" in message
+
+
+# --- options --------------------------------------------------------------------------------
+
+OPTIONS: dict[str, tuple[tuple[str, ...], Said]] = {
+    "unknown flag": (("--lerning-rate", "1"), "--learning-rate"),
+    "target that is not there": (
+        ("--target-modules", "q_prj,v_proj"),
+        ["no module is called 'q_prj' (did you mean q_proj?)", "down_proj, gate_proj, k_proj"],
+    ),
+    "regex that matches nothing": (("--target-modules", ".*query.*"), "matches no module"),
+    "broken regex": (("--target-modules", "(q_proj"), "no valid regex"),
+    "rank 0": (("--r", "0"), "r = '0': input should be greater than or equal to 1"),
+    "two at once": (("--r", "x", "--lora-dropout", "1"), ["r = 'x'", "lora_dropout = '1'"]),
+    "word for a choice": (("--bias", "some"), "'none', 'all' or 'lora_only'"),
+    "rate of zero": (("--learning-rate", "0"), "greater than 0"),
+    "two ways to the text": (
+        ("--text-field", "a", "--text-template", "{a}"),
+        "text_field and text_template exclude each other",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options(
+    case: str, llama: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, said = OPTIONS[case]
+    run = tmp_path / "run"
+    base = ("train", "--model", llama, "--data", prompts, "--output-dir", run)
+    message = refused(capsys, *base, *options)
+    for part in [said] if isinstance(said, str) else said:
+        assert part in message
+    assert not run.exists()
+
+
+YAML: dict[str, tuple[str, str]] = {
+    "unknown key": ("lora_rnk: 3", "unknown option 'lora_rnk' (did you mean 'lora_rank'?)"),
+    "key given twice": ("r: 3\nr: 4", "r is given twice"),
+    "alias and name": ("r: 3\nlora_rank: 4", "r is given twice, once as 'lora_rank'"),
+    "not YAML": ("r: [1", "not valid YAML"),
+    "a list": ("- r", "expected lines of `option: value`"),
+    "no model": ("r: 3", "model is missing"),
+}
+
+
+@pytest.mark.parametrize("case", YAML)
+def test_settings_file(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, said = YAML[case]
+    assert said in refused(capsys, "train", write(tmp_path / "run.yaml", text))
+
+
+# --- the place for the results ----------------------------------------------------------------
+
+
+def test_folder_that_holds_a_run(
+    llama: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = write(tmp_path / "lorita.json", "{}")
+    arguments = ("train", "--model", llama, "--data", prompts, "--output-dir", tmp_path)
+    assert "--overwrite" in refused(capsys, *arguments)
+    assert kept.read_text() == "{}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_that_is_not_writable(
+    llama: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o500)
+    arguments = ("train", "--model", llama, "--data", prompts, "--output-dir", tmp_path / "run")
+    assert "not writable" in refused(capsys, *arguments)
+
+
+def test_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such run folder" in refused(capsys, "compare", tmp_path / "run", "--prompt", "x")
+
+
+def test_every_tiny_family_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for family in tiny.CONFIGS:
+        tiny.make_model(family).config.save_pretrained(tmp_path / family)
+        assert lorita(["plan", str(tmp_path / family)]) == 0
+        assert "trainable params" in capsys.readouterr().out

@@ -1,0 +1,100 @@
+"""The real download path against a local hub, and its refusals in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.command import lorita
+from tests.hub_server import COMMIT, HubServer, hub_server
+
+
+@pytest.fixture(scope="module")
+def hub(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    data = tmp_path_factory.mktemp("hub-data")
+    tiny.write_csv(data / "prompts.csv", tiny.make_texts(12))
+    with hub_server() as server:
+        server.add("someone/tiny-llama", llama)
+        server.add("someone/prompts", data, dataset=True)
+        server.add("someone/no-model", data)
+        server.gated = {"someone/gated", "datasets/someone/gated"}
+        yield server
+
+
+def environment(hub: HubServer, cache: Path) -> dict[str, str]:
+    return {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(cache),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+
+
+def test_model_and_data_by_name(hub: HubServer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ("train", "--model", "someone/tiny-llama", "--data", "someone/prompts")
+    options = ("--text-field", "prompt", "--max-steps", "1", "--output-dir", run, "--use-cpu")
+    there = environment(hub, tmp_path / "cache")
+
+    first = lorita(*arguments, *options, **there)
+
+    assert first.code == 0, first.err
+    record = json.loads((run / "lorita.json").read_text())
+    assert record["base"]["reference"] == "someone/tiny-llama"
+    assert record["base"]["revision"] == COMMIT
+    assert "base_model: someone/tiny-llama" in (run / "README.md").read_text()
+
+    # What was downloaded once serves without a network.
+    asked = len(hub.requests)
+    again = lorita("generate", run, "I act", "--max-new-tokens", "3", **there | {"HF_HUB_OFFLINE": "1"})
+    assert again.code == 0, again.err
+    assert len(hub.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("model", "extra", "said"),
+    [
+        ("someone/nothing", (), "neither a folder nor a hub repository of this name"),
+        ("someone/gated", (), "access is gated"),
+        ("someone/no-model", (), "no config.json"),
+        ("someone/tiny-llama", ("--revision", "v9"), "no revision 'v9'"),
+    ],
+)
+def test_model_refused(
+    hub: HubServer, tmp_path: Path, model: str, extra: tuple[str, ...], said: str
+) -> None:
+    outcome = lorita("plan", model, *extra, **environment(hub, tmp_path))
+    assert (outcome.code, said in outcome.err) == (2, True), outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("data", "extra", "said"),
+    [
+        ("someone/nothing", (), "neither a file nor a hub data set"),
+        ("someone/gated", (), "gated"),
+        ("someone/prompts", ("--data-split", "dev"), "dev"),
+    ],
+)
+def test_data_refused(
+    hub: HubServer, llama: Path, tmp_path: Path, data: str, extra: tuple[str, ...], said: str
+) -> None:
+    arguments = ("train", "--model", llama, "--data", data, "--output-dir", tmp_path / "run")
+    outcome = lorita(*arguments, *extra, **environment(hub, tmp_path / "cache"))
+    assert (outcome.code, said in outcome.err) == (2, True), outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_unreachable_and_offline(tmp_path: Path) -> None:
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    unreachable = lorita("plan", "someone/thing", **nowhere, HF_HUB_OFFLINE="0")
+    assert unreachable.code == 2
+    assert "cannot be reached" in unreachable.err
+    offline = lorita("plan", "someone/thing", **nowhere, HF_HUB_OFFLINE="1")
+    assert offline.code == 2
+    assert "HF_HUB_OFFLINE is set" in offline.err
