@@ -101,7 +101,11 @@ DATA: dict[str, tuple[str, bytes | None, str]] = {
     "long row": ("a.csv", b"act,prompt\na,b,c\n", "line 2: 3 fields, the header has 2"),
     "open quote": ("a.csv", b'act,prompt\na,"b\n', "line 2"),
     "doubled columns": ("a.csv", b"prompt,prompt\na,b\n", "stand there twice"),
-    "no such column": ("a.csv", b"act,text\na,b\n", "no column 'prompt'; the columns are act, text"),
+    "no such column": (
+        "a.csv",
+        b"act,text\na,b\n",
+        "no column 'prompt'; the columns are act, text",
+    ),
     "empty rows": ("a.csv", b"act,prompt\na,b\nc,\nd,  \n", "rows 2, 3 are empty"),
     "broken json line": ("a.jsonl", b'{"prompt": "a"}\n{"prompt": \n', "line 2: not valid JSON"),
     "json line, no object": ("a.jsonl", b'"a"\n', "line 1: expected an object, found str"),
@@ -114,9 +118,7 @@ DATA: dict[str, tuple[str, bytes | None, str]] = {
 
 
 @pytest.mark.parametrize("case", DATA)
-def test_data(
-    case: str, llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data(case: str, llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name, content, said = DATA[case]
     file = tmp_path / name if content is None else write(tmp_path / name, content)
     run = tmp_path / "run"
@@ -132,7 +134,15 @@ def test_data(
 def test_template_without_its_column(
     llama: Path, prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ("train", "--model", llama, "--data", prompts, "--text-template", "{role}: {prompt}")
+    arguments = (
+        "train",
+        "--model",
+        llama,
+        "--data",
+        prompts,
+        "--text-template",
+        "{role}: {prompt}",
+    )
     assert "no column 'role'; the columns are act, prompt" in refused(capsys, *arguments)
 
 

@@ -50,7 +50,9 @@ def test_model_and_data_by_name(hub: HubServer, tmp_path: Path) -> None:
 
     # What was downloaded once serves without a network.
     asked = len(hub.requests)
-    again = lorita("generate", run, "I act", "--max-new-tokens", "3", **there | {"HF_HUB_OFFLINE": "1"})
+    again = lorita(
+        "generate", run, "I act", "--max-new-tokens", "3", **there | {"HF_HUB_OFFLINE": "1"}
+    )
     assert again.code == 0, again.err
     assert len(hub.requests) == asked
 

@@ -161,9 +161,7 @@ def test_mistakes_in_python_are_the_same(llama: Path, prompts: Path) -> None:
         lorita.train(model=str(llama), data=str(prompts), lerning_rate=1)
 
 
-def test_divergence_stops_and_writes_no_adapter(
-    llama: Path, prompts: Path, tmp_path: Path
-) -> None:
+def test_divergence_stops_and_writes_no_adapter(llama: Path, prompts: Path, tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="not finite"):
         train(tmp_path / "run", llama, prompts, learning_rate=1e3, lora_alpha=1e30, max_grad_norm=0)
     assert not (tmp_path / "run/adapter_model.safetensors").exists()

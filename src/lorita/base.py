@@ -51,12 +51,19 @@ class Base:
         return str(Path(self.location) / self.gguf_file) if self.gguf_file else self.location
 
     @property
-    def _arguments(self) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
+    def gguf_path(self) -> Path | None:
+        return Path(self.location) / self.gguf_file if self.gguf_file else None
+
+    def _source(self) -> dict[str, Any]:
+        """What transformers' ``from_pretrained`` takes to read configuration and tokenizer."""
+        if self.gguf_path is not None:
+            folder = gguf_files.folder_without_weights(self.gguf_path)
+            return {"pretrained_model_name_or_path": str(folder)}
+        return {
+            "pretrained_model_name_or_path": self.location,
             "revision": self.revision,
             "trust_remote_code": self.trust_remote_code,
         }
-        return {**arguments, "gguf_file": self.gguf_file} if self.gguf_file else arguments
 
 
 def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Base:
@@ -109,7 +116,7 @@ def load_config(base: Base) -> PretrainedConfig:
 
     with quiet_libraries():
         try:
-            config = AutoConfig.from_pretrained(base.location, **base._arguments)
+            config = AutoConfig.from_pretrained(**base._source())
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise ModelError(
                 f"{base.name}: its config cannot be used: {_first_line(error)}"
@@ -145,7 +152,7 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
     with quiet_libraries():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(base.location, **base._arguments)
+            tokenizer = AutoTokenizer.from_pretrained(**base._source())
         except Exception as error:  # broken files end in a dozen kinds of exception
             raise ModelError(
                 f"{base.name}: its tokenizer cannot be loaded: {_first_line(error)}",
@@ -163,31 +170,36 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """The model in ``dtype`` on the CPU, in evaluation mode, every weight read from its files."""
-    from transformers import AutoModelForCausalLM
-
     load_config(base)
     with quiet_libraries(hide_bars=base.gguf_file is not None):
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
-                base.location, dtype=dtype, output_loading_info=True, **base._arguments
-            )
+            model, missing = _read_weights(base, dtype)
         except MemoryError:
             raise
         except Exception as error:  # damaged files end in a dozen kinds of exception
             raise ModelError(
                 f"{base.name}: its weights cannot be loaded: {_first_line(error)}"
             ) from error
-    missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
             hint="The folder may hold another kind of model, or a download was cut short.",
         )
-    if base.gguf_file:
-        gguf_files.clear_quantization_mark(model)
     model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
     model.requires_grad_(False)
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
+
+
+def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the weights that its files do not hold."""
+    from transformers import AutoModelForCausalLM
+
+    if base.gguf_path is not None:
+        return gguf_files.load_weights(base.gguf_path, dtype), []
+    model, report = AutoModelForCausalLM.from_pretrained(
+        **base._source(), dtype=dtype, output_loading_info=True
+    )
+    return model, sorted(report["missing_keys"])
 
 
 def check_tokenizer_fits(

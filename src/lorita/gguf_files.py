@@ -1,23 +1,32 @@
-"""GGUF files as base models: recognise a whole one, and undo the mark that reading it leaves.
+"""GGUF files as base models: read once by transformers, kept as a folder in Hugging Face format.
 
-The reading itself is done by transformers and the ``gguf`` package.
+Taking a GGUF file apart costs tens of seconds each time; the folder loads in one. It lies in the
+hub's cache (``HF_HOME``), named after the file, its size and its time of change.
 """
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
+from lorita.quiet import quiet_libraries
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 MAGIC = b"GGUF"
+LARGEST_KEPT = 4 * 2**30
+"""Converted weights beyond this many bytes are not kept: they would fill a small disk."""
 
 
 def check_gguf(path: Path) -> None:
-    """``ModelError`` unless ``path`` is a complete GGUF file and the reader is installed."""
+    """``ModelError`` unless ``path`` can be read and starts as a GGUF file does."""
     if not path.exists():
         raise ModelError(f"{path}: there is no such file")
     try:
@@ -30,7 +39,6 @@ def check_gguf(path: Path) -> None:
             f"{path}: not a GGUF file (it starts with {magic!r}, not {MAGIC!r})",
             hint="--model takes a .gguf file, a folder in Hugging Face format or a hub id.",
         )
-    _check_complete(path)
 
 
 def _check_complete(path: Path) -> None:
@@ -56,17 +64,94 @@ def _check_complete(path: Path) -> None:
         )
 
 
-def clear_quantization_mark(model: PreTrainedModel) -> None:
+def folder_without_weights(path: Path) -> Path:
+    """The file's configuration and tokenizer as a folder in Hugging Face format."""
+
+    def convert(folder: Path) -> None:
+        from transformers import AutoConfig, AutoTokenizer
+
+        _check_complete(path)
+        where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+        config = AutoConfig.from_pretrained(**where)
+        _clear(config, "quantization_config")
+        config.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+
+    return _converted(path, "config", convert)
+
+
+def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The model in ``dtype``, its weights taken out of the file or, the next time, of the cache."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = _cache_folder(path, str(dtype).removeprefix("torch."))
+    if folder.is_dir():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        return model
+    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
+    _clear_quantization_mark(model)
+    size = (
+        sum(parameter.numel() for parameter in model.parameters())
+        * torch.empty(0, dtype=dtype).itemsize
+    )
+    if size <= LARGEST_KEPT:
+        _converted(path, folder.name, lambda into: model.save_pretrained(into))
+    return model
+
+
+def _cache_folder(path: Path, kind: str) -> Path:
+    from huggingface_hub.constants import HF_HOME
+    from transformers import __version__ as version
+
+    status = path.stat()
+    # Another transformers may read the same file better.
+    name = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{version}"
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return Path(HF_HOME) / "lorita" / f"{path.stem}-{key}" / kind
+
+
+def _converted(path: Path, kind: str, convert: Callable[[Path], None]) -> Path:
+    """The cached folder, made by ``convert`` if it is not there; made whole or not at all."""
+    folder = _cache_folder(path, kind)
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{kind}-"))
+    except OSError:  # a cache that cannot be written: convert for this process alone
+        part = folder = Path(tempfile.mkdtemp(prefix="lorita-gguf-"))
+    try:
+        with quiet_libraries(hide_bars=True):
+            convert(part)
+        if part != folder:
+            _rename(part, folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return folder
+
+
+def _rename(part: Path, folder: Path) -> None:
+    try:
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster, and its folder is as good
+            raise
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _clear_quantization_mark(model: PreTrainedModel) -> None:
     """Take back transformers' note that the model is quantised.
 
     The tensors read from a GGUF file are plain, but the note makes ``save_pretrained`` and the
     HF Trainer refuse the model.
     """
-    for holder, name in (
-        (model.config, "quantization_config"),
-        (model, "is_quantized"),
-        (model, "hf_quantizer"),
-        (model, "quantization_method"),
-    ):
-        if name in vars(holder):
-            delattr(holder, name)
+    _clear(model.config, "quantization_config")
+    for name in ("is_quantized", "hf_quantizer", "quantization_method"):
+        _clear(model, name)
+
+
+def _clear(holder: object, name: str) -> None:
+    if name in vars(holder):
+        delattr(holder, name)
