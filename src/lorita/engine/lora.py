@@ -1,0 +1,193 @@
+"""LoRA linears that share an input, as one product and one backward pass.
+
+``y = x·Wᵀ + bias + scaling · drop(x)·Aᵀ·Bᵀ`` for several layers at once: their weights lie in one
+buffer (each layer's own weight is a view of its rows), their A's are stacked, their B's are the
+blocks of a block diagonal. The base weight is frozen and gets no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorita.engine.ops import product
+
+
+@dataclass(frozen=True)
+class Member:
+    """One linear layer of a group, with its adapter if it has one."""
+
+    base: nn.Module
+    """``nn.Linear`` or transformers' ``Conv1D``."""
+    layer: nn.Module | None = None
+    """PEFT's LoRA layer around ``base``."""
+    adapter: str = "default"
+
+    @property
+    def out_features(self) -> int:
+        return int(self.base.nf if hasattr(self.base, "nf") else self.base.weight.shape[0])
+
+    @property
+    def is_active(self) -> bool:
+        layer: Any = self.layer
+        return layer is not None and not layer.disable_adapters and not layer.merged
+
+    @property
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        layer: Any = self.layer
+        return layer.lora_A[self.adapter].weight, layer.lora_B[self.adapter].weight
+
+    @property
+    def scaling(self) -> float:
+        layer: Any = self.layer
+        return float(layer.scaling[self.adapter])
+
+    @property
+    def dropout(self) -> float:
+        """The share that is dropped in this call; 0 in evaluation."""
+        if self.layer is None:
+            return 0.0
+        layer: Any = self.layer
+        drop = layer.lora_dropout[self.adapter]
+        return float(drop.p) if isinstance(drop, nn.Dropout) and drop.training else 0.0
+
+
+class Group:
+    """Layers that take the same input: called with [..., I] it returns [..., sum of outputs]."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = list(members)
+        self.sizes = [member.out_features for member in members]
+        self.weight = _one_weight(self.members)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        active = [i for i, member in enumerate(self.members) if member.is_active]
+        drop = max((self.members[i].dropout for i in active), default=0.0)
+        pairs = [matrix for i in active for matrix in self.members[i].matrices]
+        biases = [member.base.bias for member in self.members]
+        flat = x.reshape(-1, x.shape[-1])
+        out = _LoraLinear.apply(flat, self, tuple(active), drop, *biases, *pairs)
+        return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+
+
+def _one_weight(members: Sequence[Member]) -> Tensor:
+    """The weights [outputs, I] as one tensor; the layers keep views of it."""
+    first: Any = members[0].base
+    if hasattr(first, "nf"):  # Conv1D keeps [I, O]
+        return first.weight.t()  # type: ignore[no-any-return]
+    if len(members) == 1:
+        return first.weight  # type: ignore[no-any-return]
+    weights: list[Any] = [member.base.weight for member in members]
+    fused = torch.cat([weight.detach() for weight in weights])
+    for weight, rows in zip(weights, fused.split([len(w) for w in weights]), strict=True):
+        weight.data = rows
+    return fused
+
+
+class _LoraLinear(torch.autograd.Function):
+    """After the four plain inputs: a bias (or None) per member, then A, B per active member."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        group: Group,
+        active: tuple[int, ...],
+        drop: float,
+        *rest: Tensor | None,
+    ) -> Tensor:
+        count = len(group.members)
+        biases, pairs = rest[:count], rest[count:]
+        weight = group.weight.detach()
+        out = product(x, weight)
+        _add_biases(out, biases, group.sizes)
+        ctx.group, ctx.active, ctx.count = group, active, count
+        mask = None
+        if not active:
+            ctx.save_for_backward(weight)
+            return out
+        down, up = _stacked(group, active, pairs, drop, x)
+        dropped = x
+        if drop:
+            mask = keep_mask(x.shape, drop, x.device)
+            dropped = x * mask
+        low = product(dropped, down)
+        out.addmm_(low, up.t())
+        ctx.save_for_backward(weight, dropped, low, down, up, *([mask] if drop else []))
+        ctx.scales = [group.members[i].scaling / (1 - drop) for i in active]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        weight, *rest = ctx.saved_tensors
+        group: Group = ctx.group
+        grad = grad.contiguous()
+        needs = ctx.needs_input_grad
+        d_biases = [
+            part.sum(0, dtype=torch.float32) if needs[4 + i] else None
+            for i, part in enumerate(grad.split(group.sizes, dim=1))
+        ]
+        d_x = product(grad, weight.t()) if needs[0] else None
+        if not rest:
+            return (d_x, None, None, None, *d_biases)
+        dropped, low, down, up, *mask = rest
+        d_low = grad @ up
+        d_down = (d_low.t() @ dropped).float()
+        d_up = (low.t() @ grad).float()
+        if d_x is not None and mask:
+            d_x += (d_low @ down) * mask[0]
+        elif d_x is not None:
+            d_x.addmm_(d_low, down)
+        return (d_x, None, None, None, *d_biases, *_unstacked(group, ctx, d_down, d_up))
+
+
+def _add_biases(out: Tensor, biases: Sequence[Tensor | None], sizes: Sequence[int]) -> None:
+    for part, bias in zip(out.split(list(sizes), dim=1), biases, strict=True):
+        if bias is not None:
+            part += bias.to(out.dtype)
+
+
+def _stacked(
+    group: Group, active: Sequence[int], pairs: Sequence[Any], drop: float, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """All A's as [R, I], and all B's, scaled, as the blocks of [outputs, R]; in x's dtype."""
+    downs, ups = pairs[0::2], pairs[1::2]
+    down = torch.cat([a.detach() for a in downs]).to(x.dtype)
+    up = torch.zeros(sum(group.sizes), len(down), device=x.device)
+    column = 0
+    for i, b in zip(active, ups, strict=True):
+        row = sum(group.sizes[:i])
+        scale = group.members[i].scaling / (1 - drop)
+        up[row : row + b.shape[0], column : column + b.shape[1]] = b.detach() * scale
+        column += b.shape[1]
+    return down, up.to(x.dtype)
+
+
+def _unstacked(group: Group, ctx: Any, d_down: Tensor, d_up: Tensor) -> list[Tensor]:
+    """The gradients of each A and B from those of the stacks; d_up is [R, outputs]."""
+    out: list[Tensor] = []
+    column = 0
+    for i, scale in zip(ctx.active, ctx.scales, strict=True):
+        rank = group.members[i].matrices[0].shape[0]
+        row, columns = sum(group.sizes[:i]), slice(column, column + rank)
+        block = d_up[columns, row : row + group.sizes[i]]
+        out += [d_down[columns].contiguous(), (block.t() * scale).contiguous()]
+        column += rank
+    return out
+
+
+def keep_mask(shape: torch.Size, drop: float, device: torch.device) -> Tensor:
+    """True with probability ``1 - drop``, to the nearest 1/65536, from torch's own generator.
+
+    Sixteen random bits decide a number, so one draw of 64 bits serves four: drawing a float for
+    each costs more than the products of a small layer.
+    """
+    count = shape.numel()
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
+    bits.random_(-(2**63), None)
+    threshold = round(drop * 65536) - 32768
+    return (bits.view(torch.int16)[:count] >= threshold).view(shape)

@@ -1,0 +1,99 @@
+"""Cross-entropy straight from hidden states: head, loss and gradient in one pass over chunks.
+
+The logits of all positions never exist at once, and never in float32: with a vocabulary of 250,880
+they would be the largest tensor of the step several times over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lorita.engine.native import kernel
+from lorita.engine.ops import product
+
+CHUNK = 256
+"""Positions whose logits exist at once: enough to keep the products fast."""
+
+
+def cross_entropy_sum(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+) -> Tensor:
+    """The sum over N positions of the loss in nats, float32; see ``reference.cross_entropy_sum``.
+
+    The head (``weight_VD``, ``bias``) is frozen; ``hidden_ND`` gets its gradient.
+    """
+    if logit_scale <= 0:
+        raise ValueError(f"logit_scale = {logit_scale}: should be positive")
+    return _CrossEntropySum.apply(  # type: ignore[no-any-return]
+        hidden_ND, weight_VD, targets_N, bias, softcap or 0.0, float(logit_scale)
+    )
+
+
+class _CrossEntropySum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        bias: Tensor | None,
+        cap: float,
+        scale: float,
+    ) -> Tensor:
+        needs_grad = ctx.needs_input_grad[0]
+        grad_ND = torch.empty_like(hidden_ND) if needs_grad else None
+        total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
+        for start in range(0, len(hidden_ND), CHUNK):
+            here = slice(start, start + CHUNK)
+            logits_CV = product(hidden_ND[here], weight_VD)
+            if bias is not None:
+                logits_CV += bias
+            losses_C, slope_CV = _loss_and_slope(
+                logits_CV, targets_N[here], scale, cap, needs_grad
+            )
+            total += losses_C.double().sum()
+            if grad_ND is not None:
+                grad_ND[here] = product(slope_CV, weight_VD.t())
+        if grad_ND is not None:
+            ctx.save_for_backward(grad_ND)
+        return total.float()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]
+        (grad_ND,) = ctx.saved_tensors
+        # 1/targets is not exact in bf16: scale in float32, round once.
+        scaled = (grad_ND.float() * grad).to(grad_ND.dtype)
+        return scaled, None, None, None, None, None
+
+
+def _loss_and_slope(
+    logits_CV: Tensor, targets_C: Tensor, scale: float, cap: float, needs_grad: bool
+) -> tuple[Tensor, Tensor]:
+    """Losses of a chunk, and the gradient of their sum, which takes the logits' place."""
+    run = kernel("cross_entropy", logits_CV)
+    if run is not None:
+        losses_C = torch.empty(len(logits_CV), dtype=torch.float32)
+        run(
+            logits_CV.data_ptr(), targets_C.contiguous().data_ptr(), losses_C.data_ptr(),
+            *logits_CV.shape, scale, cap, needs_grad,
+        )  # fmt: skip
+        return losses_C, logits_CV
+    wide = logits_CV.float() * scale
+    if cap:
+        wide = cap * torch.tanh(wide / cap)
+    losses_C = functional.cross_entropy(wide, targets_C, reduction="none")
+    slope = wide.softmax(-1)
+    slope[torch.arange(len(slope)), targets_C] -= 1.0
+    if cap:
+        slope *= 1 - (wide / cap) ** 2
+    return losses_C, (slope * scale).to(logits_CV.dtype)

@@ -1,0 +1,331 @@
+// Elementwise work of a LoRA step in one pass each: bf16 or float32 in memory, float32 in registers.
+//
+// The compiler turns the inner loops into vector code; there are no intrinsics. Every row is
+// computed by one thread in a fixed order, so results do not change from run to run.
+// The same operations in plain torch are in eager.py; reference.py says what they mean.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+using i64 = int64_t;
+
+struct bf16 {
+    uint16_t bits;
+};
+
+static inline float load(const float* p) { return *p; }
+static inline float load(const bf16* p) {
+    uint32_t u = static_cast<uint32_t>(p->bits) << 16;
+    float f;
+    std::memcpy(&f, &u, 4);
+    return f;
+}
+static inline void store(float* p, float f) { *p = f; }
+static inline void store(bf16* p, float f) {
+    uint32_t u;
+    std::memcpy(&u, &f, 4);
+    // Round to nearest even; a NaN stays one.
+    uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    p->bits = static_cast<uint16_t>(f != f ? (u >> 16) | 0x40u : rounded);
+}
+
+// exp in float32: 2^n times a polynomial, relative error below 3e-7. std::exp would not vectorise
+// on every system.
+static inline float fast_exp(float x) {
+    x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+    float n = std::nearbyint(x * 1.44269504088896341f);
+    float r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t e = static_cast<int32_t>(n) + 127;
+    uint32_t u = static_cast<uint32_t>(e) << 23;
+    float s;
+    std::memcpy(&s, &u, 4);
+    return p * s;
+}
+static inline float fast_tanh(float x) {
+    x = x < -9.0f ? -9.0f : (x > 9.0f ? 9.0f : x);
+    float e = fast_exp(2.0f * x);
+    return (e - 1.0f) / (e + 1.0f);
+}
+static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+// ---- RMSNorm: y = x * rstd * (weight or 1 + weight) -----------------------------------------
+
+template <typename T>
+static void rms_norm(const T* x, const T* w, T* y, float* rstd, i64 rows, i64 width, float eps,
+                     int plus_one) {
+    const float one = plus_one ? 1.0f : 0.0f;
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+        const T* xi = x + i * width;
+        T* yi = y + i * width;
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (i64 j = 0; j < width; ++j) {
+            float v = load(xi + j);
+            sum += v * v;
+        }
+        float r = 1.0f / std::sqrt(sum / width + eps);
+        rstd[i] = r;
+#pragma omp simd
+        for (i64 j = 0; j < width; ++j) store(yi + j, load(xi + j) * r * (load(w + j) + one));
+    }
+}
+
+// gx = rstd * (g*w - xhat * mean(g*w*xhat))
+template <typename T>
+static void rms_norm_back(const T* g, const T* x, const T* w, const float* rstd, T* gx, i64 rows,
+                          i64 width, int plus_one) {
+    const float one = plus_one ? 1.0f : 0.0f;
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+        const T* gi = g + i * width;
+        const T* xi = x + i * width;
+        T* oi = gx + i * width;
+        float r = rstd[i], dot = 0.0f;
+#pragma omp simd reduction(+ : dot)
+        for (i64 j = 0; j < width; ++j)
+            dot += load(gi + j) * (load(w + j) + one) * load(xi + j);
+        float c = dot * r * r / width;
+#pragma omp simd
+        for (i64 j = 0; j < width; ++j)
+            store(oi + j, r * (load(gi + j) * (load(w + j) + one) - load(xi + j) * c));
+    }
+}
+
+// ---- gated activation: y = act(gate) * up -----------------------------------------------------
+
+enum Act { SILU = 0, GELU_TANH = 1 };
+
+static inline void act_and_slope(int kind, float x, float* a, float* s) {
+    if (kind == SILU) {
+        float z = sigmoid(x);
+        *a = x * z;
+        *s = z * (1.0f + x * (1.0f - z));
+    } else {
+        const float k = 0.7978845608028654f, c = 0.044715f;
+        float t = fast_tanh(k * (x + c * x * x * x));
+        *a = 0.5f * x * (1.0f + t);
+        *s = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * k * (1.0f + 3.0f * c * x * x);
+    }
+}
+
+template <typename T, int KIND>
+static void gated(const T* gate, const T* up, T* y, i64 rows, i64 width, i64 stride) {
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+        const T* gi = gate + i * stride;
+        const T* ui = up + i * stride;
+        T* yi = y + i * width;
+#pragma omp simd
+        for (i64 j = 0; j < width; ++j) {
+            float a, s;
+            act_and_slope(KIND, load(gi + j), &a, &s);
+            store(yi + j, a * load(ui + j));
+        }
+    }
+}
+
+template <typename T, int KIND>
+static void gated_back(const T* g, const T* gate, const T* up, T* d_gate, T* d_up, i64 rows,
+                       i64 width, i64 stride) {
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+        const T* gi = g + i * width;
+#pragma omp simd
+        for (i64 j = 0; j < width; ++j) {
+            float a, s, v = load(gi + j);
+            act_and_slope(KIND, load(gate + i * stride + j), &a, &s);
+            float u = load(up + i * stride + j);
+            store(d_gate + i * stride + j, v * u * s);
+            store(d_up + i * stride + j, v * a);
+        }
+    }
+}
+
+// ---- heads: rows of a product <-> [kv head, token, query heads of it, d], rotary on the way -----
+
+// Token t lies at rows + t*stride, head h of it at + (h/group)*head_stride + (h%group)*d. The first
+// 2*half numbers of a head are rotated by cos/sin [tokens, half]; half = 0 rotates nothing. inverse
+// turns back (backward), reading the head layout and writing the rows.
+template <typename T>
+static void heads(T* rows, T* out, const float* cos, const float* sin, i64 tokens, i64 heads_n,
+                  i64 group, i64 d, i64 half, i64 stride, i64 head_stride, int inverse) {
+#pragma omp parallel for schedule(static)
+    for (i64 t = 0; t < tokens; ++t) {
+        const float* c = cos + t * half;
+        const float* s = sin + t * half;
+        for (i64 h = 0; h < heads_n; ++h) {
+            T* a = rows + t * stride + (h / group) * head_stride + (h % group) * d;
+            T* b = out + (((h / group) * tokens + t) * group + h % group) * d;
+            const T* from = inverse ? b : a;
+            T* to = inverse ? a : b;
+#pragma omp simd
+            for (i64 j = 0; j < half; ++j) {
+                float x = load(from + j), y = load(from + half + j);
+                float sj = inverse ? -s[j] : s[j];
+                store(to + j, x * c[j] - y * sj);
+                store(to + half + j, y * c[j] + x * sj);
+            }
+            if (d > 2 * half) std::memcpy(to + 2 * half, from + 2 * half, (d - 2 * half) * sizeof(T));
+        }
+    }
+}
+
+// ---- softmax of one block of attention scores -------------------------------------------------
+
+// scores [kv heads, queries*group, keys]; query q (of group heads) stands at position first+q among
+// the keys of its row, sees keys max(0, first+q-window+1) .. first+q, and gets slope*key added.
+// Writes probabilities over the scores, or to probs where that is another place (soft-capping).
+template <bool CAP>
+static inline float squash(float v, float cap) {
+    return CAP ? cap * fast_tanh(v / cap) : v;
+}
+
+template <typename T, bool CAP>
+static void softmax(const T* scores, T* probs, const float* slopes, i64 kv, i64 queries, i64 group,
+                    i64 keys, i64 first, i64 window, float scale, float cap) {
+#pragma omp parallel for schedule(static)
+    for (i64 row = 0; row < kv * queries * group; ++row) {
+        i64 k = row / (queries * group), rest = row % (queries * group);
+        i64 q = rest / group, head = k * group + rest % group;
+        i64 last = first + q + 1, begin = window > 0 && last > window ? last - window : 0;
+        const T* in = scores + row * keys;
+        T* out = probs + row * keys;
+        float slope = slopes ? slopes[head] : 0.0f;
+        float top = -INFINITY;
+#pragma omp simd reduction(max : top)
+        for (i64 j = begin; j < last; ++j) {
+            float v = squash<CAP>(load(in + j) * scale, cap) + slope * (j - last + 1);
+            top = v > top ? v : top;
+        }
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (i64 j = begin; j < last; ++j) {
+            float v = squash<CAP>(load(in + j) * scale, cap);
+            sum += fast_exp(v + slope * (j - last + 1) - top);
+        }
+        float inv = 1.0f / sum;
+#pragma omp simd
+        for (i64 j = 0; j < begin; ++j) store(out + j, 0.0f);
+#pragma omp simd
+        for (i64 j = begin; j < last; ++j) {
+            float v = squash<CAP>(load(in + j) * scale, cap);
+            store(out + j, fast_exp(v + slope * (j - last + 1) - top) * inv);
+        }
+#pragma omp simd
+        for (i64 j = last; j < keys; ++j) store(out + j, 0.0f);
+    }
+}
+
+// g (gradient of the probabilities) becomes the gradient of the raw scores, in place.
+template <typename T>
+static void softmax_back(T* g, const T* probs, const T* scores, i64 rows, i64 keys, float scale,
+                         float cap) {
+#pragma omp parallel for schedule(static)
+    for (i64 row = 0; row < rows; ++row) {
+        T* gi = g + row * keys;
+        const T* pi = probs + row * keys;
+        float dot = 0.0f;
+#pragma omp simd reduction(+ : dot)
+        for (i64 j = 0; j < keys; ++j) dot += load(gi + j) * load(pi + j);
+        if (cap > 0.0f) {
+            const T* si = scores + row * keys;
+#pragma omp simd
+            for (i64 j = 0; j < keys; ++j) {
+                float t = fast_tanh(load(si + j) * scale / cap);
+                store(gi + j, load(pi + j) * (load(gi + j) - dot) * scale * (1.0f - t * t));
+            }
+        } else {
+#pragma omp simd
+            for (i64 j = 0; j < keys; ++j)
+                store(gi + j, load(pi + j) * (load(gi + j) - dot) * scale);
+        }
+    }
+}
+
+// ---- cross-entropy: logits become the gradient of the summed loss, in place ---------------------
+
+template <typename T, bool CAP>
+static void cross_entropy(T* logits, const i64* targets, float* loss, i64 rows, i64 vocab,
+                          float scale, float cap, int with_gradient) {
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+        T* row = logits + i * vocab;
+        float top = -INFINITY;
+#pragma omp simd reduction(max : top)
+        for (i64 j = 0; j < vocab; ++j) {
+            float v = load(row + j);
+            top = v > top ? v : top;
+        }
+        // Scale (positive) and cap keep the order, so the largest logit stays the largest.
+        top = squash<CAP>(top * scale, cap);
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (i64 j = 0; j < vocab; ++j)
+            sum += fast_exp(squash<CAP>(load(row + j) * scale, cap) - top);
+        float target = squash<CAP>(load(row + targets[i]) * scale, cap);
+        loss[i] = std::log(sum) + top - target;
+        if (!with_gradient) continue;
+        float inv = scale / sum;
+#pragma omp simd
+        for (i64 j = 0; j < vocab; ++j) {
+            float v = squash<CAP>(load(row + j) * scale, cap);
+            float slope = CAP ? 1.0f - (v / cap) * (v / cap) : 1.0f;
+            store(row + j, fast_exp(v - top) * inv * slope);
+        }
+        float slope = CAP ? 1.0f - (target / cap) * (target / cap) : 1.0f;
+        store(row + targets[i], (fast_exp(target - top) / sum - 1.0f) * scale * slope);
+    }
+}
+
+// ---- the names that Python sees -------------------------------------------------------------------
+
+#define EXPORT(SUFFIX, T)                                                                          \
+    extern "C" void rms_norm_##SUFFIX(const T* x, const T* w, T* y, float* r, i64 n, i64 d,        \
+                                      float eps, int one) {                                       \
+        rms_norm(x, w, y, r, n, d, eps, one);                                                      \
+    }                                                                                              \
+    extern "C" void rms_norm_back_##SUFFIX(const T* g, const T* x, const T* w, const float* r,     \
+                                           T* o, i64 n, i64 d, int one) {                          \
+        rms_norm_back(g, x, w, r, o, n, d, one);                                                   \
+    }                                                                                              \
+    extern "C" void gated_##SUFFIX(const T* a, const T* b, T* y, i64 n, i64 d, i64 s, int kind) {  \
+        kind == SILU ? gated<T, SILU>(a, b, y, n, d, s) : gated<T, GELU_TANH>(a, b, y, n, d, s);   \
+    }                                                                                              \
+    extern "C" void gated_back_##SUFFIX(const T* g, const T* a, const T* b, T* da, T* db, i64 n,   \
+                                        i64 d, i64 s, int kind) {                                  \
+        kind == SILU ? gated_back<T, SILU>(g, a, b, da, db, n, d, s)                               \
+                     : gated_back<T, GELU_TANH>(g, a, b, da, db, n, d, s);                         \
+    }                                                                                              \
+    extern "C" void heads_##SUFFIX(T* rows, T* out, const float* c, const float* s, i64 n, i64 h,  \
+                                   i64 group, i64 d, i64 half, i64 stride, i64 head_stride,        \
+                                   int inverse) {                                                  \
+        heads(rows, out, c, s, n, h, group, d, half, stride, head_stride, inverse);                \
+    }                                                                                              \
+    extern "C" void softmax_##SUFFIX(const T* s, T* p, const float* slopes, i64 kv, i64 q,         \
+                                     i64 group, i64 keys, i64 first, i64 window, float scale,      \
+                                     float cap) {                                                  \
+        cap > 0.0f ? softmax<T, true>(s, p, slopes, kv, q, group, keys, first, window, scale, cap)  \
+                   : softmax<T, false>(s, p, slopes, kv, q, group, keys, first, window, scale, 0);  \
+    }                                                                                              \
+    extern "C" void softmax_back_##SUFFIX(T* g, const T* p, const T* s, i64 rows, i64 keys,        \
+                                          float scale, float cap) {                                \
+        softmax_back(g, p, s, rows, keys, scale, cap);                                             \
+    }                                                                                              \
+    extern "C" void cross_entropy_##SUFFIX(T* l, const i64* t, float* loss, i64 n, i64 v,          \
+                                           float scale, float cap, int grad) {                     \
+        cap > 0.0f ? cross_entropy<T, true>(l, t, loss, n, v, scale, cap, grad)                     \
+                   : cross_entropy<T, false>(l, t, loss, n, v, scale, 0, grad);                     \
+    }
+
+EXPORT(bf16, bf16)
+EXPORT(f32, float)
