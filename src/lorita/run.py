@@ -94,11 +94,12 @@ def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     prepared = prepare(settings)
     folder = prepared.output_dir
     session = Session(settings, prepared)
-    for text in [*session.notes, *prepared.data.notes]:
+    for text in [*session.take_notes(), *prepared.data.notes]:
         yield Note(text)
     before = session.measure()
     session.attach()
-    yield Note(session.parameter_line)
+    for text in [*session.take_notes(), session.parameter_line]:
+        yield Note(text)
     create_run_dir(folder)
     write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
     losses = []

@@ -16,6 +16,7 @@ from lorita.base import check_tokenizer_fits, load_model
 from lorita.comparison import Answer, Comparison, held_out_figures, text_starts
 from lorita.data.batches import steps_per_epoch
 from lorita.engine.numerics import choose_numerics
+from lorita.engine.speedup import speedup, unspeed
 from lorita.evaluation.loss import HeldOutLoss, held_out_loss
 from lorita.generation import GenerationOptions, generate
 from lorita.prepare import Prepared
@@ -25,7 +26,7 @@ from lorita.training.events import Event, TrainingStarted
 from lorita.training.guards import StopRequest
 from lorita.training.loop import Hooks, Pace, Trainee, train
 from lorita.training.memory import available_memory, token_budget
-from lorita.training.objective import LossSum, padded_loss
+from lorita.training.objective import LossSum, end_to_end_loss, padded_loss
 from lorita.training.optimizer import make_optimizer, make_schedule
 
 if TYPE_CHECKING:
@@ -49,13 +50,21 @@ class Session:
         self.settings = settings
         self.prepared = prepared
         self.accelerator = Accelerator(cpu=settings.use_cpu)
-        numerics = choose_numerics(settings.dtype)
+        numerics = choose_numerics(settings.dtype, device=self.accelerator.device.type)
+        numerics.apply()
         self.dtype = numerics.dtype
         self.notes = list(numerics.reasons)
         self.model = load_model(prepared.base, numerics.dtype).to(self.accelerator.device)
         check_tokenizer_fits(prepared.base, prepared.tokenizer, self.model)
         self.lora = adapters.lora_config(self.model, settings.model_dump())
         self.prompts = self._prompts()
+        if settings.speedup:
+            speedup(self.model)
+
+    def take_notes(self) -> list[str]:
+        """What there is to say since the last time."""
+        notes, self.notes = self.notes, []
+        return notes
 
     def _prompts(self) -> list[str]:
         data = self.prepared.data
@@ -63,15 +72,21 @@ class Session:
 
     def attach(self) -> None:
         """Put the adapter on; from here on the base is no longer untouched."""
+        unspeed(self.model)
         self.peft_model = adapters.attach(self.model, self.lora, seed=self.settings.seed)
         self.parameter_line = adapters.parameter_line(self.peft_model)
         adapters.widen_trained(self.peft_model)
         if self.settings.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.enable_input_require_grads()
+        if self.settings.speedup:
+            self.notes += speedup(self.peft_model).lines()
 
     def _loss_sum(self) -> LossSum:
-        pad_id = self.prepared.tokenizer.eos_token_id
-        return padded_loss(self.model, pad_id=pad_id, device=self.accelerator.device)
+        device = self.accelerator.device
+        if self.settings.speedup:
+            return end_to_end_loss(self.model, device=device)
+        return padded_loss(self.model, pad_id=self.prepared.tokenizer.eos_token_id, device=device)
 
     def measure(self) -> Measured:
         """The model as it is now: answers to the prompts, loss on the held-out rows."""

@@ -62,9 +62,7 @@ def _blocks(rows: RowLayout, window: int | None) -> Iterator[_Block]:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: RowLayout, how: Scores
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: RowLayout, how: Scores) -> Tensor:
         out = torch.empty_like(q)
         kept: list[Tensor] = []
         for block in _blocks(rows, how.window):

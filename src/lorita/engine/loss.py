@@ -58,9 +58,7 @@ class _CrossEntropySum(torch.autograd.Function):
             logits_CV = product(hidden_ND[here], weight_VD)
             if bias is not None:
                 logits_CV += bias
-            losses_C, slope_CV = _loss_and_slope(
-                logits_CV, targets_N[here], scale, cap, needs_grad
-            )
+            losses_C, slope_CV = _loss_and_slope(logits_CV, targets_N[here], scale, cap, needs_grad)
             total += losses_C.double().sum()
             if grad_ND is not None:
                 grad_ND[here] = product(slope_CV, weight_VD.t())

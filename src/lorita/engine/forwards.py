@@ -1,0 +1,179 @@
+"""The forwards that take the place of transformers' and PEFT's own, on single module instances.
+
+Each falls back to the module's original forward in every call that is not of the kind it is for:
+generation with a cache, autocast, an adapter that was switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lorita.engine.attention import Scores, attention
+from lorita.engine.heads import join_heads, split_heads
+from lorita.engine.lora import Group
+from lorita.engine.ops import frozen_linear, gated_activation, rms_norm
+from lorita.engine.rows import RowLayout
+from lorita.engine.structure import AttentionPlan, GatedPlan
+
+Forward = Callable[..., Any]
+
+
+@dataclass
+class State:
+    """What the forwards of one model share.
+
+    ``layout`` is that of the last call and stays until the next: gradient checkpointing computes
+    layers again in the backward pass, after the call has returned.
+    """
+
+    layout: RowLayout | None = None
+    _angles: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def rows_of(self, hidden: Tensor) -> RowLayout | None:
+        """The rows that ``hidden`` [1, T, D] holds end to end; None in an ordinary call."""
+        rows = self.layout
+        if rows is None or hidden.shape[0] != 1 or hidden.shape[1] != rows.num_tokens:
+            return None
+        return rows
+
+    def half_angles(self, embeddings: tuple[Tensor, Tensor] | None) -> tuple[Any, Any]:
+        """cos and sin [T, f] in float32 from transformers' [1, T, 2·f], whose halves are equal."""
+        if embeddings is None:
+            return None, None
+        cos, sin = embeddings
+        if self._angles is None or self._angles[0] is not cos:
+            f = cos.shape[-1] // 2
+            halves = (t[0, :, :f].float().contiguous() for t in (cos, sin))
+            self._angles = (cos, *halves)
+        return self._angles[1:]
+
+
+def under_autocast(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)
+
+
+def attention_forward(plan: AttentionPlan, state: State, original: Forward) -> Forward:
+    """An attention module's forward over rows that lie end to end."""
+
+    def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        rows = state.rows_of(hidden_states)
+        if rows is None or under_autocast(hidden_states):
+            return original(hidden_states, *args, **kwargs)
+        x_TN = plan.inputs(hidden_states[0])
+        cos, sin = state.half_angles(kwargs.get("position_embeddings"))
+        q, k, v = _heads(plan, x_TN, cos, sin)
+        out_KTGd = attention(q, k[:, :, 0], v[:, :, 0], rows, plan.scores)
+        out = plan.output(join_heads(out_KTGd)[None])
+        if plan.dropout:
+            out = functional.dropout(out, plan.dropout, plan.output.training)
+        if plan.adds_residual:
+            out = out + (args[0] if args else kwargs["residual"])
+        return out, None
+
+    return forward
+
+
+def _heads(plan: AttentionPlan, x_TN: Tensor, cos: Any, sin: Any) -> tuple[Tensor, ...]:
+    """Queries, keys and values by heads; norms go between the products and the rotation."""
+    if plan.norms[0] is None:
+        return split_heads(x_TN, plan.parts, cos, sin)
+    outs = []
+    for part, norm in zip(plan.parts, (*plan.norms, None), strict=True):
+        width = part.heads * part.d
+        piece = x_TN[:, part.offset : part.offset + width]
+        if norm is not None:
+            shape = (len(x_TN), -1) if plan.norm_whole else (len(x_TN), part.heads, part.d)
+            piece = norm(piece.reshape(shape)).reshape(len(x_TN), -1)
+        outs += split_heads(piece, (replace(part, offset=0),), cos, sin)
+    return tuple(outs)
+
+
+def gated_forward(plan: GatedPlan, original: Forward) -> Forward:
+    """A gated MLP's forward."""
+
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if under_autocast(x) or args or kwargs:
+            return original(x, *args, **kwargs)
+        return plan.output(gated_activation(plan.inputs(x), plan.kind))
+
+    return forward
+
+
+def norm_forward(module: Any, eps: float, plus_one: bool, original: Forward) -> Forward:
+    """An RMS norm's forward."""
+
+    def forward(x: Tensor) -> Tensor:
+        if under_autocast(x) or x.dtype != module.weight.dtype:
+            return original(x)  # type: ignore[no-any-return]
+        return rms_norm(x, module.weight, eps, plus_one=plus_one)
+
+    return forward
+
+
+def gelu_forward(original: Forward) -> Forward:
+    """The tanh form of GELU, which several families spell out in single operations."""
+
+    def forward(x: Tensor) -> Tensor:
+        return functional.gelu(x, approximate="tanh")
+
+    return forward
+
+
+def lora_forward(group: Group, original: Forward) -> Forward:
+    """The forward of a single PEFT LoRA layer."""
+
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs or under_autocast(x) or x.dtype != group.weight.dtype:
+            return original(x, *args, **kwargs)
+        return group(x)
+
+    return forward
+
+
+def linear_forward(module: nn.Linear, original: Forward) -> Forward:
+    """A frozen linear layer's forward, on the route that was chosen for float32."""
+
+    def forward(x: Tensor) -> Tensor:
+        if under_autocast(x) or module.weight.requires_grad:
+            return original(x)  # type: ignore[no-any-return]
+        return frozen_linear(x, module.weight, module.bias)
+
+    return forward
+
+
+def interface_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention by transformers' interface, for modules that the engine does not know otherwise.
+
+    ``query`` [1, H, T, d], ``key`` and ``value`` [1, K, T, d] over rows that lie end to end.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    state: State = module._lorita
+    rows = state.rows_of(query.transpose(1, 2))
+    if rows is None:
+        out: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling,
+            sliding_window=sliding_window, softcap=softcap, **kwargs,
+        )  # fmt: skip
+        return out
+    kv, tokens, d = key.shape[1:]
+    grouped = query[0].reshape(kv, -1, tokens, d).transpose(1, 2).contiguous()
+    how = Scores(scaling or d**-0.5, sliding_window, softcap)
+    mixed = attention(grouped, key[0].contiguous(), value[0].contiguous(), rows, how)
+    return mixed.transpose(0, 1).reshape(1, tokens, -1, d), None

@@ -1,0 +1,42 @@
+"""What ``speedup`` did to a model, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class SpeedupReport:
+    """``print`` it. ``replaced`` and ``left`` count modules by kind and reason."""
+
+    kernels: str
+    keeps_memory: bool
+    packs_rows: bool = False
+    replaced: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+
+    def give_up(self, without: tuple[str, ...], reason: str) -> None:
+        """Forget a stage whose numbers did not agree, and keep the reason."""
+        what = f"fast path without {', '.join(without)}" if without else "whole fast path"
+        self.replaced.clear()
+        self.left = Counter({k: v for k, v in self.left.items() if "checked on this model" in k})
+        self.left[f"{what} (checked on this model: {reason})"] += 1
+
+    def lines(self) -> list[str]:
+        """The report as sentences."""
+        rows = (
+            "rows lie end to end, without padding"
+            if self.packs_rows
+            else "rows are padded: this model's attention is not covered"
+        )
+        lines = [f"Fast step: {rows}; {self.kernels}"]
+        if self.replaced:
+            done = ", ".join(f"{count} {what}" for what, count in self.replaced.items())
+            lines.append(f"Replaced: {done}")
+        for reason, count in self.left.items():
+            lines.append(f"Left as it is: {count} × {reason}")
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
