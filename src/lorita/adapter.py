@@ -91,20 +91,6 @@ def parameter_line(model: PeftModel) -> str:
     )
 
 
-def widen_trained(model: torch.nn.Module) -> None:
-    """Train in float32 what is trained: biases and whole modules come in the base's dtype."""
-    for parameter in trainable_parameters(model).values():
-        parameter.data = parameter.data.float()
-
-
-def narrow_trained(model: PeftModel) -> None:
-    """Put trained biases and modules back into the base's dtype, as a reload would give them."""
-    dtype = model.get_base_model().dtype
-    for name, parameter in trainable_parameters(model).items():
-        if "lora_" not in name:
-            parameter.data = parameter.data.to(dtype)
-
-
 def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
     """The adapter's tensors under the names that PEFT gives them in a file, on the CPU."""
     from peft import get_peft_model_state_dict

@@ -27,7 +27,7 @@ from lorita.training.guards import StopRequest
 from lorita.training.loop import Hooks, Pace, Trainee, train
 from lorita.training.memory import available_memory, token_budget
 from lorita.training.objective import LossSum, end_to_end_loss, padded_loss
-from lorita.training.optimizer import make_optimizer, make_schedule
+from lorita.training.optimizer import Masters, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,6 @@ class Session:
         unspeed(self.model)
         self.peft_model = adapters.attach(self.model, self.lora, seed=self.settings.seed)
         self.parameter_line = adapters.parameter_line(self.peft_model)
-        adapters.widen_trained(self.peft_model)
         if self.settings.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
             self.model.enable_input_require_grads()
@@ -149,9 +148,9 @@ class Session:
         import torch
 
         settings = self.settings
-        parameters = adapters.trainable_parameters(self.peft_model)
+        masters = Masters(adapters.trainable_parameters(self.peft_model))
         optimizer = make_optimizer(
-            parameters,
+            masters.parameters,
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
             betas=(settings.adam_beta1, settings.adam_beta2),
@@ -165,13 +164,12 @@ class Session:
         )
         # Dropout draws from here on: what was measured before must not change the run.
         torch.manual_seed(settings.seed)
-        return Trainee(self.peft_model, list(parameters.values()), optimizer, schedule)
+        return Trainee(self.peft_model, masters, optimizer, schedule)
 
     def detach_from_training(self) -> None:
         """Leave the model as a reload from the files would give it."""
         if self.settings.gradient_checkpointing:
             self.model.gradient_checkpointing_disable()
-        adapters.narrow_trained(self.peft_model)
         self.peft_model.eval()
 
     def compare(self, before: Measured, after: Measured) -> Comparison:

@@ -19,7 +19,7 @@ from lorita.data.tokens import Example, tokenize_texts
 from lorita.training.events import StepDone
 from lorita.training.loop import Pace, Trainee, train
 from lorita.training.objective import padded_loss
-from lorita.training.optimizer import make_optimizer, make_schedule
+from lorita.training.optimizer import Masters, make_optimizer, make_schedule
 from tests import tiny
 
 STEPS, ROWS, RATE = 10, 4, 1e-2
@@ -54,10 +54,10 @@ def peft_model(family: str, bias: str) -> PeftModel:
 
 
 def ours(model: PeftModel, examples: list[Example]) -> list[float]:
-    parameters = trainable_parameters(model)
-    optimizer = make_optimizer(parameters, learning_rate=RATE)
+    masters = Masters(trainable_parameters(model))
+    optimizer = make_optimizer(masters.parameters, learning_rate=RATE)
     schedule = make_schedule(optimizer, "linear", warmup_steps=0, max_steps=STEPS)
-    trainee = Trainee(model, list(parameters.values()), optimizer, schedule)
+    trainee = Trainee(model, masters, optimizer, schedule)
     pace = Pace(max_steps=STEPS, rows_per_step=ROWS, token_budget=10_000)
     loss_sum = padded_loss(model, pad_id=0, device=torch.device("cpu"))
     events = train(trainee, examples, loss_sum, pace, accelerator=Accelerator(cpu=True))

@@ -18,7 +18,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorita.adapter import save_adapter, trainable_parameters
+from lorita.adapter import save_adapter
 from lorita.files import write_atomic
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def save_checkpoint(run: Path, step: int, model: PeftModel, trainee: Trainee, ke
     temporary.mkdir(parents=True)
     try:
         save_adapter(model, temporary)
-        write_atomic(temporary / TENSORS_FILE, save(_state_tensors(model, trainee)))
+        write_atomic(temporary / TENSORS_FILE, save(_state_tensors(trainee)))
         state = {
             "format": FORMAT,
             "step": step,
@@ -70,13 +70,13 @@ def _checksum(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _state_tensors(model: PeftModel, trainee: Trainee) -> dict[str, torch.Tensor]:
+def _state_tensors(trainee: Trainee) -> dict[str, torch.Tensor]:
     """Optimizer moments by the name of their parameter, and torch's random state."""
     import torch
 
     tensors = {"random/cpu": torch.get_rng_state()}
     state: dict[Any, dict[str, Any]] = trainee.optimizer.state
-    for name, parameter in trainable_parameters(model).items():
+    for name, parameter in trainee.masters.parameters.items():
         for key, value in state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value.detach().cpu().contiguous()
     return tensors

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from lorita.training.events import (
 )
 from lorita.training.guards import StopRequest
 from lorita.training.objective import LossSum
+from lorita.training.optimizer import Masters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,7 @@ class Trainee:
     """What training changes: the trainable parameters, the optimizer and the schedule."""
 
     model: torch.nn.Module
-    parameters: Sequence[torch.nn.Parameter]
+    masters: Masters
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
 
@@ -158,6 +159,7 @@ def _gradients(
                 return None
             loss = loss_sum(batch) / targets
             accelerator.backward(loss)
+            trainee.masters.take_gradients()
             total += loss.detach().double().cpu()
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
@@ -166,12 +168,12 @@ def _gradients(
         torch.set_rng_state(random_state)
         return None
     if accelerator.num_processes > 1:
-        _add_up(trainee.parameters, accelerator)
+        _add_up(trainee.masters.parameters.values(), accelerator)
         total = accelerator.reduce(total.to(accelerator.device), reduction="sum")
     return float(total)
 
 
-def _add_up(parameters: Sequence[torch.nn.Parameter], accelerator: Accelerator) -> None:
+def _add_up(parameters: Iterable[torch.nn.Parameter], accelerator: Accelerator) -> None:
     """Sum the gradients of all processes; an adapter is small enough to send it whole."""
     import torch
 
@@ -186,7 +188,8 @@ def _update(
 ) -> float:
     """Clip and apply the gradients; return their norm before clipping."""
     limit = pace.max_grad_norm or math.inf
-    grad_norm = float(accelerator.clip_grad_norm_(trainee.parameters, limit))
+    parameters = list(trainee.masters.parameters.values())
+    grad_norm = float(accelerator.clip_grad_norm_(parameters, limit))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         what = "loss" if not math.isfinite(loss) else "gradient"
         raise RunFailed(
@@ -196,6 +199,7 @@ def _update(
             "narrow (try --dtype float32).",
         )
     trainee.optimizer.step()
+    trainee.masters.give_weights()
     trainee.schedule.step()
     trainee.optimizer.zero_grad(set_to_none=True)
     return grad_norm

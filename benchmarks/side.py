@@ -1,0 +1,188 @@
+"""One side of one job in a process of its own: train, measure, print one line of JSON.
+
+python benchmarks/side.py lorita J1 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parent))
+from jobs import JOBS, Job, make_model, make_rows
+
+from lorita.adapter import attach, lora_config, trainable_parameters
+from lorita.data.batches import MicroBatch
+from lorita.data.tokens import Example
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def train_lorita(model: Any, job: Job, rows: list[Example], epochs: int, seed: int) -> None:
+    from accelerate import Accelerator
+
+    from lorita.data.batches import steps_per_epoch
+    from lorita.engine.speedup import speedup
+    from lorita.training.loop import Pace, Trainee, train
+    from lorita.training.objective import end_to_end_loss
+    from lorita.training.optimizer import Masters, make_optimizer, make_schedule
+
+    speedup(model)
+    steps = epochs * steps_per_epoch(len(rows), job.batch_size)
+    masters = Masters(trainable_parameters(model))
+    optimizer = make_optimizer(masters.parameters, learning_rate=job.learning_rate)
+    schedule = make_schedule(optimizer, "linear", warmup_steps=0, max_steps=steps)
+    trainee = Trainee(model, masters, optimizer, schedule)
+    pace = Pace(steps, job.batch_size, token_budget=TOKENS_AT_ONCE, seed=seed)
+    loss_sum = end_to_end_loss(model, device=torch.device("cpu"))
+    for _ in train(trainee, rows, loss_sum, pace, accelerator=Accelerator(cpu=True)):
+        pass
+
+
+TOKENS_AT_ONCE = 2048
+
+
+def train_peft(
+    model: Any, job: Job, rows: list[Example], epochs: int, seed: int, tuned: bool
+) -> None:
+    """The HF Trainer as the article has it, or with bf16 weights and rows sorted by length."""
+    from torch.utils.data import SequentialSampler
+    from transformers import Trainer, TrainingArguments
+
+    if tuned:
+        rows = sorted(rows, key=lambda row: len(row.input_ids))
+
+    class SortedTrainer(Trainer):
+        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+            if tuned:
+                return SequentialSampler(self.train_dataset)
+            return super()._get_train_sampler(*args, **kwargs)
+
+    def collate(batch: list[dict[str, Example]]) -> dict[str, torch.Tensor]:
+        return MicroBatch([item["row"] for item in batch]).padded(0, torch.device("cpu"))
+
+    arguments = TrainingArguments(
+        output_dir="/tmp/lorita-benchmark",
+        learning_rate=job.learning_rate,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=job.batch_size,
+        use_cpu=True,
+        seed=seed,
+        report_to=[],
+        disable_tqdm=True,
+        logging_strategy="no",
+        save_strategy="no",
+        remove_unused_columns=False,
+    )
+    data = [{"row": row} for row in rows]
+    SortedTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate).train()
+
+
+def held_out_loss(model: Any, rows: list[Example]) -> float:
+    """Mean loss by the model's own forward, row by row: the same computation for both sides."""
+    total = targets = 0.0
+    with torch.no_grad():
+        for row in rows:
+            ids, labels = torch.tensor([row.input_ids]), torch.tensor(row.labels)
+            logits = model(input_ids=ids, use_cache=False).logits[0].float()
+            total += float(functional.cross_entropy(logits[:-1], labels[1:], reduction="sum"))
+            targets += row.num_targets
+    return total / targets
+
+
+def product_rate(job: Job, dtype: torch.dtype) -> float:
+    """FLOP/s of the products that the chip can do at this job's width: the median of many."""
+    width = 1024 if "bloom" in job.model else 576
+    x = torch.randn(768, width).to(dtype)
+    w = torch.randn(4 * width, width).to(dtype)
+    times = []
+    for _ in range(60):
+        start = time.perf_counter()
+        functional.linear(x, w)
+        times.append(time.perf_counter() - start)
+    return 2 * 768 * width * 4 * width / sorted(times)[30]
+
+
+def step_flops(model: Any, rows: list[Example], heads_width: int) -> float:
+    """What one pass over the rows needs: 4 per parameter and token (forward, and the gradient of
+    the input), the head only at targets, and attention's own products."""
+    head = model.get_output_embeddings().weight
+    body = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "lora_" not in n)
+    body -= head.numel()
+    if head is not model.get_input_embeddings().weight:
+        body -= model.get_input_embeddings().weight.numel()
+    tokens = sum(len(row.input_ids) for row in rows)
+    targets = sum(row.num_targets for row in rows)
+    layers = model.config.get_text_config().num_hidden_layers
+    # Scores and mixing, forward and both gradients, half of each square: 6 · L²·width a layer.
+    attention = sum(6 * len(row.input_ids) ** 2 * heads_width * layers for row in rows)
+    return 4.0 * body * tokens + 4.0 * head.numel() * targets + attention
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("side", choices=["lorita", "peft-a", "peft-b"])
+    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--no-eval", action="store_true")
+    given = parser.parse_args()
+    job = JOBS[given.job]
+    dtype = torch.float32 if given.side == "peft-a" else getattr(torch, job.dtype)
+    if given.side == "lorita":
+        from lorita.engine.numerics import choose_numerics
+
+        choose_numerics(job.dtype).apply()
+    epochs = given.epochs or job.epochs
+    rows, held_out = make_rows(job, given.data)
+    rows = rows[: given.rows]
+    model = make_model(job, dtype)
+    loaded = peak_mib()
+    peft_model = attach(model, lora_config(model, job.lora), seed=given.seed)
+    torch.manual_seed(given.seed)
+    start = time.perf_counter()
+    if given.side == "lorita":
+        train_lorita(peft_model, job, rows, epochs, given.seed)
+    else:
+        train_peft(peft_model, job, rows, epochs, given.seed, tuned=given.side == "peft-b")
+    seconds = time.perf_counter() - start
+    peak = peak_mib()
+    if given.side == "lorita":
+        from lorita.engine.speedup import unspeed
+
+        unspeed(peft_model)
+    peft_model.eval()
+    loss = (
+        None
+        if given.no_eval or job.model != "smollm2-135m"
+        else held_out_loss(peft_model, held_out)
+    )
+    flops = epochs * step_flops(model, rows, model.config.hidden_size)
+    result = {
+        "side": given.side,
+        "job": job.name,
+        "seed": given.seed,
+        "seconds": seconds,
+        "peak_mib": peak,
+        "loaded_mib": loaded,
+        "held_out_loss": loss,
+        "tokens": epochs * sum(len(row.input_ids) for row in rows),
+        "utilisation": flops / seconds / product_rate(job, dtype),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""lorita against PEFT + HF Trainer, job by job, side by side.
+
+    python benchmarks/vs_peft.py                      # everything, three times each; an hour or two
+    python benchmarks/vs_peft.py --jobs J1,J2 --short # fewer epochs and rows: the same ratios, roughly
+
+Side (a) is the article's recipe (float32, as the Trainer comes), side (b) the same tuned as well as
+its documentation allows on a CPU: bf16 weights, rows sorted by length. Every run is a process of its
+own; the sides alternate, so that a machine that slows down slows all of them. Each repeat has its
+own seed. Ratios are of medians; peak is the largest resident memory of the process up to the end of
+training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from jobs import JOBS, Job
+
+HERE = Path(__file__).parent
+SHORT = {"J1": (2, 50), "J2": (1, 16), "J3": (1, 16), "J4": (1, 24), "J5": (2, 50)}
+"""(epochs, rows) of the short form."""
+
+
+def run_side(side: str, job: Job, seed: int, extra: list[str]) -> dict[str, Any]:
+    command = [sys.executable, str(HERE / "side.py"), side, job.name, "--seed", str(seed), *extra]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def median(results: list[dict[str, Any]], key: str) -> float:
+    return statistics.median(result[key] for result in results)
+
+
+def mean_loss(results: list[dict[str, Any]]) -> str:
+    losses = [r["held_out_loss"] for r in results if r["held_out_loss"] is not None]
+    return f"{statistics.mean(losses):.3f}" if losses else "-"
+
+
+def report(job: Job, results: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [f"\n{job.name}: {job.what}"]
+    lines.append("| side | seconds | against lorita | peak MiB | held-out loss | utilisation |")
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    own = median(results["lorita"], "seconds")
+    for side, runs in results.items():
+        seconds = median(runs, "seconds")
+        lines.append(
+            f"| {side} | {seconds:.1f} | {seconds / own:.2f}× | {median(runs, 'peak_mib'):,.0f} | "
+            f"{mean_loss(runs)} | {median(runs, 'utilisation'):.0%} |"
+        )
+    rss_side = "peft-b" if "peft-b" in results else "peft-a"
+    share = median(results["lorita"], "peak_mib") / median(results[rss_side], "peak_mib")
+    lines.append(f"Peak memory: {share:.0%} of {rss_side}'s. Floors: {job.floors}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--data", type=Path, help="CSV with act,prompt; default: lorita's own")
+    parser.add_argument("--no-eval", action="store_true")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
+    given = parser.parse_args()
+    everything = {}
+    for name in given.jobs.split(","):
+        job = JOBS[name]
+        extra = ["--data", str(given.data)] if given.data else []
+        extra += ["--no-eval"] if given.no_eval else []
+        if given.short:
+            epochs, rows = SHORT[name]
+            extra += ["--epochs", str(epochs), "--rows", str(rows)]
+        results: dict[str, list[dict[str, Any]]] = {side: [] for side in job.sides}
+        for repeat in range(given.repeats):
+            for side in job.sides:
+                results[side].append(run_side(side, job, repeat + 1, extra))
+        everything[name] = results
+        print(report(job, results), flush=True)
+        given.json.write_text(json.dumps(everything, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
