@@ -12,9 +12,10 @@ HELD_OUT = 20
 """The last rows of the English data; the Spanish set is small and holds out five."""
 
 PROMPTS = {
-    "en": "I want you to act as a motivational coach. ",
-    "es": "Quiero que actúes como entrenador personal. ",
+    "en": ["I want you to act as a motivational coach.", "I want you to act as a ferry captain."],
+    "es": ["Quiero que actúes como entrenador personal.", "Quiero que actúes como librera."],
 }
+"""Roles that the training rows do not have."""
 
 
 def data_file(language: str = "en") -> Path:
@@ -35,11 +36,11 @@ def demo_settings(language: str, *, output_dir: Path, overwrite: bool) -> RunSet
         r=8,
         lora_alpha=16,
         target_modules="q_proj,k_proj,v_proj,o_proj",
-        learning_rate=2e-3,
-        num_train_epochs=2,
+        learning_rate=3e-3,
+        num_train_epochs=3 if language == "es" else 2,
         per_device_train_batch_size=8,
         warmup_steps=3,
-        compare_prompt=[PROMPTS[language]],
+        compare_prompt=PROMPTS[language],
         output_dir=output_dir,
         overwrite=overwrite,
     )
