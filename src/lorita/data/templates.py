@@ -1,0 +1,218 @@
+"""Chat templates: the tokenizer's own, a named one or a file, and what they make of messages.
+
+Named templates are in ``chat_templates/``. They are written without the beginning-of-text token:
+it is put in front where the tokenizer itself would add it, so that it stands there once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FOLDER = Path(__file__).parent / "chat_templates"
+NAMED = ("chatml", "llama3", "gemma", "mistral", "alpaca", "zephyr")
+FOR_BASE_MODELS = "chatml"
+NONE = "none"
+"""What switches templates off."""
+PROBE = "\ue000answer\ue001"
+"""Stands for an answer when a template is asked where it puts one; no text contains it."""
+
+
+class TemplateError(ValueError):
+    """The template refuses these messages, or cannot be read."""
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A Jinja template and the special tokens that it may name."""
+
+    name: str
+    source: str
+    special: Mapping[str, str] = field(default_factory=dict)
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = (), *, ask: bool = False
+    ) -> str:
+        """The messages as one text; ``ask`` ends it where the assistant begins to speak."""
+        return self._render(messages, tools, add_generation_prompt=ask)[0]
+
+    def render_marked(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The text, and where the template's ``{% generation %}`` blocks stand in it."""
+        return self._render(messages, tools, return_assistant_tokens_mask=True)
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any], **how: bool
+    ) -> tuple[str, list[tuple[int, int]]]:
+        from jinja2 import TemplateError as JinjaError
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        chat = [dict(message) for message in messages]
+        try:
+            texts, marks = render_jinja_template(
+                [chat],
+                tools=list(tools) or None,
+                chat_template=self.source,
+                **how,
+                **self.special,
+            )
+        except (JinjaError, TypeError, ValueError, KeyError, IndexError) as error:
+            line = getattr(error, "lineno", None)
+            where = f" (its line {line})" if line else ""
+            said = str(error).strip() or type(error).__name__
+            raise TemplateError(f"the chat template says: {said}{where}") from error
+        return texts[0], [tuple(mark) for mark in marks[0]] if marks else []
+
+    @cached_property
+    def has_marks(self) -> bool:
+        """Whether the template itself says what is trained."""
+        import re
+
+        return re.search(r"\{%-?\s*generation\s*-?%\}", self.source) is not None
+
+    @cached_property
+    def _around_an_answer(self) -> tuple[str, str, str]:
+        """Without and with the call for an answer, and what follows an answer at the end."""
+        question = [{"role": "user", "content": "a question"}]
+        plain, asked = self.render(question), self.render(question, ask=True)
+        answered = self.render([*question, {"role": "assistant", "content": PROBE}])
+        if answered.count(PROBE) != 1:
+            raise TemplateError("the chat template does not show what the assistant says")
+        return plain, asked, answered.partition(PROBE)[2]
+
+    @cached_property
+    def tail(self) -> str:
+        """All that follows the last answer of a chat."""
+        return self._around_an_answer[2]
+
+    @cached_property
+    def end_of_turn(self) -> str:
+        """What closes an answer, without the white space after it; empty where nothing does."""
+        plain, asked, tail = self._around_an_answer
+        call = asked.removeprefix(plain).strip()
+        # Some templates call for the next answer even when they are not told to.
+        end = tail.find(call) if call else -1
+        return (tail if end < 0 else tail[:end]).rstrip()
+
+    def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
+        """The text after which the assistant's own words begin."""
+        plain, asked, _ = self._around_an_answer
+        head = self.render(messages, tools, ask=True)
+        if asked != plain:
+            return head
+        # The template knows no call for an answer; what it puts before one is part of the prompt.
+        probe = [*messages, {"role": "assistant", "content": PROBE}]
+        before, found, _ = self.render(probe, tools).partition(PROBE)
+        return before if found and before.removeprefix(head).strip() else head
+
+
+def choose_template(
+    tokenizer: PreTrainedTokenizerBase, wanted: str | None, kind: str
+) -> tuple[ChatTemplate | None, list[str]]:
+    """The template for rows of a kind (None: they stay as they are), and what to say about it.
+
+    Raises ``DataError`` for a template that is not there, is broken, or cannot be left out.
+    """
+    own = own_template(tokenizer)
+    if kind == "text":
+        unused = wanted not in (None, NONE)
+        return None, ["the chat template is not used: the rows are plain text"] if unused else []
+    if wanted == NONE:
+        if kind == "chat":
+            raise DataError("chat_template none: a chat cannot be trained without a template")
+        return None, []
+    if wanted is not None:
+        found = _wanted_template(tokenizer, wanted)
+        return found, [f"chat template: {found.name}", *_marks_note(tokenizer, found)]
+    if own is not None:
+        return own, ["chat template: the tokenizer's own"]
+    if kind == "pair":
+        return None, []
+    found = _named(tokenizer, FOR_BASE_MODELS)
+    said = f"the tokenizer has no chat template: {FOR_BASE_MODELS} is used (--chat-template)"
+    return found, [said, *_marks_note(tokenizer, found)]
+
+
+def own_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
+    """The template that comes with the tokenizer; the one called default, where it has several."""
+    source = tokenizer.chat_template
+    if isinstance(source, dict):
+        source = source.get("default") or next(iter(source.values()), None)
+    return ChatTemplate("own", source, _special(tokenizer)) if source else None
+
+
+def template_from(
+    tokenizer: PreTrainedTokenizerBase, source: str, name: str = "own"
+) -> ChatTemplate:
+    """A template from its text."""
+    return ChatTemplate(name, source, _special(tokenizer))
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    tokens = tokenizer.special_tokens_map.items()
+    return {name: str(token) for name, token in tokens if isinstance(token, str)}
+
+
+def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTemplate:
+    if wanted in NAMED:
+        return _named(tokenizer, wanted)
+    file = Path(wanted).expanduser()
+    try:
+        template = template_from(tokenizer, file.read_text(encoding="utf-8"), file.name)
+    except FileNotFoundError:
+        near = difflib.get_close_matches(wanted, NAMED, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise DataError(
+            f"chat_template {wanted}: neither a file nor a template of this name{hint}",
+            hint=f"There are {', '.join(NAMED)}, none, and any file with a Jinja template.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"chat_template {wanted}: cannot be read ({error})") from None
+    try:
+        _ = template.end_of_turn
+    except TemplateError as error:
+        raise DataError(f"chat_template {wanted}: {error}") from None
+    return template
+
+
+def _named(tokenizer: PreTrainedTokenizerBase, name: str) -> ChatTemplate:
+    source = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+    bos = "{{ bos_token }}" if adds_bos(tokenizer) else ""
+    return template_from(tokenizer, bos + source, name)
+
+
+def _marks_note(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> list[str]:
+    if closes(tokenizer, template):
+        return []
+    end = template.end_of_turn
+    what = f"{end!r} is no token of this tokenizer" if end else "the template does not end answers"
+    return [f"{what}: the end-of-text token is put after the last answer"]
+
+
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer puts a beginning-of-text token before a text by itself."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and list(tokenizer("a")["input_ids"])[:1] == [bos]
+
+
+def closes(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> bool:
+    """Whether the template ends an answer with a token that can stop generation."""
+    return stop_token(tokenizer, template) is not None
+
+
+def stop_token(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> int | None:
+    """The special token that the template ends an answer with."""
+    end = template.end_of_turn
+    ids = list(tokenizer(end, add_special_tokens=False)["input_ids"]) if end else []
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return int(ids[-1]) if ids and ids[-1] in special else None
