@@ -1,4 +1,4 @@
-"""Every fast operation against its plain twin: values and gradients, with and without a compiler."""
+"""Every fast operation against its plain twin: values and gradients, compiled and not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lorita.engine import native, reference
 from lorita.engine.attention import Scores, attention
 from lorita.engine.heads import Part, join_heads, split_heads
-from lorita.engine.loss import cross_entropy_sum
 from lorita.engine.lora import Group, Member, keep_mask
+from lorita.engine.loss import cross_entropy_sum
 from lorita.engine.ops import frozen_linear, gated_activation, rms_norm, use_onednn_float32
 from lorita.engine.rows import RowLayout
 

@@ -55,7 +55,7 @@ class State:
 
 
 def under_autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)
+    return bool(torch.is_autocast_enabled(x.device.type))
 
 
 def attention_forward(plan: AttentionPlan, state: State, original: Forward) -> Forward:
@@ -83,7 +83,7 @@ def _heads(plan: AttentionPlan, x_TN: Tensor, cos: Any, sin: Any) -> tuple[Tenso
     """Queries, keys and values by heads; norms go between the products and the rotation."""
     if plan.norms[0] is None:
         return split_heads(x_TN, plan.parts, cos, sin)
-    outs = []
+    outs: list[Tensor] = []
     for part, norm in zip(plan.parts, (*plan.norms, None), strict=True):
         width = part.heads * part.d
         piece = x_TN[:, part.offset : part.offset + width]

@@ -42,7 +42,7 @@ def padded_loss(model: torch.nn.Module, *, pad_id: int, device: torch.device) ->
 
 
 def end_to_end_loss(model: torch.nn.Module, *, device: torch.device) -> LossSum:
-    """The fast way, for a model that ``engine.speedup`` was called on: no padding, no logits kept."""
+    """The fast way, for a model that ``engine.speedup`` was called on: no padding, no logits."""
     from lorita.engine.speedup import packed_loss
 
     def loss_sum(batch: MicroBatch) -> torch.Tensor:
