@@ -1,6 +1,6 @@
 """Train, compare, generate, load again: the Python API.
 
-    python examples/train.py --output-dir runs/python
+python examples/train.py --output-dir runs/python
 """
 
 from __future__ import annotations

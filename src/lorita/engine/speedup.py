@@ -73,7 +73,8 @@ def packed_loss(
     """The summed loss (nats, float32) of rows laid end to end under a sped-up model.
 
     ``labels_T`` is aligned with ``input_ids_T``, -100 where there is no target; a token is
-    predicted from the tokens before it in the same row. Divide by the number of targets for the mean.
+    predicted from the tokens before it in the same row. Divided by the number of targets it is the
+    mean.
     """
     lm = causal_lm(model)
     replaced: Replaced | None = getattr(lm, MARK, None)
