@@ -15,6 +15,7 @@ from lorita import adapter as adapters
 from lorita.base import check_tokenizer_fits, load_model
 from lorita.comparison import Answer, Comparison, held_out_figures, text_starts
 from lorita.data.batches import steps_per_epoch
+from lorita.engine.bottom import BottomCache, bottom_cache
 from lorita.engine.numerics import choose_numerics
 from lorita.engine.speedup import speedup, unspeed
 from lorita.evaluation.loss import HeldOutLoss, held_out_loss
@@ -58,6 +59,7 @@ class Session:
         check_tokenizer_fits(prepared.base, prepared.tokenizer, self.model)
         self.lora = adapters.lora_config(self.model, settings.model_dump())
         self.prompts = self._prompts()
+        self.bottom: BottomCache | None = None
         if settings.speedup:
             speedup(self.model)
 
@@ -80,11 +82,24 @@ class Session:
             self.model.enable_input_require_grads()
         if self.settings.speedup:
             self.notes += speedup(self.peft_model).lines()
+            self._keep_bottom()
+
+    def _keep_bottom(self) -> None:
+        """With only upper layers adapted, the lower ones are computed once a row."""
+        if self.settings.layers_to_transform is None:
+            return
+        limit = (available_memory() or 2**30) // 4
+        cache = bottom_cache(self.model, limit)
+        if isinstance(cache, str):
+            self.notes.append(f"Lower layers are computed every epoch: {cache}")
+            return
+        self.bottom = cache
+        self.notes.append(f"Layers below {cache.first} are computed once a row and kept")
 
     def _loss_sum(self) -> LossSum:
         device = self.accelerator.device
         if self.settings.speedup:
-            return end_to_end_loss(self.model, device=device)
+            return end_to_end_loss(self.model, device=device, bottom=self.bottom)
         return padded_loss(self.model, pad_id=self.prepared.tokenizer.eos_token_id, device=device)
 
     def measure(self) -> Measured:

@@ -7,12 +7,15 @@ The loss needs hidden states at target positions only; the output head is comput
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorita.engine.bottom import BottomCache
 from lorita.engine.forwards import Forward, under_autocast
 from lorita.engine.loss import cross_entropy_sum
 from lorita.engine.replace import Replaced
@@ -21,8 +24,17 @@ from lorita.engine.rows import RowLayout, computing
 IGNORE = -100
 
 
-def hidden_states(lm: Any, replaced: Replaced, ids_T: Tensor, rows: RowLayout) -> Tensor:
-    """The last hidden states [T, D] of rows laid end to end."""
+def hidden_states(
+    lm: Any,
+    replaced: Replaced,
+    ids_T: Tensor,
+    rows: RowLayout,
+    bottom: tuple[BottomCache, Sequence[int]] | None = None,
+) -> Tensor:
+    """The last hidden states [T, D] of rows laid end to end.
+
+    ``bottom`` is a cache of what enters the first adapted layer, and the ids of the rows.
+    """
     body = lm.base_model
     if not replaced.packs_rows:
         return _padded_hidden(body, ids_T, rows)
@@ -30,9 +42,20 @@ def hidden_states(lm: Any, replaced: Replaced, ids_T: Tensor, rows: RowLayout) -
     if "position_ids" in inspect.signature(type(body).forward).parameters:
         options["position_ids"] = rows.positions(ids_T.device)[None]
     replaced.state.layout = rows
-    with computing(rows.lengths):
+    with computing(rows.lengths), _below(bottom, rows):
         hidden: Tensor = body(**options)[0]
     return hidden[0]
+
+
+def _below(
+    bottom: tuple[BottomCache, Sequence[int]] | None, rows: RowLayout
+) -> AbstractContextManager[None]:
+    if bottom is None:
+        return nullcontext()
+    cache, row_ids = bottom
+    if cache.known(row_ids):
+        return cache.passed_over(row_ids)
+    return cache.listening(row_ids, rows.lengths)
 
 
 def _padded_hidden(body: Any, ids_T: Tensor, rows: RowLayout) -> Tensor:
@@ -45,10 +68,15 @@ def _padded_hidden(body: Any, ids_T: Tensor, rows: RowLayout) -> Tensor:
 
 
 def rows_loss(
-    lm: Any, replaced: Replaced, ids_T: Tensor, labels_T: Tensor, rows: RowLayout
+    lm: Any,
+    replaced: Replaced,
+    ids_T: Tensor,
+    labels_T: Tensor,
+    rows: RowLayout,
+    bottom: tuple[BottomCache, Sequence[int]] | None = None,
 ) -> Tensor:
     """The summed loss over all targets, float32."""
-    hidden_TD = hidden_states(lm, replaced, ids_T, rows)
+    hidden_TD = hidden_states(lm, replaced, ids_T, rows, bottom)
     positions_N, targets_N = rows.targets(labels_T)
     hidden_ND = hidden_TD[positions_N]
     config = lm.config.get_text_config()
