@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lorita.engine import native
 from lorita.engine.bottom import BottomCache
 from lorita.engine.memory import keep_memory
-from lorita.engine.packed import causal_forward, hidden_states, rows_loss
+from lorita.engine.packed import body_forward, causal_forward, hidden_states, rows_loss
 from lorita.engine.replace import Replaced, replacements
 from lorita.engine.report import SpeedupReport
 from lorita.engine.rows import RowLayout
@@ -51,6 +51,7 @@ def speedup(model: nn.Module) -> SpeedupReport:
         report.give_up(without, wrong)
         replaced = Replaced()
     report.packs_rows = replaced.packs_rows
+    replaced.put(lm.base_model, body_forward(lm, replaced, lm.base_model.forward))
     replaced.put(lm, causal_forward(lm, replaced, lm.forward))
     setattr(lm, MARK, replaced)
     return report
