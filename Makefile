@@ -1,6 +1,7 @@
 # make setup   .venv with lorita, its development tools and the bundled model
 # make demo    the whole story: train the bundled model, see before and after
 # make test    lint, types, import contract, tests
+# make bench   lorita against PEFT + HF Trainer, side by side
 # make slow    the tests that take minutes
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint types contract unit slow clean
+.PHONY: setup demo test lint types contract unit bench slow clean
 
 setup: $(STAMP)
 
@@ -37,6 +38,9 @@ contract: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/vs_peft.py
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -1,13 +1,13 @@
 """lorita against PEFT + HF Trainer, job by job, side by side.
 
-    python benchmarks/vs_peft.py                      # everything, three times each; an hour or two
-    python benchmarks/vs_peft.py --jobs J1,J2 --short # fewer epochs and rows: the same ratios, roughly
+    python benchmarks/vs_peft.py                       # everything, three times; hours
+    python benchmarks/vs_peft.py --jobs J1,J2 --short  # fewer epochs and rows
 
-Side (a) is the article's recipe (float32, as the Trainer comes), side (b) the same tuned as well as
-its documentation allows on a CPU: bf16 weights, rows sorted by length. Every run is a process of its
-own; the sides alternate, so that a machine that slows down slows all of them. Each repeat has its
-own seed. Ratios are of medians; peak is the largest resident memory of the process up to the end of
-training.
+Side (a) is the article's recipe (float32, as the Trainer comes), side (b) the same tuned as well
+as its documentation allows on a CPU: bf16 weights, rows sorted by length. Every run is a process
+of its own; the sides alternate, so that a machine that slows down slows all of them. Each repeat
+has its own seed. Ratios are of medians; peak is the largest resident memory of the process up to
+the end of training.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision.group(1)}")
             return
         files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-        if rest.startswith("/tree/") or rest.startswith("/paths-info/"):
+        if rest.startswith(("/tree/", "/paths-info/")):
             wanted = files
             if rest.startswith("/paths-info/"):
                 asked = json.loads(self._body).get("paths", []) if self._body else []

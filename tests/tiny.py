@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.models.auto import AutoModelForCausalLM
 
-WORDS = "I want you to act as a gardener cook tailor teacher. My first request is tea bread".split()
+WORDS = ["act", "as", "a", "gardener", "cook", "tailor", "teacher", "my", "tea", "bread"]
 
 CONFIGS = {
     "llama": lambda vocab: LlamaConfig(

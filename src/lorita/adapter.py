@@ -104,6 +104,16 @@ def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
     return {name: t.detach().cpu().contiguous() for name, t in sorted(state.items())}
 
 
+def set_adapter_tensors(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put saved tensors into the adapter; ``AdapterError`` unless all fit and none is missing."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, dict(tensors))
+    loaded = adapter_tensors(model)
+    if loaded.keys() != tensors.keys() or any(not t.equal(loaded[n]) for n, t in tensors.items()):
+        raise AdapterError("the saved adapter does not fit this model")
+
+
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Write the two files of the adapter into ``folder``, each complete or not at all."""
     import torch

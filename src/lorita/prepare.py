@@ -18,7 +18,7 @@ from lorita.data.sources import load_source
 from lorita.data.splits import Split, split_rows
 from lorita.data.tokens import Example, tokenize_texts
 from lorita.errors import UserError
-from lorita.rundir import check_output_dir
+from lorita.rundir import check_output_dir, check_resumable
 from lorita.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -60,11 +60,39 @@ def default_output_dir(settings: RunSettings) -> Path:
     return Path("runs") / Path(settings.data[0]).name.split(".")[0]
 
 
+def resume_source(settings: RunSettings) -> str | None:
+    """``last`` or the path of the checkpoint to continue from; None for a new run."""
+    return settings.resume_from_checkpoint or ("last" if settings.resume else None)
+
+
+_NOT_IDENTITY = {
+    "model", "revision", "trust_remote_code", "data", "data_name", "data_split", "data_revision",
+    "eval_data", "max_eval_samples", "logging_steps", "eval_steps", "save_steps",
+    "save_total_limit", "resume", "resume_from_checkpoint", "compare_prompt", "max_new_tokens",
+    "repetition_penalty", "output_dir", "overwrite",
+}  # fmt: skip
+
+
+def identity(settings: RunSettings, prepared: Prepared) -> dict[str, object]:
+    """What a run that continues another must share with it: model, rows, and the settings that
+    change the result. Where files lie and what is reported may change."""
+    values = settings.model_dump(mode="json", exclude=_NOT_IDENTITY)
+    return {
+        "base": prepared.base.reference,
+        "revision": prepared.base.revision,
+        "training rows": prepared.data.fingerprint,
+        **values,
+    }
+
+
 def prepare(settings: RunSettings) -> Prepared:
     """Check the door, the model and the data; raise all their problems as one ``UserError``."""
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
-    _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
+    if resume_source(settings) is None:
+        _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
+    else:
+        _try(problems, lambda: check_resumable(output_dir))
     model = _try(problems, lambda: _find_model(settings))
     texts = _try(problems, lambda: _read_rows(settings))
     if problems or model is None or texts is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ from typing import Any
 from lorita import adapter as adapters
 from lorita.card import model_card
 from lorita.comparison import MARKDOWN_FILE, Comparison
+from lorita.errors import Interrupted
 from lorita.files import write_atomic
-from lorita.prepare import prepare
+from lorita.prepare import prepare, resume_source
 from lorita.rundir import (
     CARD_FILE,
     SETTINGS_FILE,
     RunRecord,
     append_log,
     create_run_dir,
+    last_loss,
     versions,
 )
 from lorita.session import Session
@@ -43,7 +45,7 @@ class RunResult:
     comparison: Comparison
     tuned: TunedModel
     losses: list[float]
-    """Training loss of each step, in nats per target token."""
+    """Training loss of each step done now, in nats per target token."""
 
     def compare(self) -> Comparison:
         """Before and after; ``print`` it."""
@@ -91,29 +93,36 @@ def follow(
 def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     """The run as events; its return value is the ``RunResult``."""
     started = time.perf_counter()
+    yield Note("Looking at the model and the data")
     prepared = prepare(settings)
     folder = prepared.output_dir
     session = Session(settings, prepared)
     for text in [*session.take_notes(), *prepared.data.notes]:
         yield Note(text)
+    yield Note("Asking the base model first")
     before = session.measure()
     session.attach()
     for text in [*session.take_notes(), session.parameter_line]:
         yield Note(text)
-    create_run_dir(folder)
-    write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
+    if resume_source(settings) is None:
+        create_run_dir(folder)
+        write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
     losses = []
-    with StopRequest() as stop:
-        for event in session.train(stop):
-            append_log(folder, event.record())
-            if isinstance(event, StepDone):
-                losses.append(event.loss)
-            yield event
+    try:
+        with StopRequest() as stop:
+            for event in session.train(stop):
+                append_log(folder, event.record())
+                if isinstance(event, StepDone):
+                    losses.append(event.loss)
+                yield event
+    except Interrupted as stopped:
+        command = f"lorita train {folder} --resume"
+        raise Interrupted(stopped.problems, hint=f"Continue with: {command}") from None
     session.detach_from_training()
     adapters.save_adapter(session.peft_model, folder)
     prepared.tokenizer.save_pretrained(folder)
     comparison = session.compare(before, session.measure())
-    write_results(folder, session, comparison, losses)
+    write_results(folder, session, comparison)
     yield Compared(folder / MARKDOWN_FILE)
     size = (folder / adapters.WEIGHTS_FILE).stat().st_size
     yield RunEnded(folder, size, time.perf_counter() - started)
@@ -121,9 +130,7 @@ def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     return RunResult(folder, comparison, tuned, losses)
 
 
-def write_results(
-    folder: Path, session: Session, comparison: Comparison, losses: Sequence[float]
-) -> None:
+def write_results(folder: Path, session: Session, comparison: Comparison) -> None:
     """Write the comparison, the model card and, last of all, the record of the run."""
     comparison.save(folder)
     base, data = session.prepared.base, session.prepared.data
@@ -134,7 +141,7 @@ def write_results(
         base_reference=base.reference,
         parameter_line=session.parameter_line,
         data_line=". ".join(data.notes) + ".",
-        final_loss=losses[-1],
+        final_loss=last_loss(folder),
     )
     write_atomic(folder / CARD_FILE, card)
     held = comparison.held_out
@@ -155,7 +162,7 @@ def write_results(
             "held_out_rows": len(data.held_out),
         },
         figures={
-            "final_training_loss": losses[-1],
+            "final_training_loss": last_loss(folder),
             "held_out_loss_base": held.before if held else None,
             "held_out_loss_tuned": held.after if held else None,
             "trainable_parameters": session.parameter_line,

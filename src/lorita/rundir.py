@@ -40,6 +40,17 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder}: {parent} is not writable")
 
 
+def check_resumable(folder: Path) -> None:
+    """``OutputError`` unless there is a run in the folder that can be continued."""
+    if not (folder / SETTINGS_FILE).is_file():
+        raise OutputError(
+            f"{folder}: there is no run to continue (no {SETTINGS_FILE})",
+            hint="Give the run's folder: lorita train runs/NAME --resume.",
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: is not writable")
+
+
 def is_run(folder: Path) -> bool:
     """Whether something of a run lies in the folder, an unfinished one included."""
     return any((folder / mark).exists() for mark in _MARKS)
@@ -101,6 +112,13 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed as a package"
     return found
+
+
+def last_loss(folder: Path) -> float:
+    """The training loss of the last step in the log: a resumed run may have had none to do."""
+    lines = (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()
+    steps = (json.loads(line) for line in reversed(lines) if '"StepDone"' in line)
+    return float(next(steps)["loss"])
 
 
 def append_log(folder: Path, record: dict[str, Any]) -> None:

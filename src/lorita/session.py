@@ -15,14 +15,20 @@ from lorita import adapter as adapters
 from lorita.base import check_tokenizer_fits, load_model
 from lorita.comparison import Answer, Comparison, held_out_figures, text_starts
 from lorita.data.batches import steps_per_epoch
+from lorita.engine.bottom import BottomCache, bottom_cache
 from lorita.engine.numerics import choose_numerics
 from lorita.engine.speedup import speedup, unspeed
 from lorita.evaluation.loss import HeldOutLoss, held_out_loss
 from lorita.generation import GenerationOptions, generate
-from lorita.prepare import Prepared
+from lorita.prepare import Prepared, identity, resume_source
 from lorita.settings import RunSettings
-from lorita.training.checkpoint import save_checkpoint
-from lorita.training.events import Event, TrainingStarted
+from lorita.training.checkpoint import (
+    find_checkpoint,
+    list_checkpoints,
+    restore,
+    save_checkpoint,
+)
+from lorita.training.events import Event, Note, TrainingStarted
 from lorita.training.guards import StopRequest
 from lorita.training.loop import Hooks, Pace, Trainee, train
 from lorita.training.memory import available_memory, token_budget
@@ -58,6 +64,7 @@ class Session:
         check_tokenizer_fits(prepared.base, prepared.tokenizer, self.model)
         self.lora = adapters.lora_config(self.model, settings.model_dump())
         self.prompts = self._prompts()
+        self.bottom: BottomCache | None = None
         if settings.speedup:
             speedup(self.model)
 
@@ -80,11 +87,24 @@ class Session:
             self.model.enable_input_require_grads()
         if self.settings.speedup:
             self.notes += speedup(self.peft_model).lines()
+            self._keep_bottom()
+
+    def _keep_bottom(self) -> None:
+        """With only upper layers adapted, the lower ones are computed once a row."""
+        if self.settings.layers_to_transform is None:
+            return
+        limit = (available_memory() or 2**30) // 4
+        cache = bottom_cache(self.model, limit)
+        if isinstance(cache, str):
+            self.notes.append(f"Lower layers are computed every epoch: {cache}")
+            return
+        self.bottom = cache
+        self.notes.append(f"Layers below {cache.first} are computed once a row and kept")
 
     def _loss_sum(self) -> LossSum:
         device = self.accelerator.device
         if self.settings.speedup:
-            return end_to_end_loss(self.model, device=device)
+            return end_to_end_loss(self.model, device=device, bottom=self.bottom)
         return padded_loss(self.model, pad_id=self.prepared.tokenizer.eos_token_id, device=device)
 
     def measure(self) -> Measured:
@@ -103,8 +123,11 @@ class Session:
         settings, data = self.settings, self.prepared.data
         pace = self._pace()
         trainee = self._trainee(pace)
+        first_step = self._resume(trainee)
+        for note in self.take_notes():
+            yield Note(note)
         yield TrainingStarted(
-            first_step=0,
+            first_step=first_step,
             max_steps=pace.max_steps,
             rows=len(data.train),
             held_out_rows=len(data.held_out),
@@ -116,13 +139,42 @@ class Session:
             return held_out_loss(self.model, data.held_out, loss_sum).mean
 
         def save(step: int) -> Path:
-            keep, folder = settings.save_total_limit, self.prepared.output_dir
-            return save_checkpoint(folder, step, self.peft_model, trainee, keep)
+            return save_checkpoint(
+                self.prepared.output_dir,
+                step,
+                self.peft_model,
+                trainee,
+                keep=settings.save_total_limit,
+                identity=identity(settings, self.prepared),
+            )
 
         hooks = Hooks(evaluate if data.held_out else None, save, stop)
         yield from train(
-            trainee, data.train, loss_sum, pace, accelerator=self.accelerator, hooks=hooks
+            trainee,
+            data.train,
+            loss_sum,
+            pace,
+            accelerator=self.accelerator,
+            hooks=hooks,
+            first_step=first_step,
         )
+
+    def _resume(self, trainee: Trainee) -> int:
+        """Put the wanted checkpoint in; return the step that it was made after, 0 for none."""
+        wanted = resume_source(self.settings)
+        folder = self.prepared.output_dir
+        if wanted is None:
+            return 0
+        if wanted == "last" and not list_checkpoints(folder):
+            self.notes.append(f"{folder} has no checkpoint yet: starting at the first step")
+            return 0
+        path, state, damaged = find_checkpoint(
+            folder, wanted, identity(self.settings, self.prepared)
+        )
+        step = restore(path, state, self.peft_model, trainee)
+        self.notes += [f"Passed over: {line}" for line in damaged]
+        self.notes.append(f"Continuing after step {step}, from {path}")
+        return step
 
     def _pace(self) -> Pace:
         settings, data = self.settings, self.prepared.data

@@ -176,6 +176,12 @@ class RunSettings(BaseModel):
     )
     save_steps: int | None = option("Reports", "A checkpoint every N steps.", None, ge=1)
     save_total_limit: int = option("Reports", "Keep the newest N checkpoints.", 2, ge=1)
+    resume: bool = option(
+        "Reports", "Continue an interrupted run: lorita train runs/NAME --resume.", False
+    )
+    resume_from_checkpoint: str | None = option(
+        "Reports", "Continue from this checkpoint folder, or from the last one (last).", None
+    )
     compare_prompt: Texts = option(
         "Reports",
         "Prompt answered before and after (repeatable). By default the starts of three held-out "

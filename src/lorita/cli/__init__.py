@@ -21,6 +21,7 @@ COMMANDS = {
     "targets": "List the modules of a model that a LoRA can go on.",
     "generate": "Write text with a base model or a run.",
     "compare": "Show base and tuned model side by side.",
+    "doctor": "Show what this machine can do and what lorita will choose.",
 }
 """Command: its line in the help. Each lives in the module of the same name."""
 

@@ -24,7 +24,10 @@ def command(
     """
     from lorita.settings_io import build_settings
 
-    run_and_print(build_settings(settings_file(target), **options))
+    config = settings_file(target)
+    if config is not None and (options.get("resume") or "resume_from_checkpoint" in options):
+        options.setdefault("output_dir", config.parent)
+    run_and_print(build_settings(config, **options))
 
 
 def run_and_print(settings: Any) -> None:

@@ -1,9 +1,10 @@
-"""Attention within rows that lie end to end: nothing is computed for positions that do not exist.
+"""Attention within rows that lie end to end: no score crosses from one row into another.
 
-Each row is computed in blocks of queries: scores as one batched product over the key/value heads,
-a softmax that masks as it goes, and a second product. Short rows keep their probabilities for the
-backward pass, long ones compute them again. Layout of queries: [K, T, G, d] with K key/value heads,
-G query heads for each, so that a block of a row is one matrix per key/value head without copies.
+Short rows of nearly equal length are computed together: scores as one batched product over rows and
+key/value heads, a softmax that masks as it goes, and a second product; their probabilities are kept
+for the backward pass. Long rows are computed alone, in blocks of queries, and their probabilities
+are computed again. The G query heads of a key/value head lie beside each other in a slot, so that a
+row is one matrix per key/value head without copies (``rows.py`` says which slots).
 """
 
 from __future__ import annotations
@@ -16,13 +17,11 @@ import torch
 from torch import Tensor
 
 from lorita.engine.native import kernel
-from lorita.engine.rows import RowLayout
+from lorita.engine.rows import KEPT, Bucket, RowLayout
 
 BLOCK = 512
-"""Queries per block: keys after the block are never touched, so half of a long row is skipped."""
-KEPT = 512
-"""Rows up to this length keep their probabilities (L² numbers a head); longer ones would need
-more memory for them than for everything else."""
+"""Queries per block of a long row: keys after the block are never touched, so nearly half of the
+row's scores are skipped."""
 
 
 @dataclass(frozen=True)
@@ -36,107 +35,128 @@ class Scores:
     """[H] float32, in the order of the query heads."""
 
 
-def attention(q_KTGd: Tensor, k_KTd: Tensor, v_KTd: Tensor, rows: RowLayout, how: Scores) -> Tensor:
-    """Causal attention within each row; returns [K, T, G, d]. See ``reference.attention``."""
-    return _Attention.apply(q_KTGd, k_KTd, v_KTd, rows, how)  # type: ignore[no-any-return]
+def attention(q_SGd: Tensor, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout, how: Scores) -> Tensor:
+    """Causal attention within each row; slots in, slots out. See ``reference.attention``.
+
+    S is the number of slots times the number of key/value heads, G the number of query heads of
+    each, d their size (``heads.split_heads`` makes all three).
+    """
+    return _Attention.apply(q_SGd, k_S1d, v_S1d, rows, how)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Queries [start, stop) of a row and the keys [first, stop) that they see; places in T."""
+class _View:
+    """The tensors of one bucket as matrices, one for each row and key/value head."""
 
-    start: int
-    stop: int
-    first: int
-    kept: bool
-    """The row is one block, and its probabilities are kept."""
+    bucket: Bucket
+    kv: int
 
+    def of(self, slots: Tensor) -> Tensor:
+        """[S, G, d] → [rows·K, length, G, d], a view."""
+        start, stop = self.kv * self.bucket.start, self.kv * self.bucket.stop
+        return slots[start:stop].view(-1, self.bucket.length, *slots.shape[1:])
 
-def _blocks(rows: RowLayout, window: int | None) -> Iterator[_Block]:
-    for row_start, length in rows.spans:
-        for start in range(0, length, BLOCK):
-            first = max(0, start - window + 1) if window else 0
-            stop = min(start + BLOCK, length)
-            yield _Block(row_start + start, row_start + stop, row_start + first, length <= KEPT)
+    def blocks(self, window: int | None) -> Iterator[tuple[slice, slice]]:
+        """(queries, keys that they can see); short rows are one block."""
+        length = self.bucket.length
+        step = length if length <= KEPT else BLOCK
+        for start in range(0, length, step):
+            stop = min(start + step, length)
+            yield slice(start, stop), slice(max(0, start - window + 1) if window else 0, stop)
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: RowLayout, how: Scores) -> Tensor:
+        kv = len(k) // rows.num_slots
         out = torch.empty_like(q)
         kept: list[Tensor] = []
-        for block in _blocks(rows, how.window):
-            scores, probs = _probabilities(q, k, block, how)
-            queries = out[:, block.start : block.stop]
-            queries.copy_(torch.bmm(probs, v[:, block.first : block.stop]).view_as(queries))
-            if block.kept and any(ctx.needs_input_grad[:3]):
-                kept += [probs, scores] if how.softcap else [probs]
+        for bucket in rows.buckets:
+            view = _View(bucket, kv)
+            queries, keys, values, outs = (view.of(t) for t in (q, k, v, out))
+            for here, seen in view.blocks(how.window):
+                scores, probs = _probabilities(queries, keys, here, seen, kv, how)
+                mixed = torch.bmm(probs, values[:, seen, 0])
+                outs[:, here] = mixed.view(outs[:, here].shape)
+                if bucket.length <= KEPT and any(ctx.needs_input_grad[:3]):
+                    kept += [probs, scores] if how.softcap else [probs]
         ctx.save_for_backward(q, k, v, *kept)
-        ctx.rows, ctx.how = rows, how
+        ctx.rows, ctx.how, ctx.kv = rows, how, kv
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
         q, k, v, *kept = ctx.saved_tensors
-        how: Scores = ctx.how
         saved = iter(kept)
         d_q, d_k, d_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         grad = grad.contiguous()
-        sums: tuple[Tensor, Tensor] | None = None
-        for block in _blocks(ctx.rows, how.window):
-            if block.kept:
-                probs = next(saved)
-                scores = next(saved) if how.softcap else probs
+        for bucket in ctx.rows.buckets:
+            view = _View(bucket, ctx.kv)
+            tensors = tuple(view.of(t) for t in (q, k, v, grad, d_q, d_k, d_v))
+            if bucket.length <= KEPT:
+                _back_short(tensors, saved, ctx.how)
             else:
-                scores, probs = _probabilities(q, k, block, how)
-            here, seen = slice(block.start, block.stop), slice(block.first, block.stop)
-            g_block = grad[:, here].flatten(1, 2)
-            d_scores = torch.bmm(g_block, v[:, seen].transpose(1, 2))
-            _scores_gradient(d_scores, probs, scores, how)
-            d_q[:, here] = torch.bmm(d_scores, k[:, seen]).view_as(d_q[:, here])
-            d_values = torch.bmm(probs.transpose(1, 2), g_block)
-            d_keys = torch.bmm(d_scores.transpose(1, 2), q[:, here].flatten(1, 2))
-            if block.kept:
-                d_k[:, here], d_v[:, here] = d_keys, d_values
-                continue
-            # Several blocks add to the same keys: summed in float32, rounded once.
-            if sums is None:
-                sums = (torch.zeros_like(k, dtype=torch.float32),
-                        torch.zeros_like(v, dtype=torch.float32))  # fmt: skip
-            sums[0][:, seen] += d_keys
-            sums[1][:, seen] += d_values
-        if sums is not None:
-            for start, length in ctx.rows.spans:
-                if length > KEPT:
-                    row = slice(start, start + length)
-                    d_k[:, row], d_v[:, row] = sums[0][:, row], sums[1][:, row]
+                _back_long(tensors, view, ctx.how)
         return d_q, d_k, d_v, None, None
 
 
-def _probabilities(q: Tensor, k: Tensor, block: _Block, how: Scores) -> tuple[Tensor, Tensor]:
-    """Raw scores and probabilities [K, queries·G, keys]; the same tensor unless there is a cap."""
-    queries = q[:, block.start : block.stop].flatten(1, 2)
-    scores = torch.bmm(queries, k[:, block.first : block.stop].transpose(1, 2))
+def _back_short(tensors: tuple[Tensor, ...], saved: Iterator[Tensor], how: Scores) -> None:
+    q, k, v, grad, d_q, d_k, d_v = tensors
+    probs = next(saved)
+    scores = next(saved) if how.softcap else probs
+    g = grad.flatten(1, 2)
+    d_scores = torch.bmm(g, v[:, :, 0].transpose(1, 2))
+    _scores_gradient(d_scores, probs, scores, how)
+    d_q.copy_(torch.bmm(d_scores, k[:, :, 0]).view_as(d_q))
+    d_k.copy_(torch.bmm(d_scores.transpose(1, 2), q.flatten(1, 2)).view_as(d_k))
+    d_v.copy_(torch.bmm(probs.transpose(1, 2), g).view_as(d_v))
+
+
+def _back_long(tensors: tuple[Tensor, ...], view: _View, how: Scores) -> None:
+    """Several blocks add to the same keys: summed in float32, rounded once."""
+    q, k, v, grad, d_q, d_k, d_v = tensors
+    key_sum = torch.zeros_like(k[:, :, 0], dtype=torch.float32)
+    value_sum = torch.zeros_like(key_sum)
+    for here, seen in view.blocks(how.window):
+        scores, probs = _probabilities(q, k, here, seen, view.kv, how)
+        g = grad[:, here].flatten(1, 2)
+        d_scores = torch.bmm(g, v[:, seen, 0].transpose(1, 2))
+        _scores_gradient(d_scores, probs, scores, how)
+        d_q[:, here] = torch.bmm(d_scores, k[:, seen, 0]).view(d_q[:, here].shape)
+        key_sum[:, seen] += torch.bmm(d_scores.transpose(1, 2), q[:, here].flatten(1, 2))
+        value_sum[:, seen] += torch.bmm(probs.transpose(1, 2), g)
+    d_k[:, :, 0] = key_sum
+    d_v[:, :, 0] = value_sum
+
+
+def _probabilities(
+    q: Tensor, k: Tensor, here: slice, seen: slice, kv: int, how: Scores
+) -> tuple[Tensor, Tensor]:
+    """Raw scores and probabilities [rows·K, queries·G, keys]; one tensor unless there is a cap."""
+    group = q.shape[2]
+    scores = torch.bmm(q[:, here].flatten(1, 2), k[:, seen, 0].transpose(1, 2))
     run = kernel("softmax", scores)
     if run is None:
-        return scores, _eager_softmax(scores, q.shape[2], block, how)
+        return scores, _eager_softmax(scores, group, here, seen, kv, how)
     probs = torch.empty_like(scores) if how.softcap else scores
     slopes = how.alibi_slopes
     run(
         scores.data_ptr(), probs.data_ptr(), None if slopes is None else slopes.data_ptr(),
-        q.shape[0], block.stop - block.start, q.shape[2], block.stop - block.first,
-        block.start - block.first, how.window or 0, how.scale, how.softcap or 0.0,
+        len(scores), kv, here.stop - here.start, group, seen.stop - seen.start,
+        here.start - seen.start, how.window or 0, how.scale, how.softcap or 0.0,
     )  # fmt: skip
     return scores, probs
 
 
-def _eager_softmax(scores: Tensor, group: int, block: _Block, how: Scores) -> Tensor:
-    kv, _, keys = scores.shape
-    wide = scores.float().view(kv, -1, group, keys) * how.scale
+def _eager_softmax(
+    scores: Tensor, group: int, here: slice, seen: slice, kv: int, how: Scores
+) -> Tensor:
+    keys = scores.shape[2]
+    wide = scores.float().view(-1, kv, here.stop - here.start, group, keys) * how.scale
     if how.softcap:
         wide = how.softcap * torch.tanh(wide / how.softcap)
-    key = torch.arange(block.first, block.stop, device=scores.device)
-    query = torch.arange(block.start, block.stop, device=scores.device)[:, None, None]
+    key = torch.arange(seen.start, seen.stop, device=scores.device)
+    query = torch.arange(here.start, here.stop, device=scores.device)[:, None, None]
     if how.alibi_slopes is not None:
         wide = wide + how.alibi_slopes.to(wide).view(kv, 1, group, 1) * (key - query)
     hidden = key > query

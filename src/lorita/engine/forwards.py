@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lorita.engine.attention import Scores, attention
-from lorita.engine.heads import join_heads, split_heads
+from lorita.engine.heads import Part, Rotation, join_heads, split_heads
 from lorita.engine.lora import Group
 from lorita.engine.ops import frozen_linear, gated_activation, rms_norm
 from lorita.engine.rows import RowLayout
@@ -33,7 +33,7 @@ class State:
     """
 
     layout: RowLayout | None = None
-    _angles: tuple[Tensor, Tensor, Tensor] | None = None
+    _angles: tuple[Tensor, Rotation] | None = None
 
     def rows_of(self, hidden: Tensor) -> RowLayout | None:
         """The rows that ``hidden`` [1, T, D] holds end to end; None in an ordinary call."""
@@ -42,20 +42,20 @@ class State:
             return None
         return rows
 
-    def half_angles(self, embeddings: tuple[Tensor, Tensor] | None) -> tuple[Any, Any]:
+    def rotation(self, embeddings: tuple[Tensor, Tensor] | None) -> Rotation | None:
         """cos and sin [T, f] in float32 from transformers' [1, T, 2·f], whose halves are equal."""
         if embeddings is None:
-            return None, None
+            return None
         cos, sin = embeddings
         if self._angles is None or self._angles[0] is not cos:
             f = cos.shape[-1] // 2
             halves = (t[0, :, :f].float().contiguous() for t in (cos, sin))
-            self._angles = (cos, *halves)
-        return self._angles[1:]
+            self._angles = (cos, Rotation(*halves))
+        return self._angles[1]
 
 
 def under_autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)
+    return bool(torch.is_autocast_enabled(x.device.type))
 
 
 def attention_forward(plan: AttentionPlan, state: State, original: Forward) -> Forward:
@@ -66,10 +66,10 @@ def attention_forward(plan: AttentionPlan, state: State, original: Forward) -> F
         if rows is None or under_autocast(hidden_states):
             return original(hidden_states, *args, **kwargs)
         x_TN = plan.inputs(hidden_states[0])
-        cos, sin = state.half_angles(kwargs.get("position_embeddings"))
-        q, k, v = _heads(plan, x_TN, cos, sin)
-        out_KTGd = attention(q, k[:, :, 0], v[:, :, 0], rows, plan.scores)
-        out = plan.output(join_heads(out_KTGd)[None])
+        turn = state.rotation(kwargs.get("position_embeddings"))
+        q, k, v = _heads(plan, x_TN, rows, turn)
+        mixed_SGd = attention(q, k, v, rows, plan.scores)
+        out = plan.output(join_heads(mixed_SGd, rows)[None])
         if plan.dropout:
             out = functional.dropout(out, plan.dropout, plan.output.training)
         if plan.adds_residual:
@@ -79,18 +79,20 @@ def attention_forward(plan: AttentionPlan, state: State, original: Forward) -> F
     return forward
 
 
-def _heads(plan: AttentionPlan, x_TN: Tensor, cos: Any, sin: Any) -> tuple[Tensor, ...]:
+def _heads(
+    plan: AttentionPlan, x_TN: Tensor, rows: RowLayout, turn: Rotation | None
+) -> tuple[Tensor, ...]:
     """Queries, keys and values by heads; norms go between the products and the rotation."""
     if plan.norms[0] is None:
-        return split_heads(x_TN, plan.parts, cos, sin)
-    outs = []
+        return split_heads(x_TN, plan.parts, rows, turn)
+    outs: list[Tensor] = []
     for part, norm in zip(plan.parts, (*plan.norms, None), strict=True):
         width = part.heads * part.d
         piece = x_TN[:, part.offset : part.offset + width]
         if norm is not None:
             shape = (len(x_TN), -1) if plan.norm_whole else (len(x_TN), part.heads, part.d)
             piece = norm(piece.reshape(shape)).reshape(len(x_TN), -1)
-        outs += split_heads(piece, (replace(part, offset=0),), cos, sin)
+        outs += split_heads(piece, (replace(part, offset=0),), rows, turn)
     return tuple(outs)
 
 
@@ -173,7 +175,12 @@ def interface_attention(
         )  # fmt: skip
         return out
     kv, tokens, d = key.shape[1:]
-    grouped = query[0].reshape(kv, -1, tokens, d).transpose(1, 2).contiguous()
+    group = query.shape[1] // kv
+    q, k, v = (
+        split_heads(
+            t[0].transpose(0, 1).reshape(tokens, -1), (Part(0, kv * n, n, n * d, d),), rows
+        )[0]
+        for t, n in ((query, group), (key, 1), (value, 1))
+    )
     how = Scores(scaling or d**-0.5, sliding_window, softcap)
-    mixed = attention(grouped, key[0].contiguous(), value[0].contiguous(), rows, how)
-    return mixed.transpose(0, 1).reshape(1, tokens, -1, d), None
+    return join_heads(attention(q, k, v, rows, how), rows).view(1, tokens, -1, d), None

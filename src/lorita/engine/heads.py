@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lorita.engine.native import kernel
+from lorita.engine.rows import RowLayout
 
 
 @dataclass(frozen=True)
@@ -30,27 +31,32 @@ class Part:
     rotate: bool = False
 
 
-def split_heads(
-    x_TN: Tensor, parts: tuple[Part, ...], cos_Tf: Tensor | None, sin_Tf: Tensor | None
-) -> tuple[Tensor, ...]:
-    """Each part of ``x_TN`` as [heads/group, T, group, d].
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary angles of every token, [T, f] float32; they turn the first ``2·f`` of d numbers."""
 
-    ``cos_Tf`` and ``sin_Tf`` (float32) turn the first ``2·f`` numbers of the heads to rotate.
-    """
-    return _SplitHeads.apply(x_TN, parts, cos_Tf, sin_Tf)  # type: ignore[no-any-return]
+    cos_Tf: Tensor
+    sin_Tf: Tensor
+
+
+def split_heads(
+    x_TN: Tensor, parts: tuple[Part, ...], rows: RowLayout, turn: Rotation | None = None
+) -> tuple[Tensor, ...]:
+    """Each part of ``x_TN`` as slots [S, group, d], S slots for every head that is no group's."""
+    return _SplitHeads.apply(x_TN, parts, rows, turn)  # type: ignore[no-any-return]
 
 
 class _SplitHeads(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, parts: tuple[Part, ...], cos: Tensor | None, sin: Tensor | None
+        ctx: Any, x: Tensor, parts: tuple[Part, ...], rows: RowLayout, turn: Rotation | None
     ) -> tuple[Tensor, ...]:
         x = x.contiguous()
-        ctx.parts, ctx.cos, ctx.sin, ctx.shape = parts, cos, sin, x.shape
+        ctx.parts, ctx.rows, ctx.turn, ctx.shape = parts, rows, turn, x.shape
         outs = []
         for part in parts:
-            out = x.new_empty(part.heads // part.group, len(x), part.group, part.d)
-            _move(x, out, part, cos, sin, inverse=False)
+            out = _empty_slots(x, part, rows)
+            _move(x, out, part, rows, turn, inverse=False)
             outs.append(out)
         return tuple(outs)
 
@@ -58,67 +64,92 @@ class _SplitHeads(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         out = grads[0].new_empty(ctx.shape)
         for part, grad in zip(ctx.parts, grads, strict=True):
-            _move(out, grad.contiguous(), part, ctx.cos, ctx.sin, inverse=True)
+            _move(out, grad.contiguous(), part, ctx.rows, ctx.turn, inverse=True)
         return out, None, None, None
 
 
-def join_heads(x_KTGd: Tensor) -> Tensor:
-    """[K, T, G, d] as rows [T, K·G·d]."""
-    return _JoinHeads.apply(x_KTGd)  # type: ignore[no-any-return]
+def join_heads(x_SGd: Tensor, rows: RowLayout) -> Tensor:
+    """Slots [S, G, d] as rows [T, K·G·d]."""
+    return _JoinHeads.apply(x_SGd, rows)  # type: ignore[no-any-return]
 
 
 class _JoinHeads(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        kv, tokens, group, d = x.shape
-        ctx.part = Part(0, kv * group, group, group * d, d)
-        out = x.new_empty(tokens, kv * group * d)
-        _move(out, x.contiguous(), ctx.part, None, None, inverse=True)
+    def forward(ctx: Any, x: Tensor, rows: RowLayout) -> Tensor:
+        _, group, d = x.shape
+        kv = len(x) // rows.num_slots
+        ctx.part, ctx.rows = Part(0, kv * group, group, group * d, d), rows
+        out = x.new_empty(rows.num_tokens, kv * group * d)
+        _move(out, x.contiguous(), ctx.part, rows, None, inverse=True)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        part: Part = ctx.part
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         grad = grad.contiguous()
-        out = grad.new_empty(part.heads // part.group, len(grad), part.group, part.d)
-        _move(grad, out, part, None, None, inverse=False)
-        return out
+        out = _empty_slots(grad, ctx.part, ctx.rows)
+        _move(grad, out, ctx.part, ctx.rows, None, inverse=False)
+        return out, None
+
+
+def _empty_slots(like: Tensor, part: Part, rows: RowLayout) -> Tensor:
+    shape = (part.heads // part.group * rows.num_slots, part.group, part.d)
+    # A slot that no token has must hold numbers: zeros leave every sum as it is.
+    full = rows.num_slots == rows.num_tokens
+    return like.new_empty(shape) if full else like.new_zeros(shape)
 
 
 def _move(
-    rows: Tensor,
-    heads: Tensor,
+    x: Tensor,
+    slots: Tensor,
     part: Part,
-    cos: Tensor | None,
-    sin: Tensor | None,
+    rows: RowLayout,
+    turn: Rotation | None,
     *,
     inverse: bool,
 ) -> None:
-    """rows → heads, or with ``inverse`` heads → rows, turning back what was turned."""
-    turn = part.rotate and cos is not None and sin is not None
-    run = kernel("heads", rows)
-    if run is not None:
-        run(
-            rows.data_ptr() + part.offset * rows.itemsize, heads.data_ptr(),
-            cos.data_ptr() if turn and cos is not None else None,
-            sin.data_ptr() if turn and sin is not None else None,
-            len(rows), part.heads, part.group, part.d,
-            cos.shape[-1] if turn and cos is not None else 0,
-            rows.shape[-1], part.stride, inverse,
-        )  # fmt: skip
+    """Rows → slots, or with ``inverse`` slots → rows, turning back what was turned."""
+    turn = turn if part.rotate else None
+    first, step = rows.slots(part.heads // part.group)
+    run = kernel("heads", x)
+    if run is None:
+        _eager_move(x, slots, part, (first, step), turn, inverse=inverse)
         return
-    place = rows.as_strided(
-        (part.heads // part.group, len(rows), part.group, part.d),
-        (part.stride, rows.shape[-1], part.d, 1),
-        rows.storage_offset() + part.offset,
+    run(
+        x.data_ptr() + part.offset * x.itemsize, slots.data_ptr(),
+        turn.cos_Tf.data_ptr() if turn else None, turn.sin_Tf.data_ptr() if turn else None,
+        first.data_ptr(), step.data_ptr(), len(x), part.heads, part.group, part.d,
+        turn.cos_Tf.shape[-1] if turn else 0, x.shape[-1], part.stride, inverse,
+    )  # fmt: skip
+
+
+def _eager_move(
+    x: Tensor,
+    slots: Tensor,
+    part: Part,
+    places: tuple[Tensor, Tensor],
+    turn: Rotation | None,
+    *,
+    inverse: bool,
+) -> None:
+    kv = part.heads // part.group
+    first, step = (t.to(x.device) for t in places)
+    place_TK = first[:, None] + step[:, None] * torch.arange(kv, device=x.device)
+    rows = x.as_strided(
+        (len(x), kv, part.group, part.d),
+        (x.shape[-1], part.stride, part.d, 1),
+        x.storage_offset() + part.offset,
     )
-    source, target = (heads, place) if inverse else (place, heads)
-    if not turn or cos is None or sin is None:
-        target.copy_(source)
-        return
-    f = cos.shape[-1]
-    x, y = source[..., :f].float(), source[..., f : 2 * f].float()
-    c, s = cos[:, None], -sin[:, None] if inverse else sin[:, None]
-    target[..., 2 * f :] = source[..., 2 * f :]
-    target[..., :f] = x * c - y * s
-    target[..., f : 2 * f] = y * c + x * s
+    if inverse:
+        rows.copy_(_turned(slots[place_TK], turn, backwards=True))
+    else:
+        slots[place_TK] = _turned(rows, turn, backwards=False)
+
+
+def _turned(x_TKGd: Tensor, turn: Rotation | None, *, backwards: bool) -> Tensor:
+    if turn is None:
+        return x_TKGd
+    f = turn.cos_Tf.shape[-1]
+    a, b, rest = x_TKGd[..., :f].float(), x_TKGd[..., f : 2 * f].float(), x_TKGd[..., 2 * f :]
+    cos, sin = turn.cos_Tf[:, None, None], turn.sin_Tf[:, None, None]
+    sin = -sin if backwards else sin
+    return torch.cat([(a * cos - b * sin).to(x_TKGd), (b * cos + a * sin).to(x_TKGd), rest], -1)

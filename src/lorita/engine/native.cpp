@@ -151,21 +151,22 @@ static void gated_back(const T* g, const T* gate, const T* up, T* d_gate, T* d_u
     }
 }
 
-// ---- heads: rows of a product <-> [kv head, token, query heads of it, d], rotary on the way -----
+// ---- heads: rows of a product <-> slots of [query heads of a kv head, d], rotary on the way ------
 
 // Token t lies at rows + t*stride, head h of it at + (h/group)*head_stride + (h%group)*d. The first
-// 2*half numbers of a head are rotated by cos/sin [tokens, half]; half = 0 rotates nothing. inverse
-// turns back (backward), reading the head layout and writing the rows.
+// 2*half numbers of a head are rotated by cos/sin [tokens, half]; half = 0 rotates nothing. Its slot
+// is first[t] + (h/group)*step[t]. inverse turns back (backward), reading slots, writing rows.
 template <typename T>
-static void heads(T* rows, T* out, const float* cos, const float* sin, i64 tokens, i64 heads_n,
-                  i64 group, i64 d, i64 half, i64 stride, i64 head_stride, int inverse) {
+static void heads(T* rows, T* out, const float* cos, const float* sin, const i64* first,
+                  const i64* step, i64 tokens, i64 heads_n, i64 group, i64 d, i64 half, i64 stride,
+                  i64 head_stride, int inverse) {
 #pragma omp parallel for schedule(static)
     for (i64 t = 0; t < tokens; ++t) {
         const float* c = cos + t * half;
         const float* s = sin + t * half;
         for (i64 h = 0; h < heads_n; ++h) {
             T* a = rows + t * stride + (h / group) * head_stride + (h % group) * d;
-            T* b = out + (((h / group) * tokens + t) * group + h % group) * d;
+            T* b = out + ((first[t] + (h / group) * step[t]) * group + h % group) * d;
             const T* from = inverse ? b : a;
             T* to = inverse ? a : b;
 #pragma omp simd
@@ -182,8 +183,8 @@ static void heads(T* rows, T* out, const float* cos, const float* sin, i64 token
 
 // ---- softmax of one block of attention scores -------------------------------------------------
 
-// scores [kv heads, queries*group, keys]; query q (of group heads) stands at position first+q among
-// the keys of its row, sees keys max(0, first+q-window+1) .. first+q, and gets slope*key added.
+// scores [blocks, queries*group, keys], block b of kv head b % kv; query q (of group heads) stands at
+// position first+q among the keys of its row, sees keys max(0, first+q-window+1) .. first+q, and gets slope*key added.
 // Writes probabilities over the scores, or to probs where that is another place (soft-capping).
 template <bool CAP>
 static inline float squash(float v, float cap) {
@@ -191,11 +192,11 @@ static inline float squash(float v, float cap) {
 }
 
 template <typename T, bool CAP>
-static void softmax(const T* scores, T* probs, const float* slopes, i64 kv, i64 queries, i64 group,
-                    i64 keys, i64 first, i64 window, float scale, float cap) {
+static void softmax(const T* scores, T* probs, const float* slopes, i64 blocks, i64 kv, i64 queries,
+                    i64 group, i64 keys, i64 first, i64 window, float scale, float cap) {
 #pragma omp parallel for schedule(static)
-    for (i64 row = 0; row < kv * queries * group; ++row) {
-        i64 k = row / (queries * group), rest = row % (queries * group);
+    for (i64 row = 0; row < blocks * queries * group; ++row) {
+        i64 k = row / (queries * group) % kv, rest = row % (queries * group);
         i64 q = rest / group, head = k * group + rest % group;
         i64 last = first + q + 1, begin = window > 0 && last > window ? last - window : 0;
         const T* in = scores + row * keys;
@@ -306,16 +307,16 @@ static void cross_entropy(T* logits, const i64* targets, float* loss, i64 rows, 
         kind == SILU ? gated_back<T, SILU>(g, a, b, da, db, n, d, s)                               \
                      : gated_back<T, GELU_TANH>(g, a, b, da, db, n, d, s);                         \
     }                                                                                              \
-    extern "C" void heads_##SUFFIX(T* rows, T* out, const float* c, const float* s, i64 n, i64 h,  \
-                                   i64 group, i64 d, i64 half, i64 stride, i64 head_stride,        \
-                                   int inverse) {                                                  \
-        heads(rows, out, c, s, n, h, group, d, half, stride, head_stride, inverse);                \
+    extern "C" void heads_##SUFFIX(T* rows, T* out, const float* c, const float* s,                \
+                                   const i64* first, const i64* step, i64 n, i64 h, i64 group,     \
+                                   i64 d, i64 half, i64 stride, i64 head_stride, int inverse) {    \
+        heads(rows, out, c, s, first, step, n, h, group, d, half, stride, head_stride, inverse);   \
     }                                                                                              \
-    extern "C" void softmax_##SUFFIX(const T* s, T* p, const float* slopes, i64 kv, i64 q,         \
+    extern "C" void softmax_##SUFFIX(const T* s, T* p, const float* slopes, i64 n, i64 kv, i64 q,  \
                                      i64 group, i64 keys, i64 first, i64 window, float scale,      \
                                      float cap) {                                                  \
-        cap > 0.0f ? softmax<T, true>(s, p, slopes, kv, q, group, keys, first, window, scale, cap)  \
-                   : softmax<T, false>(s, p, slopes, kv, q, group, keys, first, window, scale, 0);  \
+        cap > 0.0f ? softmax<T, true>(s, p, slopes, n, kv, q, group, keys, first, window, scale, cap) \
+                   : softmax<T, false>(s, p, slopes, n, kv, q, group, keys, first, window, scale, 0);  \
     }                                                                                              \
     extern "C" void softmax_back_##SUFFIX(T* g, const T* p, const T* s, i64 rows, i64 keys,        \
                                           float scale, float cap) {                                \

@@ -50,8 +50,10 @@ class Replaced:
 
     def undo(self) -> None:
         """Take every forward out again."""
-        for module, _ in self.modules:
-            vars(module).pop("forward", None)
+        for module, forward in self.modules:
+            # Somebody may have put a forward of his own over ours (TRL does); that stays.
+            if vars(module).get("forward") is forward:
+                del module.forward
         for module in self._marked:
             vars(module).pop("_lorita", None)
         if self._implementation is not None:

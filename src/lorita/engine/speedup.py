@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from lorita.engine import native
+from lorita.engine.bottom import BottomCache
 from lorita.engine.memory import keep_memory
-from lorita.engine.packed import causal_forward, hidden_states, rows_loss
+from lorita.engine.packed import body_forward, causal_forward, hidden_states, rows_loss
 from lorita.engine.replace import Replaced, replacements
 from lorita.engine.report import SpeedupReport
 from lorita.engine.rows import RowLayout
@@ -50,6 +51,7 @@ def speedup(model: nn.Module) -> SpeedupReport:
         report.give_up(without, wrong)
         replaced = Replaced()
     report.packs_rows = replaced.packs_rows
+    replaced.put(lm.base_model, body_forward(lm, replaced, lm.base_model.forward))
     replaced.put(lm, causal_forward(lm, replaced, lm.forward))
     setattr(lm, MARK, replaced)
     return report
@@ -68,18 +70,28 @@ def is_sped_up(model: nn.Module) -> bool:
 
 
 def packed_loss(
-    model: nn.Module, input_ids_T: Tensor, labels_T: Tensor, row_lengths: Sequence[int]
+    model: nn.Module,
+    input_ids_T: Tensor,
+    labels_T: Tensor,
+    row_lengths: Sequence[int],
+    *,
+    bottom: BottomCache | None = None,
+    row_ids: Sequence[int] = (),
 ) -> Tensor:
     """The summed loss (nats, float32) of rows laid end to end under a sped-up model.
 
-    ``labels_T`` is aligned with ``input_ids_T``, -100 where there is no target; a token is predicted
-    from the tokens before it in the same row. Divide by the number of targets for the mean.
+    ``labels_T`` is aligned with ``input_ids_T``, -100 where there is no target; a token is
+    predicted from the tokens before it in the same row. Divided by the number of targets it is the
+    mean. With ``bottom`` (``bottom.bottom_cache``) and ``row_ids``, layers below the first adapted
+    one are computed once a row.
     """
     lm = causal_lm(model)
     replaced: Replaced | None = getattr(lm, MARK, None)
     if replaced is None:
         raise ValueError("packed_loss needs a model that speedup() was called on")
-    return rows_loss(lm, replaced, input_ids_T, labels_T, RowLayout(tuple(row_lengths)))
+    layout = RowLayout(tuple(row_lengths))
+    kept = (bottom, row_ids) if bottom is not None and lm.training else None
+    return rows_loss(lm, replaced, input_ids_T, labels_T, layout, kept)
 
 
 def _disagreement(lm: Any, replaced: Replaced) -> str | None:

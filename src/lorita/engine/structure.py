@@ -32,7 +32,7 @@ class Unsuited(Exception):
 
 
 def member(module: nn.Module) -> Member:
-    """A linear layer, with or without PEFT's plain LoRA around it; ``Unsuited`` if it is neither."""
+    """A linear layer, with or without PEFT's plain LoRA around it; else ``Unsuited``."""
     from peft.tuners.lora import Linear as LoraLinear
 
     if not isinstance(module, LoraLinear):
@@ -139,7 +139,7 @@ def attention_plan(module: Any) -> AttentionPlan:
 
 
 def _attention_dropout(module: Any) -> float:
-    value = getattr(module, "attention_dropout", None)
+    value: Any = getattr(module, "attention_dropout", None)
     value = getattr(module, "attn_dropout", 0.0) if value is None else value
     return float(value.p) if isinstance(value, nn.Dropout) else float(value)
 

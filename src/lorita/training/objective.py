@@ -15,6 +15,8 @@ from lorita.data.batches import MicroBatch
 if TYPE_CHECKING:
     import torch
 
+    from lorita.engine.bottom import BottomCache
+
 LossSum = Callable[[MicroBatch], "torch.Tensor"]
 
 
@@ -41,12 +43,18 @@ def padded_loss(model: torch.nn.Module, *, pad_id: int, device: torch.device) ->
     return loss_sum
 
 
-def end_to_end_loss(model: torch.nn.Module, *, device: torch.device) -> LossSum:
-    """The fast way, for a model that ``engine.speedup`` was called on: no padding, no logits kept."""
+def end_to_end_loss(
+    model: torch.nn.Module, *, device: torch.device, bottom: BottomCache | None = None
+) -> LossSum:
+    """The fast way, for a model that ``engine.speedup`` was called on: no padding, no logits.
+
+    ``bottom`` keeps what enters the first adapted layer, by the rows' numbers, while training.
+    """
     from lorita.engine.speedup import packed_loss
 
     def loss_sum(batch: MicroBatch) -> torch.Tensor:
         ids_T, labels_T, lengths = batch.end_to_end(device)
-        return packed_loss(model, ids_T, labels_T, lengths)
+        rows = [example.row for example in batch.examples]
+        return packed_loss(model, ids_T, labels_T, lengths, bottom=bottom, row_ids=rows)
 
     return loss_sum

@@ -61,16 +61,17 @@ class Masters:
         import torch
 
         self.parameters = dict(parameters)
-        self._pairs: list[tuple[torch.nn.Parameter, torch.nn.Parameter]] = []
+        self.copies: dict[str, torch.nn.Parameter] = {}
+        self._narrow = dict(parameters)
         for name, parameter in parameters.items():
             if parameter.dtype != torch.float32:
                 master = torch.nn.Parameter(parameter.detach().float())
-                self.parameters[name] = master
-                self._pairs.append((parameter, master))
+                self.parameters[name] = self.copies[name] = master
 
     def take_gradients(self) -> None:
         """Add the gradients of the last backward pass to the copies'."""
-        for parameter, master in self._pairs:
+        for name, master in self.copies.items():
+            parameter = self._narrow[name]
             if parameter.grad is not None:
                 grad = parameter.grad.float()
                 master.grad = grad if master.grad is None else master.grad + grad
@@ -78,5 +79,5 @@ class Masters:
 
     def give_weights(self) -> None:
         """Put the copies, rounded, into the model."""
-        for parameter, master in self._pairs:
-            parameter.data.copy_(master.data)
+        for name, master in self.copies.items():
+            self._narrow[name].data.copy_(master.data)

@@ -1,0 +1,10 @@
+"""``lorita doctor``: what this machine can do and what lorita will choose."""
+
+from __future__ import annotations
+
+
+def command() -> None:
+    """Show what this machine can do and what lorita will choose, with the reason."""
+    from lorita.doctor import examine
+
+    print(examine())

@@ -1,0 +1,89 @@
+"""What is chosen from what the machine is, with the machine made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lorita.engine import native
+from lorita.engine.numerics import (
+    choose_dtype,
+    choose_numerics,
+    choose_threads,
+    measured_ratio,
+    usable_cores,
+)
+
+
+def never() -> float:
+    raise AssertionError("nothing needs to be measured here")
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
+def test_flags_decide(flag: str) -> None:
+    dtype, why = choose_dtype(frozenset({"avx2", flag}), never)
+    assert dtype == torch.bfloat16
+    assert flag in why
+
+
+@pytest.mark.parametrize(("ratio", "dtype"), [(0.3, torch.float32), (2.5, torch.bfloat16)])
+def test_without_flags_it_is_measured(ratio: float, dtype: torch.dtype) -> None:
+    chosen, why = choose_dtype(frozenset({"avx2"}), lambda: ratio)
+    assert chosen == dtype
+    assert f"{ratio:.1f}" in why
+
+
+@pytest.mark.parametrize(
+    ("usable", "default", "asked", "threads"),
+    [(2, 8, None, 2), (8, 4, None, 4), (2, 3, "3", 3)],
+)
+def test_threads(usable: int, default: int, asked: str | None, threads: int) -> None:
+    assert choose_threads(usable, default, asked)[0] == threads
+
+
+def test_a_containers_share_of_time_counts(tmp_path: Path) -> None:
+    free = usable_cores(tmp_path)
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    assert usable_cores(tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cores(tmp_path) == free
+
+
+def test_the_machine_as_it_is() -> None:
+    numerics = choose_numerics()
+    assert numerics.dtype in (torch.float32, torch.bfloat16)
+    assert numerics.threads >= 1
+    assert all(reason for reason in numerics.reasons)
+    assert choose_numerics("float32").dtype == torch.float32
+    assert measured_ratio("bf16") > 0
+    assert native.status()
+
+
+def test_no_compiler_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent/c++")
+    native._load.cache_clear()
+    try:
+        assert native.kernel("rms_norm", torch.zeros(1)) is None
+        assert "plain torch" in native.status()
+    finally:
+        monkeypatch.undo()
+        native._load.cache_clear()
+
+
+def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo 1 && exit 0\necho no >&2; exit 1\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    native._load.cache_clear()
+    try:
+        assert native.kernel("rms_norm", torch.zeros(1)) is None
+        assert "could not be compiled (no)" in native.status()
+    finally:
+        monkeypatch.undo()
+        native._load.cache_clear()

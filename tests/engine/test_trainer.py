@@ -1,0 +1,134 @@
+"""The HF Trainer and TRL's SFTTrainer on a sped-up model: unchanged scripts, the same training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import Trainer, TrainingArguments
+
+import lorita
+from lorita.data.batches import MicroBatch
+from lorita.data.tokens import Example, tokenize_texts
+from lorita.engine import packed
+from tests import tiny
+
+
+def peft_model() -> PeftModel:
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(tiny.make_model("llama"), config)
+
+
+@pytest.fixture
+def packed_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows of every call that was computed end to end."""
+    calls: list[int] = []
+    original = packed.hidden_states
+
+    def counting(lm: Any, replaced: Any, ids: Any, rows: Any, *more: Any) -> Any:
+        calls.append(len(rows.lengths))
+        return original(lm, replaced, ids, rows, *more)
+
+    monkeypatch.setattr(packed, "hidden_states", counting)
+    return calls
+
+
+def arguments(folder: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder),
+        "learning_rate": 1e-2,
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "use_cpu": True,
+        "report_to": [],
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "seed": 3,
+        **more,
+    }
+
+
+def losses(trainer: Any) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def assert_same_adapters(one: PeftModel, other: PeftModel) -> None:
+    expected = {n: p for n, p in other.named_parameters() if p.requires_grad}
+    for name, parameter in one.named_parameters():
+        if parameter.requires_grad:
+            distance = (parameter - expected[name]).norm() / expected[name].norm()
+            assert distance < 1e-3, name
+
+
+def test_hf_trainer(tmp_path: Path, packed_calls: list[int]) -> None:
+    examples = tokenize_texts(tiny.make_texts(40), tiny.make_tokenizer(), max_length=64).examples
+
+    def collate(batch: list[dict[str, Example]]) -> dict[str, torch.Tensor]:
+        return MicroBatch([item["row"] for item in batch]).padded(0, torch.device("cpu"))
+
+    def run(model: PeftModel) -> list[float]:
+        rows = [{"row": example} for example in examples]
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(
+                **arguments(tmp_path, remove_unused_columns=False, eval_strategy="steps",
+                            eval_steps=2, label_names=["labels"])
+            ),
+            train_dataset=rows,
+            eval_dataset=rows[:4],
+            data_collator=collate,
+        )  # fmt: skip
+        trainer.train()
+        evaluated = [e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e]
+        assert len(evaluated) == 2
+        return losses(trainer) + evaluated
+
+    plain, fast = peft_model(), peft_model()
+    expected = run(plain)
+    assert not packed_calls
+    lorita.speedup(fast)
+    assert run(fast) == pytest.approx(expected, abs=1e-4)
+    assert packed_calls.count(4) == 8
+    lorita.unspeed(fast)
+    assert_same_adapters(fast, plain)
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_trl_sft_trainer(tmp_path: Path, packed_calls: list[int], padding_free: bool) -> None:
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset
+
+    def run(model: PeftModel) -> list[float]:
+        config = trl.SFTConfig(
+            **arguments(tmp_path, max_length=64, bf16=False, gradient_checkpointing=False)
+        )
+        trainer = trl.SFTTrainer(
+            model=model,
+            args=config,
+            train_dataset=Dataset.from_dict({"text": tiny.make_texts(40)}),
+            processing_class=with_padding(),
+        )
+        if padding_free:
+            trainer.data_collator.padding_free = True
+        trainer.train()
+        return losses(trainer)
+
+    plain, fast = peft_model(), peft_model()
+    expected = run(plain)
+    lorita.speedup(fast)
+    assert run(fast) == pytest.approx(expected, abs=1e-4)
+    assert packed_calls.count(4) == 8
+    lorita.unspeed(fast)
+    assert_same_adapters(fast, plain)
+
+
+def with_padding() -> Any:
+    tokenizer = tiny.make_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

@@ -1,0 +1,69 @@
+"""What the documents say is there, and what is there is documented."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lorita.cli import COMMANDS
+from lorita.settings import ALIASES, RunSettings
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "README.es.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_docs(command: str) -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert f"lorita {command}" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_and_links_in_the_docs_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    generate = (ROOT / "src/lorita/cli/generate.py").read_text()
+    for line in re.findall(r"^.*lorita (?:train|plan) .*$", text, re.MULTILINE):
+        for flag in re.findall(r"--([a-z][a-z-]*[a-z])", line):
+            name = flag.replace("-", "_").removeprefix("no_")
+            known = {*RunSettings.model_fields, *ALIASES, "help", "overwrite"}
+            assert name in known or name in generate, flag
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_import_and_help_are_quick() -> None:
+    """The import below 0.1 s and the help below 0.5 s, the best of several: machines are noisy."""
+
+    def best(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best("-c", "import lorita") - best("-c", "pass") < 0.1
+    assert best("-m", "lorita", "--help") < 0.5
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = (
+        "import sys, lorita.cli; lorita.cli.run(['train', '--help']); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'datasets')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0
+
+
+def test_public_names() -> None:
+    import lorita
+
+    for name in lorita.__all__:
+        assert getattr(lorita, name) is not None
+    with pytest.raises(AttributeError):
+        lorita.nothing  # noqa: B018

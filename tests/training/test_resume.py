@@ -1,0 +1,141 @@
+"""Resumed = uninterrupted, byte for byte; a damaged checkpoint loses at most itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lorita
+from lorita.errors import Interrupted, OutputError
+from lorita.training.events import Event, Note, StepDone
+from lorita.training.guards import StopRequest
+from tests.test_run import train
+
+OPTIONS: dict[str, Any] = {"lora_dropout": 0.1, "max_steps": 9, "bias": "all", "warmup_steps": 2}
+
+
+def adapter(run: Path) -> bytes:
+    return (run / "adapter_model.safetensors").read_bytes()
+
+
+def interrupted(run: Path, model: Path, data: Path, after: int, **options: Any) -> None:
+    """A run that is stopped after some step."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == after:
+            import signal
+
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="--resume"):
+        train(run, model, data, **{**OPTIONS, **options}, on_event=stop)
+
+
+def resume(run: Path, **options: Any) -> list[Event]:
+    events: list[Event] = []
+    lorita.train(
+        config=run / "run.yaml",
+        output_dir=run,
+        on_event=events.append,
+        **{"resume": True, **options},
+    )
+    return events
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_resumed_is_uninterrupted(llama: Path, prompts: Path, tmp_path: Path, dtype: str) -> None:
+    train(tmp_path / "whole", llama, prompts, **OPTIONS | {"dtype": dtype})
+    run = tmp_path / "run"
+    interrupted(run, llama, prompts, after=2, dtype=dtype)
+
+    def stop_again(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 6:
+            import signal
+
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        lorita.train(config=run / "run.yaml", output_dir=run, resume=True, on_event=stop_again)
+    events = resume(run)
+    assert [e.step for e in events if isinstance(e, StepDone)][-1] == 9
+    assert adapter(run) == adapter(tmp_path / "whole")
+    assert (run / "compare.json").read_text() == (tmp_path / "whole/compare.json").read_text()
+
+
+def test_from_a_checkpoint_that_is_named(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(run, llama, prompts, **OPTIONS, save_steps=3, save_total_limit=5)
+    whole = adapter(run)
+    (run / "adapter_model.safetensors").unlink()
+    resume(run, resume_from_checkpoint=str(run / "checkpoint-3"), resume=False)
+    assert adapter(run) == whole
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "version", "nothing"])
+def test_a_damaged_checkpoint_gives_way(
+    llama: Path, prompts: Path, tmp_path: Path, harm: str
+) -> None:
+    run = tmp_path / "run"
+    train(run, llama, prompts, **OPTIONS, save_steps=3)
+    whole = adapter(run)
+    file = run / "checkpoint-9" / "trainer_state.safetensors"
+    content = bytearray(file.read_bytes())
+    if harm == "flip":
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif harm == "cut":
+        file.write_bytes(content[:-10])
+    elif harm == "remove":
+        file.unlink()
+    elif harm == "version":
+        state = run / "checkpoint-9" / "trainer_state.json"
+        state.write_text(json.dumps(json.loads(state.read_text()) | {"format": 99}))
+    events = resume(run)
+    passed_over = [e.text for e in events if isinstance(e, Note) and "Passed over" in e.text]
+    steps = [e.step for e in events if isinstance(e, StepDone)]
+    assert (bool(passed_over), steps[:1]) == ((False, []) if harm == "nothing" else (True, [7]))
+    assert adapter(run) == whole
+
+
+def test_refused_when_something_that_matters_changed(
+    llama: Path, bloom: Path, prompts: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    interrupted(run, llama, prompts, after=2)
+    with pytest.raises(OutputError) as caught:
+        resume(run, r=3, learning_rate=0.5, logging_steps=7)
+    assert "r was 8 and is 3" in str(caught.value)
+    assert "learning_rate was 0.01 and is 0.5" in str(caught.value)
+    assert "logging_steps" not in str(caught.value)
+    with pytest.raises(OutputError, match="no run to continue"):
+        lorita.train(
+            model=str(llama), data=str(prompts), text_field="prompt",
+            output_dir=tmp_path / "none", resume=True, on_event=lambda e: None,
+        )  # fmt: skip
+
+
+def test_nothing_saved_yet_starts_at_the_beginning(
+    llama: Path, prompts: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    train(run, llama, prompts, **OPTIONS)
+    whole = adapter(run)
+    for checkpoint in run.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    resume(run)
+    assert adapter(run) == whole
+
+
+def test_a_second_signal_interrupts_at_once() -> None:
+    import signal
+
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
