@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.examples import IGNORE, Example
@@ -145,16 +146,14 @@ class Encoder:
         ids: list[int] = []
         places = {0: 0}
         edges = sorted({0, *borders, len(text)})
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             piece = [text[start:end]]
             ids += (self.goes_on(piece) if start else self._plain(piece))[0]
             places[end] = len(ids)
         return ids, places
 
     def _plain(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, return_attention_mask=False
-        )
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def _with_offsets(

@@ -95,8 +95,9 @@ def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Readin
         if not fitting:
             raise _no_reading(source, wanted.format)
         taken = fitting[0]
-    others = [r for r in possible if r.flags != taken.flags and taken.template is None]
-    return taken, others
+    if taken.template is not None:
+        return taken, []
+    return taken, [reading for reading in possible if reading.flags != taken.flags]
 
 
 def understood(source: Source, taken: Reading, others: list[Reading]) -> str:
@@ -176,7 +177,8 @@ def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Itera
         kind = "sharegpt" if is_sharegpt(firsts[column]) else "messages"
         roles = {"messages" if kind == "messages" else "conversations": column}
         roles |= {"system": "system"} if "system" in columns else {}
-        roles |= {"tools": t for t in TOOL_COLUMNS if t in columns and t != column}
+        tools = next((c for c in TOOL_COLUMNS if c in columns), None)
+        roles |= {"tools": tools} if tools else {}
         yield Reading(kind, roles)
 
 

@@ -64,9 +64,7 @@ def _split(whole: Example, max_length: int, bos: int | None) -> list[Example]:
     for start in range(max_length, len(ids), max_length - 1):
         end = start + max_length - 1
         context = ids[0] if begins else ids[start - 1]
-        pieces.append(
-            Example([context, *ids[start:end]], [IGNORE, *labels[start:end]], whole.row)
-        )
+        pieces.append(Example([context, *ids[start:end]], [IGNORE, *labels[start:end]], whole.row))
     return pieces
 
 

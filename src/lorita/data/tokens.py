@@ -56,9 +56,7 @@ def tokenize_rows(
     barren = [row.example.row + 1 for row in encoded if row.example.num_targets == 0]
     if barren:
         raise DataError(f"{origin}: {rows_text(barren)}: nothing is left to predict")
-    result = fit_rows(
-        encoded, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos
-    )
+    result = fit_rows(encoded, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos)
     if rows and not result.examples:
         raise DataError(
             f"{origin}: every row is longer than max_length ({how.max_length}) and was dropped",
