@@ -43,6 +43,7 @@ class Encoder:
         self.bos: int | None = tokenizer.bos_token_id if adds_bos(tokenizer) else None
         # Some tokenizers put a space before every text; one that goes on has none.
         line, letter, both = self._plain(["\n", "a", "\na"])
+        self._ends: dict[str, list[int]] = {}
         self._line = line if both[: len(line)] == line and both[len(line) :] != letter else None
 
     def starts(self, texts: Sequence[str]) -> list[list[int]]:
@@ -122,9 +123,11 @@ class Encoder:
         self, row: Rendered, number: int, tokens: tuple[list[int], list[Span]] | None, closed: bool
     ) -> Encoded:
         """One chat; where nothing stops an answer, it ends with the end-of-text token."""
-        borders = sorted({edge for span in [*row.trained, row.answer or (0, 0)] for edge in span})
+        edges = [*row.trained, row.answer or (0, 0)]
+        borders = sorted({edge for span in edges for edge in span})
         places = _token_places(borders, len(row.text), *tokens) if tokens else None
-        if tokens is None or places is None:
+        starts = {start for start, _ in edges}
+        if tokens is None or places is None or not self._alike(row.text, tokens, places, starts):
             ids, places = self._apart(row.text, borders)
         else:
             ids = tokens[0]
@@ -140,6 +143,29 @@ class Encoder:
             begin, end = row.trained[-1] if row.trained else (len(row.text), len(row.text))
             answer = (places.get(begin, len(ids)), places.get(end, len(ids)))
         return Encoded(Example(list(ids), labels, number), answer)
+
+    def _alike(
+        self,
+        text: str,
+        tokens: tuple[list[int], list[Span]],
+        places: dict[int, int],
+        starts: set[int],
+    ) -> bool:
+        """Whether the prompt's last tokens would be the same if the answer were not there yet.
+
+        White space is where they may differ: some tokenizers keep its last character for the word
+        that follows.
+        """
+        ids, offsets = tokens
+        for start in starts - {0}:
+            place = places[start]
+            first = max(place - 4, 0)
+            piece = text[offsets[first][0] : start]
+            if piece not in self._ends:
+                self._ends[piece] = self.goes_on([piece])[0]
+            if self._ends[piece] != ids[first:place]:
+                return False
+        return True
 
     def _apart(self, text: str, borders: Sequence[int]) -> tuple[list[int], dict[int, int]]:
         """The text tokenised piece by piece, and the token at each border."""

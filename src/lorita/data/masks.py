@@ -137,8 +137,10 @@ def _by_exchange(
 
 def _closed(template: ChatTemplate, text: str, end: int) -> int:
     """``end``, moved behind what closes the turn where that comes next."""
-    mark = template.end_of_turn
-    return end + len(mark) if mark and text.startswith(mark, end) else end
+    for mark in (template.end_of_turn, template.inner_end):
+        if text.startswith(mark, end):
+            return end + len(mark)
+    return end
 
 
 def _without(spans: Sequence[Span], length: int) -> list[Span]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.data.encode import Encoder
 from lorita.data.rows import Chat, Kind, Row
-from lorita.data.templates import ChatTemplate, closes, stop_token, template_from
+from lorita.data.templates import ChatTemplate, closes, stop_tokens, template_from
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,8 +46,7 @@ class PromptFormat:
         """The tokens that end an answer."""
         found = {int(tokenizer.eos_token_id)}
         if self.template is not None:
-            end = stop_token(tokenizer, self.template)
-            found |= {end} if end is not None else set()
+            found |= stop_tokens(tokenizer, self.template)
         return sorted(found)
 
     def answer(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

@@ -25,6 +25,8 @@ NONE = "none"
 """What switches templates off."""
 PROBE = "\ue000answer\ue001"
 """Stands for an answer when a template is asked where it puts one; no text contains it."""
+_QUESTION = [{"role": "user", "content": "a question"}]
+_ANSWER = {"role": "assistant", "content": PROBE}
 
 
 class TemplateError(ValueError):
@@ -81,39 +83,66 @@ class ChatTemplate:
         return re.search(r"\{%-?\s*generation\s*-?%\}", self.source) is not None
 
     @cached_property
-    def _around_an_answer(self) -> tuple[str, str, str]:
-        """Without and with the call for an answer, and what follows an answer at the end."""
-        question = [{"role": "user", "content": "a question"}]
-        plain, asked = self.render(question), self.render(question, ask=True)
-        answered = self.render([*question, {"role": "assistant", "content": PROBE}])
-        if answered.count(PROBE) != 1:
-            raise TemplateError("the chat template does not show what the assistant says")
-        return plain, asked, answered.partition(PROBE)[2]
+    def _asked(self) -> tuple[str, str]:
+        """A question, without and with the call for an answer."""
+        return self.render(_QUESTION), self.render(_QUESTION, ask=True)
 
     @cached_property
     def tail(self) -> str:
         """All that follows the last answer of a chat."""
-        return self._around_an_answer[2]
+        parts = self.render([*_QUESTION, _ANSWER]).split(PROBE)
+        if len(parts) != 2:
+            raise TemplateError("the chat template does not show what the assistant says")
+        return parts[1]
 
     @cached_property
     def end_of_turn(self) -> str:
-        """What closes an answer, without the white space after it; empty where nothing does."""
-        plain, asked, tail = self._around_an_answer
+        """What closes the last answer, without the white space after it; empty if nothing does."""
+        plain, asked = self._asked
         call = asked.removeprefix(plain).strip()
+        end = self.tail.find(call) if call else -1
+        rest = self.tail[len(self._inner) :]
         # Some templates call for the next answer even when they are not told to.
-        end = tail.find(call) if call else -1
-        return (tail if end < 0 else tail[:end]).rstrip()
+        if end < 0 and asked == plain and rest.strip() and plain.endswith(rest):
+            end = len(self._inner)
+        return (self.tail if end < 0 else self.tail[:end]).rstrip()
+
+    @property
+    def inner_end(self) -> str:
+        """What closes an answer when the chat goes on."""
+        return self._inner.rstrip()
+
+    @cached_property
+    def _inner(self) -> str:
+        """What stands between an answer and the head of the next turn."""
+        more = {"role": "user", "content": PROBE}
+        try:
+            parts = self.render([*_QUESTION, _ANSWER, more]).split(PROBE)
+            head = self.render([more]).partition(PROBE)[0]
+        except TemplateError:
+            return ""  # it takes one question only
+        between = parts[1] if len(parts) == 3 else ""
+        if between.startswith(self.tail.rstrip()):
+            return between[: _in_common(between, self.tail)]
+        # The end of the chat is marked in another way; the head of a turn is known from the first.
+        same = _in_common(between[::-1], head[::-1])
+        return between[: len(between) - same]
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
         """The text after which the assistant's own words begin."""
-        plain, asked, _ = self._around_an_answer
+        plain, asked = self._asked
         head = self.render(messages, tools, ask=True)
         if asked != plain:
             return head
         # The template knows no call for an answer; what it puts before one is part of the prompt.
-        probe = [*messages, {"role": "assistant", "content": PROBE}]
-        before, found, _ = self.render(probe, tools).partition(PROBE)
+        before, found, _ = self.render([*messages, _ANSWER], tools).partition(PROBE)
         return before if found and before.removeprefix(head).strip() else head
+
+
+def _in_common(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    shorter = min(len(one), len(other))
+    return next((i for i in range(shorter) if one[i] != other[i]), shorter)
 
 
 def choose_template(
@@ -135,7 +164,7 @@ def choose_template(
         found = _wanted_template(tokenizer, wanted)
         return found, [f"chat template: {found.name}", *_marks_note(tokenizer, found)]
     if own is not None:
-        return own, ["chat template: the tokenizer's own"]
+        return _usable(own, "the tokenizer's chat template"), ["chat template: the tokenizer's own"]
     if kind == "pair":
         return None, []
     found = _named(tokenizer, FOR_BASE_MODELS)
@@ -178,10 +207,16 @@ def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTem
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"chat_template {wanted}: cannot be read ({error})") from None
+    return _usable(template, f"chat_template {wanted}")
+
+
+def _usable(template: ChatTemplate, where: str) -> ChatTemplate:
+    """The template, if it can render a question and an answer."""
     try:
         _ = template.end_of_turn
     except TemplateError as error:
-        raise DataError(f"chat_template {wanted}: {error}") from None
+        hint = f"Give another one: --chat-template {', '.join(NAMED)}, or a file."
+        raise DataError(f"{where}: {error}", hint=hint) from None
     return template
 
 
@@ -206,13 +241,18 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def closes(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> bool:
-    """Whether the template ends an answer with a token that can stop generation."""
-    return stop_token(tokenizer, template) is not None
+    """Whether the template ends the last answer with a token that can stop generation."""
+    return _last_special(tokenizer, template.end_of_turn) is not None
 
 
-def stop_token(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> int | None:
-    """The special token that the template ends an answer with."""
-    end = template.end_of_turn
+def stop_tokens(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> set[int]:
+    """The special tokens that the template ends answers with."""
+    ends = (template.end_of_turn, template.inner_end)
+    found = (_last_special(tokenizer, end) for end in ends)
+    return {token for token in found if token is not None}
+
+
+def _last_special(tokenizer: PreTrainedTokenizerBase, end: str) -> int | None:
     ids = list(tokenizer(end, add_special_tokens=False)["input_ids"]) if end else []
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return int(ids[-1]) if ids and ids[-1] in special else None

@@ -91,9 +91,16 @@ def _encode(
 
 
 def tokenize_texts(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    rows: Sequence[int] | None = None,
 ) -> Tokenized:
-    """Plain texts, each with its end-of-text token; longer ones are cut at ``max_length``."""
-    rows = [Text(text) for text in texts]
+    """Plain texts, each with its end-of-text token; longer ones are cut at ``max_length``.
+
+    ``rows`` are the texts' numbers in the data, 0, 1, 2, … by default.
+    """
+    numbers = range(len(texts)) if rows is None else rows
     how = Treatment(max_length)
-    return tokenize_rows(rows, range(len(rows)), tokenizer, how, origin="texts")
+    return tokenize_rows([Text(text) for text in texts], numbers, tokenizer, how, origin="texts")
