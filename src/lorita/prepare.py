@@ -198,9 +198,7 @@ def _tokenize(
         held_rows, tokenized = encode(rows, split.held_out)
         held = tokenized.examples
     notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
-    notes += cut_notes(
-        train, rows=len(train_rows), max_length=max_length, overflow=settings.overflow
-    )
+    notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
     if context is not None and max_length > context:
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
     if template is not None:

@@ -13,7 +13,8 @@ from lorita.data.encode import Encoder
 from lorita.data.examples import IGNORE, Example
 from lorita.data.prompting import PromptFormat, format_from_record
 from lorita.data.rows import Chat, Message, Pair, as_chat
-from lorita.data.templates import NAMED, ChatTemplate, choose_template, template_from
+from lorita.data.template import ChatTemplate
+from lorita.data.templates import NAMED, choose_template, template_from
 from lorita.data.tokens import Treatment, tokenize_rows
 from lorita.errors import DataError
 from tests.data.tokenizers import make

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from lorita.data.examples import IGNORE, Example
 from lorita.data.masks import Rendered, Span, render_chat
 from lorita.data.rows import Chat, Pair, Problems
-from lorita.data.templates import ChatTemplate, TemplateError, adds_bos, closes
+from lorita.data.template import ChatTemplate, TemplateError
+from lorita.data.templates import adds_bos, closes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -40,6 +40,9 @@ TOOL_COLUMNS = ("tools", "functions")
 SAMPLE = 20
 """Rows that are looked at to tell what a column holds."""
 
+MOST_OTHERS = 2
+"""Other readings that are told."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -107,7 +110,7 @@ def understood(source: Source, taken: Reading, others: list[Reading]) -> str:
     parts = [str(taken)]
     if left and taken.template is None:
         parts.append(f"not used: {', '.join(left)}")
-    parts += [f"could also be read as {other} ({other.flags})" for other in others[:1]]
+    parts += [f"could also be read as {other} ({other.flags})" for other in others[:MOST_OTHERS]]
     return "; ".join(parts)
 
 

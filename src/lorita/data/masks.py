@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorita.data.rows import Chat
-from lorita.data.templates import PROBE, ChatTemplate, TemplateError
+from lorita.data.template import PROBE, ChatTemplate, TemplateError
 
 Span = tuple[int, int]
 

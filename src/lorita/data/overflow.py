@@ -91,7 +91,7 @@ def _keep_answer(
     return Example([*ids[:lead], *ids[start:end]], kept_labels, whole.row)
 
 
-def cut_notes(result: Tokenized, *, rows: int, max_length: int, overflow: str) -> list[str]:
+def cut_notes(result: Tokenized, *, rows: int, max_length: int) -> list[str]:
     """What happened to long rows, in sentences; none where all fitted."""
     notes = []
     longer = f"longer than max_length ({max_length})"

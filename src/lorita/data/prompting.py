@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.data.encode import Encoder
 from lorita.data.rows import Chat, Kind, Row
-from lorita.data.templates import ChatTemplate, closes, stop_tokens, template_from
+from lorita.data.template import ChatTemplate
+from lorita.data.templates import closes, stop_tokens, template_from
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

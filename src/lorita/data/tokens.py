@@ -15,7 +15,7 @@ from lorita.data.encode import Encoded, Encoder
 from lorita.data.examples import IGNORE, Example, Tokenized
 from lorita.data.overflow import fit_rows
 from lorita.data.rows import Chat, Pair, Row, Text, as_chat, rows_text
-from lorita.data.templates import ChatTemplate
+from lorita.data.template import ChatTemplate
 from lorita.errors import DataError
 
 if TYPE_CHECKING:
