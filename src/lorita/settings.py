@@ -110,7 +110,10 @@ class RunSettings(BaseModel):
     data_split: str = option("Data", "Split of a hub data set.", "train")
     data_revision: str | None = option("Data", "Branch, tag or commit of a hub data set.", None)
     format: Format | None = option(
-        "Data", "What a row is, where the columns do not tell it by their names.", None
+        "Data",
+        "What a row is: text, prompt-completion, messages, sharegpt or alpaca. By default what "
+        "the columns say.",
+        None,
     )
     text_field: str | None = option("Data", "Column that holds the text.", None)
     text_template: str | None = option(
@@ -126,8 +129,8 @@ class RunSettings(BaseModel):
     )
     train_on: Literal["completion", "assistant", "all"] | None = option(
         "Data",
-        "Train the last answer, every answer, or every token. By default all answers of prompts "
-        "and chats, and all of a text.",
+        "completion (the last answer), assistant (every answer) or all (every token). By default "
+        "every answer, and all of a text.",
         None,
     )
     max_train_samples: int | None = option("Data", "Train on the first N rows only.", None, ge=1)
