@@ -165,6 +165,15 @@ def test_template_without_its_column(
     assert "no column 'role'; the columns are act, prompt" in refused(capsys, *arguments)
 
 
+def test_held_out_rows_of_another_kind(
+    llama: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = write(tmp_path / "held.jsonl", '{"question": "a", "answer": "b"}\n')
+    message = refused(capsys, "train", "--model", llama, "--data", prompts, "--eval-data", held)
+    assert "held-out rows are read as prompt-completion" in message
+    assert "held.jsonl" in message
+
+
 def test_several_mistakes_are_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
