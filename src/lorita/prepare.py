@@ -17,7 +17,8 @@ from lorita.data.formats import Texts, read_texts
 from lorita.data.sources import load_source
 from lorita.data.splits import Split, split_rows
 from lorita.data.tokens import Example, tokenize_texts
-from lorita.errors import UserError
+from lorita.errors import SettingsError, UserError
+from lorita.processes import is_lead
 from lorita.rundir import check_output_dir, check_resumable
 from lorita.settings import RunSettings
 
@@ -89,7 +90,9 @@ def prepare(settings: RunSettings) -> Prepared:
     """Check the door, the model and the data; raise all their problems as one ``UserError``."""
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
-    if resume_source(settings) is None:
+    if not is_lead():
+        pass  # the lead looks at the folder before it makes it; later it would look used
+    elif resume_source(settings) is None:
         _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
     else:
         _try(problems, lambda: check_resumable(output_dir))
@@ -162,7 +165,7 @@ def _tokenize(
     held_texts = [rows.texts[row] for row in split.held_out]
     if eval_rows is not None:
         held_texts = eval_rows.texts[: settings.max_eval_samples]
-    train = tokenize_texts(train_texts, tokenizer, max_length=max_length)
+    train = tokenize_texts(train_texts, tokenizer, max_length=max_length, rows=split.train)
     held = tokenize_texts(held_texts, tokenizer, max_length=max_length) if held_texts else None
     notes = [f"{len(rows.texts)} rows: {rows.understood}", split.how]
     if train.rows_cut:
@@ -171,6 +174,7 @@ def _tokenize(
             f"({max_length}): {train.tokens_cut:,} tokens were cut"
         )
     if context is not None and max_length > context:
+        _require_stretchable(config, max_length, context)
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
     return PreparedData(
         train.examples,
@@ -181,6 +185,15 @@ def _tokenize(
         notes,
         _fingerprint(rows, split),
     )
+
+
+def _require_stretchable(config: PretrainedConfig, max_length: int, context: int) -> None:
+    """Models with a table of positions cannot go beyond it; rotary and linear ones can, badly."""
+    if config.model_type in ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "xglm"):
+        raise SettingsError(
+            f"max_length = {max_length}: {config.model_type} has positions for {context} tokens",
+            hint=f"Set --max-length {context} or less.",
+        )
 
 
 def _fingerprint(rows: Texts, split: Split) -> str:

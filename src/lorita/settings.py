@@ -47,8 +47,8 @@ def _init_word(value: Any) -> Any:
     """YAML and the command line say true and false in several ways."""
     words = {"true": True, "default": True, "false": False}
     word = words.get(value.lower(), value.lower()) if isinstance(value, str) else value
-    if word not in (True, False, "gaussian", "orthogonal", "pissa", "olora"):
-        raise ValueError("should be true, false, gaussian, orthogonal, pissa or olora")
+    if word not in (True, False, "gaussian", "orthogonal"):
+        raise ValueError("should be true, false, gaussian or orthogonal")
     return word
 
 
@@ -58,9 +58,7 @@ Layers = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_split_com
 Targets = Annotated[list[str] | str, BeforeValidator(_names_or_pattern)]
 Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapping_from_pairs)]
 Alphas = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_mapping_from_pairs)]
-InitWeights = Annotated[
-    bool | Literal["gaussian", "orthogonal", "pissa", "olora"], BeforeValidator(_init_word)
-]
+InitWeights = Annotated[bool | Literal["gaussian", "orthogonal"], BeforeValidator(_init_word)]
 
 
 def option(group: str, description: str, default: Any = ..., **limits: Any) -> Any:
@@ -135,7 +133,7 @@ class RunSettings(BaseModel):
     use_rslora: bool = option("LoRA", "Scale by lora_alpha/sqrt(r) instead.", False)
     use_dora: bool = option("LoRA", "Train direction and magnitude apart (DoRA).", False)
     init_lora_weights: InitWeights = option(
-        "LoRA", "true, false, gaussian, orthogonal, pissa or olora.", True
+        "LoRA", "How A and B start: true, false, gaussian or orthogonal.", True
     )
 
     # Training
@@ -199,8 +197,6 @@ class RunSettings(BaseModel):
     def _combinations(self) -> RunSettings:
         if self.text_field is not None and self.text_template is not None:
             raise ValueError("text_field and text_template exclude each other")
-        if self.use_dora and self.init_lora_weights in ("pissa", "olora"):
-            raise ValueError("use_dora does not go with init_lora_weights pissa or olora")
         return self
 
 

@@ -52,23 +52,25 @@ def tokenize_texts(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int,
-    first_row: int = 0,
+    rows: Sequence[int] | None = None,
 ) -> Tokenized:
     """Every token of every text, then the end-of-text token; longer rows are cut at ``max_length``.
 
     Special tokens at the front are those that the tokenizer itself adds, so that training sees
-    what generation will see. Raises ``DataError`` for rows with nothing to predict.
+    what generation will see. ``rows`` are the texts' numbers in the data, 0, 1, 2, … by default.
+    Raises ``DataError`` for rows with nothing to predict.
     """
     encoded = tokenizer(list(texts), add_special_tokens=True, return_attention_mask=False)
     eos = tokenizer.eos_token_id
     examples = []
     rows_cut = tokens_cut = 0
-    for offset, ids in enumerate(encoded["input_ids"]):
+    numbers = range(len(texts)) if rows is None else rows
+    for row, ids in zip(numbers, encoded["input_ids"], strict=True):
         full = list(ids) if ids and ids[-1] == eos else [*ids, eos]
         kept = full[:max_length]
         rows_cut += len(kept) < len(full)
         tokens_cut += len(full) - len(kept)
-        examples.append(Example(kept, list(kept), first_row + offset))
+        examples.append(Example(kept, list(kept), row))
     barren = [example.row + 1 for example in examples if len(example.input_ids) < 2]
     if barren:
         raise DataError(f"{rows_text(barren)}: nothing is left to predict after tokenising")
