@@ -96,7 +96,6 @@ def follow(
 def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     """The run as events; its return value is the ``RunResult``."""
     started = time.perf_counter()
-    yield Note("Looking at the model and the data")
     prepared = prepare(settings)
     folder = prepared.output_dir
     session = Session(settings, prepared)
