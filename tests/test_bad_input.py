@@ -21,8 +21,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     captured = capsys.readouterr()
     assert code == 2, captured.err
     assert "Traceback" not in captured.err
-    assert captured.err.startswith("Error:")
-    return captured.err
+    # The run may have said what it is doing before it finds the mistake.
+    _, found, message = f"\n{captured.err}".partition("\nError:")
+    assert found, captured.err
+    return message
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -113,6 +115,22 @@ DATA: dict[str, tuple[str, bytes | None, str]] = {
     "empty json": ("a.json", b"[]", "no rows"),
     "cells no text": ("a.jsonl", b'{"prompt": ["a"]}\n', "holds no text in row 1 (found list)"),
     "empty text": ("a.txt", b"\n \n", "no text in it"),
+    "empty answer": (
+        "a.jsonl",
+        b'{"question": "a", "answer": "b"}\n{"question": "a", "answer": ""}\n',
+        "row 2: the column 'answer' is empty",
+    ),
+    "no assistant": (
+        "a.jsonl",
+        b'{"messages": [{"role": "user", "content": "a"}]}\n',
+        "row 1: no assistant's turn",
+    ),
+    "nothing trained": (
+        "a.jsonl",
+        b'{"messages": [{"role": "user", "content": "a"}, '
+        b'{"role": "assistant", "content": "b", "weight": 0}]}\n',
+        "row 1: nothing is left to predict",
+    ),
     "cut parquet": ("a.parquet", b"PAR1xxxx", "cannot be read as parquet"),
 }
 
@@ -122,7 +140,8 @@ def test_data(case: str, llama: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     name, content, said = DATA[case]
     file = tmp_path / name if content is None else write(tmp_path / name, content)
     run = tmp_path / "run"
-    field = () if name.endswith(".txt") else ("--text-field", "prompt")
+    chat = content is not None and (b"messages" in content or b"question" in content)
+    field = () if chat or name.endswith(".txt") else ("--text-field", "prompt")
     message = refused(
         capsys, "train", "--model", llama, "--data", file, *field, "--output-dir", run
     )
@@ -177,6 +196,32 @@ OPTIONS: dict[str, tuple[tuple[str, ...], Said]] = {
         ("--text-field", "a", "--text-template", "{a}"),
         "text_field and text_template exclude each other",
     ),
+    "a text and a prompt": (
+        ("--text-field", "prompt", "--completion-field", "act"),
+        "text_field and prompt_field or completion_field exclude each other",
+    ),
+    "prompt of another format": (
+        ("--format", "alpaca", "--prompt-field", "act"),
+        "do not go with format alpaca",
+    ),
+    "unknown format": (("--format", "parquet"), "'prompt-completion', 'messages'"),
+    "columns without messages": (
+        ("--format", "openai"),
+        "messages needs a column of messages",
+    ),
+    "unknown template": (
+        ("--prompt-field", "act", "--completion-field", "prompt", "--chat-template", "lama3"),
+        ["neither a file nor a template of this name (did you mean llama3?)", "zephyr, none"],
+    ),
+    "answers of a text": (
+        ("--text-field", "prompt", "--train-on", "assistant"),
+        "train_on assistant: the rows are plain text",
+    ),
+    "all rows dropped": (
+        ("--text-field", "prompt", "--overflow", "drop", "--max-length", "3"),
+        "every row is longer than max_length (3)",
+    ),
+    "word for overflow": (("--overflow", "wrap"), "'truncate', 'split' or 'drop'"),
 }
 
 

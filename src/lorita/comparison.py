@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lorita.data.rows import Row, Text
 from lorita.errors import UserError
 from lorita.evaluation.loss import HeldOutLoss
 from lorita.files import write_atomic
@@ -90,6 +91,20 @@ def held_out_figures(before: HeldOutLoss | None, after: HeldOutLoss | None) -> H
     if before is None or after is None:
         return None
     return HeldOut(len(before.counts), before.mean, after.mean)
+
+
+LONG_PROMPT = 400
+"""Characters; longer prompts are asked only where there is nothing shorter."""
+
+
+def prompts_of(rows: Sequence[Row], count: int = 3) -> list[str]:
+    """What to ask for a comparison: prompts as they stand, or the starts of plain texts."""
+    texts = [row.text for row in rows if isinstance(row, Text)]
+    if texts:
+        return text_starts(texts, count)
+    prompts = [row.prompt for row in rows if not isinstance(row, Text) and row.prompt.strip()]
+    prompts.sort(key=lambda prompt: len(prompt) > LONG_PROMPT)
+    return list(dict.fromkeys(prompts))[:count]
 
 
 def text_starts(texts: Sequence[str], count: int = 3) -> list[str]:

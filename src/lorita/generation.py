@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lorita.data.prompting import PromptFormat
 from lorita.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -46,15 +47,19 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     options: GenerationOptions | None = None,
+    prompt_format: PromptFormat | None = None,
 ) -> list[str]:
     """What ``model`` adds to each prompt, up to the end-of-text token or ``max_new_tokens``.
 
-    Prompts are computed one by one, so that an answer does not depend on its neighbours.
+    With the ``prompt_format`` of a chat, each prompt is one question, put through the template,
+    and the end of the turn ends the answer. Prompts are computed one by one, so that an answer
+    does not depend on its neighbours.
     """
     import torch
 
     options = options or GenerationOptions()
-    settings = _transformers_options(model, tokenizer, options)
+    asked = prompt_format or PromptFormat()
+    settings = _transformers_options(model, tokenizer, options, asked.stops(tokenizer))
     device = next(model.parameters()).device
     answers = []
     was_training = model.training
@@ -63,26 +68,30 @@ def generate(
         torch.manual_seed(options.seed)
     try:
         for prompt in prompts:
-            inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-            if inputs["input_ids"].shape[1] == 0:
+            ids = asked.ids(tokenizer, prompt)
+            if not ids:
                 raise SettingsError(f"the prompt {prompt!r} has no tokens to continue from")
-            inputs = inputs.to(device)
+            ids_1L = torch.tensor([ids], device=device)
             with torch.inference_mode():
-                output_1L = model.generate(**inputs, **settings)  # type: ignore[operator]
-            new_ids = output_1L[0, inputs["input_ids"].shape[1] :]
-            answers.append(str(tokenizer.decode(new_ids, skip_special_tokens=True)))
+                output_1L = model.generate(  # type: ignore[operator]
+                    input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L), **settings
+                )
+            answers.append(asked.answer(tokenizer, output_1L[0, len(ids) :].tolist()))
     finally:
         model.train(was_training)
     return answers
 
 
 def _transformers_options(
-    model: Any, tokenizer: PreTrainedTokenizerBase, options: GenerationOptions
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    options: GenerationOptions,
+    stop_ids: Sequence[int],
 ) -> dict[str, Any]:
     """Everything that steers ``generate``, so that nothing comes from the model's own defaults."""
     from transformers import GenerationConfig
 
-    stops = {tokenizer.eos_token_id}
+    stops = set(stop_ids)
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     stops |= set(own if isinstance(own, list) else [own] if own is not None else [])
     sampling: dict[str, Any] = {}

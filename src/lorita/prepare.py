@@ -6,18 +6,23 @@ and raised as one error.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lorita.base import Base, context_length, find_base, load_config, load_tokenizer
-from lorita.data.formats import Texts, read_texts
+from lorita.data.examples import Example, Tokenized
+from lorita.data.formats import Wanted
+from lorita.data.overflow import cut_notes
+from lorita.data.prompting import PromptFormat, shared_system
+from lorita.data.readers import read_rows
+from lorita.data.rows import Row, Rows, fingerprint
 from lorita.data.sources import load_source
-from lorita.data.splits import Split, split_rows
-from lorita.data.tokens import Example, tokenize_texts
-from lorita.errors import SettingsError, UserError
+from lorita.data.splits import split_rows
+from lorita.data.templates import choose_template
+from lorita.data.tokens import Treatment, tokenize_rows
+from lorita.errors import DataError, SettingsError, UserError
 from lorita.processes import is_lead
 from lorita.rundir import check_output_dir, check_resumable
 from lorita.settings import RunSettings
@@ -32,12 +37,15 @@ LONGEST_DEFAULT = 2048
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rows ready to train on and to measure with, and the sentences that explain them."""
+    """Rows ready to train on and to measure with, and the sentences that explain them.
+
+    ``shown`` are the rows whose prompts are asked before and after: held out, where any are.
+    """
 
     train: list[Example]
     held_out: list[Example]
-    held_out_texts: list[str]
-    train_texts: list[str]
+    shown: list[Row]
+    prompt_format: PromptFormat
     max_length: int
     notes: list[str]
     fingerprint: str
@@ -82,6 +90,7 @@ def identity(settings: RunSettings, prepared: Prepared) -> dict[str, object]:
         "base": prepared.base.reference,
         "revision": prepared.base.revision,
         "training rows": prepared.data.fingerprint,
+        "prompt format": prepared.data.prompt_format.record(),
         **values,
     }
 
@@ -97,12 +106,12 @@ def prepare(settings: RunSettings) -> Prepared:
     else:
         _try(problems, lambda: check_resumable(output_dir))
     model = _try(problems, lambda: _find_model(settings))
-    texts = _try(problems, lambda: _read_rows(settings))
-    if problems or model is None or texts is None:
+    rows = _try(problems, lambda: _read_rows(settings))
+    if problems or model is None or rows is None:
         raise problems[0] if len(problems) == 1 else _joined(problems)
     base, config = model
     tokenizer = load_tokenizer(base)
-    data = _tokenize(settings, config, tokenizer, *texts)
+    data = _tokenize(settings, config, tokenizer, *rows)
     return Prepared(output_dir, base, config, tokenizer, data)
 
 
@@ -129,61 +138,84 @@ def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
     return base, load_config(base)
 
 
-def _read_rows(settings: RunSettings) -> tuple[Texts, Texts | None]:
-    """The texts of the data, and of ``eval_data`` where it is given."""
-    how = {"text_field": settings.text_field, "text_template": settings.text_template}
+def _read_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
+    """The rows of the data, and of ``eval_data`` where it is given."""
+    wanted = Wanted(
+        format=settings.format,
+        text_field=settings.text_field,
+        text_template=settings.text_template,
+        prompt_field=settings.prompt_field,
+        completion_field=settings.completion_field,
+    )
     source = load_source(
         settings.data,
         name=settings.data_name,
         split=settings.data_split,
         revision=settings.data_revision,
     )
-    texts = read_texts(source, **how)
+    rows = read_rows(source, wanted)
     if settings.eval_data is None:
-        return texts, None
-    return texts, read_texts(load_source(settings.eval_data), **how)
+        return rows, None
+    held = read_rows(load_source(settings.eval_data), wanted)
+    if held.kind != rows.kind:
+        raise DataError(
+            f"{held.origin}: held-out rows are read as {held.understood}, "
+            f"those that are trained on as {rows.understood}",
+            hint="Give both the same columns.",
+        )
+    return rows, held
 
 
 def _tokenize(
     settings: RunSettings,
     config: PretrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Texts,
-    eval_rows: Texts | None,
+    rows: Rows,
+    eval_rows: Rows | None,
 ) -> PreparedData:
     context = context_length(config)
     max_length = settings.max_length or min(LONGEST_DEFAULT, context or LONGEST_DEFAULT)
     split = split_rows(
-        len(rows.texts),
+        len(rows.rows),
         max_train_samples=settings.max_train_samples,
         eval_fraction=settings.eval_fraction,
         max_eval_samples=settings.max_eval_samples,
         has_eval_data=eval_rows is not None,
         seed=settings.seed,
     )
-    train_texts = [rows.texts[row] for row in split.train]
-    held_texts = [rows.texts[row] for row in split.held_out]
+    template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
+    how = Treatment(max_length, template, settings.train_on, settings.overflow)
+
+    def encode(source: Rows, numbers: list[int]) -> tuple[list[Row], Tokenized]:
+        chosen = [source.rows[number] for number in numbers]
+        return chosen, tokenize_rows(chosen, numbers, tokenizer, how, origin=source.origin)
+
+    train_rows, train = encode(rows, split.train)
+    held_rows: list[Row] = []
+    held: list[Example] = []
     if eval_rows is not None:
-        held_texts = eval_rows.texts[: settings.max_eval_samples]
-    train = tokenize_texts(train_texts, tokenizer, max_length=max_length, rows=split.train)
-    held = tokenize_texts(held_texts, tokenizer, max_length=max_length) if held_texts else None
-    notes = [f"{len(rows.texts)} rows: {rows.understood}", split.how]
-    if train.rows_cut:
-        notes.append(
-            f"{train.rows_cut} of {len(train.examples)} rows are longer than max_length "
-            f"({max_length}): {train.tokens_cut:,} tokens were cut"
-        )
+        first = list(range(len(eval_rows.rows)))[: settings.max_eval_samples]
+        held_rows, tokenized = encode(eval_rows, first)
+        held = tokenized.examples
+    elif split.held_out:
+        held_rows, tokenized = encode(rows, split.held_out)
+        held = tokenized.examples
+    notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
+    notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
     if context is not None and max_length > context:
         _require_stretchable(config, max_length, context)
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
+    if template is not None:
+        tokenizer.chat_template = template.source  # saved with the run
+    asked = PromptFormat(rows.kind, template, shared_system(train_rows) if template else None)
     return PreparedData(
         train.examples,
-        held.examples if held else [],
-        held_texts,
-        train_texts,
+        held,
+        held_rows or train_rows,
+        asked,
         max_length,
         notes,
-        _fingerprint(rows, split),
+        fingerprint(train_rows),
     )
 
 
@@ -194,11 +226,3 @@ def _require_stretchable(config: PretrainedConfig, max_length: int, context: int
             f"max_length = {max_length}: {config.model_type} has positions for {context} tokens",
             hint=f"Set --max-length {context} or less.",
         )
-
-
-def _fingerprint(rows: Texts, split: Split) -> str:
-    """A hash of the texts that are trained on, in their order."""
-    digest = hashlib.sha256()
-    for row in split.train:
-        digest.update(rows.texts[row].encode() + b"\0")
-    return digest.hexdigest()

@@ -138,7 +138,9 @@ def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     yield Compared(folder / MARKDOWN_FILE)
     size = (folder / adapters.WEIGHTS_FILE).stat().st_size
     yield RunEnded(folder, size, time.perf_counter() - started)
-    tuned = TunedModel(session.peft_model, prepared.tokenizer, prepared.base)
+    tuned = TunedModel(
+        session.peft_model, prepared.tokenizer, prepared.base, prepared.data.prompt_format
+    )
     return RunResult(folder, comparison, tuned, losses)
 
 
@@ -167,8 +169,8 @@ def write_results(
             "trust_remote_code": base.trust_remote_code,
             "dtype": str(session.dtype).removeprefix("torch."),
         },
-        prompt_format={"kind": "text", "chat_template": None},
-        stop_tokens=[str(session.prepared.tokenizer.eos_token)],
+        prompt_format=data.prompt_format.record(),
+        stop_tokens=_stop_tokens(session),
         data={
             "origin": session.settings.data,
             "fingerprint": data.fingerprint,
@@ -185,3 +187,9 @@ def write_results(
         versions=versions(),
         machine={"platform": platform.platform(), "processor": platform.machine()},
     ).save(folder)
+
+
+def _stop_tokens(session: Session) -> list[str]:
+    tokenizer = session.prepared.tokenizer
+    stops = session.prepared.data.prompt_format.stops(tokenizer)
+    return [str(token) for token in tokenizer.convert_ids_to_tokens(stops)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lorita import adapter as adapters
 from lorita.base import check_tokenizer_fits, load_model
-from lorita.comparison import Answer, Comparison, held_out_figures, text_starts
+from lorita.comparison import Answer, Comparison, held_out_figures, prompts_of
 from lorita.data.batches import steps_per_epoch
 from lorita.engine.bottom import BottomCache, bottom_cache
 from lorita.engine.numerics import choose_numerics
@@ -80,8 +80,7 @@ class Session:
         return notes
 
     def _prompts(self) -> list[str]:
-        data = self.prepared.data
-        return self.settings.compare_prompt or text_starts(data.held_out_texts or data.train_texts)
+        return self.settings.compare_prompt or prompts_of(self.prepared.data.shown)
 
     def attach(self) -> None:
         """Put the adapter on; from here on the base is no longer untouched."""
@@ -119,7 +118,13 @@ class Session:
             max_new_tokens=self.settings.max_new_tokens,
             repetition_penalty=self.settings.repetition_penalty,
         )
-        answers = generate(self.model, self.prepared.tokenizer, self.prompts, options)
+        answers = generate(
+            self.model,
+            self.prepared.tokenizer,
+            self.prompts,
+            options,
+            self.prepared.data.prompt_format,
+        )
         held_out = self.prepared.data.held_out
         loss = held_out_loss(self.model, held_out, self._loss_sum()) if held_out else None
         return Measured(answers, loss, self._logits(self.prompts[0])[0, -1])

@@ -52,12 +52,29 @@ def _init_word(value: Any) -> Any:
     return word
 
 
+def _format_word(value: Any) -> Any:
+    """Other tools' words for the formats."""
+    words = {
+        "prompt_completion": "prompt-completion",
+        "completion": "prompt-completion",
+        "openai": "messages",
+        "chat": "messages",
+        "conversations": "sharegpt",
+        "instruction": "alpaca",
+    }
+    return words.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
 Texts = Annotated[list[str], BeforeValidator(_one_or_many)]
 Layers = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_split_commas)]
 Targets = Annotated[list[str] | str, BeforeValidator(_names_or_pattern)]
 Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapping_from_pairs)]
 Alphas = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_mapping_from_pairs)]
+Format = Annotated[
+    Literal["text", "prompt-completion", "messages", "sharegpt", "alpaca"],
+    BeforeValidator(_format_word),
+]
 InitWeights = Annotated[bool | Literal["gaussian", "orthogonal"], BeforeValidator(_init_word)]
 
 
@@ -90,9 +107,29 @@ class RunSettings(BaseModel):
     data_name: str | None = option("Data", "Configuration of a hub data set.", None)
     data_split: str = option("Data", "Split of a hub data set.", "train")
     data_revision: str | None = option("Data", "Branch, tag or commit of a hub data set.", None)
+    format: Format | None = option(
+        "Data",
+        "What a row is: text, prompt-completion, messages, sharegpt or alpaca. By default what "
+        "the columns say.",
+        None,
+    )
     text_field: str | None = option("Data", "Column that holds the text.", None)
     text_template: str | None = option(
         "Data", 'Text made from several columns, such as "{act}: {prompt}".', None
+    )
+    prompt_field: str | None = option("Data", "Column that holds the prompt.", None)
+    completion_field: str | None = option("Data", "Column that holds the answer to it.", None)
+    chat_template: str | None = option(
+        "Data",
+        "Layout of chats: chatml, llama3, gemma, mistral, alpaca, zephyr, a file, or none. By "
+        "default the tokenizer's own, else chatml.",
+        None,
+    )
+    train_on: Literal["completion", "assistant", "all"] | None = option(
+        "Data",
+        "completion (the last answer), assistant (every answer) or all (every token). By default "
+        "every answer, and all of a text.",
+        None,
     )
     max_train_samples: int | None = option("Data", "Train on the first N rows only.", None, ge=1)
     eval_data: str | None = option("Data", "File or hub data set of held-out rows.", None)
@@ -107,9 +144,15 @@ class RunSettings(BaseModel):
     max_eval_samples: int = option("Data", "Hold out at most N rows.", 100, ge=1)
     max_length: int | None = option(
         "Data",
-        "Cut rows after this many tokens. By default the model's context, at most 2048.",
+        "Longest row in tokens. By default the model's context, at most 2048.",
         None,
         ge=2,
+    )
+    overflow: Literal["truncate", "split", "drop"] = option(
+        "Data",
+        "What happens to longer rows: text is cut at its end or split in order, a prompt is cut "
+        "from the left before its answer, or the row is dropped.",
+        "truncate",
     )
 
     # LoRA
@@ -197,7 +240,21 @@ class RunSettings(BaseModel):
     def _combinations(self) -> RunSettings:
         if self.text_field is not None and self.text_template is not None:
             raise ValueError("text_field and text_template exclude each other")
+        self._check_columns()
         return self
+
+    def _check_columns(self) -> None:
+        """Columns of one format with the name of another are a contradiction."""
+        text = self.text_field is not None or self.text_template is not None
+        pair = self.prompt_field is not None or self.completion_field is not None
+        if text and pair:
+            raise ValueError("text_field and prompt_field or completion_field exclude each other")
+        if text and self.format not in (None, "text"):
+            raise ValueError(f"text_field and text_template do not go with format {self.format}")
+        if pair and self.format not in (None, "prompt-completion"):
+            raise ValueError(
+                f"prompt_field and completion_field do not go with format {self.format}"
+            )
 
 
 ALIASES = {
@@ -206,6 +263,7 @@ ALIASES = {
     "dataset": "data",
     "train_file": "data",
     "dataset_text_field": "text_field",
+    "template": "chat_template",
     "lora_r": "r",
     "lora_rank": "r",
     "rank": "r",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.adapter import CONFIG_FILE, load_adapter
 from lorita.base import Base, check_tokenizer_fits, find_base, load_model, load_tokenizer
 from lorita.comparison import Answer, Comparison
+from lorita.data.prompting import PromptFormat, format_from_record
 from lorita.errors import AdapterError, SettingsError
 from lorita.generation import GenerationOptions, generate
 from lorita.rundir import read_record
@@ -21,15 +22,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class TunedModel:
-    """A model ready to use: ``model`` is PEFT's, ``tokenizer`` is the one it was trained with."""
+    """A model ready to use: ``model`` is PEFT's, ``tokenizer`` is the one it was trained with.
+
+    ``prompt_format`` is how its training rows put a prompt.
+    """
 
     model: torch.nn.Module
     tokenizer: PreTrainedTokenizerBase
     base: Base
+    prompt_format: PromptFormat = field(default_factory=PromptFormat)
 
     def generate(self, prompt: str, **options: Any) -> str:
-        """What the model adds to ``prompt``; options as in ``GenerationOptions``."""
-        return generate(self.model, self.tokenizer, [prompt], generation_options(options))[0]
+        """What the model adds to ``prompt``; options as in ``GenerationOptions``.
+
+        A model that was trained on chats is asked through their template.
+        """
+        how = generation_options(options)
+        return generate(self.model, self.tokenizer, [prompt], how, self.prompt_format)[0]
 
 
 def generation_options(options: dict[str, Any]) -> GenerationOptions:
@@ -54,7 +63,8 @@ def load(run: str | Path, *, base: str | None = None, dtype: str = "auto") -> Tu
     model = load_model(found, torch_dtype(dtype))
     tokenizer = _tokenizer(folder, found)
     check_tokenizer_fits(found, tokenizer, model)
-    return TunedModel(load_adapter(model, folder).eval(), tokenizer, found)
+    tuned = load_adapter(model, folder).eval()
+    return TunedModel(tuned, tokenizer, found, _prompt_format(folder, tokenizer))
 
 
 def load_any(name: str, *, base: str | None = None, dtype: str = "auto") -> TunedModel:
@@ -96,6 +106,12 @@ def _tokenizer(folder: Path, base: Base) -> PreTrainedTokenizerBase:
     return load_tokenizer(base)
 
 
+def _prompt_format(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
+    """How the run put its prompts; as they are for a folder that lorita did not write."""
+    record = read_record(folder)
+    return format_from_record(record.prompt_format, tokenizer) if record else PromptFormat()
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """``auto`` is what suits this machine; the names are torch's."""
     import torch
@@ -123,7 +139,8 @@ def compare_prompts(
     found = find_run_base(folder, base)
     tokenizer = _tokenizer(folder, found)
     model = load_model(found, torch_dtype(dtype))
-    before = generate(model, tokenizer, prompts, options)
-    after = generate(load_adapter(model, folder).eval(), tokenizer, prompts, options)
+    asked = _prompt_format(folder, tokenizer)
+    before = generate(model, tokenizer, prompts, options, asked)
+    after = generate(load_adapter(model, folder).eval(), tokenizer, prompts, options, asked)
     answers = tuple(Answer(*triple) for triple in zip(prompts, before, after, strict=True))
     return Comparison(found.name, answers, None)

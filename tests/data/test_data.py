@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from lorita.data.batches import MicroBatch, epoch_order, iterate_steps, micro_batches
-from lorita.data.formats import read_texts
-from lorita.data.sources import load_source
+from lorita.data.formats import Wanted
+from lorita.data.readers import read_rows
+from lorita.data.rows import Text
+from lorita.data.sources import Source, load_source
 from lorita.data.splits import split_rows
 from lorita.data.tokens import IGNORE, Example, tokenize_texts
 from tests import tiny
@@ -41,19 +43,24 @@ def write(folder: Path, kind: str) -> Path:
     return path
 
 
+def texts(source: Source, **wanted: str) -> list[str]:
+    rows = read_rows(source, Wanted(**wanted)).rows
+    return [row.text for row in rows if isinstance(row, Text)]
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet"])
 def test_every_kind_of_file_gives_the_same_texts(kind: str, tmp_path: Path) -> None:
     source = load_source(str(write(tmp_path, kind)))
-    assert read_texts(source, text_field="prompt").texts == [prompt for _, prompt in ROWS]
-    both = read_texts(source, text_template="{act}: {prompt}")
-    assert both.texts == [f"{act}: {prompt}" for act, prompt in ROWS]
+    assert texts(source, text_field="prompt") == [prompt for _, prompt in ROWS]
+    both = texts(source, text_template="{act}: {prompt}")
+    assert both == [f"{act}: {prompt}" for act, prompt in ROWS]
 
 
 def test_lines_and_several_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     (tmp_path / "b.txt").write_text("three\n")
     source = load_source([str(tmp_path / "a.txt"), str(tmp_path / "b.txt")])
-    assert read_texts(source).texts == ["one", "two", "three"]
+    assert texts(source) == ["one", "two", "three"]
 
 
 def test_the_end_is_a_target_and_padding_is_not() -> None:

@@ -35,9 +35,11 @@ def command(
         max_new_tokens, repetition_penalty, do_sample, temperature, top_k, top_p, seed
     )
     tuned = load_any(run_or_model, base=base, dtype=dtype)
-    answer = generate(tuned.model, tuned.tokenizer, [prompt], options)[0]
+    answer = generate(tuned.model, tuned.tokenizer, [prompt], options, tuned.prompt_format)[0]
+    chat = tuned.prompt_format.template is not None
+    end = "\n" if chat else ""
     if not completion_only and console().is_terminal:
-        console().print(prompt, style="dim", markup=False, end="")
+        console().print(prompt, style="dim", markup=False, end=end)
     elif not completion_only:
-        print(prompt, end="")
+        print(prompt, end=end)
     print(answer)
