@@ -284,6 +284,14 @@ def test_folder_that_is_not_writable(
     assert "not writable" in refused(capsys, *arguments)
 
 
+def test_rows_longer_than_the_table_of_positions(
+    tmp_path: Path, prompts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny.save_model(tmp_path / "gpt2", "gpt2")
+    arguments = ("train", "--model", model, "--data", prompts, "--text-field", "prompt")
+    assert "positions for 128 tokens" in refused(capsys, *arguments, "--max-length", "129")
+
+
 def test_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such run folder" in refused(capsys, "compare", tmp_path / "run", "--prompt", "x")
 

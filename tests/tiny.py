@@ -15,6 +15,8 @@ from transformers import (
 )
 from transformers.models.auto import AutoModelForCausalLM
 
+from lorita.quiet import quiet_libraries
+
 WORDS = ["act", "as", "a", "gardener", "cook", "tailor", "teacher", "my", "tea", "bread"]
 
 CONFIGS = {
@@ -74,7 +76,8 @@ def make_model(family: str, seed: int = 0) -> PreTrainedModel:
 
 def save_model(folder: Path, family: str = "llama") -> Path:
     """The model and its tokenizer as a folder in Hugging Face format."""
-    make_model(family).save_pretrained(folder)
+    with quiet_libraries(hide_bars=True):
+        make_model(family).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
 

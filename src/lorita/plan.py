@@ -59,11 +59,7 @@ def plan_run(settings: RunSettings) -> Plan:
         trust_remote_code=settings.trust_remote_code,
     )
     model = empty_model(base)
-    options = settings.model_dump()
-    # These start from a decomposition of the weights, and there are none; shapes are the same.
-    if options["init_lora_weights"] in ("pissa", "olora"):
-        options["init_lora_weights"] = True
-    config = adapters.lora_config(model, options)
+    config = adapters.lora_config(model, settings.model_dump())
     total = sum(parameter.numel() for parameter in model.parameters())
     peft_model = adapters.attach(model, config, seed=settings.seed)
     trained = adapters.trainable_parameters(peft_model).values()

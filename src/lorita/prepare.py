@@ -22,7 +22,8 @@ from lorita.data.sources import load_source
 from lorita.data.splits import split_rows
 from lorita.data.templates import choose_template
 from lorita.data.tokens import Treatment, tokenize_rows
-from lorita.errors import DataError, UserError
+from lorita.errors import DataError, SettingsError, UserError
+from lorita.processes import is_lead
 from lorita.rundir import check_output_dir, check_resumable
 from lorita.settings import RunSettings
 
@@ -98,7 +99,9 @@ def prepare(settings: RunSettings) -> Prepared:
     """Check the door, the model and the data; raise all their problems as one ``UserError``."""
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
-    if resume_source(settings) is None:
+    if not is_lead():
+        pass  # the lead looks at the folder before it makes it; later it would look used
+    elif resume_source(settings) is None:
         _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
     else:
         _try(problems, lambda: check_resumable(output_dir))
@@ -200,6 +203,7 @@ def _tokenize(
     notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
     notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
     if context is not None and max_length > context:
+        _require_stretchable(config, max_length, context)
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
     if template is not None:
         tokenizer.chat_template = template.source  # saved with the run
@@ -213,3 +217,12 @@ def _tokenize(
         notes,
         fingerprint(train_rows),
     )
+
+
+def _require_stretchable(config: PretrainedConfig, max_length: int, context: int) -> None:
+    """Models with a table of positions cannot go beyond it; rotary and linear ones can, badly."""
+    if config.model_type in ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "xglm"):
+        raise SettingsError(
+            f"max_length = {max_length}: {config.model_type} has positions for {context} tokens",
+            hint=f"Set --max-length {context} or less.",
+        )

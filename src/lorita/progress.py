@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lorita.processes import is_lead
 from lorita.training.events import (
     CheckpointSaved,
     Evaluated,
@@ -28,7 +29,9 @@ Show = Callable[[Event], None]
 @contextmanager
 def show_progress(logging_steps: int = 1) -> Iterator[Show]:
     """A function that shows events wherever this process talks to a person."""
-    if _in_notebook():
+    if not is_lead():
+        yield lambda event: None
+    elif _in_notebook():
         yield _notebook(logging_steps)
     elif sys.stderr.isatty():
         with _terminal() as show:

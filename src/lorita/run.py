@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from lorita import adapter as adapters
 from lorita.card import model_card
 from lorita.comparison import MARKDOWN_FILE, Comparison
 from lorita.errors import Interrupted
+from lorita.evaluation.checks import Check, require
 from lorita.files import write_atomic
 from lorita.prepare import prepare, resume_source
+from lorita.processes import is_lead
 from lorita.rundir import (
     CARD_FILE,
+    RECORD_FILE,
     SETTINGS_FILE,
     RunRecord,
     append_log,
@@ -93,7 +96,6 @@ def follow(
 def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     """The run as events; its return value is the ``RunResult``."""
     started = time.perf_counter()
-    yield Note("Looking at the model and the data")
     prepared = prepare(settings)
     folder = prepared.output_dir
     session = Session(settings, prepared)
@@ -104,14 +106,16 @@ def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     session.attach()
     for text in [*session.take_notes(), session.parameter_line]:
         yield Note(text)
-    if resume_source(settings) is None:
+    lead = is_lead()
+    if lead and resume_source(settings) is None:
         create_run_dir(folder)
         write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
     losses = []
     try:
         with StopRequest() as stop:
             for event in session.train(stop):
-                append_log(folder, event.record())
+                if lead:
+                    append_log(folder, event.record())
                 if isinstance(event, StepDone):
                     losses.append(event.loss)
                 yield event
@@ -119,10 +123,18 @@ def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
         command = f"lorita train {folder} --resume"
         raise Interrupted(stopped.problems, hint=f"Continue with: {command}") from None
     session.detach_from_training()
-    adapters.save_adapter(session.peft_model, folder)
-    prepared.tokenizer.save_pretrained(folder)
-    comparison = session.compare(before, session.measure())
-    write_results(folder, session, comparison)
+    if lead:
+        adapters.save_adapter(session.peft_model, folder)
+        prepared.tokenizer.save_pretrained(folder)
+    session.accelerator.wait_for_everyone()
+    after = session.measure()
+    comparison = session.compare(before, after)
+    checks = session.check(before, after)
+    if lead:
+        write_results(folder, session, comparison, checks)
+    session.accelerator.wait_for_everyone()
+    require(checks)
+    yield Note(f"Checks: all {len(checks)} passed (listed in {folder / RECORD_FILE})")
     yield Compared(folder / MARKDOWN_FILE)
     size = (folder / adapters.WEIGHTS_FILE).stat().st_size
     yield RunEnded(folder, size, time.perf_counter() - started)
@@ -132,7 +144,9 @@ def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     return RunResult(folder, comparison, tuned, losses)
 
 
-def write_results(folder: Path, session: Session, comparison: Comparison) -> None:
+def write_results(
+    folder: Path, session: Session, comparison: Comparison, checks: Sequence[Check]
+) -> None:
     """Write the comparison, the model card and, last of all, the record of the run."""
     comparison.save(folder)
     base, data = session.prepared.base, session.prepared.data
@@ -169,6 +183,7 @@ def write_results(folder: Path, session: Session, comparison: Comparison) -> Non
             "held_out_loss_tuned": held.after if held else None,
             "trainable_parameters": session.parameter_line,
         },
+        checks=[vars(check) for check in checks],
         versions=versions(),
         machine={"platform": platform.platform(), "processor": platform.machine()},
     ).save(folder)

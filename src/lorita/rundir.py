@@ -78,6 +78,7 @@ class RunRecord:
     stop_tokens: list[str]
     data: dict[str, Any]
     figures: dict[str, Any]
+    checks: list[dict[str, Any]]
     versions: dict[str, str]
     machine: dict[str, Any]
     format: int = FORMAT

@@ -18,9 +18,11 @@ from lorita.data.batches import steps_per_epoch
 from lorita.engine.bottom import BottomCache, bottom_cache
 from lorita.engine.numerics import choose_numerics
 from lorita.engine.speedup import speedup, unspeed
+from lorita.evaluation.checks import Check, check_adapter, check_moved, check_reload
 from lorita.evaluation.loss import HeldOutLoss, held_out_loss
 from lorita.generation import GenerationOptions, generate
 from lorita.prepare import Prepared, identity, resume_source
+from lorita.processes import is_lead
 from lorita.settings import RunSettings
 from lorita.training.checkpoint import (
     find_checkpoint,
@@ -38,6 +40,8 @@ from lorita.training.optimizer import Masters, make_optimizer, make_schedule
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -45,6 +49,8 @@ class Measured:
 
     answers: list[str]
     loss: HeldOutLoss | None
+    logits_V: torch.Tensor
+    """What comes after the first prompt."""
 
 
 class Session:
@@ -121,7 +127,28 @@ class Session:
         )
         held_out = self.prepared.data.held_out
         loss = held_out_loss(self.model, held_out, self._loss_sum()) if held_out else None
-        return Measured(answers, loss)
+        return Measured(answers, loss, self._logits(self.prompts[0])[0, -1])
+
+    def _prompt_ids(self, prompt: str) -> torch.Tensor:
+        ids_1L: torch.Tensor = self.prepared.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        return ids_1L.to(self.accelerator.device)
+
+    def _logits(self, prompt: str) -> torch.Tensor:
+        import torch
+
+        self.model.eval()
+        with torch.no_grad():
+            logits_1LV: torch.Tensor = self.model(input_ids=self._prompt_ids(prompt)).logits
+        return logits_1LV
+
+    def check(self, before: Measured, after: Measured) -> list[Check]:
+        """The success contract, against the files that were just written."""
+        folder = self.prepared.output_dir
+        return [
+            *check_adapter(self.peft_model, folder),
+            *check_reload(self.peft_model, folder, self._prompt_ids(self.prompts[0])),
+            check_moved(before.logits_V, after.logits_V),
+        ]
 
     def train(self, stop: StopRequest) -> Iterator[Event]:
         """The training loop over the prepared rows."""
@@ -144,6 +171,8 @@ class Session:
             return held_out_loss(self.model, data.held_out, loss_sum).mean
 
         def save(step: int) -> Path:
+            if not is_lead():
+                return self.prepared.output_dir / f"checkpoint-{step}"
             return save_checkpoint(
                 self.prepared.output_dir,
                 step,

@@ -47,8 +47,8 @@ def _init_word(value: Any) -> Any:
     """YAML and the command line say true and false in several ways."""
     words = {"true": True, "default": True, "false": False}
     word = words.get(value.lower(), value.lower()) if isinstance(value, str) else value
-    if word not in (True, False, "gaussian", "orthogonal", "pissa", "olora"):
-        raise ValueError("should be true, false, gaussian, orthogonal, pissa or olora")
+    if word not in (True, False, "gaussian", "orthogonal"):
+        raise ValueError("should be true, false, gaussian or orthogonal")
     return word
 
 
@@ -75,9 +75,7 @@ Format = Annotated[
     Literal["text", "prompt-completion", "messages", "sharegpt", "alpaca"],
     BeforeValidator(_format_word),
 ]
-InitWeights = Annotated[
-    bool | Literal["gaussian", "orthogonal", "pissa", "olora"], BeforeValidator(_init_word)
-]
+InitWeights = Annotated[bool | Literal["gaussian", "orthogonal"], BeforeValidator(_init_word)]
 
 
 def option(group: str, description: str, default: Any = ..., **limits: Any) -> Any:
@@ -178,7 +176,7 @@ class RunSettings(BaseModel):
     use_rslora: bool = option("LoRA", "Scale by lora_alpha/sqrt(r) instead.", False)
     use_dora: bool = option("LoRA", "Train direction and magnitude apart (DoRA).", False)
     init_lora_weights: InitWeights = option(
-        "LoRA", "true, false, gaussian, orthogonal, pissa or olora.", True
+        "LoRA", "How A and B start: true, false, gaussian or orthogonal.", True
     )
 
     # Training
@@ -243,8 +241,6 @@ class RunSettings(BaseModel):
         if self.text_field is not None and self.text_template is not None:
             raise ValueError("text_field and text_template exclude each other")
         self._check_columns()
-        if self.use_dora and self.init_lora_weights in ("pissa", "olora"):
-            raise ValueError("use_dora does not go with init_lora_weights pissa or olora")
         return self
 
     def _check_columns(self) -> None:

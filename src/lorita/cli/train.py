@@ -32,10 +32,12 @@ def command(
 
 def run_and_print(settings: Any) -> None:
     """Train with progress on stderr, then print before and after on stdout."""
+    from lorita.processes import is_lead
     from lorita.progress import show_progress
     from lorita.run import follow, run_events
 
     with show_progress(settings.logging_steps) as show:
         result = follow(run_events(settings), show)
-    print_comparison(result.comparison)
-    print_result(result.path)
+    if is_lead():
+        print_comparison(result.comparison)
+        print_result(result.path)

@@ -1,1 +1,1 @@
-"""Measures of a model on rows: what it learned."""
+"""What came out: loss on held-out rows, and the checks that a run must pass."""

@@ -1,0 +1,83 @@
+"""The contract notices what it is there to notice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from lorita.adapter import WEIGHTS_FILE, save_adapter
+from lorita.errors import AdapterError, CheckFailed
+from lorita.evaluation.checks import check_adapter, check_moved, check_reload, require
+from tests import tiny
+from tests.test_run import train
+
+IDS = torch.tensor([[5, 6, 7, 8]])
+
+
+def tuned(bias: str = "lora_only") -> PeftModel:
+    config = LoraConfig(r=2, target_modules=["q_proj"], bias=bias, task_type="CAUSAL_LM")
+    model = get_peft_model(tiny.make_model("llama"), config).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_()
+    return model
+
+
+def failed(model: PeftModel, folder: Path) -> list[str]:
+    checks = [*check_adapter(model, folder), *check_reload(model, folder, IDS)]
+    return [check.name for check in checks if not check.passed]
+
+
+def test_a_good_adapter_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
+    model = tuned()
+    save_adapter(model, tmp_path)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    assert failed(model, tmp_path) == []
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_an_untrained_adapter(tmp_path: Path) -> None:
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(tiny.make_model("llama"), config).eval()
+    save_adapter(model, tmp_path)
+    assert failed(model, tmp_path) == ["lora_B is not zero"]
+
+
+def test_a_file_that_is_not_what_was_trained(tmp_path: Path) -> None:
+    model = tuned()
+    save_adapter(model, tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    name = next(name for name in tensors if "lora_B" in name)
+    tensors[name] = tensors[name] * 1.5
+    save_file(tensors, tmp_path / WEIGHTS_FILE)
+    names = failed(model, tmp_path)
+    assert "the file holds the trained tensors, bit for bit" in names
+    assert "reloaded, it gives equal logits" in names
+
+
+def test_numbers_that_are_not_finite_are_not_even_written(tmp_path: Path) -> None:
+    model = tuned()
+    next(p for n, p in model.named_parameters() if "lora_A" in n).data[0, 0] = float("nan")
+    with pytest.raises(AdapterError, match="not finite"):
+        save_adapter(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_did_not_move() -> None:
+    logits = torch.randn(9)
+    check = check_moved(logits, logits.clone())
+    with pytest.raises(CheckFailed, match="the output differs from the base: no"):
+        require([check])
+    assert check_moved(logits, logits + 1e-3).passed
+
+
+def test_a_run_lists_its_checks(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    train(tmp_path / "run", llama, prompts, max_steps=2, bias="all")
+    checks = json.loads((tmp_path / "run/lorita.json").read_text())["checks"]
+    assert len(checks) == 6
+    assert all(check["passed"] and check["found"] for check in checks)
