@@ -118,7 +118,7 @@ def norm_forward(module: Any, eps: float, plus_one: bool, original: Forward) -> 
     return forward
 
 
-def gelu_forward(original: Forward) -> Forward:
+def gelu_forward() -> Forward:
     """The tanh form of GELU, which several families spell out in single operations."""
 
     def forward(x: Tensor) -> Tensor:

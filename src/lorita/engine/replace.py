@@ -117,7 +117,7 @@ def replacements(lm: Any, without: tuple[str, ...], report: SpeedupReport) -> Re
                 out.put(module, forwards.norm_forward(module, eps, plus_one, original))
                 report.replaced["norm"] += 1
             elif type(module).__name__ in GELU_TANH and "activation" not in without:
-                out.put(module, forwards.gelu_forward(original))
+                out.put(module, forwards.gelu_forward())
                 report.replaced["activation"] += 1
         except Unsuited as reason:
             report.left[f"{type(module).__name__}: {reason}"] += 1

@@ -34,6 +34,8 @@ class SpeedupReport:
         if self.replaced:
             done = ", ".join(f"{count} {what}" for what, count in self.replaced.items())
             lines.append(f"Replaced: {done}")
+        if not self.keeps_memory:
+            lines.append("Memory goes back to the system between steps: no glibc to keep it")
         for reason, count in self.left.items():
             lines.append(f"Left as it is: {count} × {reason}")
         return lines
