@@ -77,6 +77,30 @@ def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftMode
     return peft_model
 
 
+def untouched(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Copies of what an adapter may train in place: the biases of ``model``, by name."""
+    return {n: p.detach().clone() for n, p in model.named_parameters() if n.endswith("bias")}
+
+
+def take_off(model: PeftModel, kept: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """The base under ``model`` as it was before the adapter; ``kept`` is from ``untouched``."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    base = model.get_base_model()
+    whole = {
+        name: module.original_module
+        for name, module in base.named_modules()
+        if isinstance(module, ModulesToSaveWrapper)
+    }
+    base = model.unload()
+    for name, module in whole.items():  # PEFT leaves the trained copies in their place
+        parent, _, last = name.rpartition(".")
+        setattr(base.get_submodule(parent), last, module)
+    for name, bias in kept.items():
+        base.get_parameter(name).data.copy_(bias)
+    return base.requires_grad_(False)  # type: ignore[no-any-return]
+
+
 def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters that training changes, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}

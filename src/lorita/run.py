@@ -1,6 +1,6 @@
 """A whole run: settings in; adapter, before and after, model card and record out.
 
-    prepare ► base model ► before ► attach ► train ► save ► after ► compare ► record
+    prepare ► base model ► attach ► train ► save ► after ► before ► compare ► record
 
 ``run_events`` is the run as a generator of events. ``train`` is the function that people call.
 """
@@ -101,8 +101,6 @@ def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     session = Session(settings, prepared)
     for text in [*session.take_notes(), *prepared.data.notes]:
         yield Note(text)
-    yield Note("Asking the base model first")
-    before = session.measure()
     session.attach()
     for text in [*session.take_notes(), session.parameter_line]:
         yield Note(text)
@@ -127,9 +125,9 @@ def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
         adapters.save_adapter(session.peft_model, folder)
         prepared.tokenizer.save_pretrained(folder)
     session.accelerator.wait_for_everyone()
-    after = session.measure()
+    yield Note("Asking the tuned model and the base")
+    before, after, checks = session.finish()
     comparison = session.compare(before, after)
-    checks = session.check(before, after)
     if lead:
         write_results(folder, session, comparison, checks)
     session.accelerator.wait_for_everyone()

@@ -1,7 +1,8 @@
-"""One base model through a run: as it is, with an adapter attached, trained, compared.
+"""One base model through a run: an adapter attached, trained, compared with the base, reloaded.
 
-The order matters. "Before" is measured on the untouched base, before the adapter is attached:
-with ``bias`` other than ``none``, switching an adapter off does not give the base back.
+"Before" is measured last, so that training starts at once and what it gave is safe on disk first.
+The adapter is taken off for it, trained biases put back: with ``bias`` other than ``none``,
+switching an adapter off does not give the base back.
 """
 
 from __future__ import annotations
@@ -71,8 +72,6 @@ class Session:
         self.lora = adapters.lora_config(self.model, settings.model_dump())
         self.prompts = self._prompts()
         self.bottom: BottomCache | None = None
-        if settings.speedup:
-            speedup(self.model)
 
     def take_notes(self) -> list[str]:
         """What there is to say since the last time."""
@@ -83,8 +82,8 @@ class Session:
         return self.settings.compare_prompt or prompts_of(self.prepared.data.shown)
 
     def attach(self) -> None:
-        """Put the adapter on; from here on the base is no longer untouched."""
-        unspeed(self.model)
+        """Put a new adapter on."""
+        self._untouched = adapters.untouched(self.model)
         self.peft_model = adapters.attach(self.model, self.lora, seed=self.settings.seed)
         self.parameter_line = adapters.parameter_line(self.peft_model)
         if self.settings.gradient_checkpointing:
@@ -141,14 +140,30 @@ class Session:
             logits_1LV: torch.Tensor = self.model(input_ids=self._prompt_ids(prompt)).logits
         return logits_1LV
 
-    def check(self, before: Measured, after: Measured) -> list[Check]:
-        """The success contract, against the files that were just written."""
+    def finish(self) -> tuple[Measured, Measured, list[Check]]:
+        """Measure the tuned model and the base under it, and check the files that were written.
+
+        Ends with the adapter as the files have it on the base.
+        """
         folder = self.prepared.output_dir
-        return [
+        after = self.measure()
+        checks = [
             *check_adapter(self.peft_model, folder),
             *check_reload(self.peft_model, folder, self._prompt_ids(self.prompts[0])),
-            check_moved(before.logits_V, after.logits_V),
         ]
+        before = self._measure_base()
+        self.peft_model = adapters.load_adapter(self.model, folder).eval()
+        return before, after, [*checks, check_moved(before.logits_V, after.logits_V)]
+
+    def _measure_base(self) -> Measured:
+        unspeed(self.model)
+        self.model = adapters.take_off(self.peft_model, self._untouched)
+        if not self.settings.speedup:
+            return self.measure()
+        speedup(self.model)
+        before = self.measure()
+        unspeed(self.model)
+        return before
 
     def train(self, stop: StopRequest) -> Iterator[Event]:
         """The training loop over the prepared rows."""

@@ -1,0 +1,35 @@
+"""Taking an adapter off gives the base back, bit for bit, whatever was trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lorita.adapter import attach, lora_config, take_off, trainable_parameters, untouched
+from tests import tiny
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bias": "all"},
+        {"bias": "lora_only", "use_dora": True},
+        {"modules_to_save": ["lm_head"]},
+        {"modules_to_save": ["norm", "embed_tokens"]},
+    ],
+)
+def test_the_base_comes_back(options: dict[str, Any]) -> None:
+    model = tiny.make_model("llama")
+    first = {name: p.detach().clone() for name, p in model.named_parameters()}
+    kept = untouched(model)
+    config = lora_config(model, {"r": 2, "target_modules": ["q_proj"], **options})
+    peft_model = attach(model, config, seed=1)
+    for parameter in trainable_parameters(peft_model).values():
+        parameter.data.normal_()
+    base = take_off(peft_model, kept)
+    now = dict(base.named_parameters())
+    assert now.keys() == first.keys()
+    assert all(torch.equal(now[name], p) for name, p in first.items())
+    assert base.lm_head.weight is base.model.embed_tokens.weight or "lm_head.weight" in now
