@@ -27,10 +27,10 @@ def test_every_command_is_in_the_docs(command: str) -> None:
 def test_flags_and_links_in_the_docs_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     generate = (ROOT / "src/lorita/cli/generate.py").read_text()
-    for line in re.findall(r"^.*lorita (?:train|plan) .*$", text, re.MULTILINE):
+    for line in re.findall(r"^.*lorita (?:train|plan|sweep) .*$", text, re.MULTILINE):
         for flag in re.findall(r"--([a-z][a-z-]*[a-z])", line):
             name = flag.replace("-", "_").removeprefix("no_")
-            known = {*RunSettings.model_fields, *ALIASES, "help", "overwrite"}
+            known = {*RunSettings.model_fields, *ALIASES, "help", "overwrite", "find_lr"}
             assert name in known or name in generate, flag
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / link).exists(), link

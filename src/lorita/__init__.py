@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lorita.errors import LoritaError
     from lorita.run import RunResult, train
     from lorita.settings import RunSettings
+    from lorita.sweeps import sweep
     from lorita.tuned import TunedModel, load
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ _HOME = {
     "TunedModel": "lorita.tuned",
     "load": "lorita.tuned",
     "speedup": "lorita.engine.speedup",
+    "sweep": "lorita.sweeps",
     "train": "lorita.run",
     "unspeed": "lorita.engine.speedup",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "__version__",
     "load",
     "speedup",
+    "sweep",
     "train",
     "unspeed",
 ]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorita import adapter as adapters
 from lorita.card import model_card
@@ -38,6 +38,8 @@ from lorita.settings_io import build_settings, to_yaml
 from lorita.training.events import Compared, Event, Note, RunEnded, StepDone
 from lorita.training.guards import StopRequest
 from lorita.tuned import TunedModel
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -80,15 +82,13 @@ def train(
         return follow(run_events(settings), show)
 
 
-def follow(
-    events: Generator[Event, None, RunResult], on_event: Callable[[Event], None]
-) -> RunResult:
-    """Hand every event on and return what the run returns."""
+def follow(events: Generator[Event, None, T], on_event: Callable[[Event], None]) -> T:
+    """Hand every event on and return what the generator returns."""
     while True:
         try:
             event = next(events)
         except StopIteration as end:
-            result: RunResult = end.value
+            result: T = end.value
             return result
         on_event(event)
 
@@ -96,9 +96,13 @@ def follow(
 def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     """The run as events; its return value is the ``RunResult``."""
     started = time.perf_counter()
-    prepared = prepare(settings)
+    return (yield from session_events(Session(settings, prepare(settings)), started))
+
+
+def session_events(session: Session, started: float) -> Generator[Event, None, RunResult]:
+    """A run whose base is loaded, ``started`` by ``time.perf_counter``; see ``run_events``."""
+    settings, prepared = session.settings, session.prepared
     folder = prepared.output_dir
-    session = Session(settings, prepared)
     for text in [*session.take_notes(), *prepared.data.notes]:
         yield Note(text)
     session.attach()

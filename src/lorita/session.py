@@ -7,10 +7,10 @@ switching an adapter off does not give the base back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lorita import adapter as adapters
 from lorita.base import check_tokenizer_fits, load_model
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,45 @@ class Measured:
     """What comes after the first prompt."""
 
 
+@dataclass
+class LoadedBase:
+    """A base model in memory without an adapter; several runs can use it one after another.
+
+    ``measured`` keeps what was measured of it, for runs that ask it the same.
+    """
+
+    model: PreTrainedModel
+    dtype: torch.dtype
+    accelerator: Accelerator
+    notes: list[str]
+    measured: Measured | None = None
+
+
+def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
+    """The base in the number format that suits the machine, on the device of this process."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=settings.use_cpu)
+    numerics = choose_numerics(settings.dtype, device=accelerator.device.type)
+    numerics.apply()
+    model = load_model(prepared.base, numerics.dtype).to(accelerator.device)
+    check_tokenizer_fits(prepared.base, prepared.tokenizer, model)
+    return LoadedBase(model, numerics.dtype, accelerator, list(numerics.reasons))
+
+
 class Session:
     """Holds the model of one run while it changes."""
 
-    def __init__(self, settings: RunSettings, prepared: Prepared) -> None:
-        from accelerate import Accelerator
-
+    def __init__(
+        self, settings: RunSettings, prepared: Prepared, loaded: LoadedBase | None = None
+    ) -> None:
         self.settings = settings
         self.prepared = prepared
-        self.accelerator = Accelerator(cpu=settings.use_cpu)
-        numerics = choose_numerics(settings.dtype, device=self.accelerator.device.type)
-        numerics.apply()
-        self.dtype = numerics.dtype
-        self.notes = list(numerics.reasons)
-        self.model = load_model(prepared.base, numerics.dtype).to(self.accelerator.device)
-        check_tokenizer_fits(prepared.base, prepared.tokenizer, self.model)
+        self.loaded = loaded or load_base(settings, prepared)
+        self.accelerator = self.loaded.accelerator
+        self.dtype = self.loaded.dtype
+        self.notes = list(self.loaded.notes)
+        self.model = self.loaded.model
         self.lora = adapters.lora_config(self.model, settings.model_dump())
         self.prompts = self._prompts()
         self.bottom: BottomCache | None = None
@@ -105,7 +133,7 @@ class Session:
         self.bottom = cache
         self.notes.append(f"Layers below {cache.first} are computed once a row and kept")
 
-    def _loss_sum(self) -> LossSum:
+    def loss_sum(self) -> LossSum:
         device = self.accelerator.device
         if self.settings.speedup:
             return end_to_end_loss(self.model, device=device, bottom=self.bottom)
@@ -125,7 +153,7 @@ class Session:
             self.prepared.data.prompt_format,
         )
         held_out = self.prepared.data.held_out
-        loss = held_out_loss(self.model, held_out, self._loss_sum()) if held_out else None
+        loss = held_out_loss(self.model, held_out, self.loss_sum()) if held_out else None
         return Measured(answers, loss, self._logits(self.prompts[0])[0, -1])
 
     def _prompt_ids(self, prompt: str) -> torch.Tensor:
@@ -158,18 +186,34 @@ class Session:
     def _measure_base(self) -> Measured:
         unspeed(self.model)
         self.model = adapters.take_off(self.peft_model, self._untouched)
+        if self.loaded.measured is None:
+            self.loaded.measured = self._fast(self.measure)
+        return self.loaded.measured
+
+    def _fast(self, measure: Callable[[], T]) -> T:
+        """What ``measure`` finds, on the bare base's fast path where that is wanted."""
         if not self.settings.speedup:
-            return self.measure()
+            return measure()
         speedup(self.model)
-        before = self.measure()
+        try:
+            return measure()
+        finally:
+            unspeed(self.model)
+
+    def release(self) -> None:
+        """Leave the base as it was loaded, for the next run; wherever this one stopped."""
+        if self.settings.gradient_checkpointing:
+            self.model.gradient_checkpointing_disable()
+            self.model.disable_input_require_grads()
         unspeed(self.model)
-        return before
+        if hasattr(self, "peft_model"):
+            adapters.take_off(self.peft_model, self._untouched)
 
     def train(self, stop: StopRequest) -> Iterator[Event]:
         """The training loop over the prepared rows."""
         settings, data = self.settings, self.prepared.data
-        pace = self._pace()
-        trainee = self._trainee(pace)
+        pace = self.pace()
+        trainee = self.trainee(pace)
         first_step = self._resume(trainee)
         for note in self.take_notes():
             yield Note(note)
@@ -180,7 +224,7 @@ class Session:
             held_out_rows=len(data.held_out),
             tokens_per_epoch=sum(len(example.input_ids) for example in data.train),
         )
-        loss_sum = self._loss_sum()
+        loss_sum = self.loss_sum()
 
         def evaluate() -> float:
             return held_out_loss(self.model, data.held_out, loss_sum).mean
@@ -225,7 +269,7 @@ class Session:
         self.notes.append(f"Continuing after step {step}, from {path}")
         return step
 
-    def _pace(self) -> Pace:
+    def pace(self) -> Pace:
         settings, data = self.settings, self.prepared.data
         rows_per_step = (
             settings.per_device_train_batch_size
@@ -245,7 +289,7 @@ class Session:
             seed=settings.seed,
         )
 
-    def _trainee(self, pace: Pace) -> Trainee:
+    def trainee(self, pace: Pace) -> Trainee:
         import torch
 
         settings = self.settings

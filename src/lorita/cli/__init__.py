@@ -17,6 +17,7 @@ from lorita import __version__
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts; see before and after.",
     "train": "Train a LoRA adapter on a list of texts.",
+    "sweep": "Train several settings on one base and say which is best.",
     "plan": "Count parameters and sizes before anything is spent.",
     "targets": "List the modules of a model that a LoRA can go on.",
     "generate": "Write text with a base model or a run.",
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code."""
     tokens = list(arguments) or ["--help"]
-    if tokens[0] in ("train", "plan"):
+    if tokens[0] in ("train", "plan", "sweep"):
         from lorita.cli.options import canonical_flags
 
         tokens = canonical_flags(tokens)

@@ -1,0 +1,108 @@
+"""``lorita sweep``: several runs on one base, and the best of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from lorita.cli.options import settings_file, with_run_options
+from lorita.cli.render import console, plain_table
+
+if TYPE_CHECKING:
+    from lorita.rate_test import RateTest
+    from lorita.sweeps import SweepResult
+
+
+@with_run_options(leave_out=("resume", "resume_from_checkpoint"))
+def command(
+    target: Annotated[
+        str | None, Parameter(help="A settings file (run.yaml) or a run folder; flags win over it.")
+    ] = None,
+    /,
+    *,
+    find_lr: Annotated[
+        bool,
+        Parameter(
+            help="Instead of runs: raise the rate step by step and propose one.", negative=()
+        ),
+    ] = False,
+    **options: Any,
+) -> None:
+    """Train every combination of values and say which is best on the held-out rows.
+
+    Options of LoRA and Training take several values: --learning-rate 1e-4,1e-3 --r 4,16.
+    Lists are parted by semicolons: --target-modules "q_proj,v_proj;all-linear". Each run is a
+    folder in --output-dir. The same command goes on with a sweep that was stopped.
+    """
+    from lorita.errors import SettingsError
+    from lorita.grids import make_grid, split_values
+    from lorita.progress import show_progress
+    from lorita.rate_test import rate_test_events
+    from lorita.run import follow
+    from lorita.settings_io import build_settings
+    from lorita.sweeps import sweep_dir, sweep_events
+
+    config = settings_file(target)
+    grid, others = split_values(options)
+    if find_lr:
+        if grid:
+            raise SettingsError("--find-lr makes no runs: give each option one value")
+        with show_progress(logging_steps=8) as show:
+            settings = build_settings(config, **others)
+            folder = sweep_dir(settings, others.get("output_dir"))
+            print_rate_test(follow(rate_test_events(settings, folder), show))
+        return
+    if not grid:
+        raise SettingsError(
+            "there is nothing to sweep over", hint="Give several values: --learning-rate 1e-4,1e-3"
+        )
+    points = make_grid(grid, config, **others)
+    first = points[0].settings
+    with show_progress(first.logging_steps) as show:
+        result = follow(sweep_events(points, sweep_dir(first, others.get("output_dir"))), show)
+    print_sweep(result)
+
+
+def print_sweep(result: SweepResult) -> None:
+    """A line for each run, the best one marked, and how to use it."""
+    best = result.best
+    names = list(result.runs[0].values)
+    rows = [
+        [
+            *(_shown(run.values[name]) for name in names),
+            _figure(run.held_out),
+            _figure(run.training),
+            "" if run.seconds is None else f"{run.seconds:.0f}",
+            "best" if run is best else run.failed or "",
+        ]
+        for run in result.runs
+    ]
+    headings = (*names, "held-out loss", "training loss", "seconds", "")
+    console().print(plain_table(headings, rows))
+    if result.held_out_base is not None:
+        print(f"Held-out loss of the base: {result.held_out_base:.4f} (nats per token)")
+    for line in result.edges():
+        print(line)
+    if best is None:
+        print("No run came to its end.")
+    else:
+        print(f"Best: {result.path / best.name}")
+
+
+def print_rate_test(test: RateTest) -> None:
+    """The rates that were tried, what they gained, and the one that is proposed."""
+    shown = [*test.steps[3::4]]
+    rows = [[f"{step.rate:.1e}", f"{step.gain:.3f}"] for step in shown]
+    console().print(plain_table(("learning rate", "gain over the base, nats per token"), rows))
+    print(test.sentence())
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
