@@ -18,7 +18,9 @@ from tests import tiny
 def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     import datasets
 
-    datasets.config.HF_DATASETS_CACHE = str(tmp_path_factory.mktemp("datasets-cache"))
+    folder = str(tmp_path_factory.mktemp("datasets-cache"))
+    datasets.config.HF_DATASETS_CACHE = folder
+    os.environ["HF_DATASETS_CACHE"] = folder  # for the commands that tests run
 
 
 @pytest.fixture(scope="session")

@@ -108,12 +108,24 @@ DATA: dict[str, tuple[str, bytes | None, str]] = {
         b"act,text\na,b\n",
         "no column 'prompt'; the columns are act, text",
     ),
-    "empty rows": ("a.csv", b"act,prompt\na,b\nc,\nd,  \n", "rows 2, 3 are empty"),
+    "empty rows": (
+        "a.csv",
+        b"act,prompt\na,b\nc,\nd,  \n",
+        "rows 2, 3: the column 'prompt' is empty",
+    ),
     "broken json line": ("a.jsonl", b'{"prompt": "a"}\n{"prompt": \n', "line 2: not valid JSON"),
-    "json line, no object": ("a.jsonl", b'"a"\n', "line 1: expected an object, found str"),
+    "json line, no object": (
+        "a.jsonl",
+        b'"a"\n',
+        "line 1: expected an object with columns as keys, found a text",
+    ),
     "broken json": ("a.json", b'[{"prompt": "a"},\n{]', "line 2: not valid JSON"),
     "empty json": ("a.json", b"[]", "no rows"),
-    "cells no text": ("a.jsonl", b'{"prompt": ["a"]}\n', "holds no text in row 1 (found list)"),
+    "cells no text": (
+        "a.jsonl",
+        b'{"prompt": ["a"]}\n',
+        "row 1: the column 'prompt' holds no text (found list)",
+    ),
     "empty text": ("a.txt", b"\n \n", "no text in it"),
     "empty answer": (
         "a.jsonl",
@@ -131,7 +143,7 @@ DATA: dict[str, tuple[str, bytes | None, str]] = {
         b'{"role": "assistant", "content": "b", "weight": 0}]}\n',
         "row 1: nothing is left to predict",
     ),
-    "cut parquet": ("a.parquet", b"PAR1xxxx", "cannot be read as parquet"),
+    "cut parquet": ("a.parquet", b"PAR1xxxx", "cannot be read as Parquet"),
 }
 
 

@@ -6,13 +6,14 @@ and raised as one error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lorita.base import Base, context_length, find_base, load_config, load_tokenizer
 from lorita.data.examples import Example, Tokenized
+from lorita.data.finding import data_name
 from lorita.data.formats import Wanted
 from lorita.data.overflow import cut_notes
 from lorita.data.prompting import PromptFormat, shared_system
@@ -20,6 +21,7 @@ from lorita.data.readers import read_rows
 from lorita.data.rows import Row, Rows, fingerprint
 from lorita.data.sources import load_source
 from lorita.data.splits import split_rows
+from lorita.data.stored_rows import select_rows
 from lorita.data.templates import choose_template
 from lorita.data.tokens import Treatment, tokenize_rows
 from lorita.errors import DataError, SettingsError, UserError
@@ -42,9 +44,9 @@ class PreparedData:
     ``shown`` are the rows whose prompts are asked before and after: held out, where any are.
     """
 
-    train: list[Example]
-    held_out: list[Example]
-    shown: list[Row]
+    train: Sequence[Example]
+    held_out: Sequence[Example]
+    shown: Sequence[Row]
     prompt_format: PromptFormat
     max_length: int
     notes: list[str]
@@ -66,7 +68,7 @@ def default_output_dir(settings: RunSettings) -> Path:
     """``output_dir``, or ``runs/`` and the name of the data."""
     if settings.output_dir is not None:
         return settings.output_dir.expanduser()
-    return Path("runs") / Path(settings.data[0]).name.split(".")[0]
+    return Path("runs") / data_name(settings.data[0])
 
 
 def resume_source(settings: RunSettings) -> str | None:
@@ -76,7 +78,8 @@ def resume_source(settings: RunSettings) -> str | None:
 
 _NOT_IDENTITY = {
     "model", "revision", "trust_remote_code", "data", "data_name", "data_split", "data_revision",
-    "eval_data", "max_eval_samples", "logging_steps", "eval_steps", "save_steps",
+    "file_type", "text_unit", "streaming", "eval_data", "max_eval_samples",
+    "logging_steps", "eval_steps", "save_steps",
     "save_total_limit", "resume", "resume_from_checkpoint", "compare_prompt", "max_new_tokens",
     "repetition_penalty", "output_dir", "overwrite",
 }  # fmt: skip
@@ -152,11 +155,17 @@ def _read_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
         name=settings.data_name,
         split=settings.data_split,
         revision=settings.data_revision,
+        text_unit=settings.text_unit,
+        file_type=settings.file_type,
+        streaming=_rows_to_stream(settings),
     )
     rows = read_rows(source, wanted)
     if settings.eval_data is None:
         return rows, None
-    held = read_rows(load_source(settings.eval_data), wanted)
+    held_source = load_source(
+        settings.eval_data, text_unit=settings.text_unit, file_type=settings.file_type
+    )
+    held = read_rows(held_source, wanted)
     if held.kind != rows.kind:
         raise DataError(
             f"{held.origin}: held-out rows are read as {held.understood}, "
@@ -164,6 +173,13 @@ def _read_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
             hint="Give both the same columns.",
         )
     return rows, held
+
+
+def _rows_to_stream(settings: RunSettings) -> int | None:
+    """The rows that are trained on or held out: the same ones as without streaming."""
+    if not settings.streaming or settings.max_train_samples is None:
+        return None
+    return settings.max_train_samples + settings.max_eval_samples
 
 
 def _tokenize(
@@ -186,13 +202,13 @@ def _tokenize(
     template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
     how = Treatment(max_length, template, settings.train_on, settings.overflow)
 
-    def encode(source: Rows, numbers: list[int]) -> tuple[list[Row], Tokenized]:
-        chosen = [source.rows[number] for number in numbers]
+    def encode(source: Rows, numbers: list[int]) -> tuple[Sequence[Row], Tokenized]:
+        chosen = select_rows(source.rows, numbers)
         return chosen, tokenize_rows(chosen, numbers, tokenizer, how, origin=source.origin)
 
     train_rows, train = encode(rows, split.train)
-    held_rows: list[Row] = []
-    held: list[Example] = []
+    held_rows: Sequence[Row] = []
+    held: Sequence[Example] = []
     if eval_rows is not None:
         first = list(range(len(eval_rows.rows)))[: settings.max_eval_samples]
         held_rows, tokenized = encode(eval_rows, first)

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from logging import CRITICAL
 from pathlib import Path
 
 
@@ -22,6 +23,7 @@ def quiet_libraries(*, hide_bars: bool = False) -> Iterator[None]:
     bars = transformers_logging.is_progress_bar_enabled()
     level = transformers_logging.get_verbosity()
     datasets_bars = "datasets" in sys.modules and _datasets_bars_on()
+    datasets_level = _datasets_level(CRITICAL) if "datasets" in sys.modules else None
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     if datasets_bars:
@@ -36,6 +38,8 @@ def quiet_libraries(*, hide_bars: bool = False) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
         if datasets_bars:
             _set_datasets_bars(True)
+        if datasets_level is not None:
+            _datasets_level(datasets_level)
 
 
 @contextmanager
@@ -48,6 +52,15 @@ def _datasets_bars_on() -> bool:
     from datasets.utils import are_progress_bars_disabled
 
     return not are_progress_bars_disabled()
+
+
+def _datasets_level(level: int) -> int:
+    """Set the level of its log; return what it was."""
+    from datasets.utils import logging
+
+    before: int = logging.get_verbosity()
+    logging.set_verbosity(level)
+    return before
 
 
 def _set_datasets_bars(on: bool) -> None:

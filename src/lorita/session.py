@@ -16,6 +16,7 @@ from lorita import adapter as adapters
 from lorita.base import check_tokenizer_fits, load_model
 from lorita.comparison import Answer, Comparison, held_out_figures, prompts_of
 from lorita.data.batches import steps_per_epoch
+from lorita.data.examples import count_tokens
 from lorita.engine.bottom import BottomCache, bottom_cache
 from lorita.engine.numerics import choose_numerics
 from lorita.engine.speedup import speedup, unspeed
@@ -222,7 +223,7 @@ class Session:
             max_steps=pace.max_steps,
             rows=len(data.train),
             held_out_rows=len(data.held_out),
-            tokens_per_epoch=sum(len(example.input_ids) for example in data.train),
+            tokens_per_epoch=count_tokens(data.train),
         )
         loss_sum = self.loss_sum()
 

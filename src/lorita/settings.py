@@ -102,11 +102,28 @@ class RunSettings(BaseModel):
 
     # Data
     data: Texts = option(
-        "Data", "Files (.csv .tsv .jsonl .json .parquet .txt) or a hub data set id.", min_length=1
+        "Data",
+        "Files (.csv .tsv .jsonl .json .parquet .txt .md, also packed as .gz or .zst), a folder, a "
+        'pattern ("data/*.csv"), - for standard input, or a hub data set id. Repeatable.',
+        min_length=1,
     )
     data_name: str | None = option("Data", "Configuration of a hub data set.", None)
     data_split: str = option("Data", "Split of a hub data set.", "train")
     data_revision: str | None = option("Data", "Branch, tag or commit of a hub data set.", None)
+    file_type: Literal["csv", "tsv", "json", "parquet", "text", "markdown"] | None = option(
+        "Data", "What the files are. By default what their names say.", None
+    )
+    text_unit: Literal["line", "paragraph", "file"] | None = option(
+        "Data",
+        "What a row of a text file is. By default a line; of Markdown, the file.",
+        None,
+    )
+    streaming: bool = option(
+        "Data",
+        "Read only the rows of a hub data set that max_train_samples and held-out rows ask for, "
+        "without downloading the others.",
+        False,
+    )
     format: Format | None = option(
         "Data",
         "What a row is: text, prompt-completion, messages, sharegpt or alpaca. By default what "
@@ -240,6 +257,8 @@ class RunSettings(BaseModel):
     def _combinations(self) -> RunSettings:
         if self.text_field is not None and self.text_template is not None:
             raise ValueError("text_field and text_template exclude each other")
+        if self.streaming and self.max_train_samples is None:
+            raise ValueError("streaming needs max_train_samples: how many rows are to be read")
         self._check_columns()
         return self
 

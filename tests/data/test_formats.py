@@ -107,7 +107,7 @@ READ: dict[str, tuple[dict[str, Any], object, str]] = {
 def test_detected(case: str, tmp_path: Path) -> None:
     row, expected, said = READ[case]
     rows = read(tmp_path, [row])
-    assert rows.rows == [expected]
+    assert list(rows.rows) == [expected]
     assert said in rows.understood
 
 
@@ -135,21 +135,21 @@ def test_tools_reach_the_template(tmp_path: Path) -> None:
 def test_said_instead_of_detected(tmp_path: Path) -> None:
     row = {"a": "x", "b": "y", "text": "z"}
     fields = {"prompt_field": "a", "completion_field": "b"}
-    assert read(tmp_path, [row], **fields).rows == [Pair("x", "y")]
-    assert read(tmp_path, [row], text_field="b").rows == [Text("y")]
-    assert read(tmp_path, [row], text_template="{b}{a}").rows == [Text("yx")]
+    assert list(read(tmp_path, [row], **fields).rows) == [Pair("x", "y")]
+    assert list(read(tmp_path, [row], text_field="b").rows) == [Text("y")]
+    assert list(read(tmp_path, [row], text_template="{b}{a}").rows) == [Text("yx")]
     free = {"question": "x", "reply": "y"}
-    assert read(tmp_path, [free], completion_field="reply").rows == [Pair("x", "y")]
+    assert list(read(tmp_path, [free], completion_field="reply").rows) == [Pair("x", "y")]
     alpaca = {"instruction": "i", "input": "x", "output": "y"}
-    assert read(tmp_path, [alpaca], format="prompt-completion").rows == [Pair("x", "y")]
+    assert list(read(tmp_path, [alpaca], format="prompt-completion").rows) == [Pair("x", "y")]
     both = {"text": "x", "messages": TURNS}
-    assert read(tmp_path, [both], format="text").rows == [Text("x")]
+    assert list(read(tmp_path, [both], format="text").rows) == [Text("x")]
 
 
 def test_the_same_rows_from_csv(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('id,question,answer\n1,"a\nb",c\n2,3,4\n')
     rows = read_rows(load_source(str(tmp_path / "a.csv")))
-    assert rows.rows == [Pair("a\nb", "c"), Pair("3", "4")]
+    assert list(rows.rows) == [Pair("a\nb", "c"), Pair("3", "4")]
 
 
 USER, ASSISTANT = TURNS
@@ -254,7 +254,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], dict[str, str], list[str]]] = {
     "lists for texts": (
         [{"prompt": ["a"], "completion": "b"}],
         {},
-        ["column 'prompt' holds no text in row 1 (found list)"],
+        ["row 1: the column 'prompt' holds no text (found list)"],
     ),
     "many mistakes": (
         [{"messages": [USER]}, {"messages": [{"role": "x", "content": "y"}]}],

@@ -303,7 +303,7 @@ def test_pair_as_a_chat() -> None:
     tokenizer = tokenizer_for(case, "bytes")
     pair = Pair("What?", "That.")
     template = template_for(case, tokenizer)
-    both = encode(tokenizer, template, [pair]) + encode(tokenizer, template, [as_chat(pair)])
+    both = [encode(tokenizer, template, [row])[0] for row in (pair, as_chat(pair))]
     assert both[0] == both[1]
 
 

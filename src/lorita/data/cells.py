@@ -1,13 +1,17 @@
-"""Columns of a source as texts, and templates over several columns."""
+"""Cells of a source as texts, and templates over several columns."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from lorita.data.rows import rows_text
+from lorita.data.rows import RowComplain
 from lorita.data.sources import Source
 from lorita.errors import DataError
+
+FILL_HINT = "Remove the empty rows, or fill them."
+OTHER_HINT = "Name a column that holds text."
 
 
 def require_column(source: Source, field: str) -> None:
@@ -19,17 +23,19 @@ def require_column(source: Source, field: str) -> None:
         )
 
 
-def text_cells(source: Source, field: str) -> list[str]:
-    """The column as texts; a missing cell is an empty one. ``DataError`` for lists and objects."""
-    require_column(source, field)
-    cells = source.rows[field][:]
-    wrong = [row for row, cell in enumerate(cells, 1) if cell is not None and not is_plain(cell)]
-    if wrong:
-        kind = type(cells[wrong[0] - 1]).__name__
-        raise DataError(
-            f"{source.origin}: column {field!r} holds no text in {rows_text(wrong)} (found {kind})"
-        )
-    return ["" if cell is None else str(cell) for cell in cells]
+def text_cells(cells: Mapping[str, list[Any]], field: str, complain: RowComplain) -> list[str]:
+    """The column as texts; a missing cell is an empty one, lists and objects are wrong."""
+    texts = []
+    for row, cell in enumerate(cells[field]):
+        if cell is None or cell != cell:  # NaN is a table's word for nothing
+            texts.append("")
+        elif is_plain(cell):
+            texts.append(str(cell))
+        else:
+            kind = type(cell).__name__
+            complain(row, f"the column {field!r} holds no text (found {kind})", OTHER_HINT)
+            texts.append("-")
+    return texts
 
 
 def is_plain(cell: object) -> bool:
@@ -50,17 +56,27 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def template_texts(source: Source, template: str) -> list[str]:
-    """The template filled from every row; empty where all the cells that it names are empty."""
-    fields = _template_fields(source, template)
-    cells = {field: text_cells(source, field) for field in fields}
-    rows = range(len(source.rows))
-    # A row whose cells are all empty still has the template's own words.
-    filled = [any(cells[f][i].strip() for f in fields) for i in rows]
-    return [template.format_map({f: cells[f][i] for f in fields}) * filled[i] for i in rows]
+def template_reader(
+    source: Source, template: str
+) -> Callable[[Mapping[str, list[Any]], RowComplain], list[str]]:
+    """A function that fills the template from cells; empty where all that it names are empty."""
+    fields = template_fields(source, template)
+
+    def fill(cells: Mapping[str, list[Any]], complain: RowComplain) -> list[str]:
+        columns = [text_cells(cells, field, complain) for field in fields]
+        # A row whose cells are all empty still has the template's own words.
+        return [
+            template.format_map(dict(zip(fields, row, strict=True)))
+            if any(cell.strip() for cell in row)
+            else ""
+            for row in zip(*columns, strict=True)
+        ]
+
+    return fill
 
 
-def _template_fields(source: Source, template: str) -> list[str]:
+def template_fields(source: Source, template: str) -> list[str]:
+    """The columns that the template names; ``DataError`` if it is broken or one is not there."""
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -73,11 +89,9 @@ def _template_fields(source: Source, template: str) -> list[str]:
     return list(dict.fromkeys(fields))
 
 
-def refuse_empty(source: Source, texts: Sequence[str], what: str = "") -> None:
-    """``DataError`` that names the rows without text; ``what`` says which part of them is empty."""
-    empty = [row for row, text in enumerate(texts, 1) if not text.strip()]
-    if empty:
-        raise DataError(
-            f"{source.origin}: {what}{rows_text(empty)} {'is' if len(empty) == 1 else 'are'} empty",
-            hint="Remove the empty rows, or fill them.",
-        )
+def refuse_empty(texts: Sequence[str], column: str | None, complain: RowComplain) -> None:
+    """Tell the rows without text."""
+    for row, text in enumerate(texts):
+        if not text.strip():
+            where = "" if column is None else f"the column {column!r} "
+            complain(row, f"{where}is empty", FILL_HINT)

@@ -39,7 +39,7 @@ MARKS = ("weight", "train")
 
 def looks_like_chat(cell: object) -> bool:
     """Whether a cell holds turns: a list of objects that name a role, or the same as JSON text."""
-    turns = _decoded(cell)
+    turns = decoded(cell)
     return (
         isinstance(turns, list)
         and bool(turns)
@@ -50,11 +50,11 @@ def looks_like_chat(cell: object) -> bool:
 
 def is_sharegpt(cell: object) -> bool:
     """Whether the turns of a cell use ShareGPT's keys."""
-    turns = _decoded(cell)
+    turns = decoded(cell)
     return looks_like_chat(cell) and "from" in turns[0] and "role" not in turns[0]
 
 
-def _decoded(cell: object) -> Any:
+def decoded(cell: object) -> Any:
     """CSV has no lists: there, they are written as JSON."""
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
@@ -66,7 +66,7 @@ def _decoded(cell: object) -> Any:
 
 def read_chat(cell: object, complain: Complain, *, system: str = "", tools: object = None) -> Chat:
     """The chat in a cell; ``system`` is put first where the chat has no system message."""
-    turns = _decoded(cell)
+    turns = decoded(cell)
     if not isinstance(turns, list):
         found = "nothing" if turns is None else type(turns).__name__
         complain(f"expected a list of messages, found {found}")

@@ -6,6 +6,7 @@ token never reaches over the border between what is given and what is trained.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +48,21 @@ class Encoder:
         self._ends: dict[str, list[int]] = {}
         self._line = line if both[: len(line)] == line and both[len(line) :] != letter else None
 
+    def fingerprint(self) -> list[object]:
+        """Everything about the tokenizer that the tokens depend on."""
+        import tokenizers
+        import transformers
+
+        tokenizer = self.tokenizer
+        if tokenizer.is_fast:
+            inner = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        else:
+            from datasets.fingerprint import Hasher
+
+            inner = Hasher.hash(tokenizer)
+        versions = [tokenizers.__version__, transformers.__version__]
+        return [type(tokenizer).__name__, inner, self.eos, self.bos, self._line, versions]
+
     def starts(self, texts: Sequence[str]) -> list[list[int]]:
         """Texts that begin a row, with the special tokens that the tokenizer puts before them.
 
@@ -55,8 +71,7 @@ class Encoder:
         """
         if not texts:
             return []
-        encoded = self.tokenizer(list(texts), add_special_tokens=True, return_attention_mask=False)
-        rows = [list(ids) for ids in encoded["input_ids"]]
+        rows = self._ids(texts, special=True)
         if self.bos is not None:
             rows = [ids[1:] if ids[:2] == [self.bos] * 2 else ids for ids in rows]
         return [ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids for ids in rows]
@@ -102,17 +117,15 @@ class Encoder:
         template: ChatTemplate,
         *,
         train_on: str,
-        origin: str,
+        problems: Problems,
     ) -> list[Encoded]:
-        """Chats through their template; ``DataError`` for those that it does not take."""
-        problems = Problems(origin)
+        """Chats through their template; ``problems`` hears of those that it does not take."""
         rendered: list[tuple[Rendered, int]] = []
         for chat, number in zip(chats, numbers, strict=True):
             try:
                 rendered.append((render_chat(template, chat, train_on), number))
             except TemplateError as error:
-                problems.add(number, str(error))
-        problems.raise_any(TEMPLATE_HINT)
+                problems.add(number, str(error), TEMPLATE_HINT)
         closed = closes(self.tokenizer, template)
         offsets = self._with_offsets([row.text for row, _ in rendered])
         return [
@@ -180,7 +193,18 @@ class Encoder:
         return ids, places
 
     def _plain(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
+        return self._ids(texts, special=False)
+
+    def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+        """What ``tokenizer(texts)`` gives; a fast one is asked for nothing but the ids."""
+        tokenizer = self.tokenizer
+        if tokenizer.is_fast:
+            inner = tokenizer.backend_tokenizer
+            inner.no_truncation()
+            inner.no_padding()
+            rows = inner.encode_batch_fast(list(texts), add_special_tokens=special)
+            return [row.ids for row in rows]
+        encoded = tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def _with_offsets(

@@ -37,9 +37,6 @@ PAIR_COLUMNS = (
 """Columns that are known to hold a prompt and its completion, the likeliest first."""
 ALPACA_OUTPUTS, ALPACA_INPUTS = ("output", "response"), ("input", "context")
 TOOL_COLUMNS = ("tools", "functions")
-SAMPLE = 20
-"""Rows that are looked at to tell what a column holds."""
-
 MOST_OTHERS = 2
 """Other readings that are told."""
 
@@ -110,6 +107,7 @@ def understood(source: Source, taken: Reading, others: list[Reading]) -> str:
     parts = [str(taken)]
     if left and taken.template is None:
         parts.append(f"not used: {', '.join(left)}")
+    parts += source.notes
     parts += [f"could also be read as {other} ({other.flags})" for other in others[:MOST_OTHERS]]
     return "; ".join(parts)
 
@@ -145,7 +143,7 @@ def _asked_for(source: Source, wanted: Wanted, possible: list[Reading]) -> Readi
 
 def _readings(source: Source) -> Iterator[Reading]:
     """Every reading that the columns allow, the likeliest first."""
-    sample: dict[str, list[Any]] = source.rows[:SAMPLE]
+    sample = source.sample
     columns = source.columns
     yield from _chat_readings(sample, columns)
     output = next((c for c in ALPACA_OUTPUTS if c in columns), None)
@@ -186,7 +184,7 @@ def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Itera
 
 
 def _text_columns(source: Source) -> list[str]:
-    sample: dict[str, list[Any]] = source.rows[:SAMPLE]
+    sample = source.sample
     return [column for column in source.columns if holds_text(sample[column])]
 
 

@@ -7,11 +7,12 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-from lorita.data.cells import refuse_empty, template_texts, text_cells
-from lorita.data.chats import looks_like_chat, read_chat
+from lorita.data.cells import refuse_empty, template_fields, template_reader, text_cells
+from lorita.data.chats import decoded, looks_like_chat, read_chat
 from lorita.data.formats import Reading, Wanted, choose_reading, understood
-from lorita.data.rows import Chat, Message, Pair, Problems, Row, Rows, Text
+from lorita.data.rows import Chat, Message, Pair, Problems, Row, RowComplain, Rows, Text
 from lorita.data.sources import Source
+from lorita.data.stored_rows import Cells, ReadCells, StoredRows
 
 CHAT_HINT = (
     "A row is a list of messages such as "
@@ -22,79 +23,105 @@ CHAT_HINT = (
 def read_rows(source: Source, wanted: Wanted | None = None) -> Rows:
     """All rows, read as ``wanted`` says or as the columns suggest.
 
-    Raises ``DataError`` for columns that are not there, cells of another kind than the format
-    needs, and empty rows: all of them, with their row numbers.
+    They stay on disk; here they are looked through once. Raises ``DataError`` for columns that
+    are not there, cells of another kind than the format needs, and empty rows: all of them, with
+    their row numbers.
     """
     taken, others = choose_reading(source, wanted or Wanted())
-    read: dict[str, Callable[[Source, Reading], list[Row]]] = {
+    readers: dict[str, Callable[[Source, Reading], ReadCells]] = {
         "text": _texts,
         "prompt-completion": _pairs,
         "alpaca": _alpaca,
         "messages": _chats,
         "sharegpt": _chats,
     }
-    rows = read[taken.format](source, taken)
+    needed = source.only(columns_of(source, taken))
+    rows = StoredRows(needed, readers[taken.format](source, taken))
+    problems = Problems(source.origin)
+    for _ in rows.batches(problems.add):
+        pass
+    problems.raise_any()
     kind = {Text: "text", Pair: "pair", Chat: "chat"}[type(rows[0])]
     return Rows(kind, rows, understood(source, taken, others), source.origin)  # type: ignore[arg-type]
 
 
-def _texts(source: Source, reading: Reading) -> list[Row]:
+def columns_of(source: Source, reading: Reading) -> list[str]:
+    """The columns that a reading needs."""
     if reading.template is not None:
-        texts = template_texts(source, reading.template)
+        return template_fields(source, reading.template)
+    return list(reading.roles.values())
+
+
+def _texts(source: Source, reading: Reading) -> ReadCells:
+    column = reading.roles.get("text")
+    if reading.template is not None:
+        texts_of = template_reader(source, reading.template)
     else:
-        texts = text_cells(source, reading.roles["text"])
-    refuse_empty(source, texts)
-    return [Text(text) for text in texts]
+        texts_of = lambda cells, complain: text_cells(cells, str(column), complain)  # noqa: E731
+
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        texts = texts_of(cells, complain)
+        refuse_empty(texts, column, complain)
+        return [Text(text) for text in texts]
+
+    return read
 
 
-def _pairs(source: Source, reading: Reading) -> list[Row]:
-    prompt, completion = reading.roles["prompt"], reading.roles["completion"]
-    if any(looks_like_chat(cell) for cell in source.rows[prompt][:1]):
-        return _divided_chats(source, prompt, completion)
-    prompts, completions = text_cells(source, prompt), text_cells(source, completion)
-    problems = Problems(source.origin)
-    for row, pair in enumerate(zip(prompts, completions, strict=True)):
-        for column, text in zip((prompt, completion), pair, strict=True):
-            if not text.strip():
-                problems.add(row, f"the column {column!r} is empty")
-    problems.raise_any("Remove these rows, or fill them.")
-    return [Pair(*pair) for pair in zip(prompts, completions, strict=True)]
+def _pairs(source: Source, reading: Reading) -> ReadCells:
+    columns = reading.roles["prompt"], reading.roles["completion"]
+    if looks_like_chat(source.cells([0])[columns[0]][0]):
+        return _divided_chats(*columns)
+
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        texts = [text_cells(cells, column, complain) for column in columns]
+        for column, some in zip(columns, texts, strict=True):
+            refuse_empty(some, column, complain)
+        return [Pair(*pair) for pair in zip(*texts, strict=True)]
+
+    return read
 
 
-def _divided_chats(source: Source, prompt: str, completion: str) -> list[Row]:
+def _divided_chats(prompt: str, completion: str) -> ReadCells:
     """Messages cut in two columns: only those of the completion are trained."""
-    problems = Problems(source.origin)
-    rows: list[Row] = []
-    cells = zip(source.rows[prompt][:], source.rows[completion][:], strict=True)
-    for row, (before, after) in enumerate(cells):
-        turns = [*_as_list(before), *_as_list(after)]
-        chat = read_chat(turns, partial(problems.add, row))
-        cut = len(_as_list(before))
-        messages = [
-            Message(m.role, m.content, m.muted or i < cut, m.extra)
-            for i, m in enumerate(chat.messages)
-        ]
-        rows.append(Chat(tuple(messages), chat.tools))
-    problems.raise_any(CHAT_HINT)
-    return rows
+
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        rows: list[Row] = []
+        for row, (before, after) in enumerate(zip(cells[prompt], cells[completion], strict=True)):
+            turns = [*_as_list(before), *_as_list(after)]
+            chat = read_chat(turns, _about(row, complain))
+            cut = len(_as_list(before))
+            messages = [
+                Message(m.role, m.content, m.muted or i < cut, m.extra)
+                for i, m in enumerate(chat.messages)
+            ]
+            rows.append(Chat(tuple(messages), chat.tools))
+        return rows
+
+    return read
+
+
+def _about(row: int, complain: RowComplain) -> Callable[[str], None]:
+    return partial(_complain_chat, complain, row)
+
+
+def _complain_chat(complain: RowComplain, row: int, what: str) -> None:
+    complain(row, what, CHAT_HINT)
 
 
 def _as_list(cell: object) -> list[Any]:
-    return cell if isinstance(cell, list) else [cell]
+    turns = decoded(cell)
+    return turns if isinstance(turns, list) else [turns]
 
 
-def _alpaca(source: Source, reading: Reading) -> list[Row]:
-    cells = {role: text_cells(source, column) for role, column in reading.roles.items()}
-    problems = Problems(source.origin)
-    for role in ("instruction", "output"):
-        for row, text in enumerate(cells[role]):
-            if not text.strip():
-                problems.add(row, f"the column {reading.roles[role]!r} is empty")
-    problems.raise_any("Remove these rows, or fill them.")
-    return [
-        _alpaca_chat({role: texts[i] for role, texts in cells.items()})
-        for i in range(len(source.rows))
-    ]
+def _alpaca(source: Source, reading: Reading) -> ReadCells:
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        texts = {role: text_cells(cells, name, complain) for role, name in reading.roles.items()}
+        for role in ("instruction", "output"):
+            refuse_empty(texts[role], reading.roles[role], complain)
+        count = len(texts["output"])
+        return [_alpaca_chat({role: some[i] for role, some in texts.items()}) for i in range(count)]
+
+    return read
 
 
 def _alpaca_chat(row: Mapping[str, str]) -> Chat:
@@ -105,16 +132,18 @@ def _alpaca_chat(row: Mapping[str, str]) -> Chat:
     return Chat((*head, *turns))
 
 
-def _chats(source: Source, reading: Reading) -> list[Row]:
+def _chats(source: Source, reading: Reading) -> ReadCells:
     roles = reading.roles
     column = roles.get("messages") or roles["conversations"]
-    tools = source.rows[roles["tools"]][:] if "tools" in roles else repeat(None)
-    systems = text_cells(source, roles["system"]) if "system" in roles else repeat("")
-    problems = Problems(source.origin)
-    rows: list[Row] = []
-    for row, (cell, system, listed) in enumerate(
-        zip(source.rows[column][:], systems, tools, strict=False)
-    ):
-        rows.append(read_chat(cell, partial(problems.add, row), system=system, tools=listed))
-    problems.raise_any(CHAT_HINT)
-    return rows
+
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        tools = cells[roles["tools"]] if "tools" in roles else repeat(None)
+        systems = text_cells(cells, roles["system"], complain) if "system" in roles else repeat("")
+        return [
+            read_chat(cell, _about(row, complain), system=system, tools=listed)
+            for row, (cell, system, listed) in enumerate(
+                zip(cells[column], systems, tools, strict=False)
+            )
+        ]
+
+    return read

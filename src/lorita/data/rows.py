@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from lorita.data.origin import Origin, rows_text
 from lorita.errors import DataError
-
-MOST_ROWS = 5
-"""Row numbers that a message names; the others are counted."""
 
 Kind: TypeAlias = Literal["text", "pair", "chat"]
 
@@ -78,9 +76,9 @@ class Rows:
     """Rows of one kind; ``understood`` says in a sentence how the columns were read."""
 
     kind: Kind
-    rows: list[Row]
+    rows: Sequence[Row]
     understood: str
-    origin: str
+    origin: Origin | str
 
 
 def as_chat(pair: Pair) -> Chat:
@@ -103,27 +101,36 @@ def fingerprint(rows: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
-class Problems:
-    """Mistakes in rows: each kind of mistake once, with the numbers of its rows."""
+RowComplain: TypeAlias = Callable[[int, str, str], None]
+"""Hears of a row (counted from 0) what is wrong with it and what to do about it."""
 
-    def __init__(self, origin: str) -> None:
+
+class Problems:
+    """Mistakes in rows: each kind of mistake once, with the places of its rows."""
+
+    def __init__(self, origin: Origin | str) -> None:
         self.origin = origin
         self._rows: dict[str, list[int]] = {}
+        self._hints: dict[str, None] = {}
 
-    def add(self, row: int, what: str) -> None:
+    def add(self, row: int, what: str, hint: str = "") -> None:
         """``row`` is counted from 0; ``what`` follows the row numbers in the message."""
-        self._rows.setdefault(what, []).append(row + 1)
+        self._rows.setdefault(what, []).append(row)
+        if hint:
+            self._hints[hint] = None
 
     def raise_any(self, hint: str | None = None) -> None:
-        """``DataError`` with one line for each kind of mistake, if there is any."""
+        """``DataError`` with a line for each kind of mistake and each file, if there is any."""
         if self._rows:
-            lines = [f"{self.origin}: {rows_text(rows)}: {w}" for w, rows in self._rows.items()]
-            raise DataError(lines, hint=hint)
+            lines = [
+                f"{place}: {what}"
+                for what, rows in self._rows.items()
+                for place in _places(self.origin, rows)
+            ]
+            raise DataError(lines, hint=hint or "\n".join(self._hints) or None)
 
 
-def rows_text(rows: Sequence[int], most: int = MOST_ROWS) -> str:
-    """``row 3`` or ``rows 3, 7 and 12 more``; rows are counted from 1."""
-    if len(rows) == 1:
-        return f"row {rows[0]}"
-    shown = ", ".join(str(row) for row in rows[:most])
-    return f"rows {shown}" + (f" and {len(rows) - most} more" if len(rows) > most else "")
+def _places(origin: Origin | str, rows: Sequence[int]) -> list[str]:
+    if isinstance(origin, Origin):
+        return origin.places(rows)
+    return [f"{origin}: {rows_text([row + 1 for row in rows])}"]

@@ -1,48 +1,61 @@
-"""Where rows come from: files on this machine or a data set of the hub, read by ``datasets``.
+"""Where rows come from: files, folders, patterns, standard input, or data sets of the hub.
 
-Local files are looked through first, so that a mistake is named by its file and line. What the
-columns mean is decided in ``formats.py``.
+What the user names becomes parts, each a table in the cache; files are read by ``file_rows.py``,
+data sets by ``datasets``. What the columns mean is decided in ``formats.py``.
 """
 
 from __future__ import annotations
 
-import csv
-import re
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from lorita import hub
-from lorita.data.checks import check_file
+from lorita.data.file_rows import FileRows, read_file
+from lorita.data.finding import find_data
+from lorita.data.hub_data import read_hub
+from lorita.data.opening import DataFile
+from lorita.data.origin import Origin
 from lorita.errors import DataError
-from lorita.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-READERS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
-"""File ending: the builder of ``datasets`` that reads it."""
+SAMPLE = 20
+"""Rows that are looked at to tell what a column holds."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows and where they come from (file names or hub id, for messages and the run's record)."""
+    """A table of rows, and where they come from. ``json_columns`` hold JSON as text."""
 
     rows: Dataset
-    origin: str
+    origin: Origin
+    json_columns: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
         return list(self.rows.column_names)
+
+    @cached_property
+    def sample(self) -> dict[str, list[Any]]:
+        """The first rows, column by column."""
+        return self.cells(range(min(SAMPLE, len(self.rows))))
+
+    def cells(self, numbers: Sequence[int]) -> dict[str, list[Any]]:
+        """The rows with these numbers, column by column, in this order."""
+        asked = numbers if isinstance(numbers, range) else list(numbers)
+        cells: dict[str, list[Any]] = dict(self.rows[asked])
+        for name in self.json_columns & cells.keys():
+            cells[name] = [None if cell is None else json.loads(cell) for cell in cells[name]]
+        return cells
+
+    def only(self, columns: Sequence[str]) -> Source:
+        """The same rows with some of their columns: others need not be read."""
+        return replace(self, rows=self.rows.select_columns(list(dict.fromkeys(columns))))
 
 
 def load_source(
@@ -51,102 +64,86 @@ def load_source(
     name: str | None = None,
     split: str = "train",
     revision: str | None = None,
+    text_unit: str | None = None,
+    file_type: str | None = None,
+    streaming: int | None = None,
 ) -> Source:
-    """All rows of one or more files, or of a split of one hub data set.
+    """All rows of what is named: files, folders, patterns, ``-`` for standard input, hub data sets.
+
+    ``name``, ``split`` and ``revision`` are for hub data sets; of a folder whose files are named
+    after splits, ``split`` is taken. ``text_unit`` is ``line``, ``paragraph`` or ``file``.
+    ``file_type`` is a value of ``opening.KINDS``, for names that do not say it. ``streaming`` reads
+    only so many rows of a hub data set, without downloading the rest.
 
     Raises ``DataError`` that lists what is wrong with every file.
     """
     items = [data] if isinstance(data, str) else list(data)
-    if len(items) == 1 and _is_hub_id(items[0]):
-        return _from_hub(items[0], name, split, revision)
-    files = [Path(item).expanduser() for item in items]
-    problems = [problem for file in files for problem in check_file(file, READERS)]
+    found = find_data(items, split=split, file_type=file_type)
+
+    if streaming is not None and (found.files or not found.hub):
+        found.clean()
+        raise DataError(
+            "streaming is for hub data sets alone; files are on this machine already",
+            hint="Leave --streaming out: rows of files are read from disk as they are needed.",
+        )
+    try:
+        parts = _read_files(found.files, text_unit)
+    finally:
+        found.clean()
+    parts += [read_hub(item, name, split, revision, streaming) for item in found.hub]
+    return _together(parts, found.notes)
+
+
+def _read_files(files: Sequence[DataFile], text_unit: str | None) -> list[FileRows]:
+    """All files; a column that is JSON in one of them is kept as JSON in all."""
+    parts = _read_each(files, text_unit, frozenset())
+    mixed = frozenset(chain.from_iterable(part.json_columns for part in parts))
+    if all(part.json_columns == mixed for part in parts):
+        return parts
+    return _read_each(files, text_unit, mixed)
+
+
+def _read_each(
+    files: Sequence[DataFile], text_unit: str | None, json_columns: frozenset[str]
+) -> list[FileRows]:
+    parts: list[FileRows] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            parts.append(read_file(file, text_unit, json_columns))
+        except DataError as error:
+            problems += error.problems
     if problems:
         raise DataError(problems)
-    return _from_files(files)
+    return parts
 
 
-def _is_hub_id(item: str) -> bool:
-    path = Path(item).expanduser()
-    return (
-        not path.exists()
-        and path.suffix.lower() not in READERS
-        and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", item) is not None
-    )
-
-
-def _from_files(files: Sequence[Path]) -> Source:
+def _together(parts: Sequence[FileRows], said: Sequence[str]) -> Source:
     from datasets import concatenate_datasets
 
-    parts = [_read_file(file) for file in files]
-    columns = parts[0].column_names
-    for file, part in zip(files, parts, strict=True):
-        if part.column_names != columns:
-            raise DataError(
-                f"{file}: its columns are {', '.join(part.column_names)}, "
-                f"those of {files[0]} are {', '.join(columns)}",
-                hint="Files of one data set need the same columns.",
-            )
-    rows = parts[0] if len(parts) == 1 else concatenate_datasets(parts)
-    if not len(rows):
-        raise DataError(f"{files[0]}: there are no rows in it")
-    return Source(rows, ", ".join(str(file) for file in files))
+    first = parts[0]
+    columns = first.table.column_names
+    tables = []
+    for part in parts:
+        if set(part.table.column_names) != set(columns):
+            raise _other_columns(part, first)
+        tables.append(part.table.select_columns(columns))
+    try:
+        rows = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
+    except (ValueError, TypeError) as error:  # the same names with other types in them
+        origin = Origin(tuple(part.part for part in parts))
+        raise DataError(
+            f"{origin}: their columns hold different things ({str(error).splitlines()[0]})",
+            hint="Files of one data set need the same columns.",
+        ) from error
+    notes = [*said, *chain.from_iterable(part.notes for part in parts)]
+    origin = Origin(tuple(part.part for part in parts))
+    return Source(rows, origin, first.json_columns, tuple(notes))
 
 
-def _read_file(file: Path) -> Dataset:
-    from datasets import load_dataset
-
-    kind = READERS[file.suffix.lower()]
-    options = _csv_options(file) if kind == "csv" else {}
-    with quiet_libraries():
-        try:
-            return load_dataset(kind, data_files=str(file), split="train", **options)
-        except Exception as error:  # each reader behind `datasets` has errors of its own
-            cause = error.__cause__ or error
-            raise DataError(
-                f"{file}: cannot be read as {kind}: {str(cause).strip().splitlines()[0]}"
-            ) from error
-
-
-def _csv_options(file: Path) -> dict[str, Any]:
-    """Texts stay texts: ``1``, ``NA`` and nothing are what was written, not a number or a gap."""
-    from datasets import Features, Value
-
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        header = next(csv.reader(text, delimiter=separator))
-    features = Features({name: Value("string") for name in header})
-    return {"features": features, "keep_default_na": False, "sep": separator}
-
-
-def _from_hub(hub_id: str, name: str | None, split: str, revision: str | None) -> Source:
-    from datasets import load_dataset
-
-    with quiet_libraries():
-        try:
-            rows = load_dataset(hub_id, name=name, split=split, revision=revision)
-        except Exception as error:
-            raise _hub_error(error, hub_id, split, revision) from error
-    if not len(rows):
-        raise DataError(f"{hub_id}: split {split!r} has no rows")
-    return Source(rows, hub_id)
-
-
-def _hub_error(error: Exception, hub_id: str, split: str, revision: str | None) -> Exception:
-    """``datasets``' refusal in words; it wraps the hub's own errors in its own."""
-    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
-
-    if isinstance(error, DataFilesNotFoundError):
-        return DataError(f"{hub_id}: the hub's repository holds no data files that can be read")
-    if isinstance(error, DatasetNotFoundError):
-        cause = error.__cause__ or error
-        if isinstance(cause, (GatedRepoError, HfHubHTTPError)):
-            return hub.explain(cause, hub_id, revision, DataError)
-        return DataError(
-            f"{hub_id}: there is neither a file nor a hub data set of this name",
-            hint="Give a file, or check the spelling (owner/name).",
-        )
-    if isinstance(error, ValueError):  # an unknown split or configuration: the text lists them
-        return DataError(f"{hub_id}: {str(error).strip().splitlines()[0]}")
-    return hub.explain(error, hub_id, revision, DataError)
+def _other_columns(part: FileRows, first: FileRows) -> DataError:
+    return DataError(
+        f"{part.part.name}: its columns are {', '.join(part.table.column_names)}, "
+        f"those of {first.part.name} are {', '.join(first.table.column_names)}",
+        hint="Files of one data set need the same columns.",
+    )

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorita.data.encode import Encoded, Encoder
-from lorita.data.examples import IGNORE, Example, Tokenized
+from lorita.data.examples import IGNORE, Example, StoredExamples, Tokenized, example_batch
+from lorita.data.origin import Origin
 from lorita.data.overflow import fit_rows
-from lorita.data.rows import Chat, Pair, Row, Text, as_chat, rows_text
+from lorita.data.rows import Chat, Pair, Problems, Row, Text, as_chat, fingerprint
+from lorita.data.store import Writing, key_of, stored
+from lorita.data.stored_rows import row_batches
 from lorita.data.template import ChatTemplate
 from lorita.errors import DataError
 
@@ -37,6 +40,11 @@ class Treatment:
     train_on: str | None = None
     overflow: str = "truncate"
 
+    def record(self) -> list[object]:
+        """Everything that the tokens depend on."""
+        template = self.template and [self.template.source, self.template.special]
+        return [self.max_length, template, self.train_on, self.overflow]
+
 
 def tokenize_rows(
     rows: Sequence[Row],
@@ -44,35 +52,68 @@ def tokenize_rows(
     tokenizer: PreTrainedTokenizerBase,
     how: Treatment,
     *,
-    origin: str,
+    origin: Origin | str,
 ) -> Tokenized:
     """All rows as examples; ``numbers`` are their places in the data, counted from 0.
+
+    They are kept in the cache, under a key of the rows, the tokenizer and ``how``.
 
     Raises ``DataError`` for rows that the template does not take, rows in which nothing is
     trained, and where no row is left.
     """
     encoder = Encoder(tokenizer)
-    encoded = _encode(rows, numbers, encoder, how, origin)
-    barren = [row.example.row + 1 for row in encoded if row.example.num_targets == 0]
-    if barren:
-        raise DataError(f"{origin}: {rows_text(barren)}: nothing is left to predict")
-    result = fit_rows(encoded, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos)
-    if rows and not result.examples:
+    key = key_of("tokens", fingerprint(rows), list(numbers), encoder.fingerprint(), how.record())
+    table, counts = stored(key, lambda: _batches(rows, numbers, encoder, how, origin))
+    examples = StoredExamples(table)
+    if rows and not len(examples):
         raise DataError(
             f"{origin}: every row is longer than max_length ({how.max_length}) and was dropped",
             hint="Raise --max-length, or cut rows with --overflow truncate.",
         )
-    return result
+    return Tokenized(examples, **counts)
+
+
+def _batches(
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    encoder: Encoder,
+    how: Treatment,
+    origin: Origin | str,
+) -> Writing:
+    """Rows as examples, some at a time, and what was cut of all of them."""
+    counts = dict.fromkeys(("rows_cut", "tokens_cut", "targets_cut", "rows_split"), 0)
+    counts["rows_dropped"] = done = 0
+    problems = Problems(origin)
+    yield example_batch([])
+    for batch in row_batches(rows):
+        encoded = _encode(batch, numbers[done : done + len(batch)], encoder, how, problems)
+        done += len(batch)
+        for row in encoded:
+            if row.example.num_targets == 0:
+                problems.add(row.example.row, "nothing is left to predict")
+        fitted = fit_rows(
+            encoded, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos
+        )
+        for name in counts:
+            counts[name] += getattr(fitted, name)
+        yield example_batch(fitted.examples)
+    problems.raise_any()
+    return counts
 
 
 def _encode(
-    rows: Sequence[Row], numbers: Sequence[int], encoder: Encoder, how: Treatment, origin: str
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    encoder: Encoder,
+    how: Treatment,
+    problems: Problems,
 ) -> list[Encoded]:
     texts = [row.text for row in rows if isinstance(row, Text)]
     if texts or not rows:
         if how.train_on in ("completion", "assistant"):
             raise DataError(
-                f"{origin}: train_on {how.train_on}: the rows are plain text and have no answers",
+                f"{problems.origin}: train_on {how.train_on}: "
+                "the rows are plain text and have no answers",
                 hint="Say which columns they are in: --prompt-field NAME --completion-field NAME.",
             )
         return encoder.texts(texts, numbers)
@@ -86,7 +127,7 @@ def _encode(
         numbers,
         how.template,
         train_on=how.train_on or "assistant",
-        origin=origin,
+        problems=problems,
     )
 
 
