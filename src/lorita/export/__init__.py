@@ -1,0 +1,1 @@
+"""Take a run to other programs."""
