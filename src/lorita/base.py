@@ -1,6 +1,7 @@
 """The base model: find it, check that it can be trained, load it and its tokenizer.
 
-A base is named by a hub id, a folder in Hugging Face format, a ``.gguf`` file, or a bundled name.
+A base is named by a hub id, a folder in Hugging Face format, a ``.gguf`` file, a model of Ollama's
+(``ollama:NAME``), or a bundled name.
 Everything that can be wrong with it ends in one ``ModelError``. What is trained on top of it is
 not decided here (see ``adapter.py``).
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorita import gguf_files, hub
+from lorita import gguf_files, hub, ollama_store
 from lorita.errors import ModelError
 from lorita.quiet import quiet_libraries
 
@@ -74,6 +75,9 @@ def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool
         if spec is not None and spec.origin is not None:
             return _gguf_base(name, Path(spec.origin).parent / file)
         return _hub_base(name, hub_id, revision, trust_remote_code)
+    if name.startswith(ollama_store.PREFIX):
+        found = ollama_store.find_ollama(name.removeprefix(ollama_store.PREFIX))
+        return _gguf_base(name, found.gguf)
     path = Path(name).expanduser()
     if path.is_dir():
         return _folder_base(name, path.resolve(), trust_remote_code)
@@ -83,7 +87,7 @@ def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool
         raise ModelError(
             f"{name}: there is no such model folder or .gguf file",
             hint="Give a folder in Hugging Face format, a .gguf file, a hub id such as "
-            f"bigscience/bloomz-560m, or the bundled {', '.join(BUNDLED)}.",
+            f"bigscience/bloomz-560m, ollama:NAME, or the bundled {', '.join(BUNDLED)}.",
         )
     return _hub_base(name, name, revision, trust_remote_code)
 

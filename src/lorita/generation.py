@@ -1,9 +1,13 @@
-"""Text from a model: greedy by default, with the article's repetition penalty."""
+"""Text from a model: greedy by default, with the article's repetition penalty.
+
+Prompts are answered together, padded on the left, with a cache of keys and values; the answers are
+those that each prompt would get alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.prompting import PromptFormat
@@ -11,7 +15,11 @@ from lorita.errors import SettingsError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
+
+BATCH_SIZE = 8
+"""Prompts answered together."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,15 @@ class GenerationOptions:
             raise SettingsError(problems)
 
 
+@dataclass(frozen=True)
+class Question:
+    """One prompt: how it is put, and the adapter that answers it where there are several."""
+
+    prompt: str
+    prompt_format: PromptFormat = field(default_factory=PromptFormat)
+    adapter: str | None = None
+
+
 def generate(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -52,34 +69,113 @@ def generate(
     """What ``model`` adds to each prompt, up to the end-of-text token or ``max_new_tokens``.
 
     With the ``prompt_format`` of a chat, each prompt is one question, put through the template,
-    and the end of the turn ends the answer. Prompts are computed one by one, so that an answer
-    does not depend on its neighbours.
+    and the end of the turn ends the answer.
+    """
+    asked = prompt_format or PromptFormat()
+    return answer(model, tokenizer, [Question(prompt, asked) for prompt in prompts], options)
+
+
+def answer(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    options: GenerationOptions | None = None,
+) -> list[str]:
+    """The answers to the questions, in their order, computed in batches of ``BATCH_SIZE``.
+
+    Greedy answers are those that a prompt would get alone, up to the rounding of sums of another
+    shape. Drawn ones depend on the batch: the seed is set once, before the first.
     """
     import torch
 
     options = options or GenerationOptions()
-    asked = prompt_format or PromptFormat()
-    settings = _transformers_options(model, tokenizer, options, asked.stops(tokenizer))
-    device = next(model.parameters()).device
-    answers = []
+    rows = [question.prompt_format.ids(tokenizer, question.prompt) for question in questions]
+    for question, ids in zip(questions, rows, strict=True):
+        if not ids:
+            raise SettingsError(f"the prompt {question.prompt!r} has no tokens to continue from")
+    answers = [""] * len(questions)
     was_training = model.training
     model.eval()
     if options.do_sample:
         torch.manual_seed(options.seed)
     try:
-        for prompt in prompts:
-            ids = asked.ids(tokenizer, prompt)
-            if not ids:
-                raise SettingsError(f"the prompt {prompt!r} has no tokens to continue from")
-            ids_1L = torch.tensor([ids], device=device)
-            with torch.inference_mode():
-                output_1L = model.generate(  # type: ignore[operator]
-                    input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L), **settings
-                )
-            answers.append(asked.answer(tokenizer, output_1L[0, len(ids) :].tolist()))
+        for batch in _batches(questions, rows, tokenizer):
+            made = _continue(model, tokenizer, batch, questions, rows, options)
+            for number, new in zip(batch, made, strict=True):
+                answers[number] = questions[number].prompt_format.answer(tokenizer, new)
     finally:
         model.train(was_training)
     return answers
+
+
+def _batches(
+    questions: Sequence[Question], rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase
+) -> list[list[int]]:
+    """Numbers of questions that are answered together: the same stop tokens, near in length."""
+    by_stops: dict[tuple[int, ...], list[int]] = {}
+    for number, question in enumerate(questions):
+        stops = tuple(question.prompt_format.stops(tokenizer))
+        by_stops.setdefault(stops, []).append(number)
+    batches = []
+    for numbers in by_stops.values():
+        numbers.sort(key=lambda number: len(rows[number]))
+        batches += [numbers[i : i + BATCH_SIZE] for i in range(0, len(numbers), BATCH_SIZE)]
+    return batches
+
+
+def _continue(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: Sequence[int],
+    questions: Sequence[Question],
+    rows: Sequence[list[int]],
+    options: GenerationOptions,
+) -> list[list[int]]:
+    """The new tokens of each question of a batch, without what pads them."""
+    import torch
+
+    stops = questions[batch[0]].prompt_format.stops(tokenizer)
+    config = _transformers_options(model, tokenizer, options, stops)
+    longest = max(len(rows[number]) for number in batch)
+    pad = int(tokenizer.eos_token_id)
+    device = next(model.parameters()).device
+    ids_BL = torch.tensor([[pad] * (longest - len(rows[n])) + rows[n] for n in batch])
+    mask_BL = torch.tensor([[0] * (longest - len(rows[n])) + [1] * len(rows[n]) for n in batch])
+    how: dict[str, Any] = {"generation_config": config}
+    if options.repetition_penalty != 1.0:
+        how["logits_processor"] = _penalty(options.repetition_penalty, mask_BL.to(device))
+    adapters = [questions[number].adapter for number in batch]
+    if any(adapters):
+        how["adapter_names"] = adapters
+    with torch.inference_mode():
+        output_BL = model.generate(
+            input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), **how
+        )
+    return [_until_stop(row, set(config.eos_token_id)) for row in output_BL[:, longest:].tolist()]
+
+
+def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
+    """The tokens up to the first that ends the answer, that one included."""
+    end = next((place for place, token in enumerate(ids, 1) if token in stops), len(ids))
+    return ids[:end]
+
+
+def _penalty(penalty: float, mask_BL: Tensor) -> Any:
+    """transformers' repetition penalty (CTRL, arXiv:1909.05858), which here passes over padding:
+    the padding token also ends texts, and must not become less likely for that."""
+    import torch
+    from transformers import LogitsProcessorList
+
+    def process(ids_BL: Tensor, scores_BV: Tensor) -> Tensor:
+        prompt = mask_BL.shape[1]
+        real_BL = torch.ones_like(ids_BL, dtype=torch.bool)
+        real_BL[:, :prompt] = mask_BL.bool()
+        seen_BL = torch.where(real_BL, ids_BL, ids_BL[:, prompt - 1 : prompt])
+        score_BL = scores_BV.gather(1, seen_BL)
+        score_BL = torch.where(score_BL < 0, score_BL * penalty, score_BL / penalty)
+        return scores_BV.scatter(1, seen_BL, score_BL)
+
+    return LogitsProcessorList([process])
 
 
 def _transformers_options(
@@ -87,7 +183,7 @@ def _transformers_options(
     tokenizer: PreTrainedTokenizerBase,
     options: GenerationOptions,
     stop_ids: Sequence[int],
-) -> dict[str, Any]:
+) -> Any:
     """Everything that steers ``generate``, so that nothing comes from the model's own defaults."""
     from transformers import GenerationConfig
 
@@ -101,12 +197,12 @@ def _transformers_options(
             "top_k": options.top_k,
             "top_p": options.top_p,
         }
-    config = GenerationConfig(
+    return GenerationConfig(
         max_new_tokens=options.max_new_tokens,
-        repetition_penalty=options.repetition_penalty,
+        repetition_penalty=1.0,  # ours passes over padding, see _penalty
         do_sample=options.do_sample,
         eos_token_id=sorted(stops),
         pad_token_id=tokenizer.eos_token_id,
+        use_cache=True,
         **sampling,
     )
-    return {"generation_config": config}

@@ -91,7 +91,7 @@ class RunSettings(BaseModel):
     # Base model
     model: str = option(
         "Base model",
-        "Hub id, folder in HF format, .gguf file, or the bundled smollm2-135m.",
+        "Hub id, folder in HF format, .gguf file, ollama:NAME, or the bundled smollm2-135m.",
         min_length=1,
     )
     revision: str | None = option("Base model", "Branch, tag or commit of a hub model.", None)

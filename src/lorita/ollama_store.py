@@ -1,0 +1,123 @@
+"""Models that Ollama has downloaded, read from its folder; Ollama need not run.
+
+``manifests/HOST/NAMESPACE/MODEL/TAG`` names the layers of a model, ``blobs/sha256-…`` holds them.
+Nothing is written there, and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorita.errors import ModelError
+
+PREFIX = "ollama:"
+_HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
+_LAYER = "application/vnd.ollama.image."
+_NAME = re.compile(
+    r"(?:(?:(?P<host>[\w.:-]+)/)?(?P<space>[\w-]+)/)?(?P<model>[\w.-]+)(?::(?P<tag>[\w.-]+))?"
+)
+
+
+@dataclass(frozen=True)
+class OllamaModel:
+    """``name`` as Ollama is given it, ``gguf`` the file of its weights."""
+
+    name: str
+    gguf: Path
+    license: str | None = None
+
+
+def store_folder() -> Path:
+    """Where Ollama keeps its models: ``OLLAMA_MODELS``, the user's folder or the service's."""
+    if os.environ.get("OLLAMA_MODELS"):
+        return Path(os.environ["OLLAMA_MODELS"]).expanduser()
+    own = Path.home() / ".ollama" / "models"
+    service = Path("/usr/share/ollama/.ollama/models")  # Ollama's installer for Linux
+    return service if not own.is_dir() and service.is_dir() else own
+
+
+def find_ollama(name: str) -> OllamaModel:
+    """The model that Ollama calls ``name`` (``llama3.2:1b``); ``ModelError`` with what to do."""
+    store = store_folder()
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ModelError(f"{PREFIX}{name}: not a name as Ollama has them (llama3.2:1b)")
+    parts = match.groupdict()
+    place = Path(parts["host"] or _HOST, parts["space"] or _NAMESPACE, parts["model"])
+    manifest = store / "manifests" / place / (parts["tag"] or _TAG)
+    if not manifest.is_file():
+        raise ModelError(f"{PREFIX}{name}: Ollama has no such model in {store}", hint=_hint(store))
+    layers = _layers(name, manifest)
+    if "adapter" in layers or "projector" in layers:
+        what = "an adapter on a base" if "adapter" in layers else "a model that sees pictures"
+        raise ModelError(
+            f"{PREFIX}{name}: this is {what}, and only plain text models can be trained on",
+            hint="Give the base itself (ollama show NAME --modelfile says which).",
+        )
+    weights = layers.get("model", [])
+    if len(weights) != 1:
+        raise ModelError(
+            f"{PREFIX}{name}: its weights are in {len(weights)} files; lorita reads one GGUF file"
+        )
+    license_file = _blob(store, layers["license"][0]["digest"]) if "license" in layers else None
+    return OllamaModel(
+        name,
+        _weights(store, name, weights[0]),
+        license_file.read_text(encoding="utf-8", errors="replace")
+        if license_file and license_file.is_file()
+        else None,
+    )
+
+
+def _hint(store: Path) -> str:
+    there = [_shown(path.relative_to(store / "manifests")) for path in _manifests(store)]
+    has = f"It has {', '.join(there[:10])}. " if there else ""
+    return f"{has}Get it with: ollama pull NAME. OLLAMA_MODELS names another folder."
+
+
+def _manifests(store: Path) -> list[Path]:
+    return sorted(path for path in (store / "manifests").glob("*/*/*/*") if path.is_file())
+
+
+def _shown(place: Path) -> str:
+    """A manifest's place as the short name that people type."""
+    host, space, model, tag = place.parts
+    front = "" if (host, space) == (_HOST, _NAMESPACE) else f"{space}/"
+    front = front if host == _HOST else f"{host}/{front}"
+    return f"{front}{model}:{tag}"
+
+
+def _layers(name: str, manifest: Path) -> dict[str, list[dict[str, Any]]]:
+    """The layers by their kind: model, template, license, adapter, …"""
+    found: dict[str, list[dict[str, Any]]] = {}
+    try:
+        for layer in json.loads(manifest.read_text(encoding="utf-8"))["layers"]:
+            kind = str(layer["mediaType"]).removeprefix(_LAYER)
+            found.setdefault(kind, []).append(layer)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{PREFIX}{name}: {manifest} is damaged ({error})",
+            hint="Get the model again: ollama pull NAME.",
+        ) from None
+    return found
+
+
+def _weights(store: Path, name: str, layer: dict[str, Any]) -> Path:
+    blob = _blob(store, str(layer["digest"]))
+    size = blob.stat().st_size if blob.is_file() else 0
+    if size != layer.get("size", size) or size == 0:
+        raise ModelError(
+            f"{PREFIX}{name}: its weights are not whole: {blob} has {size:,} bytes of "
+            f"{layer.get('size', 0):,}",
+            hint=f"Get the model again: ollama pull {name}.",
+        )
+    return blob
+
+
+def _blob(store: Path, digest: str) -> Path:
+    return store / "blobs" / digest.replace(":", "-")

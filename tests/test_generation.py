@@ -1,0 +1,81 @@
+"""Prompts answered together are answered as they would be alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from lorita import generation
+from lorita.engine.speedup import speedup
+from lorita.generation import GenerationOptions, generate
+from tests import tiny
+from tests.engine.families import FAMILIES
+
+PROMPTS = ["I act as a cook.", "I", "my tea and my bread: " * 2, "gardener", "teacher as a " * 2]
+
+
+def alone(model: torch.nn.Module, prompt: str, penalty: float, count: int = 12) -> str:
+    """What transformers itself makes of one prompt, with its own penalty."""
+    tokenizer = tiny.make_tokenizer()
+    ids_1L = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    out_1L = model.generate(
+        input_ids=ids_1L,
+        attention_mask=torch.ones_like(ids_1L),
+        max_new_tokens=count,
+        repetition_penalty=penalty,
+        do_sample=False,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return str(tokenizer.decode(out_1L[0, ids_1L.shape[1] :], skip_special_tokens=True))
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("family", ["llama", "bloom", "gpt2"])
+def test_together_as_alone(family: str, fast: bool, penalty: float) -> None:
+    model = tiny.make_model(family)
+    expected = [alone(model, prompt, penalty) for prompt in PROMPTS]
+    assert len(set(expected)) > 1
+    if fast:
+        speedup(model)
+    options = GenerationOptions(12, penalty)
+    assert generate(model, tiny.make_tokenizer(), PROMPTS, options) == expected
+    assert generate(model, tiny.make_tokenizer(), PROMPTS[1:2], options) == expected[1:2]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_pads_on_the_left(family: str) -> None:
+    """The families that have windows, caps and norms of their own, and other positions."""
+    torch.manual_seed(3)
+    config = FAMILIES[family]()
+    tokenizer = tiny.make_tokenizer()
+    config.vocab_size = len(tokenizer)
+    config.eos_token_id = config.bos_token_id = config.pad_token_id = 0
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.ndim >= 2:
+            torch.nn.init.normal_(parameter, std=0.15)
+    expected = [alone(model, prompt, 1.5) for prompt in PROMPTS]
+    assert generate(model, tokenizer, PROMPTS, GenerationOptions(12, 1.5)) == expected
+
+
+def test_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More prompts than a batch takes, in any order, come back in theirs."""
+    monkeypatch.setattr(generation, "BATCH_SIZE", 2)
+    model = tiny.make_model("llama")
+    expected = [alone(model, prompt, 1.5) for prompt in PROMPTS]
+    assert generate(model, tiny.make_tokenizer(), PROMPTS, GenerationOptions(12)) == expected
+
+
+def test_the_end_of_a_text_is_no_less_likely_for_the_padding() -> None:
+    """A model that ends every text at once still does so beside a longer prompt."""
+    model = tiny.make_model("llama")
+    model.config.tie_word_embeddings = False
+    with torch.no_grad():
+        weight = torch.zeros_like(model.lm_head.weight)
+        model.lm_head.weight = torch.nn.Parameter(weight)
+        model.lm_head.bias = torch.nn.Parameter(torch.full((len(weight),), 1.0))
+        model.lm_head.bias[0] = 1.2
+    assert generate(model, tiny.make_tokenizer(), PROMPTS, GenerationOptions(4)) == [""] * 5
