@@ -60,6 +60,29 @@ def test_a_file_that_is_not_what_was_trained(tmp_path: Path) -> None:
     assert "reloaded, it gives equal logits" in names
 
 
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_a_trained_bias_that_is_not_in_the_file(tmp_path: Path, bias: str) -> None:
+    model = tuned(bias)
+    save_adapter(model, tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    biases = [name for name in tensors if name.endswith(".bias")]
+    assert biases
+    changed = tensors | {biases[0]: tensors[biases[0]] + 1}
+    del tensors[biases[0]]
+    for broken in (tensors, changed):
+        save_file(broken, tmp_path / WEIGHTS_FILE)
+        check = check_adapter(model, tmp_path)[-1]
+        assert check.name == "every trained bias is in the file" and not check.passed
+        assert check.found == f"{len(biases) - 1} of {len(biases)}, bias {bias}"
+
+
+def test_tensors_in_memory_that_are_not_finite(tmp_path: Path) -> None:
+    model = tuned()
+    save_adapter(model, tmp_path)
+    next(p for n, p in model.named_parameters() if "lora_A" in n).data[0, 0] = float("inf")
+    assert not check_adapter(model, tmp_path)[0].passed
+
+
 def test_numbers_that_are_not_finite_are_not_even_written(tmp_path: Path) -> None:
     model = tuned()
     next(p for n, p in model.named_parameters() if "lora_A" in n).data[0, 0] = float("nan")
@@ -70,14 +93,36 @@ def test_numbers_that_are_not_finite_are_not_even_written(tmp_path: Path) -> Non
 
 def test_an_output_that_did_not_move() -> None:
     logits = torch.randn(9)
-    check = check_moved(logits, logits.clone())
+    check = check_moved([logits, logits], [logits + 1, logits.clone()])
+    assert check.found.startswith("on 1 of 2")
     with pytest.raises(CheckFailed, match="the output differs from the base: no"):
         require([check])
-    assert check_moved(logits, logits + 1e-3).passed
+    assert check_moved([logits], [logits + 1e-3]).passed
 
 
-def test_a_run_lists_its_checks(llama: Path, prompts: Path, tmp_path: Path) -> None:
-    train(tmp_path / "run", llama, prompts, max_steps=2, bias="all")
+def test_a_run_that_fails_a_check_says_which(
+    llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate so small that no logit moves."""
+    with pytest.raises(CheckFailed, match="the output differs from the base: no") as raised:
+        train(tmp_path / "still", llama, prompts, max_steps=1, learning_rate=1e-30)
+    assert raised.value.exit_code == 1
+    checks = json.loads((tmp_path / "still/lorita.json").read_text())["checks"]
+    assert [c["name"] for c in checks if not c["passed"]] == ["the output differs from the base"]
+
+    def write_something_else(model: PeftModel, folder: Path) -> None:
+        save_adapter(model, folder)
+        tensors = load_file(folder / WEIGHTS_FILE)
+        save_file({n: t * 2 for n, t in tensors.items()}, folder / WEIGHTS_FILE)
+
+    monkeypatch.setattr("lorita.adapter.save_adapter", write_something_else)
+    with pytest.raises(CheckFailed, match="bit for bit: no"):
+        train(tmp_path / "run", llama, prompts, max_steps=1)
+
+
+@pytest.mark.parametrize("bias", ["none", "all", "lora_only"])
+def test_a_run_lists_its_checks(llama: Path, prompts: Path, tmp_path: Path, bias: str) -> None:
+    train(tmp_path / "run", llama, prompts, max_steps=2, bias=bias)
     checks = json.loads((tmp_path / "run/lorita.json").read_text())["checks"]
     assert len(checks) == 6
     assert all(check["passed"] and check["found"] for check in checks)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lorita.engine.speedup import speedup, unspeed
     from lorita.errors import LoritaError
+    from lorita.evaluating import evaluate
     from lorita.run import RunResult, train
     from lorita.settings import RunSettings
     from lorita.sweeps import sweep
@@ -31,6 +32,7 @@ _HOME = {
     "RunResult": "lorita.run",
     "RunSettings": "lorita.settings",
     "TunedModel": "lorita.tuned",
+    "evaluate": "lorita.evaluating",
     "load": "lorita.tuned",
     "speedup": "lorita.engine.speedup",
     "sweep": "lorita.sweeps",
@@ -44,6 +46,7 @@ __all__ = [
     "RunSettings",
     "TunedModel",
     "__version__",
+    "evaluate",
     "load",
     "speedup",
     "sweep",

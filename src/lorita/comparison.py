@@ -11,6 +11,7 @@ from pathlib import Path
 from lorita.data.rows import Row, Text
 from lorita.errors import UserError
 from lorita.evaluation.loss import HeldOutLoss
+from lorita.evaluation.proof import Proof, proof_from
 from lorita.files import write_atomic
 
 JSON_FILE = "compare.json"
@@ -42,6 +43,7 @@ class Comparison:
     model: str
     answers: tuple[Answer, ...]
     held_out: HeldOut | None
+    proof: Proof | None = None
 
     def to_markdown(self) -> str:
         lines = ["# Before and after", "", f"Base model: {self.model}", ""]
@@ -53,6 +55,9 @@ class Comparison:
                 f"| nats per token | {held.before:.4f} | {held.after:.4f} |",
                 "",
             ]
+        if self.proof is not None:
+            for sentence in self.proof.sentences():
+                lines += [sentence, ""]
         for answer in self.answers:
             lines += [f"## {_one_line(answer.prompt)}", ""]
             lines += ["**Base:**", "", _quote(answer.before), ""]
@@ -64,7 +69,10 @@ class Comparison:
 
     def save(self, run: Path) -> None:
         """Write ``compare.json`` and ``compare.md`` into the run folder."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        values = asdict(self)
+        if self.proof is not None:
+            values["proof"]["sentences"] = self.proof.sentences()
+        text = json.dumps(values, indent=2, ensure_ascii=False)
         write_atomic(run / JSON_FILE, text + "\n")
         write_atomic(run / MARKDOWN_FILE, self.to_markdown())
 
@@ -79,6 +87,7 @@ def read_comparison(run: Path) -> Comparison:
             values["model"],
             tuple(Answer(**answer) for answer in values["answers"]),
             HeldOut(**held) if held else None,
+            proof_from(proof) if (proof := values.get("proof")) else None,
         )
     except FileNotFoundError:
         raise UserError(f"{run}: there is no {JSON_FILE} in it") from None

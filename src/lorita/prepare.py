@@ -81,7 +81,7 @@ _NOT_IDENTITY = {
     "file_type", "text_unit", "streaming", "eval_data", "max_eval_samples",
     "logging_steps", "eval_steps", "save_steps",
     "save_total_limit", "resume", "resume_from_checkpoint", "compare_prompt", "max_new_tokens",
-    "repetition_penalty", "output_dir", "overwrite",
+    "repetition_penalty", "proof", "output_dir", "overwrite",
 }  # fmt: skip
 
 

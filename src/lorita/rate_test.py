@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lorita.data.batches import iterate_steps, micro_batches
 from lorita.data.tokens import Example
-from lorita.evaluation.loss import held_out_loss
+from lorita.evaluation.scores import score_rows
 from lorita.files import write_atomic
 from lorita.prepare import prepare
 from lorita.session import Session
@@ -88,12 +88,13 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
 def _raise(
     session: Session, trainee: Trainee, seen: list[RateStep]
 ) -> Generator[StepDone, None, None]:
-    pace, loss_sum = session.pace(), session.loss_sum()
+    pace = session.pace()
     examples = session.prepared.data.train
     steps = iterate_steps(examples, rows_per_step=pace.rows_per_step, seed=pace.seed)
     taken = [next(steps) for _ in range(STEPS + 1)]
     unique = list({row.row: row for rows in taken for row in rows}.values())
-    losses = held_out_loss(session.model, unique, loss_sum)  # B is zero: this is the base
+    # B is zero: this is the base.
+    losses = score_rows(session.model, unique, session.accelerator.device).rows()
     base = {row.row: loss for row, loss in zip(unique, losses.sums, strict=True)}
     trainee.model.train()
     gain, best = 0.0, 0.0

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,9 @@ from lorita.rundir import (
     RunRecord,
     append_log,
     create_run_dir,
+    last_logged,
     last_loss,
+    machine,
     versions,
 )
 from lorita.session import Session
@@ -181,13 +182,15 @@ def write_results(
         },
         figures={
             "final_training_loss": last_loss(folder),
+            "training_seconds": last_logged(folder, "TrainingEnded", "seconds"),
             "held_out_loss_base": held.before if held else None,
             "held_out_loss_tuned": held.after if held else None,
             "trainable_parameters": session.parameter_line,
         },
         checks=[vars(check) for check in checks],
         versions=versions(),
-        machine={"platform": platform.platform(), "processor": platform.machine()},
+        machine=machine(),
+        seed=session.settings.seed,
     ).save(folder)
 
 

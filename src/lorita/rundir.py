@@ -81,6 +81,7 @@ class RunRecord:
     checks: list[dict[str, Any]]
     versions: dict[str, str]
     machine: dict[str, Any]
+    seed: int | None = None
     format: int = FORMAT
 
     def save(self, folder: Path) -> None:
@@ -107,7 +108,10 @@ def versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
-    for package in ("lorita", "torch", "transformers", "peft", "accelerate", "tokenizers"):
+    for package in (
+        "lorita", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors",
+        "datasets",
+    ):  # fmt: skip
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -115,11 +119,31 @@ def versions() -> dict[str, str]:
     return found
 
 
-def last_loss(folder: Path) -> float:
-    """The training loss of the last step in the log: a resumed run may have had none to do."""
+def machine() -> dict[str, Any]:
+    """What the run was made on; another processor rounds otherwise."""
+    import torch
+
+    found = {"platform": platform.platform(), "architecture": platform.machine()}
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        found["processor"] = names[0] if names else platform.processor()
+    except OSError:
+        found["processor"] = platform.processor()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {**found, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": device}
+
+
+def last_logged(folder: Path, event: str, key: str) -> float:
+    """A figure of the last such event in the log: a resumed run may have had no step to do."""
     lines = (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()
-    steps = (json.loads(line) for line in reversed(lines) if '"StepDone"' in line)
-    return float(next(steps)["loss"])
+    found = (json.loads(line) for line in reversed(lines) if f'"{event}"' in line)
+    return float(next(found)[key])
+
+
+def last_loss(folder: Path) -> float:
+    """The training loss of the last step."""
+    return last_logged(folder, "StepDone", "loss")
 
 
 def append_log(folder: Path, record: dict[str, Any]) -> None:

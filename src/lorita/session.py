@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,7 +22,10 @@ from lorita.engine.bottom import BottomCache, bottom_cache
 from lorita.engine.numerics import choose_numerics
 from lorita.engine.speedup import speedup, unspeed
 from lorita.evaluation.checks import Check, check_adapter, check_moved, check_reload
-from lorita.evaluation.loss import HeldOutLoss, held_out_loss
+from lorita.evaluation.loss import HeldOutLoss
+from lorita.evaluation.proof import Proof
+from lorita.evaluation.scores import score_rows
+from lorita.evaluation.witness import ANSWERS, Questions, Witness, ask, make_proof, make_questions
 from lorita.generation import GenerationOptions, generate
 from lorita.prepare import Prepared, identity, resume_source
 from lorita.processes import is_lead
@@ -51,12 +55,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model says to the comparison prompts, and its loss on the held-out rows."""
+    """What a model says to the comparison prompts, its loss on the held-out rows, and the rest."""
 
     answers: list[str]
     loss: HeldOutLoss | None
-    logits_V: torch.Tensor
-    """What comes after the first prompt."""
+    witness: Witness | None
+    """For the proof; None without it."""
+    logits: list[torch.Tensor]
+    """[V], after each prompt."""
 
 
 @dataclass
@@ -153,9 +159,25 @@ class Session:
             options,
             self.prepared.data.prompt_format,
         )
-        held_out = self.prepared.data.held_out
-        loss = held_out_loss(self.model, held_out, self.loss_sum()) if held_out else None
-        return Measured(answers, loss, self._logits(self.prompts[0])[0, -1])
+        logits = [self._logits(prompt) for prompt in self.prompts]
+        device, held_out = self.accelerator.device, self.prepared.data.held_out
+        if self.settings.proof:
+            witness = ask(self.model, self.questions, device)
+            return Measured(answers, witness.held_out, witness, logits)
+        loss = score_rows(self.model, held_out, device).rows() if held_out else None
+        return Measured(answers, loss, None, logits)
+
+    @cached_property
+    def questions(self) -> Questions:
+        """What both models are asked for the proof."""
+        data = self.prepared.data
+        return make_questions(
+            self.prepared.tokenizer,
+            data.prompt_format,
+            prompts_of(data.shown, ANSWERS),
+            held_out=data.held_out,
+            train=data.train,
+        )
 
     def _prompt_ids(self, prompt: str) -> torch.Tensor:
         ids_1L: torch.Tensor = self.prepared.tokenizer(prompt, return_tensors="pt")["input_ids"]
@@ -167,7 +189,7 @@ class Session:
         self.model.eval()
         with torch.no_grad():
             logits_1LV: torch.Tensor = self.model(input_ids=self._prompt_ids(prompt)).logits
-        return logits_1LV
+        return logits_1LV[0, -1].clone()
 
     def finish(self) -> tuple[Measured, Measured, list[Check]]:
         """Measure the tuned model and the base under it, and check the files that were written.
@@ -182,7 +204,7 @@ class Session:
         ]
         before = self._measure_base()
         self.peft_model = adapters.load_adapter(self.model, folder).eval()
-        return before, after, [*checks, check_moved(before.logits_V, after.logits_V)]
+        return before, after, [*checks, check_moved(before.logits, after.logits)]
 
     def _measure_base(self) -> Measured:
         unspeed(self.model)
@@ -228,7 +250,8 @@ class Session:
         loss_sum = self.loss_sum()
 
         def evaluate() -> float:
-            return held_out_loss(self.model, data.held_out, loss_sum).mean
+            device = self.accelerator.device
+            return score_rows(self.model, data.held_out, device).rows().mean
 
         def save(step: int) -> Path:
             if not is_lead():
@@ -325,4 +348,10 @@ class Session:
             self.settings.model,
             tuple(Answer(*triple) for triple in pairs),
             held_out_figures(before.loss, after.loss),
+            self._proof(before, after),
         )
+
+    def _proof(self, before: Measured, after: Measured) -> Proof | None:
+        if before.witness is None or after.witness is None:
+            return None
+        return make_proof(self.questions, before.witness, after.witness)

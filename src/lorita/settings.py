@@ -248,6 +248,12 @@ class RunSettings(BaseModel):
     )
     max_new_tokens: int = option("Reports", "Length of the compared answers.", 50, ge=1)
     repetition_penalty: float = option("Reports", "Of the compared answers.", 1.5, gt=0)
+    proof: bool = option(
+        "Reports",
+        "At the end measure what was learned, forgotten and memorised (--no-proof: held-out loss "
+        "only).",
+        True,
+    )
     output_dir: Path | None = option(
         "Reports", "Folder of the run. By default runs/ and the name of the data.", None
     )

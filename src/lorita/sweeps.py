@@ -33,7 +33,7 @@ from lorita.training.events import Event, Note, TrainingEnded
 SWEEP_FILE = "sweep.json"
 _ITS_OWN = {
     "output_dir", "overwrite", "resume", "resume_from_checkpoint", "logging_steps", "eval_steps",
-    "save_steps", "save_total_limit",
+    "save_steps", "save_total_limit", "proof",
 }  # fmt: skip
 """What may differ between a run that is found and the one that is wanted."""
 

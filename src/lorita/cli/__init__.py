@@ -21,6 +21,7 @@ COMMANDS = {
     "plan": "Count parameters and sizes before anything is spent.",
     "targets": "List the modules of a model that a LoRA can go on.",
     "generate": "Write text with a base model or a run.",
+    "evaluate": "Measure what a run learned, forgot and memorised.",
     "compare": "Show base and tuned model side by side.",
     "doctor": "Show what this machine can do and what lorita will choose.",
 }

@@ -33,7 +33,9 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(*(Text(cell.strip() or "(nothing)") for cell in cells))
     console().print(table)
     held = comparison.held_out
-    if held is not None:
+    if comparison.proof is not None:
+        print(comparison.proof)
+    elif held is not None:
         rows = f"{held.rows} held-out row{'s' if held.rows != 1 else ''}"
         print(f"Loss on {rows}: base {held.before:.3f}, tuned {held.after:.3f} (nats per token)")
     else:

@@ -93,6 +93,15 @@ def rows_loss(
     return functional.cross_entropy(logits_NV, targets_N, reduction="sum")
 
 
+def target_states(
+    lm: Any, replaced: Replaced, ids_T: Tensor, labels_T: Tensor, rows: RowLayout
+) -> tuple[Tensor, Tensor]:
+    """What the output head is given at all targets, [N, D], and the targets, [N]."""
+    hidden_TD = hidden_states(lm, replaced, ids_T, rows)
+    positions_N, targets_N = rows.targets(labels_T)
+    return hidden_TD[positions_N], targets_N
+
+
 def _is_plain(head: Any, hidden: Tensor) -> bool:
     """Whether the head is a frozen linear layer: then its gradient need not be made."""
     return (

@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from lorita.engine import native
 from lorita.engine.bottom import BottomCache
 from lorita.engine.memory import keep_memory
-from lorita.engine.packed import body_forward, causal_forward, hidden_states, rows_loss
+from lorita.engine.packed import (
+    body_forward,
+    causal_forward,
+    hidden_states,
+    rows_loss,
+    target_states,
+)
 from lorita.engine.replace import Replaced, replacements
 from lorita.engine.report import SpeedupReport
 from lorita.engine.rows import RowLayout
@@ -92,6 +98,20 @@ def packed_loss(
     layout = RowLayout(tuple(row_lengths))
     kept = (bottom, row_ids) if bottom is not None and lm.training else None
     return rows_loss(lm, replaced, input_ids_T, labels_T, layout, kept)
+
+
+def packed_targets(
+    model: nn.Module, input_ids_T: Tensor, labels_T: Tensor, row_lengths: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Hidden states [N, D] at the targets of rows laid end to end, and the targets [N].
+
+    For a sped-up model; arguments as in ``packed_loss``.
+    """
+    lm = causal_lm(model)
+    replaced: Replaced | None = getattr(lm, MARK, None)
+    if replaced is None:
+        raise ValueError("packed_targets needs a model that speedup() was called on")
+    return target_states(lm, replaced, input_ids_T, labels_T, RowLayout(tuple(row_lengths)))
 
 
 def _disagreement(lm: Any, replaced: Replaced) -> str | None:

@@ -1,0 +1,60 @@
+"""``lorita evaluate``: what a run learned, forgot and memorised."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lorita.cli.render import console, plain_table
+
+
+def command(
+    run: Annotated[Path, Parameter(help="A run folder.")],
+    /,
+    *,
+    data: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Rows to measure learning with, read as the run's own (repeatable). By default "
+            "those that the run held out.",
+            negative=(),
+        ),
+    ] = None,
+    max_samples: Annotated[
+        int | None, Parameter(help="Use at most N rows. By default as the run.")
+    ] = None,
+    lm_eval: Annotated[
+        str | None, Parameter(help="Tasks of lm-eval for the tuned model, with commas.")
+    ] = None,
+    dtype: Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")] = "auto",
+    base: Annotated[
+        str | None, Parameter(help="Where the base is, if not where the run found it.")
+    ] = None,
+) -> None:
+    """Measure anew what a run learned, forgot and memorised, in three sentences.
+
+    Needs the run's files, its base and its data. With --lm-eval, runs those tasks instead.
+    """
+    from lorita.errors import SettingsError
+    from lorita.evaluating import evaluate, run_lm_eval
+
+    if max_samples is not None and max_samples < 1:
+        raise SettingsError(f"max_samples = {max_samples}: should be 1 or more")
+    if lm_eval is not None:
+        tasks = [task.strip() for task in lm_eval.split(",") if task.strip()]
+        results = run_lm_eval(run, tasks, base=base, dtype=dtype)
+        rows = [
+            (task, metric.removesuffix(",none"), f"{value:.4f}")
+            for task, metrics in results.items()
+            for metric, value in metrics.items()
+            if isinstance(value, float)
+        ]
+        console().print(plain_table(("task", "metric", "value"), rows))
+        return
+    found = evaluate(run, data=data or (), base=base, dtype=dtype, max_samples=max_samples)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    print(found.proof)

@@ -1,0 +1,195 @@
+"""How well a model predicts rows: the loss of every target, and whether it was the likeliest token.
+
+Many rows at once, on the fast path where the model has one. Logits exist for a few hundred
+positions at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lorita.data.batches import MicroBatch, micro_batches
+from lorita.data.tokens import IGNORE, Example
+from lorita.evaluation.loss import HeldOutLoss
+
+if TYPE_CHECKING:
+    import torch
+
+TOKENS = 1024
+"""Tokens of a batch: enough to keep the products fast, less memory than a training step takes."""
+LOGITS = 2**24
+"""Numbers of a chunk of logits, 64 MB in float32."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """For N targets of several rows, in their order. ``counts`` are the targets of each row."""
+
+    losses_N: torch.Tensor
+    """Nats, float32."""
+    hits_N: torch.Tensor
+    """Whether the target was the token that greedy decoding would have taken."""
+    counts: tuple[int, ...]
+
+    def rows(self) -> HeldOutLoss:
+        """The losses summed up for each row."""
+        sums = (float(losses.double().sum()) for losses in self.losses_N.split(list(self.counts)))
+        return HeldOutLoss(tuple(sums), self.counts)
+
+    def row_hits(self) -> list[list[bool]]:
+        return [hits.tolist() for hits in self.hits_N.split(list(self.counts))]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output layer as it was when it was taken: training or unloading do not change it."""
+
+    module: Any
+    softcap: float | None
+    scale: float
+
+    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        """[N, V], float32."""
+        import torch
+
+        weight = next(self.module.parameters())
+        narrow = weight.dtype != torch.float32
+        mixed = torch.autocast(weight.device.type, dtype=weight.dtype) if narrow else nullcontext()
+        with mixed:
+            logits_NV: torch.Tensor = self.module(hidden_ND.to(weight.dtype)).float() * self.scale
+        return self.softcap * torch.tanh(logits_NV / self.softcap) if self.softcap else logits_NV
+
+
+@dataclass(frozen=True)
+class States:
+    """What the output layer is given at N targets, and that layer: enough for all logits."""
+
+    hidden_ND: torch.Tensor
+    targets_N: torch.Tensor
+    counts: tuple[int, ...]
+    head: Head
+
+    def scores(self) -> Scores:
+        return score_states(self.head, self.hidden_ND, self.targets_N, self.counts)
+
+
+def take_head(model: torch.nn.Module) -> Head:
+    """The output layer of a causal LM, adapted or not; frozen matrices are shared, not copied."""
+    from lorita.engine.speedup import causal_lm
+
+    lm = causal_lm(model)
+    head = lm.get_output_embeddings()
+    shared = {id(p): p for p in head.parameters() if p.ndim > 1 and not p.requires_grad}
+    # The fast path puts a forward on the instance, and that one belongs to the original.
+    module = copy.deepcopy(head, shared)
+    for part in module.modules():
+        part.__dict__.pop("forward", None)
+    config = lm.config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0 / getattr(config, "logits_scaling", 1.0)
+    return Head(module, getattr(config, "final_logit_softcapping", None), scale)
+
+
+def read_states(
+    model: torch.nn.Module, examples: Sequence[Example], device: torch.device
+) -> States:
+    """Hidden states of all rows; keep it to rows that are few and short."""
+    import torch
+
+    parts = list(_batches(model, examples, device))
+    return States(
+        torch.cat([hidden for hidden, _, _ in parts]),
+        torch.cat([targets for _, targets, _ in parts]),
+        tuple(example.num_targets for example in examples),
+        take_head(model),
+    )
+
+
+def score_rows(model: torch.nn.Module, examples: Sequence[Example], device: torch.device) -> Scores:
+    """The scores of any number of rows; nothing but figures is kept of them."""
+    import torch
+
+    head = take_head(model)
+    parts = [score_states(head, *part) for part in _batches(model, examples, device)]
+    return Scores(
+        torch.cat([part.losses_N for part in parts]),
+        torch.cat([part.hits_N for part in parts]),
+        tuple(example.num_targets for example in examples),
+    )
+
+
+def score_states(
+    head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, counts: Sequence[int]
+) -> Scores:
+    """Losses and hits of targets from what the output layer is given."""
+    import torch
+
+    losses, hits = [], []
+    with torch.inference_mode():
+        for here in _chunks(head, len(hidden_ND)):
+            logits_CV = head.logits(hidden_ND[here])
+            targets_C = targets_N[here]
+            losses.append(torch.nn.functional.cross_entropy(logits_CV, targets_C, reduction="none"))
+            hits.append(logits_CV.argmax(-1) == targets_C)
+    return Scores(torch.cat(losses).cpu(), torch.cat(hits).cpu(), tuple(counts))
+
+
+def divergences(tuned: States, base: States) -> torch.Tensor:
+    """KL divergence of tuned from base, KL(tuned ‖ base), at each of N positions; nats.
+
+    Of the distributions over the next token, given the same tokens before it.
+    """
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for here in _chunks(tuned.head, len(tuned.hidden_ND)):
+            log_p_CV = tuned.head.logits(tuned.hidden_ND[here]).log_softmax(-1)
+            log_q_CV = base.head.logits(base.hidden_ND[here]).log_softmax(-1)
+            found.append((log_p_CV.exp() * (log_p_CV - log_q_CV)).sum(-1))
+    return torch.cat(found).cpu()
+
+
+def _chunks(head: Head, count: int) -> Iterator[slice]:
+    vocabulary = max(len(parameter) for parameter in head.module.parameters())
+    size = max(1, LOGITS // vocabulary)
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _batches(
+    model: torch.nn.Module, examples: Sequence[Example], device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]:
+    """Hidden states [N, D] and targets [N] of a few rows at a time, with each row's count."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in micro_batches(examples, TOKENS):
+            with torch.inference_mode():
+                hidden_ND, targets_N = _at_targets(model, batch, device)
+            yield hidden_ND, targets_N, [example.num_targets for example in batch.examples]
+    finally:
+        model.train(was_training)
+
+
+def _at_targets(
+    model: torch.nn.Module, batch: MicroBatch, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    from lorita.engine.speedup import causal_lm, is_sped_up, packed_targets
+
+    if is_sped_up(model):
+        return packed_targets(model, *batch.end_to_end(device))
+    inputs = batch.padded(0, device)
+    labels_BL = inputs.pop("labels")[:, 1:]
+    dtype = next(model.parameters()).dtype
+    mixed = torch.autocast(device.type, dtype=dtype) if dtype != torch.float32 else nullcontext()
+    with mixed:
+        hidden_BLD = causal_lm(model).base_model(**inputs, use_cache=False)[0]
+    wanted_BL = labels_BL != IGNORE
+    return hidden_BLD[:, :-1][wanted_BL], labels_BL[wanted_BL]

@@ -1,0 +1,195 @@
+"""The three sentences say what the figures say, and every place has them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+import lorita
+from lorita.comparison import read_comparison
+from lorita.errors import UserError
+from lorita.evaluating import run_lm_eval
+from lorita.evaluation.intervals import Change
+from lorita.evaluation.proof import Forgot, Learned, Memorised, Proof, proof_from
+from tests import tiny
+from tests.command import lorita as command
+from tests.test_run import train
+
+FELL, SAME, ROSE = (
+    Change(4.0, 3.0, -1.1, -0.9),
+    Change(4.0, 3.99, -0.1, 0.1),
+    Change(4, 4.5, 0.4, 0.6),
+)
+STEEP = Change(4.0, 0.5, -3.6, -3.4)
+KEPT = Memorised(30, 0, 0, 100, 2, 100, 3)
+
+
+@pytest.mark.parametrize(
+    ("learned", "start", "overfits"),
+    [
+        (Learned(50, FELL, 30, FELL), "Learned: on 50 held-out rows the loss fell", False),
+        (Learned(50, FELL, 30, STEEP), "Learned: on 50", True),
+        (Learned(50, SAME, 30, STEEP), "Learned nothing that is sure", True),
+        (Learned(50, ROSE, 30, STEEP), "Got worse: on 50 held-out rows the loss rose", True),
+        (Learned(50, SAME, 30, SAME), "Learned nothing that is sure", False),
+        (Learned(50, FELL, 0, None), "Learned: on 50", False),
+        (Learned(0, None, 30, STEEP), "Learned: no rows were held out", False),
+        (Learned(0, None, 0, None), "Learned: not measured", False),
+    ],
+)
+def test_what_is_said_of_learning(learned: Learned, start: str, overfits: bool) -> None:
+    sentence = learned.sentence()
+    assert sentence.startswith(start)
+    assert ("It overfits" in sentence) == overfits == learned.overfits
+    if learned.held_out:
+        assert "4.000 to" in sentence and "perplexity 54.6" in sentence
+
+
+def test_few_rows_say_little() -> None:
+    assert "So few rows say little" in Learned(2, FELL, 30, FELL).sentence()
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        (FELL, "Forgot nothing that shows"),
+        (SAME, "Forgot nothing that shows"),
+        (Change(3.0, 3.05, 0.02, 0.08), "Forgot a little"),
+        (Change(3.0, 3.3, 0.2, 0.4), "Forgot something"),
+        (ROSE, "Forgot much"),
+    ],
+)
+def test_what_is_said_of_forgetting(change: Change, verdict: str) -> None:
+    sentence = Forgot(90, change, 0.25).sentence()
+    assert sentence.startswith(f"{verdict}: on 90 general passages")
+    assert "KL divergence from the base 0.250" in sentence
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (KEPT, "Memorised no row that was asked: begun, 0 of 30"),
+        (Memorised(30, 1, 1, 9, 0, 9, 0), "Memorised no row that was asked"),
+        (Memorised(30, 0, 1, 9, 0, 9, 0), "Memorised a little: begun, 1 of 30"),
+        (Memorised(30, 0, 3, 9, 0, 9, 9), "Memorised much: begun, 3 of 30"),
+        (Memorised(0, 0, 0, 0, 0, 0, 0), "No training row is long enough"),
+    ],
+)
+def test_what_is_said_of_memory(found: Memorised, verdict: str) -> None:
+    assert found.sentence().startswith(verdict)
+
+
+def test_the_proof_survives_json() -> None:
+    for proof in (
+        Proof(Learned(50, FELL, 30, STEEP), Forgot(90, ROSE, 0.4), KEPT),
+        Proof(Learned(0, None, 0, None), Forgot(90, SAME, 0.0), None),
+    ):
+        assert proof_from(json.loads(json.dumps(asdict(proof)))) == proof
+        assert len(proof.sentences()) == 3
+
+
+@pytest.fixture(scope="module")
+def run(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four rows learned by heart."""
+    folder = tmp_path_factory.mktemp("parrot")
+    data = tiny.write_csv(folder / "rows.csv", tiny.make_texts(24))
+    options: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+    train(
+        folder / "run",
+        llama,
+        data,
+        max_train_samples=4,
+        max_steps=80,
+        learning_rate=2e-2,
+        **options,
+    )
+    return folder / "run"
+
+
+def test_a_parrot_is_called_one(run: Path) -> None:
+    proof = read_comparison(run).proof
+    assert proof is not None and proof.memorised is not None
+    assert proof.learned.rows == 20 and proof.learned.training_rows == 4
+    assert proof.memorised.extracted == proof.memorised.rows > 0
+    assert proof.memorised.extracted_base == 0
+    assert proof.memorised.copied > 0.5 * proof.memorised.written
+    assert "Memorised much" in str(proof)
+    saved = json.loads((run / "compare.json").read_text())["proof"]["sentences"]
+    assert saved == proof.sentences()
+    for name in ("compare.md", "README.md"):
+        text = (run / name).read_text()
+        assert all(sentence in text for sentence in saved)
+
+
+def test_evaluate_finds_the_same_from_the_files(run: Path, llama: Path, tmp_path: Path) -> None:
+    found = lorita.evaluate(run, dtype="float32")
+    saved = read_comparison(run).proof
+    assert saved is not None and found.notes == []
+    assert found.proof.learned.held_out is not None and saved.learned.held_out is not None
+    assert found.proof.learned.held_out.tuned == pytest.approx(
+        saved.learned.held_out.tuned, rel=1e-5
+    )
+    assert found.proof.forgot.divergence == pytest.approx(saved.forgot.divergence, rel=1e-4)
+    assert found.proof.memorised == saved.memorised
+    # Other rows: here those that it was trained on.
+    other = tiny.write_csv(tmp_path / "other.csv", tiny.make_texts(4))
+    done = command("evaluate", run, "--data", other, "--dtype", "float32")
+    assert done.code == 0, done.err
+    assert "on 4 held-out rows the loss fell" in done.out
+    assert len(done.out.splitlines()) == 3
+    few = lorita.evaluate(run, max_samples=5, dtype="float32")
+    assert few.proof.learned.rows == 5
+
+
+def test_evaluate_without_the_training_rows(run: Path, tmp_path: Path) -> None:
+    settings = (run / "run.yaml").read_text()
+    other = tiny.write_csv(tmp_path / "other.csv", [text + " Now." for text in tiny.make_texts(24)])
+    import shutil
+
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    (moved / "run.yaml").write_text(settings.replace(str(run.parent / "rows.csv"), str(other)))
+    with pytest.raises(UserError, match="no longer the rows"):
+        lorita.evaluate(moved)
+    found = lorita.evaluate(moved, data=[str(other)], dtype="float32")
+    assert "no longer the rows" in found.notes[0]
+    assert "Memorised: not measured" in str(found.proof)
+
+
+def test_without_proof_the_loss_is_the_same(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    train(tmp_path / "a", llama, prompts, max_steps=2)
+    train(tmp_path / "b", llama, prompts, max_steps=2, proof=False)
+    with_proof, without = read_comparison(tmp_path / "a"), read_comparison(tmp_path / "b")
+    assert without.proof is None and with_proof.proof is not None
+    assert without.held_out == with_proof.held_out
+
+
+def test_lm_eval(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(UserError, match="lm-eval is not installed"):
+        run_lm_eval(run, ["arc_easy"])
+    asked: dict[str, Any] = {}
+
+    def simple_evaluate(model: Any, tasks: list[str]) -> dict[str, Any]:
+        asked.update(model=model, tasks=tasks)
+        return {"results": {"arc_easy": {"acc,none": 0.5, "alias": "arc_easy"}}}
+
+    fake, models, hf = ModuleType("lm_eval"), ModuleType("models"), ModuleType("huggingface")
+    fake.simple_evaluate = simple_evaluate  # type: ignore[attr-defined]
+    hf.HFLM = SimpleNamespace  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lm_eval", fake)
+    monkeypatch.setitem(sys.modules, "lm_eval.models", models)
+    monkeypatch.setitem(sys.modules, "lm_eval.models.huggingface", hf)
+    assert run_lm_eval(run, ["arc_easy"])["arc_easy"]["acc,none"] == 0.5
+    assert asked["tasks"] == ["arc_easy"]
+    assert hasattr(asked["model"].pretrained, "peft_config")
+    done = command("evaluate", run, "--max-samples", "0")
+    assert done.code == 2 and "max_samples = 0" in done.err
+    nothing = command("evaluate", tmp_path)
+    assert nothing.code == 2 and "this folder holds no adapter" in nothing.err
