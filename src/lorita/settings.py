@@ -197,7 +197,14 @@ class RunSettings(BaseModel):
     )
 
     # Training
-    learning_rate: float = option("Training", "Highest learning rate.", 1e-3, gt=0, le=1e3)
+    learning_rate: float = option(
+        "Training",
+        "Highest learning rate. The default suits small models and few rows; sweep --find-lr "
+        "proposes one.",
+        5e-3,
+        gt=0,
+        le=1e3,
+    )
     num_train_epochs: float = option("Training", "Times through the data.", 3.0, gt=0)
     max_steps: int | None = option(
         "Training", "Stop after N steps; wins over num_train_epochs.", None, ge=1
