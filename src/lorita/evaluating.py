@@ -130,7 +130,7 @@ def run_lm_eval(
     wrapped = HFLM(pretrained=tuned.model, tokenizer=tuned.tokenizer)
     try:
         found = simple_evaluate(model=wrapped, tasks=list(tasks))
-    except KeyError as error:
-        raise UserError(f"--lm-eval: lm-eval knows no task {error}") from None
+    except (KeyError, ValueError) as error:  # how it says that it knows no such task
+        raise UserError(f"--lm-eval: {' '.join(str(error).split())}") from None
     results: dict[str, dict[str, Any]] = found["results"]
     return results

@@ -33,8 +33,8 @@ SMOOTHING = 0.6
 WORSE = 0.5
 """Nats per token below the best so far: the test is over."""
 SAFETY = 4.0
-"""The proposal is this many times below the rate of the best gain: a run stays at its rate for
-many steps, the test only for one. Chosen on three data sets (benchmarks/LOG.md)."""
+"""The proposal is this many times below the rate of the best gain: a run stays near its rate for
+many steps, the test for one. A rule of thumb."""
 
 
 @dataclass(frozen=True)
