@@ -14,6 +14,8 @@ from lorita.base import find_base, load_model, load_tokenizer
 from lorita.data.tokens import IGNORE, Example, tokenize_texts
 from lorita.demo import data_file
 
+SHAPE = "bloom-560m-shape"
+"""bloomz-560m's exact shape with random weights."""
 QKV = ["q_proj", "k_proj", "v_proj"]
 
 
@@ -44,7 +46,7 @@ JOBS = {
             floors={"peft-a": 5.0, "peft-b": 3.0, "rss": 0.60}),
         Job("J2", "bloomz-560m's shape, 16 prompts, bias lora_only", "prompts", 16, 1,
             {**ARTICLE, "target_modules": ["query_key_value"], "bias": "lora_only"},
-            model="bloom-560m-shape", floors={"peft-a": 5.5, "peft-b": 2.3, "rss": 0.45}),
+            model=SHAPE, floors={"peft-a": 5.5, "peft-b": 2.3, "rss": 0.45}),
         Job("J3", "SmolLM2-135M, 64 rows of 1,000 tokens, r 16 on all linears", "long", 64, 1, WIDE,
             learning_rate=1e-3, floors={"peft-a": 4.0, "peft-b": 2.0, "rss": 0.60}),
         Job("J4", "SmolLM2-135M, long masked prompt, short answer", "chat", 64, 1, ARTICLE,
@@ -65,7 +67,8 @@ def read_prompts(data: Path | None) -> tuple[list[str], list[str]]:
 def make_rows(job: Job, data: Path | None) -> tuple[list[Example], list[Example]]:
     """Training rows and held-out rows as tokens."""
     acts, prompts = read_prompts(data)
-    tokenizer = load_tokenizer(find_base("smollm2-135m"))
+    named = "smollm2-135m" if job.model == SHAPE else job.model
+    tokenizer = load_tokenizer(find_base(named))
     encode = lambda texts: tokenize_texts(texts, tokenizer, max_length=4096).examples  # noqa: E731
     if job.kind == "prompts":
         return encode(prompts[: job.rows]), encode(prompts[job.rows : job.rows + 114])
@@ -84,7 +87,7 @@ def make_rows(job: Job, data: Path | None) -> tuple[list[Example], list[Example]
 
 def make_model(job: Job, dtype: torch.dtype) -> PreTrainedModel:
     """The base model in ``dtype``: the bundled one, or random weights in a given shape."""
-    if job.model == "smollm2-135m":
+    if job.model != SHAPE:
         return load_model(find_base(job.model), dtype)
     config = BloomConfig(
         vocab_size=250880, hidden_size=1024, n_layer=24, n_head=16, hidden_dropout=0.0

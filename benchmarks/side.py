@@ -10,6 +10,7 @@ import json
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from jobs import JOBS, Job, make_model, make_rows
+from jobs import JOBS, SHAPE, Job, make_model, make_rows
 
 from lorita.adapter import attach, lora_config, trainable_parameters
 from lorita.data.batches import MicroBatch
@@ -28,7 +29,9 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def train_lorita(model: Any, job: Job, rows: list[Example], epochs: int, seed: int) -> None:
+def train_lorita(
+    model: Any, job: Job, rows: list[Example], epochs: int, seed: int, base_precision: str | None
+) -> None:
     from accelerate import Accelerator
 
     from lorita.data.batches import steps_per_epoch
@@ -37,7 +40,7 @@ def train_lorita(model: Any, job: Job, rows: list[Example], epochs: int, seed: i
     from lorita.training.objective import end_to_end_loss
     from lorita.training.optimizer import Masters, make_optimizer, make_schedule
 
-    speedup(model)
+    speedup(model, base_precision=base_precision)
     steps = epochs * steps_per_epoch(len(rows), job.batch_size)
     masters = Masters(trainable_parameters(model))
     optimizer = make_optimizer(masters.parameters, learning_rate=job.learning_rate)
@@ -102,7 +105,7 @@ def held_out_loss(model: Any, rows: list[Example]) -> float:
 
 def product_rate(job: Job, dtype: torch.dtype) -> float:
     """FLOP/s of the products that the chip can do at this job's width: the median of many."""
-    width = 1024 if "bloom" in job.model else 576
+    width = 1024 if job.model == SHAPE else 576
     x = torch.randn(768, width).to(dtype)
     w = torch.randn(4 * width, width).to(dtype)
     times = []
@@ -131,17 +134,19 @@ def step_flops(model: Any, rows: list[Example], heads_width: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=["lorita", "peft-a", "peft-b"])
+    parser.add_argument("side", choices=["lorita", "lorita-int8", "peft-a", "peft-b"])
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--model", help="another base model than the job's")
     parser.add_argument("--no-eval", action="store_true")
     given = parser.parse_args()
-    job = JOBS[given.job]
+    job = replace(JOBS[given.job], **({"model": given.model} if given.model else {}))
+    is_ours = given.side.startswith("lorita")
     dtype = torch.float32 if given.side == "peft-a" else getattr(torch, job.dtype)
-    if given.side == "lorita":
+    if is_ours:
         from lorita.engine.numerics import choose_numerics
 
         choose_numerics(job.dtype).apply()
@@ -153,22 +158,19 @@ def main() -> None:
     peft_model = attach(model, lora_config(model, job.lora), seed=given.seed)
     torch.manual_seed(given.seed)
     start = time.perf_counter()
-    if given.side == "lorita":
-        train_lorita(peft_model, job, rows, epochs, given.seed)
+    if is_ours:
+        precision = "int8" if given.side == "lorita-int8" else None
+        train_lorita(peft_model, job, rows, epochs, given.seed, precision)
     else:
         train_peft(peft_model, job, rows, epochs, given.seed, tuned=given.side == "peft-b")
     seconds = time.perf_counter() - start
     peak = peak_mib()
-    if given.side == "lorita":
+    if is_ours:
         from lorita.engine.speedup import unspeed
 
         unspeed(peft_model)
     peft_model.eval()
-    loss = (
-        None
-        if given.no_eval or job.model != "smollm2-135m"
-        else held_out_loss(peft_model, held_out)
-    )
+    loss = None if given.no_eval or job.model == SHAPE else held_out_loss(peft_model, held_out)
     flops = epochs * step_flops(model, rows, model.config.hidden_size)
     result = {
         "side": given.side,

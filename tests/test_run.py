@@ -81,6 +81,24 @@ def test_bloom_end_to_end(bloom: Path, prompts: Path, tmp_path: Path, bias: str)
     assert result.losses[-1] < result.losses[0]
 
 
+def test_int8_trains_and_is_measured_without(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    """The adapter is another one, near by; held-out losses are those of the base in its dtype."""
+    notes: list[str] = []
+    options: dict[str, Any] = {"max_train_samples": 20}
+    plain = train(tmp_path / "plain", llama, prompts, **options)
+    narrow = train(
+        tmp_path / "int8", llama, prompts, base_precision="int8",
+        on_event=lambda event: notes.append(str(event)), **options,
+    )  # fmt: skip
+    assert any("8-bit whole numbers" in note for note in notes)
+    assert narrow.losses != plain.losses
+    assert narrow.losses == pytest.approx(plain.losses, rel=0.05)
+    before = [r.comparison.held_out for r in (plain, narrow)]
+    assert before[0] is not None
+    assert before[1] is not None
+    assert before[0].before == pytest.approx(before[1].before, rel=1e-6)
+
+
 def test_options_reach_the_adapter(llama: Path, prompts: Path, tmp_path: Path) -> None:
     train(
         tmp_path / "run",

@@ -6,7 +6,12 @@ import platform
 
 from lorita.base import BUNDLED
 from lorita.engine import native
-from lorita.engine.numerics import choose_numerics, measured_ratio, usable_cores
+from lorita.engine.numerics import (
+    choose_numerics,
+    int8_reason,
+    measured_ratio,
+    usable_cores,
+)
 from lorita.rundir import versions
 from lorita.training.memory import available_memory
 
@@ -25,6 +30,7 @@ def examine() -> str:
         *numerics.reasons,
         f"Measured: bfloat16 products {measured_ratio('bf16'):.1f} times and oneDNN's float32 "
         f"products {measured_ratio('onednn'):.1f} times as fast as plain float32",
+        int8_reason(numerics.dtype),
         f"Kernels: {native.status()}",
         f"Bundled model: {_bundled()}",
         f"GGUF files: {'can be read' if _has('gguf') else 'need pip install lorita[gguf]'}",

@@ -19,8 +19,9 @@ from lorita.comparison import Answer, Comparison, held_out_figures, prompts_of
 from lorita.data.batches import steps_per_epoch
 from lorita.data.examples import count_tokens
 from lorita.engine.bottom import BottomCache, bottom_cache
-from lorita.engine.numerics import choose_numerics
+from lorita.engine.numerics import choose_numerics, int8_reason
 from lorita.engine.speedup import speedup, unspeed
+from lorita.errors import SettingsError
 from lorita.evaluation.checks import Check, check_adapter, check_moved, check_reload
 from lorita.evaluation.loss import HeldOutLoss
 from lorita.evaluation.proof import Proof
@@ -125,8 +126,20 @@ class Session:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
             self.model.enable_input_require_grads()
         if self.settings.speedup:
-            self.notes += speedup(self.peft_model).lines()
+            self._speed_up()
             self._keep_bottom()
+
+    def _speed_up(self) -> None:
+        """Put the fast step in, and say what was chosen and why."""
+        precision = self.settings.base_precision
+        if precision is not None and self.accelerator.device.type != "cpu":
+            raise SettingsError(
+                "base_precision = int8 is for a CPU; this run is on a GPU",
+                hint="Leave base_precision out, or set --use-cpu.",
+            )
+        if precision is not None:
+            self.notes.append(int8_reason(self.dtype))
+        self.notes += speedup(self.peft_model, base_precision=precision).lines()
 
     def _keep_bottom(self) -> None:
         """With only upper layers adapted, the lower ones are computed once a row."""
@@ -339,6 +352,8 @@ class Session:
         """Leave the model as a reload from the files would give it."""
         if self.settings.gradient_checkpointing:
             self.model.gradient_checkpointing_disable()
+        if self.settings.base_precision is not None:
+            speedup(self.peft_model)  # what is measured now is the model as people will use it
         self.peft_model.eval()
 
     def compare(self, before: Measured, after: Measured) -> Comparison:

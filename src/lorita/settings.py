@@ -100,6 +100,13 @@ class RunSettings(BaseModel):
         "Base model", "Number format of the frozen weights; auto asks the machine.", "auto"
     )
 
+    base_precision: Literal["int8"] | None = option(
+        "Base model",
+        "int8: products of the frozen layers in 8-bit whole numbers while training; about 1.4 "
+        "times as fast on a CPU, a little less exact. By default in dtype.",
+        None,
+    )
+
     # Data
     data: Texts = option(
         "Data",
@@ -268,6 +275,8 @@ class RunSettings(BaseModel):
 
     @model_validator(mode="after")
     def _combinations(self) -> RunSettings:
+        if self.base_precision is not None and not self.speedup:
+            raise ValueError("base_precision is part of the fast step: it needs speedup")
         if self.text_field is not None and self.text_template is not None:
             raise ValueError("text_field and text_template exclude each other")
         if self.streaming and self.max_train_samples is None:

@@ -12,6 +12,7 @@ from lorita.engine.numerics import (
     choose_dtype,
     choose_numerics,
     choose_threads,
+    int8_reason,
     measured_ratio,
     usable_cores,
 )
@@ -87,3 +88,14 @@ def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_
     finally:
         monkeypatch.undo()
         native._load.cache_clear()
+
+
+@pytest.mark.parametrize(("ratio", "gains"), [(4.0, True), (1.1, False)])
+def test_int8_says_what_it_gains(
+    ratio: float, gains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "lorita.engine.numerics.measured_ratio", lambda what: ratio if what == "int8" else 1.0
+    )
+    assert ("gains nothing" in int8_reason(torch.bfloat16)) is not gains
+    assert f"{ratio:.1f} times as fast as bfloat16" in int8_reason(torch.bfloat16)

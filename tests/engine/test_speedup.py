@@ -138,6 +138,37 @@ def test_float32_through_onednn() -> None:
         use_onednn_float32(False)
 
 
+@pytest.mark.parametrize("family", ["llama", "bloom", "gemma3", "gpt2", "phi3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int8_is_near_and_can_be_undone(family: str, dtype: torch.dtype) -> None:
+    """Every frozen layer but the head is rounded; the step stays close; nothing of it is left."""
+    model = tuned(family, dtype, target_modules=["q_proj", "query_key_value", "c_attn", "qkv_proj"])
+    speedup(model)
+    exact_loss = packed_loss(model, *rows(), LENGTHS)
+    exact = gradients(model, exact_loss)
+    report = speedup(model, base_precision="int8")
+    linears = sum(
+        type(m).__name__ in ("Linear", "Conv1D") and "lora_" not in n
+        for n, m in model.named_modules()
+        if "lm_head" not in n and not hasattr(m, "base_layer")
+    )
+    assert report.int8 == linears
+    assert "8-bit" in str(report)
+    loss = packed_loss(model, *rows(), LENGTHS)
+    got = gradients(model, loss)
+    assert loss != exact_loss
+    assert abs(loss - exact_loss) < 0.03 * exact_loss
+    difference = sum(float((got[n] - g).norm() ** 2) for n, g in exact.items()) ** 0.5
+    assert difference < 0.2 * sum(float(g.norm() ** 2) for g in exact.values()) ** 0.5
+    speedup(model)
+    assert torch.equal(packed_loss(model, *rows(), LENGTHS), exact_loss)
+
+
+def test_unknown_precision() -> None:
+    with pytest.raises(ValueError, match="int4"):
+        speedup(tuned("llama"), base_precision="int4")
+
+
 @pytest.mark.parametrize("family", ["llama", "bloom", "gemma3", "gpt_neox"])
 def test_bf16_is_no_worse_than_plain_bf16(family: str) -> None:
     exact = tuned(family)

@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from lorita.engine.attention import Scores, attention
 from lorita.engine.heads import Part, Rotation, join_heads, split_heads
+from lorita.engine.int8 import Int8Weight
 from lorita.engine.lora import Group
 from lorita.engine.ops import frozen_linear, gated_activation, rms_norm
 from lorita.engine.rows import RowLayout
-from lorita.engine.structure import AttentionPlan, GatedPlan
+from lorita.engine.structure import AttentionPlan, GatedPlan, weight_of
 
 Forward = Callable[..., Any]
 
@@ -138,13 +139,14 @@ def lora_forward(group: Group, original: Forward) -> Forward:
     return forward
 
 
-def linear_forward(module: nn.Linear, original: Forward) -> Forward:
-    """A frozen linear layer's forward, on the route that was chosen for float32."""
+def linear_forward(module: Any, original: Forward, int8: Int8Weight | None = None) -> Forward:
+    """A frozen linear layer's forward, on the route that was chosen for its numbers."""
 
     def forward(x: Tensor) -> Tensor:
         if under_autocast(x) or module.weight.requires_grad:
             return original(x)  # type: ignore[no-any-return]
-        return frozen_linear(x, module.weight, module.bias)
+        weight = weight_of(module) if int8 is None else int8
+        return frozen_linear(x, weight, module.bias)
 
     return forward
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorita.engine.ops import product
+from lorita.engine.int8 import Int8Weight
+from lorita.engine.ops import product, product_back
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,16 @@ class Group:
         self.members = list(members)
         self.sizes = [member.out_features for member in members]
         self.weight = _one_weight(self.members)
+        self.int8: Int8Weight | None = None
+
+    @property
+    def frozen(self) -> Tensor | Int8Weight:
+        """The weight as the products take it."""
+        return self.weight.detach() if self.int8 is None else self.int8
+
+    def use_int8(self) -> None:
+        """Compute the products of the base weights with 8-bit whole numbers."""
+        self.int8 = Int8Weight.of(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         active = [i for i, member in enumerate(self.members) if member.is_active]
@@ -102,13 +113,11 @@ class _LoraLinear(torch.autograd.Function):
     ) -> Tensor:
         count = len(group.members)
         biases, pairs = rest[:count], rest[count:]
-        weight = group.weight.detach()
-        out = product(x, weight)
+        out = product(x, group.frozen)
         _add_biases(out, biases, group.sizes)
         ctx.group, ctx.active, ctx.count = group, active, count
         mask = None
         if not active:
-            ctx.save_for_backward(weight)
             return out
         down, up = _stacked(group, active, pairs, drop, x)
         dropped = x
@@ -117,13 +126,13 @@ class _LoraLinear(torch.autograd.Function):
             dropped = x * mask
         low = product(dropped, down)
         out.addmm_(low, up.t())
-        ctx.save_for_backward(weight, dropped, low, down, up, *([mask] if drop else []))
+        ctx.save_for_backward(dropped, low, down, up, *([mask] if drop else []))
         ctx.scales = [group.members[i].scaling / (1 - drop) for i in active]
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        weight, *rest = ctx.saved_tensors
+        rest = ctx.saved_tensors
         group: Group = ctx.group
         grad = grad.contiguous()
         needs = ctx.needs_input_grad
@@ -131,7 +140,7 @@ class _LoraLinear(torch.autograd.Function):
             part.sum(0, dtype=torch.float32) if needs[4 + i] else None
             for i, part in enumerate(grad.split(group.sizes, dim=1))
         ]
-        d_x = product(grad, weight.t()) if needs[0] else None
+        d_x = product_back(grad, group.frozen) if needs[0] else None
         if not rest:
             return (d_x, None, None, None, *d_biases)
         dropped, low, down, up, *mask = rest

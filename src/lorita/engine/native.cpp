@@ -2,7 +2,7 @@
 //
 // The compiler turns the inner loops into vector code; there are no intrinsics. Every row is
 // computed by one thread in a fixed order, so results do not change from run to run.
-// The same operations in plain torch are in eager.py; reference.py says what they mean.
+// Each has the same in plain torch beside its call; reference.py says what they mean.
 
 #include <cmath>
 #include <cstdint>
@@ -288,6 +288,65 @@ static void cross_entropy(T* logits, const i64* targets, float* loss, i64 rows, 
     }
 }
 
+// ---- 8-bit whole numbers ---------------------------------------------------------------------------
+
+// q = round(x * times / scale) with scale = max|x * times| / 127, for each row.
+template <typename T>
+static void quantize(const T* x, const float* times, int8_t* q, float* scale, i64 rows, i64 width) {
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+        const T* xi = x + i * width;
+        int8_t* qi = q + i * width;
+        float top = 0.0f;
+        if (times) {
+#pragma omp simd reduction(max : top)
+            for (i64 j = 0; j < width; ++j) {
+                float v = std::fabs(load(xi + j) * times[j]);
+                top = v > top ? v : top;
+            }
+        } else {
+#pragma omp simd reduction(max : top)
+            for (i64 j = 0; j < width; ++j) {
+                float v = std::fabs(load(xi + j));
+                top = v > top ? v : top;
+            }
+        }
+        scale[i] = top / 127.0f;
+        float factor = top > 0.0f ? 127.0f / top : 0.0f;
+        if (times) {
+#pragma omp simd
+            for (i64 j = 0; j < width; ++j)
+                qi[j] = static_cast<int8_t>(
+                    static_cast<int32_t>(std::nearbyint(load(xi + j) * times[j] * factor)));
+        } else {
+#pragma omp simd
+            for (i64 j = 0; j < width; ++j)
+                qi[j] = static_cast<int8_t>(
+                    static_cast<int32_t>(std::nearbyint(load(xi + j) * factor)));
+        }
+    }
+}
+
+// out = sums * rows' scale * columns' scale
+template <typename T>
+static void rescale(const int32_t* sums, const float* row_scale, const float* column_scale, T* out,
+                    i64 rows, i64 width) {
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+        const int32_t* si = sums + i * width;
+        T* oi = out + i * width;
+        float r = row_scale[i];
+        if (column_scale) {
+#pragma omp simd
+            for (i64 j = 0; j < width; ++j)
+                store(oi + j, static_cast<float>(si[j]) * r * column_scale[j]);
+        } else {
+#pragma omp simd
+            for (i64 j = 0; j < width; ++j) store(oi + j, static_cast<float>(si[j]) * r);
+        }
+    }
+}
+
 // ---- the names that Python sees -------------------------------------------------------------------
 
 #define EXPORT(SUFFIX, T)                                                                          \
@@ -326,6 +385,14 @@ static void cross_entropy(T* logits, const i64* targets, float* loss, i64 rows, 
                                            float scale, float cap, int grad) {                     \
         cap > 0.0f ? cross_entropy<T, true>(l, t, loss, n, v, scale, cap, grad)                     \
                    : cross_entropy<T, false>(l, t, loss, n, v, scale, 0, grad);                     \
+    }                                                                                              \
+    extern "C" void quantize_##SUFFIX(const T* x, const float* times, int8_t* q, float* scale,     \
+                                      i64 rows, i64 width) {                                       \
+        quantize(x, times, q, scale, rows, width);                                                 \
+    }                                                                                              \
+    extern "C" void rescale_##SUFFIX(const int32_t* sums, const float* r, const float* c, T* out,  \
+                                     i64 rows, i64 width) {                                        \
+        rescale(sums, r, c, out, rows, width);                                                     \
     }
 
 EXPORT(bf16, bf16)

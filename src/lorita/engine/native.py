@@ -1,7 +1,7 @@
 """Compile ``native.cpp`` once with the system's C++ compiler, keep it, and call it.
 
 Nothing depends on it: where there is no compiler, or on a GPU, the same operations run in plain
-torch (``eager.py``). We compile kernels of our own rather than use ``torch.compile`` because they
+torch, beside the call. We compile kernels of our own rather than use ``torch.compile`` because they
 need no guards, do not recompile when lengths change, and load in a millisecond.
 """
 
@@ -48,6 +48,8 @@ SIGNATURES = {
     "softmax": (P, P, P, N, N, N, N, N, N, N, F, F),
     "softmax_back": (P, P, P, N, N, F, F),
     "cross_entropy": (P, P, P, N, N, F, F, C),
+    "quantize": (P, P, P, P, N, N),
+    "rescale": (P, P, P, P, N, N),
 }
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _switch = {"on": True}

@@ -133,14 +133,24 @@ def _quota(cgroup: Path) -> float | None:
     return int(limit) / int(period) if limit.isdigit() else None
 
 
+def int8_reason(dtype: torch.dtype) -> str:
+    """In words: what products in 8-bit whole numbers gain over those of ``dtype`` here."""
+    plain = measured_ratio("bf16") if dtype == torch.bfloat16 else 1.0
+    ratio = measured_ratio("int8") / plain
+    name = str(dtype).removeprefix("torch.")
+    verdict = "" if ratio >= WORTH_IT else ": this processor gains nothing from --base-precision"
+    return f"8-bit products: measured {ratio:.1f} times as fast as {name}{verdict}"
+
+
 @functools.cache
 def measured_ratio(what: str) -> float:
-    """How many times as fast as a plain float32 product: ``bf16``, or ``onednn`` float32.
+    """How many times as fast as a plain float32 product: ``bf16``, ``int8``, ``onednn`` float32.
 
     Some 50 ms once per process; the two sides alternate, so that a busy machine slows both.
     """
     x, w = torch.randn(256, 512), torch.randn(1024, 512)
     narrow = (x.bfloat16(), w.bfloat16())
+    whole = (x.to(torch.int8), w.to(torch.int8).t())
 
     def plain() -> None:
         torch.nn.functional.linear(x, w)
@@ -148,6 +158,8 @@ def measured_ratio(what: str) -> float:
     def other() -> None:
         if what == "bf16":
             torch.nn.functional.linear(*narrow)
+        elif what == "int8":
+            torch._int_mm(*whole)
         else:
             torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
 

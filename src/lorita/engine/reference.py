@@ -46,6 +46,23 @@ def lora_linear(
     return functional.linear(x, weight, bias) + scaling * (x @ lora_A.T) @ lora_B.T
 
 
+def int8_values(x: Tensor) -> Tensor:
+    """``x`` [T, I] as 8-bit whole numbers with a scale for each row, as numbers of x's dtype."""
+    scale = x.abs().amax(1, keepdim=True) / 127
+    return torch.where(scale > 0, (x / scale).round() * scale, 0.0)
+
+
+def int8_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """``x·Wᵀ`` of rounded x and W. Its gradient is not autograd's: see ``int8_linear_back``."""
+    return int8_values(x) @ int8_values(weight).T
+
+
+def int8_linear_back(grad: Tensor, weight: Tensor) -> Tensor:
+    """What comes back to x: ``grad·W``, the weight's scales multiplied in before rounding."""
+    scale_O = weight.abs().amax(1) / 127
+    return int8_values(grad * scale_O) @ (weight / scale_O[:, None]).round()
+
+
 def attention(
     q_THd: Tensor,
     k_TKd: Tensor,

@@ -11,14 +11,18 @@ import torch
 from torch import nn
 
 from lorita.engine import forwards
+from lorita.engine.int8 import Int8Weight
+from lorita.engine.lora import Group
 from lorita.engine.report import SpeedupReport
 from lorita.engine.structure import (
     Unsuited,
     attention_plan,
     gated_plan,
     group,
+    is_plain_linear,
     is_rms_norm,
     norm_eps,
+    weight_of,
 )
 
 GELU_TANH = ("BloomGelu", "NewGELUActivation", "GELUTanh", "FastGELUActivation")
@@ -31,6 +35,7 @@ class Replaced:
     state: forwards.State = field(default_factory=forwards.State)
     modules: list[tuple[nn.Module, Any]] = field(default_factory=list)
     packs_rows: bool = False
+    groups: list[Group] = field(default_factory=list)
     _implementation: tuple[Any, str] | None = None
     _marked: list[nn.Module] = field(default_factory=list)
 
@@ -103,12 +108,14 @@ def replacements(lm: Any, without: tuple[str, ...], report: SpeedupReport) -> Re
                     continue
                 plan = attention_plan(module)
                 out.put(module, forwards.attention_forward(plan, out.state, original))
+                out.groups.append(plan.inputs)
                 grouped.update(m.layer for m in plan.inputs.members if m.layer is not None)
                 planned += 1
                 report.replaced["attention"] += 1
             elif _looks_like_gated(module) and "mlp" not in without:
                 gated = gated_plan(module)
                 out.put(module, forwards.gated_forward(gated, original))
+                out.groups.append(gated.inputs)
                 grouped.update(m.layer for m in gated.inputs.members if m.layer is not None)
                 report.replaced["gated MLP"] += 1
             elif is_rms_norm(module) and "norm" not in without:
@@ -134,25 +141,50 @@ def _linears(lm: Any, out: Replaced, grouped: set[nn.Module], report: SpeedupRep
     """Single LoRA layers, and frozen float32 layers, which have a faster route."""
     from peft.tuners.lora import LoraLayer
 
-    head = lm.get_output_embeddings()
-    inside = {m for layer in lm.modules() if isinstance(layer, LoraLayer) for m in layer.modules()}
     for module in lm.modules():
         if isinstance(module, LoraLayer) and module not in grouped:
             try:
-                out.put(module, forwards.lora_forward(group([module]), module.forward))
+                single = group([module])
+                out.put(module, forwards.lora_forward(single, module.forward))
+                out.groups.append(single)
                 report.replaced["LoRA layer"] += 1
             except Unsuited as reason:
                 report.left[f"LoRA layer: {reason}"] += 1
         elif isinstance(module, LoraLayer):
             report.replaced["LoRA layer (joined with those of the same input)"] += 1
-        elif (
-            type(module) is nn.Linear
-            and module is not head
-            and module not in inside
-            and module.weight.dtype == torch.float32
-            and module.weight.device.type == "cpu"
-        ):
+    for module in frozen_linears(lm):
+        if module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
             out.put(module, forwards.linear_forward(module, module.forward))
+
+
+def frozen_linears(lm: Any) -> list[Any]:
+    """Plain linear layers without an adapter, the output head aside."""
+    from peft.tuners.lora import LoraLayer
+
+    head = lm.get_output_embeddings()
+    inside = {m for layer in lm.modules() if isinstance(layer, LoraLayer) for m in layer.modules()}
+    return [
+        module
+        for module in lm.modules()
+        if is_plain_linear(module)
+        and module is not head
+        and module not in inside
+        and not module.weight.requires_grad
+    ]
+
+
+def use_int8(lm: Any, replaced: Replaced, report: SpeedupReport) -> None:
+    """Let the products of the frozen layers run in 8-bit whole numbers; the head stays as it is."""
+    joined = {member.base for known in replaced.groups for member in known.members}
+    for known in replaced.groups:
+        known.use_int8()
+    alone = [module for module in frozen_linears(lm) if module not in joined]
+    for module in alone:
+        # Over the float32 route, if there is one: its original is the module's own.
+        original = type(module).forward.__get__(module)
+        forward = forwards.linear_forward(module, original, Int8Weight.of(weight_of(module)))
+        replaced.put(module, forward)
+    report.int8 = len(joined) + len(alone)
 
 
 def _looks_like_attention(name: str, module: nn.Module) -> bool:

@@ -13,6 +13,8 @@ class SpeedupReport:
     kernels: str
     keeps_memory: bool
     packs_rows: bool = False
+    int8: int = 0
+    """Layers whose products run in 8-bit whole numbers."""
     replaced: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
 
@@ -34,6 +36,11 @@ class SpeedupReport:
         if self.replaced:
             done = ", ".join(f"{count} {what}" for what, count in self.replaced.items())
             lines.append(f"Replaced: {done}")
+        if self.int8:
+            lines.append(
+                f"Products of {self.int8} frozen layers in 8-bit whole numbers; the output head "
+                "and the adapters stay as they are"
+            )
         if not self.keeps_memory:
             lines.append("Memory goes back to the system between steps: no glibc to keep it")
         for reason, count in self.left.items():

@@ -51,11 +51,21 @@ def member(module: nn.Module) -> Member:
     return Member(_plain(layer.get_base_layer()), layer, name)
 
 
-def _plain(module: nn.Module) -> nn.Module:
+def is_plain_linear(module: nn.Module) -> bool:
+    """A linear layer without anything around it: ``nn.Linear``, transformers' ``Conv1D``."""
     from transformers.pytorch_utils import Conv1D
 
-    known = type(module) in (nn.Linear, Conv1D) or type(module).__name__ == "FalconLinear"
-    if not known:
+    return type(module) in (nn.Linear, Conv1D) or type(module).__name__ == "FalconLinear"
+
+
+def weight_of(linear: nn.Module) -> Tensor:
+    """A plain linear layer's weight as [outputs, inputs]; ``Conv1D`` keeps it the other way."""
+    weight: Tensor = linear.weight  # type: ignore[assignment]
+    return weight.t() if hasattr(linear, "nf") else weight
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    if not is_plain_linear(module):
         raise Unsuited(f"{type(module).__name__} is no plain linear layer")
     weight: Any = module.weight
     if weight.requires_grad:
