@@ -52,7 +52,8 @@ def train_lorita(
         pass
 
 
-TOKENS_AT_ONCE = 2048
+import os
+TOKENS_AT_ONCE = int(os.environ.get("TAO","2048"))
 
 
 def train_peft(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,14 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("datasets-cache"))
     datasets.config.HF_DATASETS_CACHE = folder
     os.environ["HF_DATASETS_CACHE"] = folder  # for the commands that tests run
+
+
+@pytest.fixture(autouse=True)
+def _own_route() -> Iterator[None]:
+    """A run chooses the route of float32 products for its process; the next test chooses anew."""
+    yield
+    if "lorita.engine.ops" in sys.modules:
+        sys.modules["lorita.engine.ops"].use_onednn_float32(False)
 
 
 @pytest.fixture(scope="session")

@@ -132,14 +132,17 @@ class Session:
     def _speed_up(self) -> None:
         """Put the fast step in, and say what was chosen and why."""
         precision = self.settings.base_precision
-        if precision is not None and self.accelerator.device.type != "cpu":
-            raise SettingsError(
-                "base_precision = int8 is for a CPU; this run is on a GPU",
-                hint="Leave base_precision out, or set --use-cpu.",
-            )
-        if precision is not None:
+        if precision is not None and self.accelerator.device.type == "cpu":
             self.notes.append(int8_reason(self.dtype))
-        self.notes += speedup(self.peft_model, base_precision=precision).lines()
+        try:
+            report = speedup(
+                self.peft_model,
+                base_precision=precision,
+                use_liger_kernel=self.settings.use_liger_kernel,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        self.notes += report.lines()
 
     def _keep_bottom(self) -> None:
         """With only upper layers adapted, the lower ones are computed once a row."""

@@ -240,6 +240,9 @@ class RunSettings(BaseModel):
     seed: int = option("Training", "Seed of everything random.", 42, ge=0, lt=2**32)
     use_cpu: bool = option("Training", "Stay on the CPU although there is a GPU.", False)
     speedup: bool = option("Training", "Use lorita's fast step (--no-speedup: plain PEFT).", True)
+    use_liger_kernel: bool = option(
+        "Training", "On a GPU: norms and activations by Liger (pip install liger-kernel).", False
+    )
 
     # Reports
     logging_steps: int = option("Reports", "Log every N steps.", 1, ge=1)

@@ -10,6 +10,7 @@ import torch
 from lorita.engine import native
 from lorita.engine.numerics import (
     choose_dtype,
+    choose_float32_route,
     choose_numerics,
     choose_threads,
     int8_reason,
@@ -99,3 +100,9 @@ def test_int8_says_what_it_gains(
     )
     assert ("gains nothing" in int8_reason(torch.bfloat16)) is not gains
     assert f"{ratio:.1f} times as fast as bfloat16" in int8_reason(torch.bfloat16)
+
+
+def test_the_float32_route_does_not_depend_on_how_busy_the_machine_is() -> None:
+    assert choose_float32_route("AuthenticAMD")[0] is torch.backends.mkldnn.is_available()
+    assert not choose_float32_route("GenuineIntel")[0]
+    assert not choose_float32_route("")[0]

@@ -15,6 +15,7 @@ from lorita.engine.speedup import packed_loss, speedup, unspeed
 from tests.engine.families import FAMILIES, VOCAB, make
 
 LENGTHS = (9, 1, 4, 13)
+QUERIES = ["q_proj", "query_key_value", "c_attn", "qkv_proj"]
 
 
 def rows() -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,20 +130,20 @@ def test_kinds_of_adapters(lora: dict[str, Any]) -> None:
         assert any("forward of its own" in reason for reason in speedup(model).left)
 
 
-def test_float32_through_onednn() -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_float32_through_onednn(family: str) -> None:
     use_onednn_float32(True)
     try:
-        assert_same_step(tuned("llama"))
-        assert_same_step(tuned("bloom"))
+        assert_same_step(tuned(family, target_modules=QUERIES))
     finally:
         use_onednn_float32(False)
 
 
-@pytest.mark.parametrize("family", ["llama", "bloom", "gemma3", "gpt2", "phi3"])
+@pytest.mark.parametrize("family", ["llama", "bloom", "gemma3", "gpt2", "phi3", "falcon-new"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_int8_is_near_and_can_be_undone(family: str, dtype: torch.dtype) -> None:
     """Every frozen layer but the head is rounded; the step stays close; nothing of it is left."""
-    model = tuned(family, dtype, target_modules=["q_proj", "query_key_value", "c_attn", "qkv_proj"])
+    model = tuned(family, dtype, target_modules=QUERIES)
     speedup(model)
     exact_loss = packed_loss(model, *rows(), LENGTHS)
     exact = gradients(model, exact_loss)

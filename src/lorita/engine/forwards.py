@@ -6,7 +6,7 @@ generation with a cache, autocast, an adapter that was switched off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorita.engine.attention import Scores, attention
-from lorita.engine.heads import Part, Rotation, join_heads, split_heads
+from lorita.engine.gpu import (
+    liger_gated_activation,
+    liger_rms_norm,
+    takes_variable_lengths,
+    variable_length_attention,
+)
+from lorita.engine.heads import Part, Rotation, flat_heads, join_heads, split_heads
 from lorita.engine.int8 import Int8Weight
 from lorita.engine.lora import Group
 from lorita.engine.ops import frozen_linear, gated_activation, rms_norm
@@ -68,9 +74,7 @@ def attention_forward(plan: AttentionPlan, state: State, original: Forward) -> F
             return original(hidden_states, *args, **kwargs)
         x_TN = plan.inputs(hidden_states[0])
         turn = state.rotation(kwargs.get("position_embeddings"))
-        q, k, v = _heads(plan, x_TN, rows, turn)
-        mixed_SGd = attention(q, k, v, rows, plan.scores)
-        out = plan.output(join_heads(mixed_SGd, rows)[None])
+        out = plan.output(_mixed(plan, x_TN, rows, turn)[None])
         if plan.dropout:
             out = functional.dropout(out, plan.dropout, plan.output.training)
         if plan.adds_residual:
@@ -80,41 +84,54 @@ def attention_forward(plan: AttentionPlan, state: State, original: Forward) -> F
     return forward
 
 
-def _heads(
-    plan: AttentionPlan, x_TN: Tensor, rows: RowLayout, turn: Rotation | None
-) -> tuple[Tensor, ...]:
-    """Queries, keys and values by heads; norms go between the products and the rotation."""
+def _mixed(plan: AttentionPlan, x_TN: Tensor, rows: RowLayout, turn: Rotation | None) -> Tensor:
+    """What attention makes of queries, keys and values in one product, [T, H·d]."""
+    if takes_variable_lengths(x_TN, plan.parts[0].d, plan.scores):
+        q, k, v = (flat_heads(x, part, turn) for x, part in _pieces(plan, x_TN))
+        return variable_length_attention(q, k, v, rows, plan.scores).flatten(1)
     if plan.norms[0] is None:
-        return split_heads(x_TN, plan.parts, rows, turn)
-    outs: list[Tensor] = []
+        q, k, v = split_heads(x_TN, plan.parts, rows, turn)  # the three in one pass
+    else:
+        q, k, v = (split_heads(x, (part,), rows, turn)[0] for x, part in _pieces(plan, x_TN))
+    return join_heads(attention(q, k, v, rows, plan.scores), rows)
+
+
+def _pieces(plan: AttentionPlan, x_TN: Tensor) -> Iterator[tuple[Tensor, Part]]:
+    """Queries, keys and values with their norms, which go between product and rotation."""
     for part, norm in zip(plan.parts, (*plan.norms, None), strict=True):
+        if plan.norms[0] is None:
+            yield x_TN, part
+            continue
         width = part.heads * part.d
         piece = x_TN[:, part.offset : part.offset + width]
         if norm is not None:
             shape = (len(x_TN), -1) if plan.norm_whole else (len(x_TN), part.heads, part.d)
             piece = norm(piece.reshape(shape)).reshape(len(x_TN), -1)
-        outs += split_heads(piece, (replace(part, offset=0),), rows, turn)
-    return tuple(outs)
+        yield piece, replace(part, offset=0)
 
 
-def gated_forward(plan: GatedPlan, original: Forward) -> Forward:
+def gated_forward(plan: GatedPlan, original: Forward, *, liger: bool = False) -> Forward:
     """A gated MLP's forward."""
+    activation = liger_gated_activation if liger else gated_activation
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         if under_autocast(x) or args or kwargs:
             return original(x, *args, **kwargs)
-        return plan.output(gated_activation(plan.inputs(x), plan.kind))
+        return plan.output(activation(plan.inputs(x), plan.kind))
 
     return forward
 
 
-def norm_forward(module: Any, eps: float, plus_one: bool, original: Forward) -> Forward:
+def norm_forward(
+    module: Any, eps: float, plus_one: bool, original: Forward, *, liger: bool = False
+) -> Forward:
     """An RMS norm's forward."""
+    norm = liger_rms_norm if liger else rms_norm
 
     def forward(x: Tensor) -> Tensor:
         if under_autocast(x) or x.dtype != module.weight.dtype:
             return original(x)  # type: ignore[no-any-return]
-        return rms_norm(x, module.weight, eps, plus_one=plus_one)
+        return norm(x, module.weight, eps, plus_one=plus_one)
 
     return forward
 

@@ -68,6 +68,16 @@ class _SplitHeads(torch.autograd.Function):
         return out, None, None, None
 
 
+def flat_heads(x_TN: Tensor, part: Part, turn: Rotation | None = None) -> Tensor:
+    """A part of ``x_TN`` as [T, heads, d] in plain torch, for attention that takes it so."""
+    rows_TKGd = x_TN.as_strided(
+        (len(x_TN), part.heads // part.group, part.group, part.d),
+        (x_TN.stride(0), part.stride, part.d, 1),
+        x_TN.storage_offset() + part.offset,
+    )
+    return _turned(rows_TKGd, turn if part.rotate else None, backwards=False).flatten(1, 2)
+
+
 def join_heads(x_SGd: Tensor, rows: RowLayout) -> Tensor:
     """Slots [S, G, d] as rows [T, K·G·d]."""
     return _JoinHeads.apply(x_SGd, rows)  # type: ignore[no-any-return]

@@ -146,24 +146,26 @@ def frozen_linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -
     """A linear layer whose weight is frozen: ``x·Wᵀ + bias`` for any leading shape of x."""
     onednn = x.dtype == torch.float32 and x.device.type == "cpu" and _onednn_float32()
     if onednn or isinstance(weight, Int8Weight):
-        return _FrozenLinear.apply(x, weight, bias)  # type: ignore[no-any-return]
+        # Shaped outside: a model may add to the result in place, which a view made inside forbids.
+        out = _FrozenLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
+        return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
     return functional.linear(x, weight, bias)
 
 
 class _FrozenLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, x_TI: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None
+    ) -> Tensor:
         ctx.weight = weight  # frozen: nobody changes it before the backward pass
         ctx.has_bias = bias is not None and bias.requires_grad
-        out = product(x.reshape(-1, x.shape[-1]), weight)
+        out = product(x_TI, weight)
         if bias is not None:
             out += bias
-        return out.view(*x.shape[:-1], -1)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:  # type: ignore[override]
-        flat = grad.reshape(-1, grad.shape[-1])
-        grad_bias = flat.sum(0) if ctx.has_bias else None
-        if not ctx.needs_input_grad[0]:
-            return None, None, grad_bias
-        return product_back(flat, ctx.weight).view(*grad.shape[:-1], -1), None, grad_bias
+    def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor | None, None, Tensor | None]:  # type: ignore[override]
+        grad_bias = grad_TO.sum(0) if ctx.has_bias else None
+        grad_TI = product_back(grad_TO, ctx.weight) if ctx.needs_input_grad[0] else None
+        return grad_TI, None, grad_bias

@@ -94,7 +94,9 @@ def register_interface() -> None:
     AttentionMaskInterface.register("lorita", mask)
 
 
-def replacements(lm: Any, without: tuple[str, ...], report: SpeedupReport) -> Replaced:
+def replacements(
+    lm: Any, without: tuple[str, ...], report: SpeedupReport, *, liger: bool = False
+) -> Replaced:
     """Replace what is recognised, the kinds in ``without`` left out."""
     out = Replaced()
     grouped: set[nn.Module] = set()
@@ -114,14 +116,15 @@ def replacements(lm: Any, without: tuple[str, ...], report: SpeedupReport) -> Re
                 report.replaced["attention"] += 1
             elif _looks_like_gated(module) and "mlp" not in without:
                 gated = gated_plan(module)
-                out.put(module, forwards.gated_forward(gated, original))
+                out.put(module, forwards.gated_forward(gated, original, liger=liger))
                 out.groups.append(gated.inputs)
                 grouped.update(m.layer for m in gated.inputs.members if m.layer is not None)
                 report.replaced["gated MLP"] += 1
             elif is_rms_norm(module) and "norm" not in without:
                 plus_one = "Gemma" in type(module).__name__
                 eps = norm_eps(module) or 0.0
-                out.put(module, forwards.norm_forward(module, eps, plus_one, original))
+                forward = forwards.norm_forward(module, eps, plus_one, original, liger=liger)
+                out.put(module, forward)
                 report.replaced["norm"] += 1
             elif type(module).__name__ in GELU_TANH and "activation" not in without:
                 out.put(module, forwards.gelu_forward())

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lorita.engine import native
 from lorita.engine.bottom import BottomCache
+from lorita.engine.gpu import has_liger
 from lorita.engine.memory import keep_memory
 from lorita.engine.packed import (
     body_forward,
@@ -43,21 +44,28 @@ def causal_lm(model: nn.Module) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def speedup(model: nn.Module, *, base_precision: str | None = None) -> SpeedupReport:
+def speedup(
+    model: nn.Module, *, base_precision: str | None = None, use_liger_kernel: bool = False
+) -> SpeedupReport:
     """Replace what can be computed faster (see the module's text); twice is doing it anew.
 
     ``base_precision="int8"`` computes the products of the frozen layers in 8-bit whole numbers
-    (``int8.py``): faster, not exact, on a CPU only.
+    (``int8.py``): faster, not exact, on a CPU only. ``use_liger_kernel`` takes norms and gated
+    activations from the package liger-kernel, on a GPU only. ``ValueError`` where that is not so.
     """
     lm = causal_lm(model)
+    on_cpu = lm.get_input_embeddings().weight.device.type == "cpu"
     if base_precision not in (None, "int8"):
         raise ValueError(f"base_precision = {base_precision!r}: should be None or 'int8'")
-    if base_precision == "int8" and lm.get_input_embeddings().weight.device.type != "cpu":
+    if base_precision == "int8" and not on_cpu:
         raise ValueError("base_precision = 'int8' is for models on a CPU")
+    if use_liger_kernel and (on_cpu or not has_liger()):
+        what = "a GPU" if on_cpu else "the package: pip install liger-kernel"
+        raise ValueError(f"use_liger_kernel needs {what}")
     unspeed(model)
     report = SpeedupReport(kernels=native.status(), keeps_memory=keep_memory())
     for without in _STAGES:
-        replaced = replacements(lm, without, report)
+        replaced = replacements(lm, without, report, liger=use_liger_kernel)
         wrong = _disagreement(lm, replaced)
         if wrong is None:
             break

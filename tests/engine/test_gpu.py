@@ -1,0 +1,80 @@
+"""What runs on a GPU, tested on a CPU for its meaning: the flash kernel is stood in for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lorita.engine import forwards, gpu
+from lorita.engine.attention import Scores
+from lorita.engine.speedup import packed_loss, speedup
+from tests.engine.test_speedup import LENGTHS, assert_same_step, rows, tuned
+
+
+def stand_in(
+    q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, max_q: int, max_k: int,
+    *, scale: float, window_size: tuple[int, int], enable_gqa: bool,
+) -> Tensor:  # fmt: skip
+    """torch's ``varlen_attn`` by its documentation: (W, 0) sees W keys to the left and itself."""
+    assert torch.equal(ends_q, ends_k)
+    assert ends_q.dtype == torch.int32
+    assert max_q == max_k == int(ends_q.diff().max())
+    assert enable_gqa or q.shape[1] == k.shape[1]
+    left, right = window_size
+    assert right == 0
+    outputs = []
+    for start, stop in zip(ends_q[:-1].tolist(), ends_q[1:].tolist(), strict=True):
+        place = torch.arange(stop - start)
+        seen = place[None] <= place[:, None]
+        if left >= 0:
+            seen &= place[None] >= place[:, None] - left
+        row = [t[start:stop].transpose(0, 1)[None] for t in (q, k, v)]
+        out = functional.scaled_dot_product_attention(
+            *row, attn_mask=seen, scale=scale, enable_gqa=True
+        )
+        outputs.append(out[0].transpose(0, 1))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["llama", "llama-one-kv-head", "mistral", "qwen3", "gemma3", "phi3", "gpt2", "gpt_neox",
+     "falcon-new", "falcon-rotary", "olmo2"],
+)  # fmt: skip
+def test_variable_length_attention(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Scores] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, layout: Any, how: Scores) -> Tensor:
+        calls.append(how)
+        return gpu.variable_length_attention(q, k, v, layout, how)
+
+    monkeypatch.setattr(gpu, "_varlen", lambda: stand_in)
+    monkeypatch.setattr(forwards, "takes_variable_lengths", lambda x, d, how: True)
+    monkeypatch.setattr(forwards, "variable_length_attention", attend)
+    model = tuned(family)
+    assert_same_step(model, 3e-5)
+    assert calls
+    speedup(model)
+    packed_loss(model, *rows(), LENGTHS)
+
+
+def test_this_torch_has_what_is_called() -> None:
+    """The names that are passed are those of the installed torch (absent before 2.10)."""
+    found = gpu._varlen()
+    if found is None:
+        pytest.skip("this torch has no variable-length attention")
+    assert {"scale", "window_size", "enable_gqa"} <= found.__kwdefaults__.keys()
+
+
+def test_what_flash_attention_does_not_take() -> None:
+    x = torch.zeros(4, 8, dtype=torch.bfloat16)
+    assert not gpu.takes_variable_lengths(x, 8, Scores(1.0))  # not on a GPU
+
+
+def test_liger_is_refused_on_a_cpu() -> None:
+    with pytest.raises(ValueError, match="needs a GPU"):
+        speedup(tuned("llama"), use_liger_kernel=True)
