@@ -52,8 +52,7 @@ def train_lorita(
         pass
 
 
-import os
-TOKENS_AT_ONCE = int(os.environ.get("TAO","2048"))
+TOKENS_AT_ONCE = 2048
 
 
 def train_peft(

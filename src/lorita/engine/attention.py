@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from lorita.engine.native import kernel
-from lorita.engine.rows import KEPT, Bucket, RowLayout
+from lorita.engine.rows import ONE_BLOCK, Bucket, RowLayout
 
-BLOCK = 512
+BLOCK = 256
 """Queries per block of a long row: keys after the block are never touched, so nearly half of the
 row's scores are skipped."""
 
@@ -59,7 +59,7 @@ class _View:
     def blocks(self, window: int | None) -> Iterator[tuple[slice, slice]]:
         """(queries, keys that they can see); short rows are one block."""
         length = self.bucket.length
-        step = length if length <= KEPT else BLOCK
+        step = length if length <= ONE_BLOCK else BLOCK
         for start in range(0, length, step):
             stop = min(start + step, length)
             yield slice(start, stop), slice(max(0, start - window + 1) if window else 0, stop)
@@ -78,7 +78,7 @@ class _Attention(torch.autograd.Function):
                 scores, probs = _probabilities(queries, keys, here, seen, kv, how)
                 mixed = torch.bmm(probs, values[:, seen, 0])
                 outs[:, here] = mixed.view(outs[:, here].shape)
-                if bucket.length <= KEPT and any(ctx.needs_input_grad[:3]):
+                if bucket.length <= ONE_BLOCK and any(ctx.needs_input_grad[:3]):
                     kept += [probs, scores] if how.softcap else [probs]
         ctx.save_for_backward(q, k, v, *kept)
         ctx.rows, ctx.how, ctx.kv = rows, how, kv
@@ -93,7 +93,7 @@ class _Attention(torch.autograd.Function):
         for bucket in ctx.rows.buckets:
             view = _View(bucket, ctx.kv)
             tensors = tuple(view.of(t) for t in (q, k, v, grad, d_q, d_k, d_v))
-            if bucket.length <= KEPT:
+            if bucket.length <= ONE_BLOCK:
                 _back_short(tensors, saved, ctx.how)
             else:
                 _back_long(tensors, view, ctx.how)

@@ -6,6 +6,8 @@ they would be the largest tensor of the step several times over.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,8 +17,10 @@ from torch.nn import functional
 from lorita.engine.native import kernel
 from lorita.engine.ops import product
 
-CHUNK = 256
-"""Positions whose logits exist at once: enough to keep the products fast."""
+CHUNK_BYTES = 64 * 2**20
+LEAST_CHUNK = 256
+"""Logits exist for so many bytes of positions at once, and for so many positions at least: enough
+to keep the products fast."""
 
 
 def cross_entropy_sum(
@@ -53,8 +57,7 @@ class _CrossEntropySum(torch.autograd.Function):
         needs_grad = ctx.needs_input_grad[0]
         grad_ND = torch.empty_like(hidden_ND) if needs_grad else None
         total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
-        for start in range(0, len(hidden_ND), CHUNK):
-            here = slice(start, start + CHUNK)
+        for here in _chunks(len(hidden_ND), weight_VD.shape[0] * hidden_ND.itemsize):
             logits_CV = product(hidden_ND[here], weight_VD)
             if bias is not None:
                 logits_CV += bias
@@ -72,6 +75,13 @@ class _CrossEntropySum(torch.autograd.Function):
         # 1/targets is not exact in bf16: scale in float32, round once.
         scaled = (grad_ND.float() * grad).to(grad_ND.dtype)
         return scaled, None, None, None, None, None
+
+
+def _chunks(positions: int, bytes_each: int) -> Iterator[slice]:
+    """Slices of nearly equal length: a short last one would be a slow product."""
+    count = math.ceil(positions / max(CHUNK_BYTES // bytes_each, LEAST_CHUNK))
+    for i in range(count):
+        yield slice(i * positions // count, (i + 1) * positions // count)
 
 
 def _loss_and_slope(

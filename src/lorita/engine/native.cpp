@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 using i64 = int64_t;
 
@@ -194,36 +195,41 @@ static inline float squash(float v, float cap) {
 template <typename T, bool CAP>
 static void softmax(const T* scores, T* probs, const float* slopes, i64 blocks, i64 kv, i64 queries,
                     i64 group, i64 keys, i64 first, i64 window, float scale, float cap) {
-#pragma omp parallel for schedule(static)
-    for (i64 row = 0; row < blocks * queries * group; ++row) {
-        i64 k = row / (queries * group) % kv, rest = row % (queries * group);
-        i64 q = rest / group, head = k * group + rest % group;
-        i64 last = first + q + 1, begin = window > 0 && last > window ? last - window : 0;
-        const T* in = scores + row * keys;
-        T* out = probs + row * keys;
-        float slope = slopes ? slopes[head] : 0.0f;
-        float top = -INFINITY;
+#pragma omp parallel
+    {
+        // One row in float32, so that exp is computed once and rounding happens at the end.
+        std::vector<float> line(keys);
+        float* e = line.data();
+#pragma omp for schedule(static)
+        for (i64 row = 0; row < blocks * queries * group; ++row) {
+            i64 k = row / (queries * group) % kv, rest = row % (queries * group);
+            i64 q = rest / group, head = k * group + rest % group;
+            i64 last = first + q + 1, begin = window > 0 && last > window ? last - window : 0;
+            const T* in = scores + row * keys;
+            T* out = probs + row * keys;
+            float slope = slopes ? slopes[head] : 0.0f;
+            float top = -INFINITY;
 #pragma omp simd reduction(max : top)
-        for (i64 j = begin; j < last; ++j) {
-            float v = squash<CAP>(load(in + j) * scale, cap) + slope * (j - last + 1);
-            top = v > top ? v : top;
-        }
-        float sum = 0.0f;
+            for (i64 j = begin; j < last; ++j) {
+                float v = squash<CAP>(load(in + j) * scale, cap) + slope * (j - last + 1);
+                e[j] = v;
+                top = v > top ? v : top;
+            }
+            float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
-        for (i64 j = begin; j < last; ++j) {
-            float v = squash<CAP>(load(in + j) * scale, cap);
-            sum += fast_exp(v + slope * (j - last + 1) - top);
+            for (i64 j = begin; j < last; ++j) {
+                float v = fast_exp(e[j] - top);
+                e[j] = v;
+                sum += v;
+            }
+            float inv = 1.0f / sum;
+#pragma omp simd
+            for (i64 j = 0; j < begin; ++j) store(out + j, 0.0f);
+#pragma omp simd
+            for (i64 j = begin; j < last; ++j) store(out + j, e[j] * inv);
+#pragma omp simd
+            for (i64 j = last; j < keys; ++j) store(out + j, 0.0f);
         }
-        float inv = 1.0f / sum;
-#pragma omp simd
-        for (i64 j = 0; j < begin; ++j) store(out + j, 0.0f);
-#pragma omp simd
-        for (i64 j = begin; j < last; ++j) {
-            float v = squash<CAP>(load(in + j) * scale, cap);
-            store(out + j, fast_exp(v + slope * (j - last + 1) - top) * inv);
-        }
-#pragma omp simd
-        for (i64 j = last; j < keys; ++j) store(out + j, 0.0f);
     }
 }
 

@@ -154,9 +154,7 @@ def frozen_linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -
 
 class _FrozenLinear(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x_TI: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, x_TI: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -> Tensor:
         ctx.weight = weight  # frozen: nobody changes it before the backward pass
         ctx.has_bias = bias is not None and bias.requires_grad
         out = product(x_TI, weight)

@@ -15,9 +15,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-KEPT = 512
+ONE_BLOCK = 512
 """Rows up to this length are computed in one block of attention, together with rows of nearly
-their length, and keep their probabilities (L² numbers a head) for the backward pass."""
+their length."""
 ALIKE = 0.8
 """Rows at least this long, against the longest, share a bucket. Their attention is padded to the
 longest; it is a small part of the work, and one product for many rows uses the cores far better."""
@@ -63,9 +63,9 @@ class RowLayout:
         places: dict[int, tuple[Bucket, int]] = {}
         while order:
             longest = self.lengths[order[0]]
-            least = longest if longest > KEPT else ALIKE * longest
+            least = longest if longest > ONE_BLOCK else ALIKE * longest
             members = [row for row in order if self.lengths[row] >= least]
-            members = members[:1] if longest > KEPT else members
+            members = members[:1] if longest > ONE_BLOCK else members
             order = order[len(members) :]
             bucket = Bucket(buckets[-1].stop if buckets else 0, len(members), longest)
             buckets.append(bucket)
