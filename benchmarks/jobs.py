@@ -33,7 +33,7 @@ class Job:
     batch_size: int = 8
     model: str = "smollm2-135m"
     dtype: str = "bfloat16"
-    sides: tuple[str, ...] = ("lorita", "peft-a", "peft-b")
+    sides: tuple[str, ...] = ("lorita", "lorita-int8", "peft-a", "peft-b")
     floors: dict[str, float] = field(default_factory=dict)
 
 

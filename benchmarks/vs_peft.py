@@ -2,12 +2,13 @@
 
     python benchmarks/vs_peft.py                       # everything, three times; hours
     python benchmarks/vs_peft.py --jobs J1,J2 --short  # fewer epochs and rows
+    python benchmarks/vs_peft.py --resume              # goes on where it was stopped
 
 Side (a) is the article's recipe (float32, as the Trainer comes), side (b) the same tuned as well
-as its documentation allows on a CPU: bf16 weights, rows sorted by length. Every run is a process
-of its own; the sides alternate, so that a machine that slows down slows all of them. Each repeat
-has its own seed. Ratios are of medians; peak is the largest resident memory of the process up to
-the end of training.
+as its documentation allows on a CPU: bf16 weights, rows sorted by length. lorita-int8 is lorita
+with --base-precision int8. Every run is a process of its own; the sides alternate, so that a
+machine that slows down slows all of them. Each repeat has its own seed. Ratios are of medians; peak
+is the largest resident memory of the process up to the end of training.
 """
 
 from __future__ import annotations
@@ -69,26 +70,32 @@ def main() -> None:
     )
     parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--short", action="store_true", help="fewer epochs and rows")
+    parser.add_argument("--epochs", type=int, help="other than the job's")
+    parser.add_argument("--rows", type=int, help="train on the job's first N rows")
+    parser.add_argument("--resume", action="store_true", help="keep what --json holds already")
     parser.add_argument("--data", type=Path, help="CSV with act,prompt; default: lorita's own")
     parser.add_argument("--no-eval", action="store_true")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
     given = parser.parse_args()
-    everything = {}
+    everything: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    if given.resume and given.json.exists():
+        everything = json.loads(given.json.read_text())
     for name in given.jobs.split(","):
         job = JOBS[name]
-        extra = ["--data", str(given.data)] if given.data else []
+        epochs, rows = SHORT[name] if given.short else (None, None)
+        options = {"data": given.data, "epochs": given.epochs or epochs, "rows": given.rows or rows}
+        extra = [
+            word for key, value in options.items() if value for word in (f"--{key}", str(value))
+        ]
         extra += ["--no-eval"] if given.no_eval else []
-        if given.short:
-            epochs, rows = SHORT[name]
-            extra += ["--epochs", str(epochs), "--rows", str(rows)]
-        results: dict[str, list[dict[str, Any]]] = {side: [] for side in job.sides}
+        results = everything.setdefault(name, {side: [] for side in job.sides})
         for repeat in range(given.repeats):
             for side in job.sides:
-                results[side].append(run_side(side, job, repeat + 1, extra))
-        everything[name] = results
+                if len(results[side]) <= repeat:
+                    results[side].append(run_side(side, job, repeat + 1, extra))
+                    given.json.write_text(json.dumps(everything, indent=2) + "\n")
         print(report(job, results), flush=True)
-        given.json.write_text(json.dumps(everything, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def test_int8_is_near_and_can_be_undone(family: str, dtype: torch.dtype) -> None
     exact = gradients(model, exact_loss)
     report = speedup(model, base_precision="int8")
     linears = sum(
-        type(m).__name__ in ("Linear", "Conv1D") and "lora_" not in n
+        type(m).__name__ in ("Linear", "Conv1D", "FalconLinear") and "lora_" not in n
         for n, m in model.named_modules()
         if "lm_head" not in n and not hasattr(m, "base_layer")
     )
