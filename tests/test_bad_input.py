@@ -91,75 +91,7 @@ def test_weights_missing(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "weights cannot be loaded" in refused(capsys, "generate", tmp_path, "x")
 
 
-# --- the data -------------------------------------------------------------------------------
-
-DATA: dict[str, tuple[str, bytes | None, str]] = {
-    "missing": ("a.csv", None, "there is no such file"),
-    "unknown type": ("a.docx", b"x", "unknown file type"),
-    "empty file": ("a.csv", b"", "the file is empty"),
-    "header only": ("a.csv", b"act,prompt\n", "no row below"),
-    "not utf-8": ("a.csv", b"act,prompt\nx,caf\xe9\n", "not UTF-8 (line 2"),
-    "short row": ("a.csv", b"act,prompt\na,b\nc\n", "line 3: 1 fields, the header has 2"),
-    "long row": ("a.csv", b"act,prompt\na,b,c\n", "line 2: 3 fields, the header has 2"),
-    "open quote": ("a.csv", b'act,prompt\na,"b\n', "line 2"),
-    "doubled columns": ("a.csv", b"prompt,prompt\na,b\n", "stand there twice"),
-    "no such column": (
-        "a.csv",
-        b"act,text\na,b\n",
-        "no column 'prompt'; the columns are act, text",
-    ),
-    "empty rows": (
-        "a.csv",
-        b"act,prompt\na,b\nc,\nd,  \n",
-        "rows 2, 3: the column 'prompt' is empty",
-    ),
-    "broken json line": ("a.jsonl", b'{"prompt": "a"}\n{"prompt": \n', "line 2: not valid JSON"),
-    "json line, no object": (
-        "a.jsonl",
-        b'"a"\n',
-        "line 1: expected an object with columns as keys, found a text",
-    ),
-    "broken json": ("a.json", b'[{"prompt": "a"},\n{]', "line 2: not valid JSON"),
-    "empty json": ("a.json", b"[]", "no rows"),
-    "cells no text": (
-        "a.jsonl",
-        b'{"prompt": ["a"]}\n',
-        "row 1: the column 'prompt' holds no text (found list)",
-    ),
-    "empty text": ("a.txt", b"\n \n", "no text in it"),
-    "empty answer": (
-        "a.jsonl",
-        b'{"question": "a", "answer": "b"}\n{"question": "a", "answer": ""}\n',
-        "row 2: the column 'answer' is empty",
-    ),
-    "no assistant": (
-        "a.jsonl",
-        b'{"messages": [{"role": "user", "content": "a"}]}\n',
-        "row 1: no assistant's turn",
-    ),
-    "nothing trained": (
-        "a.jsonl",
-        b'{"messages": [{"role": "user", "content": "a"}, '
-        b'{"role": "assistant", "content": "b", "weight": 0}]}\n',
-        "row 1: nothing is left to predict",
-    ),
-    "cut parquet": ("a.parquet", b"PAR1xxxx", "cannot be read as Parquet"),
-}
-
-
-@pytest.mark.parametrize("case", DATA)
-def test_data(case: str, llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name, content, said = DATA[case]
-    file = tmp_path / name if content is None else write(tmp_path / name, content)
-    run = tmp_path / "run"
-    chat = content is not None and (b"messages" in content or b"question" in content)
-    field = () if chat or name.endswith(".txt") else ("--text-field", "prompt")
-    message = refused(
-        capsys, "train", "--model", llama, "--data", file, *field, "--output-dir", run
-    )
-    assert said in message
-    assert file.name in message
-    assert not run.exists()
+# --- the data: files are in test_bad_data.py ----------------------------------------------------
 
 
 def test_template_without_its_column(

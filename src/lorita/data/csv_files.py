@@ -116,8 +116,9 @@ def find_dialect(sample: Sequence[str], usual: str = ",") -> Dialect:
     """
     ordered = [usual, *(other for other in DELIMITERS if other != usual)]
     best, best_score = Dialect(usual), 0.0
+    escapes = (None, "\\") if any('\\"' in line or "\\'" in line for line in sample) else (None,)
     for delimiter in ordered:
-        for escape in (None, "\\"):
+        for escape in escapes:
             dialect = Dialect(delimiter, _quote(sample, delimiter), escape)
             score = _even_rows(sample, dialect)
             if score > best_score:

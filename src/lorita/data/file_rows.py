@@ -179,18 +179,22 @@ def _texts_batch(columns: Sequence[str], cells: Any) -> pa.RecordBatch:
 
 
 def _read_parquet(file: DataFile) -> FileRows:
+    import pyarrow.parquet as pq
     from datasets import load_dataset
 
     path = file.path if file.packing is None else _unpack(file)
     try:
+        footer = pq.read_metadata(path)
+        if footer.num_rows == 0:
+            raise FileProblem("there are no rows in it")
         with quiet_libraries():
             table = load_dataset("parquet", data_files=str(path), split="train", name=file.digest())
+    except FileProblem:
+        raise
     except Exception as error:  # the reader behind `datasets` has errors of its own
         cause = error.__cause__ or error
         what = str(cause).strip().splitlines()[0]
         raise FileProblem(f"cannot be read as Parquet, damaged or cut short ({what})") from error
-    if not len(table):
-        raise FileProblem("there are no rows in it")
     return FileRows(table, Part(file.name, len(table)))
 
 

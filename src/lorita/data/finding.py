@@ -10,6 +10,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -91,7 +92,15 @@ def _pattern(found: Found, pattern: str, file_type: str | None) -> None:
     files = [path for path in paths if path.is_file()]
     if not files:
         raise FileProblem("no file has a name like this")
-    found.files += [data_file(path, file_type) for path in files]
+    _take(found, files, file_type)
+
+
+def _take(found: Found, paths: Sequence[Path], file_type: str | None) -> None:
+    for path in paths:
+        try:
+            found.files.append(data_file(path, file_type))
+        except FileProblem as problem:
+            found.problems.append(f"{path}: {problem}")
 
 
 def _folder(found: Found, folder: Path, split: str, file_type: str | None) -> None:
@@ -108,7 +117,7 @@ def _folder(found: Found, folder: Path, split: str, file_type: str | None) -> No
         left = [str(path.relative_to(folder)) for path in paths if path not in set(taken)]
         more = f" and {len(left) - MOST_NOTES} more" if len(left) > MOST_NOTES else ""
         found.notes.append(f"{folder}: left out: {', '.join(left[:MOST_NOTES])}{more}")
-    found.files += [data_file(path, file_type) for path in taken]
+    _take(found, taken, file_type)
 
 
 def _is_data(path: Path, folder: Path) -> bool:
@@ -121,7 +130,7 @@ def _of_split(folder: Path, files: Sequence[Path], split: str) -> list[Path]:
     from datasets.data_files import EmptyDatasetError, get_data_patterns, resolve_pattern
 
     try:
-        patterns = get_data_patterns(str(folder))
+        patterns = {str(name): globs for name, globs in get_data_patterns(str(folder)).items()}
     except EmptyDatasetError:
         return list(files)
     names = {name for name in patterns if name in ("train", "validation", "test")}
@@ -131,7 +140,10 @@ def _of_split(folder: Path, files: Sequence[Path], split: str) -> list[Path]:
         raise FileProblem(
             f"no file of this folder is of the split {split!r} ({', '.join(patterns)})"
         )
-    meant = {Path(str(p)) for one in patterns[split] for p in resolve_pattern(one, str(folder))}
+    meant: set[Path] = set()
+    for pattern in patterns[split]:
+        with suppress(FileNotFoundError):
+            meant |= {Path(str(path)) for path in resolve_pattern(pattern, str(folder))}
     return [file for file in files if file.absolute() in meant or file.resolve() in meant]
 
 

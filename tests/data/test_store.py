@@ -1,0 +1,130 @@
+"""What the cache keeps: found again for the same bytes, tokenizer and settings, and only then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from lorita.data import store
+from lorita.data.examples import StoredExamples, count_tokens
+from lorita.data.readers import read_rows
+from lorita.data.rows import Row, Text
+from lorita.data.sources import load_source
+from lorita.data.tokens import IGNORE, Treatment, tokenize_rows, tokenize_texts
+from lorita.errors import DataError
+from tests import tiny
+
+
+@pytest.fixture
+def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache."""
+    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path / "cache")
+    yield tmp_path / "cache"
+
+
+def count(entries: Path) -> int:
+    return len(list(entries.glob("*.arrow")))
+
+
+def test_a_file_is_read_again_only_when_its_bytes_change(entries: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("text\none\n")
+    times = (1_700_000_000, 1_700_000_000)
+    os.utime(file, times)
+    assert load_source(str(file)).cells([0]) == {"text": ["one"]}
+    load_source(str(file))
+    assert count(entries) == 1
+    (tmp_path / "b.csv").write_text("text\none\n")
+    assert str(load_source(str(tmp_path / "b.csv")).origin) == str(tmp_path / "b.csv")
+    assert count(entries) == 1
+
+    # As long as before and of the same time: only the content tells.
+    file.write_text("text\ntwo\n")
+    os.utime(file, times)
+    assert load_source(str(file)).cells([0]) == {"text": ["two"]}
+    assert count(entries) == 2
+
+
+def test_notes_and_columns_come_from_the_cache_too(entries: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("text;n\none;1\n\ntwo;2\n")
+    assert load_source(str(file)).notes == load_source(str(file)).notes != ()
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('{"text": "a", "n": [1]}\n')
+    assert [load_source(str(lines)).cells([0])["n"] for _ in range(2)] == [[[1]], [[1]]]
+    assert count(entries) == 2
+
+
+def test_tokens_are_made_again_only_for_something_else(
+    entries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Row] = [Text("one"), Text("two")]
+    other = tiny.make_tokenizer()
+    other.add_tokens(["one"])
+
+    def tokens(rows: list[Row], tokenizer: PreTrainedTokenizerFast, **how: Any) -> list[list[int]]:
+        treatment = Treatment(**{"max_length": 9, **how})
+        made = tokenize_rows(rows, range(len(rows)), tokenizer, treatment, origin="rows")
+        return [example.input_ids for example in made.examples]
+
+    first = tokens(rows, tiny.make_tokenizer())
+    assert tokens(rows, tiny.make_tokenizer()) == first
+    assert count(entries) == 1
+    for n, (again, tokenizer, how) in enumerate(
+        [
+            ([Text("one"), Text("six")], tiny.make_tokenizer(), {}),
+            (rows, other, {}),
+            (rows, tiny.make_tokenizer(), {"max_length": 2}),
+            (rows, tiny.make_tokenizer(), {"max_length": 2, "overflow": "split"}),
+        ],
+        start=2,
+    ):
+        assert tokens(again, tokenizer, **how) != first
+        assert count(entries) == n
+    # A hit does not tokenise.
+    monkeypatch.setattr("lorita.data.tokens._batches", None)
+    assert tokens(rows, tiny.make_tokenizer()) == first
+
+
+def test_what_was_cut_comes_from_the_cache_too(entries: Path) -> None:
+    made = [tokenize_texts(["abcdef"], tiny.make_tokenizer(), max_length=4) for _ in range(2)]
+    assert [(m.rows_cut, m.tokens_cut) for m in made] == [(1, 3), (1, 3)]
+
+
+def test_stored_examples_are_a_sequence(entries: Path) -> None:
+    texts = ["x" * (n % 7 + 1) for n in range(250)]
+    examples = tokenize_texts(texts, tiny.make_tokenizer(), max_length=99).examples
+    assert isinstance(examples, StoredExamples)
+    assert list(examples) == [examples[i] for i in range(250)]
+    assert examples[-1] == examples[249]
+    assert examples[3:5] == [examples[3], examples[4]]
+    assert count_tokens(examples) == sum(len(e.input_ids) for e in examples)
+    with pytest.raises(IndexError):
+        examples[250]
+    assert IGNORE not in examples[0].labels
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path / "file" / "cache")
+    with pytest.raises(DataError, match="HF_DATASETS_CACHE names another folder"):
+        tokenize_texts(["a"], tiny.make_tokenizer(), max_length=9)
+
+
+def test_rows_larger_than_a_batch_keep_their_order(
+    entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorita.data.stored_rows.BATCH_BYTES", 64)
+    file = tmp_path / "a.txt"
+    file.write_text("".join(f"line {i} {'x' * (i % 50)}\n" for i in range(300)))
+    rows = read_rows(load_source(str(file))).rows
+    made = tokenize_rows(rows, range(300), tiny.make_tokenizer(), Treatment(99), origin="rows")
+    assert [example.row for example in made.examples] == list(range(300))
+    tokenizer = tiny.make_tokenizer()
+    spelled = [tokenizer.decode(e.input_ids[:-1]) for e in made.examples]
+    assert [Text(text) for text in spelled] == list(rows)
