@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hub(folder: Path) -> Iterator[HubServer]:
     with hub_server() as server:
-        server.add("someone/rows", folder / "hub", dataset=True)
+        server.add("someone/rows", folder / "hub" / "data", dataset=True)
         yield server
 
 

@@ -50,10 +50,11 @@ def _load(
 
 def _hub_error(error: Exception, hub_id: str, split: str, revision: str | None) -> Exception:
     """``datasets``' refusal in words; it wraps the hub's own errors in its own."""
+    from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
-    if isinstance(error, DataFilesNotFoundError):
+    if isinstance(error, (DataFilesNotFoundError, EmptyDatasetError)):
         return DataError(f"{hub_id}: the hub's repository holds no data files that can be read")
     if isinstance(error, DatasetNotFoundError):
         cause = error.__cause__ or error
