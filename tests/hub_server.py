@@ -2,11 +2,12 @@
 
 It serves folders as repositories: ``add("owner/name", folder)``. What it answers is what the hub
 client needs to resolve a revision, list files and download them; refusals carry the hub's own
-error codes.
+error codes. With a folder for ``uploads`` it takes commits of whoever has ``TOKEN``.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -15,8 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
+TOKEN = "hf_a_token_that_may_write"
+USER = "someone"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+_UPLOADS = r"(?:api/models/)?([^/]+/[^/]+?)(?:\.git)?/(preupload|commit|info)/.+"
 
 
 class HubServer(ThreadingHTTPServer):
@@ -26,6 +33,8 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: dict[str, Path] = {}
         self.gated: set[str] = set()
+        self.cards: dict[str, dict[str, str]] = {}
+        self.uploads: Path | None = None
         self.requests: list[str] = []
 
     @property
@@ -67,9 +76,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._body = self.rfile.read(length)
         self._answer()
 
+    def do_PUT(self) -> None:
+        self.do_POST()
+
     def _answer(self) -> None:
         path = self.path.partition("?")[0].strip("/")
         self.server.requests.append(f"{self.command} /{path}")
+        if self.command in ("POST", "PUT") and self._upload(path):
+            return
         if match := re.fullmatch(r"((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._file(*match.groups())
         elif match := re.fullmatch(r"api/(models|datasets)/([^/]+/[^/]+)(/.*)?", path):
@@ -77,6 +91,68 @@ class _Handler(BaseHTTPRequestHandler):
             self._api(f"datasets/{name}" if kind == "datasets" else name, name, rest or "")
         else:
             self._refuse(404, "EntryNotFound", "nothing here")
+
+    def _upload(self, path: str) -> bool:
+        """Creating, uploading and committing; False where the request is none of these."""
+        match = re.fullmatch(_UPLOADS, path)
+        if path == "api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif path.startswith("storage/"):  # where large files go; their address is the permission
+            self._stored[path.removeprefix("storage/")] = self._body
+            self._json({})
+        elif path != "api/repos/create" and match is None:
+            return False
+        elif self.server.uploads is None or self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._refuse(401, "Unauthorized", "Invalid credentials")
+        elif match is None:
+            asked = json.loads(self._body)
+            name = f"{asked.get('organization') or USER}/{asked['name']}"
+            if name.startswith("another/"):
+                self._refuse(403, "Forbidden", "no right to write here")
+                return True
+            (self.server.uploads / name).mkdir(parents=True, exist_ok=True)
+            self.server.add(name, self.server.uploads / name)
+            self._json({"url": f"{self.server.endpoint}/{name}"})
+        else:
+            name, what = match.groups()
+            {"preupload": self._preupload, "info": self._large, "commit": self._commit}[what](name)
+        return True
+
+    def _preupload(self, name: str) -> None:
+        files = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                "shouldIgnore": False,
+            }
+            for file in json.loads(self._body)["files"]
+        ]
+        self._json({"files": files})
+
+    def _large(self, name: str) -> None:
+        objects = [
+            {**o, "actions": {"upload": {"href": f"{self.server.endpoint}/storage/{o['oid']}"}}}
+            for o in json.loads(self._body)["objects"]
+        ]
+        self._json({"transfer": "basic", "objects": objects})
+
+    def _commit(self, name: str) -> None:
+        assert self.server.uploads is not None
+        for line in self._body.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "header":
+                continue
+            value = entry["value"]
+            content = (
+                self._stored[value["oid"]]
+                if entry["key"] == "lfsFile"
+                else base64.b64decode(value["content"])
+            )
+            (self.server.uploads / name / value["path"]).write_bytes(content)
+        url = f"{self.server.endpoint}/{name}/commit/{COMMIT}"
+        self._json({"commitUrl": url, "commitOid": COMMIT, "success": True})
+
+    _stored: ClassVar[dict[str, bytes]] = {}
 
     def _find(self, key: str) -> Path | None:
         if key in self.server.gated:
@@ -131,7 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": f} for f in files]
             self._json(
                 {"_id": "0", "id": name, "sha": COMMIT, "private": False, "gated": False,
-                 "disabled": False, "downloads": 0, "likes": 0, "tags": [], "siblings": siblings}
+                 "disabled": False, "downloads": 0, "likes": 0, "tags": [], "siblings": siblings,
+                 "cardData": self.server.cards.get(name, {})}
             )  # fmt: skip
 
     _body = b""

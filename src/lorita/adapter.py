@@ -7,7 +7,8 @@ is written here loads with ``PeftModel.from_pretrained`` and the other way round
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,14 +116,14 @@ def parameter_line(model: PeftModel) -> str:
     )
 
 
-def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
+def adapter_tensors(model: PeftModel, name: str = "default") -> dict[str, torch.Tensor]:
     """The adapter's tensors under the names that PEFT gives them in a file, on the CPU."""
     from peft import get_peft_model_state_dict
 
     # Embeddings are saved only when they were trained: saving them "to be sure" makes a 2 MB
     # adapter weigh gigabytes, and the check asks the hub for the base's config.
-    trained_whole = model.peft_config["default"].modules_to_save or []
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    trained_whole = model.peft_config[name].modules_to_save or []
+    state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     if trained_whole:
         state = {name: tensor for name, tensor in state.items() if tensor is not None}
     return {name: t.detach().cpu().contiguous() for name, t in sorted(state.items())}
@@ -173,27 +174,68 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
     """
     from peft import PeftModel
 
+    _require_files(folder)
+    with _explained(folder), quiet_libraries():
+        peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
+    _require_same_tensors(peft_model, folder)
+    return peft_model
+
+
+def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftModel:
+    """Put several adapters on one base, each under its name; PEFT answers a row with any of them.
+
+    Raises ``AdapterError`` for adapters that cannot share a base: those with trained biases, which
+    lie in the base itself, and DoRA, which PEFT does not switch by row.
+    """
+    from peft import PeftModel
+
+    problems = []
+    for name, folder in folders.items():
+        _require_files(folder)
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not name.isidentifier() or name == "default":
+            problems.append(f"{name!r}: not a name for an adapter (letters, digits and _)")
+        if config.get("bias", "none") != "none":
+            problems.append(f"{folder}: it has trained biases, which change the base for all")
+        if config.get("use_dora"):
+            problems.append(f"{folder}: DoRA adapters cannot be switched by row")
+    if problems:
+        raise AdapterError(problems, hint="Load such an adapter alone, or merge it into its base.")
+    (first, folder), *others = folders.items()
+    with _explained(folder), quiet_libraries():
+        peft_model = PeftModel.from_pretrained(model, str(folder), adapter_name=first)
+    for name, other in others:
+        with _explained(other), quiet_libraries():
+            peft_model.load_adapter(str(other), adapter_name=name)
+    for name, folder in folders.items():
+        _require_same_tensors(peft_model, folder, name)
+    return peft_model
+
+
+def _require_files(folder: Path) -> None:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise AdapterError(f"{folder}: no {name}, so this is not a LoRA adapter")
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """PEFT, torch and safetensors each have their own errors for what does not fit."""
     try:
-        with quiet_libraries():
-            peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
-    except Exception as error:  # PEFT, torch and safetensors each have their own
+        yield
+    except Exception as error:
         reason = str(error).strip().splitlines()
         raise AdapterError(
             f"{folder}: the adapter does not fit this base model: "
             f"{reason[0] if reason else type(error).__name__}"
         ) from error
-    _require_same_tensors(peft_model, folder)
-    return peft_model
 
 
-def _require_same_tensors(model: PeftModel, folder: Path) -> None:
+def _require_same_tensors(model: PeftModel, folder: Path, adapter: str = "default") -> None:
     from safetensors.torch import load_file
 
     saved = load_file(folder / WEIGHTS_FILE)
-    loaded = adapter_tensors(model)
+    loaded = adapter_tensors(model, adapter)
     problems = [f"{name} is missing from the file" for name in sorted(loaded.keys() - saved)]
     problems += [f"{name} has no place in the model" for name in sorted(saved.keys() - loaded)]
     problems += [

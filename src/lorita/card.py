@@ -65,5 +65,19 @@ def model_card(
         if getattr(settings, name) is not None
     ]
     lines += ["", f"Training loss of the last step: {final_loss:.4f} nats per token.", ""]
+    lines += ["## Limits", "", _limits(comparison), ""]
     body = comparison.to_markdown().replace("\n## ", "\n### ").replace("# Before", "## Before", 1)
     return "\n".join(lines) + "\n" + body
+
+
+def _limits(comparison: Comparison) -> str:
+    held = comparison.held_out
+    measured = (
+        f"What is said below was measured on {held.rows} held-out rows of the same data"
+        if held is not None
+        else "No rows were held out: nothing here says how it does on texts that it did not see"
+    )
+    return (
+        f"{measured}; on other data nothing was. The adapter works on this base alone, and what "
+        "the base gets wrong or should not say, it still does."
+    )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 8
 """Prompts answered together."""
+BASE = "__base__"
+"""PEFT's name for a row of a batch that no adapter answers."""
 
 
 @dataclass(frozen=True)

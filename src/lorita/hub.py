@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lorita.errors import LoritaError, ModelError
+from lorita.errors import LoritaError, ModelError, SettingsError, UserError
 
 
 def find_model(hub_id: str, revision: str | None) -> str:
@@ -77,3 +77,70 @@ def _unreachable(error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
         return "not in the cache, and HF_HUB_OFFLINE is set"
     return f"the hub ({constants.ENDPOINT}) cannot be reached, and it is not in the cache"
+
+
+def check_can_push(hub_id: str) -> None:
+    """``SettingsError`` where an upload is bound to fail; the hub is not asked."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    problems = []
+    try:
+        validate_repo_id(hub_id)
+    except HFValidationError:
+        problems.append(f"{hub_id}: not a name for a hub repository (owner/name)")
+    if constants.HF_HUB_OFFLINE:
+        problems.append("push to the hub: HF_HUB_OFFLINE is set")
+    elif get_token() is None:
+        problems.append("push to the hub: there is no token (`hf auth login`, or HF_TOKEN)")
+    if problems:
+        raise SettingsError(problems)
+
+
+def license_of(hub_id: str) -> str | None:
+    """The license in a hub model's card; None where it names none or cannot be asked."""
+    from huggingface_hub import model_info
+
+    try:
+        card = model_info(hub_id).card_data
+    except Exception:  # the card is a courtesy; what the push itself needs is asked for later
+        return None
+    return card.get("license") if card is not None else None
+
+
+def make_repository(hub_id: str, *, private: bool) -> str:
+    """Create the model repository unless it is there; returns its full id."""
+    from huggingface_hub import create_repo
+
+    try:
+        return str(create_repo(hub_id, private=private or None, exist_ok=True).repo_id)
+    except Exception as error:
+        raise _cannot_push(error, hub_id) from error
+
+
+def upload(hub_id: str, folder: Path, message: str) -> str:
+    """Upload every file of a folder as one commit; returns the page's address."""
+    from huggingface_hub import upload_folder
+    from huggingface_hub.constants import ENDPOINT
+
+    try:
+        upload_folder(repo_id=hub_id, folder_path=folder, commit_message=message)
+    except Exception as error:
+        raise _cannot_push(error, hub_id) from error
+    return f"{ENDPOINT}/{hub_id}"
+
+
+def _cannot_push(error: Exception, hub_id: str) -> UserError:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    response = error.response if isinstance(error, HfHubHTTPError) else None
+    if response is not None and response.status_code in (401, 403):
+        return UserError(
+            f"{hub_id}: the hub refuses the upload ({response.status_code})",
+            hint="The token must be one with the right to write there (HF_TOKEN).",
+        )
+    if response is not None:
+        return UserError(f"{hub_id}: the hub answered {response.status_code}: {error}")
+    return UserError(f"{hub_id}: the hub ({constants.ENDPOINT}) cannot be reached: {error}")

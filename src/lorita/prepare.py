@@ -25,6 +25,7 @@ from lorita.data.stored_rows import select_rows
 from lorita.data.templates import choose_template
 from lorita.data.tokens import Treatment, tokenize_rows
 from lorita.errors import DataError, SettingsError, UserError
+from lorita.hub import check_can_push
 from lorita.processes import is_lead
 from lorita.rundir import check_output_dir, check_resumable
 from lorita.settings import RunSettings
@@ -81,7 +82,7 @@ _NOT_IDENTITY = {
     "file_type", "text_unit", "streaming", "eval_data", "max_eval_samples",
     "logging_steps", "eval_steps", "save_steps",
     "save_total_limit", "resume", "resume_from_checkpoint", "compare_prompt", "max_new_tokens",
-    "repetition_penalty", "proof", "output_dir", "overwrite",
+    "repetition_penalty", "proof", "output_dir", "overwrite", "push_to_hub", "hub_model_id",
 }  # fmt: skip
 
 
@@ -108,6 +109,8 @@ def prepare(settings: RunSettings) -> Prepared:
         _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
     else:
         _try(problems, lambda: check_resumable(output_dir))
+    if settings.push_to_hub:
+        _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
     model = _try(problems, lambda: _find_model(settings))
     rows = _try(problems, lambda: _read_rows(settings))
     if problems or model is None or rows is None:

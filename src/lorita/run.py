@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from lorita import adapter as adapters
 from lorita.card import model_card
 from lorita.comparison import MARKDOWN_FILE, Comparison
-from lorita.errors import Interrupted
+from lorita.errors import Interrupted, UserError
 from lorita.evaluation.checks import Check, require
 from lorita.files import write_atomic
 from lorita.prepare import prepare, resume_source
@@ -97,7 +97,25 @@ def follow(events: Generator[Event, None, T], on_event: Callable[[Event], None])
 def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     """The run as events; its return value is the ``RunResult``."""
     started = time.perf_counter()
-    return (yield from session_events(Session(settings, prepare(settings)), started))
+    result = yield from session_events(Session(settings, prepare(settings)), started)
+    if settings.push_to_hub and is_lead():
+        for text in _push(settings, result.path):
+            yield Note(text)
+    return result
+
+
+def _push(settings: RunSettings, folder: Path) -> list[str]:
+    """Upload a finished run; what goes wrong there does not make the run less finished."""
+    from lorita.export.push import push_run
+
+    try:
+        address, notes = push_run(folder, settings.hub_model_id)
+    except UserError as error:
+        command = f"lorita push {folder} {settings.hub_model_id or ''}".strip()
+        again = f"The run is whole: {folder}. Once that is mended: {command}"
+        hint = f"{error.hint}\n{again}" if error.hint else again
+        raise UserError(error.problems, hint=hint) from error
+    return [*notes, f"Pushed: {address}"]
 
 
 def session_events(session: Session, started: float) -> Generator[Event, None, RunResult]:

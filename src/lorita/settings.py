@@ -271,6 +271,12 @@ class RunSettings(BaseModel):
         "only).",
         True,
     )
+    push_to_hub: bool = option(
+        "Reports", "Upload the finished run to the Hugging Face hub; never without this.", False
+    )
+    hub_model_id: str | None = option(
+        "Reports", "Where to: owner/name. By default the run's name under your own.", None
+    )
     output_dir: Path | None = option(
         "Reports", "Folder of the run. By default runs/ and the name of the data.", None
     )

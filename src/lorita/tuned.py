@@ -1,18 +1,19 @@
-"""A base model with an adapter on it, loaded from a run folder or any PEFT folder."""
+"""A base model with an adapter on it, or with several, loaded from run folders or PEFT folders."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorita.adapter import CONFIG_FILE, load_adapter
+from lorita.adapter import CONFIG_FILE, load_adapter, load_adapters
 from lorita.base import Base, check_tokenizer_fits, find_base, load_model, load_tokenizer
 from lorita.comparison import Answer, Comparison
 from lorita.data.prompting import PromptFormat, format_from_record
 from lorita.errors import AdapterError, SettingsError
-from lorita.generation import GenerationOptions, generate
+from lorita.generation import BASE, GenerationOptions, Question, answer, generate
 from lorita.rundir import read_record
 
 if TYPE_CHECKING:
@@ -24,21 +25,51 @@ if TYPE_CHECKING:
 class TunedModel:
     """A model ready to use: ``model`` is PEFT's, ``tokenizer`` is the one it was trained with.
 
-    ``prompt_format`` is how its training rows put a prompt.
+    ``prompt_format`` is how its training rows put a prompt. ``adapters`` has the same for each
+    adapter where several were loaded by name.
     """
 
     model: torch.nn.Module
     tokenizer: PreTrainedTokenizerBase
     base: Base
     prompt_format: PromptFormat = field(default_factory=PromptFormat)
+    adapters: dict[str, PromptFormat] = field(default_factory=dict)
 
-    def generate(self, prompt: str, **options: Any) -> str:
+    def generate(self, prompt: str, *, adapter: str | None = None, **options: Any) -> str:
         """What the model adds to ``prompt``; options as in ``GenerationOptions``.
 
-        A model that was trained on chats is asked through their template.
+        A model that was trained on chats is asked through their template. With several adapters,
+        ``adapter`` names the one that answers; none is the base.
         """
+        return self.generate_batch([prompt], adapters=[adapter], **options)[0]
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        adapters: Sequence[str | None] | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """What the model adds to each prompt, computed together.
+
+        ``adapters`` names for each prompt the adapter that answers it; None is the base.
+        """
+        names = [None] * len(prompts) if adapters is None else list(adapters)
+        if len(names) != len(prompts):
+            raise SettingsError(f"{len(prompts)} prompts, but {len(names)} adapters")
         how = generation_options(options)
-        return generate(self.model, self.tokenizer, [prompt], how, self.prompt_format)[0]
+        questions = [self._question(p, name) for p, name in zip(prompts, names, strict=True)]
+        return answer(self.model, self.tokenizer, questions, how)
+
+    def _question(self, prompt: str, adapter: str | None) -> Question:
+        if adapter is None:
+            return Question(prompt, self.prompt_format, BASE if self.adapters else None)
+        if adapter not in self.adapters:
+            there = (
+                f"there are {', '.join(self.adapters)}" if self.adapters else "load them by name"
+            )
+            raise SettingsError(f"no adapter {adapter!r}: {there}")
+        return Question(prompt, self.adapters[adapter], adapter)
 
 
 def generation_options(options: dict[str, Any]) -> GenerationOptions:
@@ -52,19 +83,52 @@ def generation_options(options: dict[str, Any]) -> GenerationOptions:
     return GenerationOptions(**options)
 
 
-def load(run: str | Path, *, base: str | None = None, dtype: str = "auto") -> TunedModel:
+def load(
+    run: str | Path,
+    *,
+    base: str | None = None,
+    dtype: str = "auto",
+    adapters: Mapping[str, str | Path] | None = None,
+) -> TunedModel:
     """The tuned model of a run folder (or of any PEFT LoRA folder), ready for inference.
 
     ``base`` says where the base model is, if not where the run found it. ``dtype`` is
     ``float32``, ``bfloat16``, ``float16`` or ``auto`` (what suits this machine).
+
+    With ``adapters``, ``run`` is a base model instead, and each adapter is put on it under its
+    name: ``load("smollm2-135m", adapters={"a": "runs/a", "b": "runs/b"})``.
     """
+    if adapters is not None:
+        if base is not None:
+            raise SettingsError("with adapters, the first argument is the base")
+        return _load_several(str(run), adapters, torch_dtype(dtype))
     folder = Path(run).expanduser()
     found = find_run_base(folder, base)
     model = load_model(found, torch_dtype(dtype))
-    tokenizer = _tokenizer(folder, found)
+    tokenizer = run_tokenizer(folder, found)
     check_tokenizer_fits(found, tokenizer, model)
     tuned = load_adapter(model, folder).eval()
-    return TunedModel(tuned, tokenizer, found, _prompt_format(folder, tokenizer))
+    return TunedModel(tuned, tokenizer, found, run_prompt_format(folder, tokenizer))
+
+
+def _load_several(base: str, adapters: Mapping[str, str | Path], dtype: torch.dtype) -> TunedModel:
+    if not adapters:
+        raise SettingsError("adapters is empty: name at least one, {'name': 'runs/NAME'}")
+    folders = {name: Path(folder).expanduser() for name, folder in adapters.items()}
+    for folder in folders.values():
+        find_run_base(folder, base)  # says what is wrong with a folder before weights are read
+    found = find_base(base)
+    tokenizer = load_tokenizer(found)
+    formats = {}
+    for name, folder in folders.items():
+        own = run_tokenizer(folder, found)
+        if own.get_vocab() != tokenizer.get_vocab():
+            raise AdapterError(f"{folder}: its tokenizer is not that of {base}")
+        formats[name] = run_prompt_format(folder, own)
+    model = load_model(found, dtype)
+    check_tokenizer_fits(found, tokenizer, model)
+    tuned = load_adapters(model, folders).eval()
+    return TunedModel(tuned, tokenizer, found, adapters=formats)
 
 
 def load_any(name: str, *, base: str | None = None, dtype: str = "auto") -> TunedModel:
@@ -99,14 +163,14 @@ def find_run_base(folder: Path, base: str | None = None) -> Base:
     return find_base(name, revision=values.get("revision"))
 
 
-def _tokenizer(folder: Path, base: Base) -> PreTrainedTokenizerBase:
+def run_tokenizer(folder: Path, base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer saved with the adapter, else the base's."""
     if (folder / "tokenizer_config.json").is_file():
         return load_tokenizer(Base(str(folder), str(folder)))
     return load_tokenizer(base)
 
 
-def _prompt_format(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
+def run_prompt_format(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
     """How the run put its prompts; as they are for a folder that lorita did not write."""
     record = read_record(folder)
     return format_from_record(record.prompt_format, tokenizer) if record else PromptFormat()
@@ -137,9 +201,9 @@ def compare_prompts(
     """Both models' answers to new prompts; the base answers before the adapter is put on."""
     folder = run.expanduser()
     found = find_run_base(folder, base)
-    tokenizer = _tokenizer(folder, found)
+    tokenizer = run_tokenizer(folder, found)
     model = load_model(found, torch_dtype(dtype))
-    asked = _prompt_format(folder, tokenizer)
+    asked = run_prompt_format(folder, tokenizer)
     before = generate(model, tokenizer, prompts, options, asked)
     after = generate(load_adapter(model, folder).eval(), tokenizer, prompts, options, asked)
     answers = tuple(Answer(*triple) for triple in zip(prompts, before, after, strict=True))

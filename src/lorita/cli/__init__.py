@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": "Write text with a base model or a run.",
     "evaluate": "Measure what a run learned, forgot and memorised.",
     "compare": "Show base and tuned model side by side.",
+    "push": "Upload a run to the Hugging Face hub.",
     "doctor": "Show what this machine can do and what lorita will choose.",
 }
 """Command: its line in the help. Each lives in the module of the same name."""

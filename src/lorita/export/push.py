@@ -1,0 +1,136 @@
+"""A run on the hub: the adapter, its tokenizer, a card with the figures of the run.
+
+Nothing here is called unless the user asked for it by name. Paths of this machine are taken out of
+what is uploaded: the data's folders and the settings stay at home.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lorita import hub
+from lorita.adapter import CONFIG_FILE, WEIGHTS_FILE
+from lorita.base import BUNDLED, Base
+from lorita.errors import AdapterError
+from lorita.rundir import CARD_FILE, RECORD_FILE, read_record
+from lorita.tuned import find_run_base
+
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
+)  # fmt: skip
+
+
+def push_run(
+    run: Path,
+    hub_id: str | None = None,
+    *,
+    base_model: str | None = None,
+    license: str | None = None,
+    private: bool = False,
+) -> tuple[str, list[str]]:
+    """Upload the run in a folder; returns the page's address and what there is to say.
+
+    ``hub_id`` is ``owner/name``, or a name under the user's own; by default the folder's name.
+    ``base_model`` is the base's hub id, where the run does not know it; ``license`` the license,
+    by default the base's own.
+    """
+    folder = run.expanduser()
+    base = find_run_base(folder)
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise AdapterError(f"{folder}: no {WEIGHTS_FILE}, so there is nothing to push")
+    hub.check_can_push(hub_id or folder.name)
+    origin = base_model or hub_origin(base)
+    notes = []
+    if origin is None:
+        notes.append("the base's hub id is not known: give it with --base-model")
+    found = license or hub.license_of(origin) if origin else license
+    found = found or _file_license(base)
+    if found is None:
+        notes.append("the base's license is not known: give it with --license")
+    with tempfile.TemporaryDirectory(prefix="lorita-push-") as place:
+        part = Path(place)
+        for name in (WEIGHTS_FILE, *_TOKENIZER_FILES):
+            if (folder / name).is_file():
+                (part / name).symlink_to((folder / name).absolute())
+        (part / CONFIG_FILE).write_text(_config(folder, origin), encoding="utf-8")
+        if (record := _record(folder, base, origin)) is not None:
+            (part / RECORD_FILE).write_text(record, encoding="utf-8")
+        full_id = hub.make_repository(hub_id or folder.name, private=private)
+        card = _card(folder, full_id, base, origin, found)
+        (part / CARD_FILE).write_text(card, encoding="utf-8")
+        address = hub.upload(full_id, part, f"LoRA adapter {folder.name}, made with lorita")
+    return address, notes
+
+
+def hub_origin(base: Base) -> str | None:
+    """The base's id on the hub; None for files whose origin is not known."""
+    if base.name in BUNDLED:
+        return BUNDLED[base.name][2]
+    return base.location if base.is_hub else None
+
+
+def _file_license(base: Base) -> str | None:
+    """The license that a GGUF file or a model folder itself names."""
+    if base.gguf_path is not None:
+        from gguf import GGUFReader
+
+        field = GGUFReader(base.gguf_path).fields.get("general.license")
+        return str(field.contents()) if field is not None else None
+    card = Path(base.location) / CARD_FILE
+    if base.is_hub or not card.is_file():
+        return None
+    from huggingface_hub import ModelCard
+
+    return ModelCard.load(card).data.get("license")  # type: ignore[no-any-return]
+
+
+def _config(folder: Path, origin: str | None) -> str:
+    values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    values["base_model_name_or_path"] = origin
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def _record(folder: Path, base: Base, origin: str | None) -> str | None:
+    """The run's record without the folders of this machine."""
+    record = read_record(folder)
+    if record is None:
+        return None
+    name = origin or Path(base.name).name
+    kept: dict[str, Any] = {**record.base, "name": name, "reference": name}
+    names = [name if "://" in name else Path(name).name for name in record.data["origin"]]
+    public = replace(record, base=kept, data={**record.data, "origin": names})
+    return json.dumps(vars(public), indent=2, ensure_ascii=False) + "\n"
+
+
+def _card(folder: Path, hub_id: str, base: Base, origin: str | None, license: str | None) -> str:
+    """The run's card under its new name, with the metadata that the hub reads."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    path = folder / CARD_FILE
+    text = path.read_text(encoding="utf-8") if path.is_file() else f"# {hub_id}\n"
+    for call in ('lorita.load("', 'from_pretrained(base, "'):
+        text = text.replace(f'{call}{folder.name}"', f'{call}{hub_id}"')
+    if origin is not None:
+        text = _with_origin(text, base, origin)
+    text = text if text.startswith("---") else f"---\n---\n{text}"
+    card = ModelCard(text, ignore_metadata_errors=True)
+    data: dict[str, Any] = vars(card.data)
+    known = {"base_model": origin, "license": license, "pipeline_tag": "text-generation"}
+    if origin is not None:
+        known["base_model_relation"] = "adapter"
+    tags = sorted({*(data.get("tags") or []), "lora", "lorita"})
+    card.data = ModelCardData(**{**data, **known, "tags": tags, "library_name": "peft"})
+    return str(card)
+
+
+def _with_origin(text: str, base: Base, origin: str) -> str:
+    """The base by its name on the hub wherever the card names a file of this machine."""
+    if base.gguf_file is not None:
+        spelled = f'"{base.location}", gguf_file="{base.gguf_file}"'
+        text = text.replace(spelled, f'"{origin}"')
+    return text.replace(base.reference, origin).replace(f"`{base.name}`", f"`{origin}`")
