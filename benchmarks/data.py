@@ -32,7 +32,7 @@ def texts(tokens: int, seed: int = 1) -> Iterator[str]:
         words = " ".join(row["prompt"] for row in csv.DictReader(file)).split()
     generator = random.Random(seed)
     for _ in range(tokens // 250):
-        yield " ".join(generator.choices(words, k=195))
+        yield " ".join(generator.choices(words, k=216))
 
 
 def rate(tokens: int, repeats: int) -> None:
@@ -89,7 +89,7 @@ def memory(tokens: int) -> None:
 
 
 def _peak(file: Path, folder: Path) -> int:
-    options = ["--max-steps", "2", "--use-cpu", "--max-length", "256", "--max-new-tokens", "5"]
+    options = ["--max-steps", "2", "--use-cpu", "--max-length", "512", "--max-new-tokens", "5"]
     run = folder / f"run-{file.stem}"
     command = [sys.executable, "-m", "lorita", "train", "--model", MODEL, "--data", str(file)]
     cache = {**os.environ, "HF_DATASETS_CACHE": str(folder / "cache")}
