@@ -137,9 +137,11 @@ def test_template_and_held_out_rows(llama: Path, prompts: Path, tmp_path: Path) 
     template = {"text_template": "{act}: {prompt}"}
     train(tmp_path / "a", llama, prompts, **options, **template, max_train_samples=10)
     train(tmp_path / "b", llama, prompts, **options, **template, eval_fraction=0.25)
-    train(tmp_path / "c", llama, prompts, **options, **template, eval_data=str(prompts))
+    train(
+        tmp_path / "c", llama, prompts, **options, **template, eval_data=str(prompts)
+    )  # all of them known
     train(tmp_path / "d", llama, prompts, **options, **template, eval_fraction=0)
-    assert [(e.rows, e.held_out_rows) for e in started] == [(10, 14), (18, 6), (24, 24), (24, 0)]
+    assert [(e.rows, e.held_out_rows) for e in started] == [(10, 14), (18, 6), (24, 0), (24, 0)]
     answers = json.loads((tmp_path / "a/compare.json").read_text())["answers"]
     assert answers[0]["prompt"].startswith("role 10:")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lorita.engine.speedup import speedup, unspeed
     from lorita.errors import LoritaError
     from lorita.evaluating import evaluate
+    from lorita.inspection import preview
     from lorita.run import RunResult, train
     from lorita.settings import RunSettings
     from lorita.sweeps import sweep
@@ -34,6 +35,7 @@ _HOME = {
     "TunedModel": "lorita.tuned",
     "evaluate": "lorita.evaluating",
     "load": "lorita.tuned",
+    "preview": "lorita.inspection",
     "speedup": "lorita.engine.speedup",
     "sweep": "lorita.sweeps",
     "train": "lorita.run",
@@ -48,6 +50,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "preview",
     "speedup",
     "sweep",
     "train",

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lorita.base import Base, context_length, find_base, load_config, load_tokenizer
+from lorita.data.duplicates import find_duplicates
 from lorita.data.examples import Example, Tokenized
 from lorita.data.finding import data_name
 from lorita.data.formats import Wanted
-from lorita.data.overflow import cut_notes
+from lorita.data.overflow import cut_notes, token_note
+from lorita.data.problems import find_problems, refuse_pointless, short_form
 from lorita.data.prompting import PromptFormat, shared_system
 from lorita.data.readers import read_rows
 from lorita.data.rows import Row, Rows, fingerprint
-from lorita.data.sources import load_source
-from lorita.data.splits import split_rows
+from lorita.data.sources import Source, load_source
+from lorita.data.splits import Split, split_rows, unseen
 from lorita.data.stored_rows import select_rows
 from lorita.data.templates import choose_template
 from lorita.data.tokens import Treatment, tokenize_rows
@@ -37,6 +40,9 @@ T = TypeVar("T")
 LONGEST_DEFAULT = 2048
 """Rows are cut here when the user says nothing and the model could take more."""
 
+MOST_LOOKED_AT = 5000
+"""Rows that training looks through for problems; ``lorita preview`` looks at all."""
+
 
 @dataclass(frozen=True)
 class PreparedData:
@@ -52,6 +58,7 @@ class PreparedData:
     max_length: int
     notes: list[str]
     fingerprint: str
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -144,16 +151,9 @@ def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
     return base, load_config(base)
 
 
-def _read_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
-    """The rows of the data, and of ``eval_data`` where it is given."""
-    wanted = Wanted(
-        format=settings.format,
-        text_field=settings.text_field,
-        text_template=settings.text_template,
-        prompt_field=settings.prompt_field,
-        completion_field=settings.completion_field,
-    )
-    source = load_source(
+def find_source(settings: RunSettings) -> Source:
+    """The data that the settings name."""
+    return load_source(
         settings.data,
         name=settings.data_name,
         split=settings.data_split,
@@ -162,13 +162,54 @@ def _read_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
         file_type=settings.file_type,
         streaming=_rows_to_stream(settings),
     )
-    rows = read_rows(source, wanted)
+
+
+def held_out_file(settings: RunSettings) -> Rows | None:
+    """The rows of ``eval_data``; None where there is none."""
     if settings.eval_data is None:
-        return rows, None
-    held_source = load_source(
+        return None
+    source = load_source(
         settings.eval_data, text_unit=settings.text_unit, file_type=settings.file_type
     )
-    held = read_rows(held_source, wanted)
+    return read_rows(source, wanted_reading(settings))
+
+
+def wanted_reading(settings: RunSettings) -> Wanted:
+    """What the settings say about the columns."""
+    return Wanted(
+        format=settings.format,
+        text_field=settings.text_field,
+        text_template=settings.text_template,
+        prompt_field=settings.prompt_field,
+        completion_field=settings.completion_field,
+    )
+
+
+def longest_row(settings: RunSettings, config: PretrainedConfig) -> int:
+    """``max_length``, or what the model takes, at most ``LONGEST_DEFAULT``."""
+    context = context_length(config)
+    return settings.max_length or min(LONGEST_DEFAULT, context or LONGEST_DEFAULT)
+
+
+def split_data(settings: RunSettings, num_rows: int, groups: Sequence[int]) -> Split:
+    """Which rows are trained on and which are held out; ``groups`` are kept together."""
+    return split_rows(
+        num_rows,
+        max_train_samples=settings.max_train_samples,
+        eval_fraction=settings.eval_fraction,
+        max_eval_samples=settings.max_eval_samples,
+        has_eval_data=settings.eval_data is not None,
+        seed=settings.seed,
+        groups=groups,
+    )
+
+
+def _read_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
+    """The rows of the data, and of ``eval_data`` where it is given."""
+    rows = read_rows(find_source(settings), wanted_reading(settings))
+    held = held_out_file(settings)
+    if held is None:
+        return rows, None
     if held.kind != rows.kind:
         raise DataError(
             f"{held.origin}: held-out rows are read as {held.understood}, "
@@ -192,16 +233,14 @@ def _tokenize(
     rows: Rows,
     eval_rows: Rows | None,
 ) -> PreparedData:
-    context = context_length(config)
-    max_length = settings.max_length or min(LONGEST_DEFAULT, context or LONGEST_DEFAULT)
-    split = split_rows(
-        len(rows.rows),
-        max_train_samples=settings.max_train_samples,
-        eval_fraction=settings.eval_fraction,
-        max_eval_samples=settings.max_eval_samples,
-        has_eval_data=eval_rows is not None,
-        seed=settings.seed,
+    context, max_length = context_length(config), longest_row(settings, config)
+    num_rows = len(rows.rows)
+    seen = find_duplicates(chain(rows.rows, eval_rows.rows if eval_rows else ()))
+    split = split_data(settings, num_rows, seen.groups[:num_rows])
+    problems = find_problems(
+        rows.rows, range(num_rows), seen.first_rows(num_rows), most=MOST_LOOKED_AT
     )
+    refuse_pointless(problems, str(rows.origin))
     template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
     how = Treatment(max_length, template, settings.train_on, settings.overflow)
 
@@ -213,14 +252,21 @@ def _tokenize(
     held_rows: Sequence[Row] = []
     held: Sequence[Example] = []
     if eval_rows is not None:
-        first = list(range(len(eval_rows.rows)))[: settings.max_eval_samples]
-        held_rows, tokenized = encode(eval_rows, first)
+        places = range(num_rows, len(seen.groups))
+        fresh = [place - num_rows for place in unseen(split.train, places, seen.groups)]
+        held_rows, tokenized = encode(eval_rows, fresh[: settings.max_eval_samples])
         held = tokenized.examples
     elif split.held_out:
         held_rows, tokenized = encode(rows, split.held_out)
         held = tokenized.examples
     notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
     notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
+    notes.append(token_note(train.examples))
+    if eval_rows is not None and len(fresh) < len(places):
+        notes.append(
+            f"{len(places) - len(fresh)} of {len(places)} held-out rows duplicate rows that are "
+            "trained on and were left out"
+        )
     if context is not None and max_length > context:
         _require_stretchable(config, max_length, context)
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
@@ -235,6 +281,7 @@ def _tokenize(
         max_length,
         notes,
         fingerprint(train_rows),
+        short_form(problems),
     )
 
 

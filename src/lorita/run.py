@@ -124,6 +124,8 @@ def session_events(session: Session, started: float) -> Generator[Event, None, R
     folder = prepared.output_dir
     for text in [*session.take_notes(), *prepared.data.notes]:
         yield Note(text)
+    for text in prepared.data.warnings:
+        yield Note(text, is_warning=True)
     session.attach()
     for text in [*session.take_notes(), session.parameter_line]:
         yield Note(text)

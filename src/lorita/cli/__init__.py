@@ -16,6 +16,7 @@ from lorita import __version__
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts; see before and after.",
+    "preview": "Show how the data is understood, token by token.",
     "train": "Train a LoRA adapter on a list of texts.",
     "sweep": "Train several settings on one base and say which is best.",
     "plan": "Count parameters and sizes before anything is spent.",
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code."""
     tokens = list(arguments) or ["--help"]
-    if tokens[0] in ("train", "plan", "sweep"):
+    if tokens[0] in ("train", "plan", "preview", "sweep"):
         from lorita.cli.options import canonical_flags
 
         tokens = canonical_flags(tokens)

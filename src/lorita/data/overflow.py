@@ -7,6 +7,7 @@ the left and the answer is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median_low
 
 from lorita.data.encode import Encoded
 from lorita.data.examples import IGNORE, Example, Tokenized
@@ -89,6 +90,18 @@ def _keep_answer(
     # The first token is predicted from nothing; it is context now.
     kept_labels[0] = IGNORE
     return Example([*ids[:lead], *ids[start:end]], kept_labels, whole.row)
+
+
+def token_note(examples: Sequence[Example]) -> str:
+    """How long rows are, and how many tokens are trained in an epoch."""
+    lengths, trained = [], 0
+    for example in examples:
+        lengths.append(len(example.input_ids))
+        trained += example.num_targets
+    return (
+        f"{min(lengths):,} to {max(lengths):,} tokens a row (median {median_low(lengths):,}); "
+        f"{trained:,} of {sum(lengths):,} are trained"
+    )
 
 
 def cut_notes(result: Tokenized, *, rows: int, max_length: int) -> list[str]:

@@ -20,12 +20,15 @@ CHAT_HINT = (
 )
 
 
-def read_rows(source: Source, wanted: Wanted | None = None) -> Rows:
+def read_rows(
+    source: Source, wanted: Wanted | None = None, problems: Problems | None = None
+) -> Rows:
     """All rows, read as ``wanted`` says or as the columns suggest.
 
     They stay on disk; here they are looked through once. Raises ``DataError`` for columns that
     are not there, cells of another kind than the format needs, and empty rows: all of them, with
-    their row numbers.
+    their row numbers. With ``problems`` these rows are told there instead, and are among the
+    result nevertheless.
     """
     taken, others = choose_reading(source, wanted or Wanted())
     readers: dict[str, Callable[[Source, Reading], ReadCells]] = {
@@ -37,10 +40,11 @@ def read_rows(source: Source, wanted: Wanted | None = None) -> Rows:
     }
     needed = source.only(columns_of(source, taken))
     rows = StoredRows(needed, readers[taken.format](source, taken))
-    problems = Problems(source.origin)
-    for _ in rows.batches(problems.add):
+    found = Problems(source.origin) if problems is None else problems
+    for _ in rows.batches(found.add):
         pass
-    problems.raise_any()
+    if problems is None:
+        found.raise_any()
     kind = {Text: "text", Pair: "pair", Chat: "chat"}[type(rows[0])]
     return Rows(kind, rows, understood(source, taken, others), source.origin)  # type: ignore[arg-type]
 

@@ -106,28 +106,38 @@ RowComplain: TypeAlias = Callable[[int, str, str], None]
 
 
 class Problems:
-    """Mistakes in rows: each kind of mistake once, with the places of its rows."""
+    """Mistakes in rows: each kind of mistake once, with the places of its rows.
+
+    ``found`` is what is wrong with which rows, counted from 0; ``hints`` what to do about it.
+    """
 
     def __init__(self, origin: Origin | str) -> None:
         self.origin = origin
-        self._rows: dict[str, list[int]] = {}
-        self._hints: dict[str, None] = {}
+        self.found: dict[str, list[int]] = {}
+        self.hints: dict[str, str] = {}
 
     def add(self, row: int, what: str, hint: str = "") -> None:
         """``row`` is counted from 0; ``what`` follows the row numbers in the message."""
-        self._rows.setdefault(what, []).append(row)
+        self.found.setdefault(what, []).append(row)
         if hint:
-            self._hints[hint] = None
+            self.hints[what] = hint
+
+    @property
+    def rows(self) -> set[int]:
+        """All rows that something is wrong with."""
+        return {row for rows in self.found.values() for row in rows}
 
     def raise_any(self, hint: str | None = None) -> None:
         """``DataError`` with a line for each kind of mistake and each file, if there is any."""
-        if self._rows:
+        if self.found:
             lines = [
                 f"{place}: {what}"
-                for what, rows in self._rows.items()
+                for what, rows in self.found.items()
                 for place in _places(self.origin, rows)
             ]
-            raise DataError(lines, hint=hint or "\n".join(self._hints) or None)
+            raise DataError(
+                lines, hint=hint or "\n".join(dict.fromkeys(self.hints.values())) or None
+            )
 
 
 def _places(origin: Origin | str, rows: Sequence[int]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Which rows are trained on and which are held out."""
+"""Which rows are trained on and which are held out; duplicates are never on both sides."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -22,32 +23,60 @@ def split_rows(
     max_eval_samples: int,
     has_eval_data: bool,
     seed: int,
+    groups: Sequence[int] | None = None,
 ) -> Split:
     """Choose the held-out rows.
 
     Rows of their own (``eval_data``) leave all others to training. A given ``eval_fraction`` is
     drawn by the seed. Else rows that ``max_train_samples`` leaves over cost training nothing and
-    are taken; else a tenth, if there are ten rows.
+    are taken; else a tenth, if there are ten rows. Rows of one group (``Duplicates.groups``; by
+    default every row is its own) are held out together or not at all.
     """
+    groups = range(num_rows) if groups is None else groups
     first = list(range(num_rows))[:max_train_samples]
     if has_eval_data or eval_fraction == 0:
         where = "rows of their own are held out" if has_eval_data else "no row is held out"
         return Split(first, [], where)
     if eval_fraction is None and len(first) < num_rows:
-        rest = list(range(len(first), num_rows))[:max_eval_samples]
-        return Split(first, rest, f"held out: {len(rest)} of the rows after the first {len(first)}")
+        return _rest(first, num_rows, max_eval_samples, groups)
     fraction = 0.1 if eval_fraction is None else eval_fraction
     count = min(round(fraction * len(first)), max_eval_samples, len(first) - 1)
     if eval_fraction is None and len(first) < 10:
         return Split(first, [], "fewer than ten rows: none is held out")
-    return _draw(first, max(count, 1) if len(first) > 1 else 0, seed)
+    return _draw(first, max(count, 1) if len(first) > 1 else 0, seed, groups)
 
 
-def _draw(rows: list[int], count: int, seed: int) -> Split:
+def unseen(train: Sequence[int], held_out: Sequence[int], groups: Sequence[int]) -> list[int]:
+    """The held-out rows that duplicate no row that is trained on."""
+    trained = {groups[row] for row in train}
+    return [row for row in held_out if groups[row] not in trained]
+
+
+def _rest(first: list[int], num_rows: int, most: int, groups: Sequence[int]) -> Split:
+    rest = range(len(first), num_rows)
+    held_out = unseen(first, rest, groups)[:most]
+    how = f"held out: {len(held_out)} of the rows after the first {len(first)}"
+    left = len(rest) - len(unseen(first, rest, groups))
+    if left:
+        how += f"; {left} that duplicate rows that are trained on were left out"
+    return Split(first, held_out, how)
+
+
+def _draw(rows: list[int], count: int, seed: int, groups: Sequence[int]) -> Split:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    drawn = set(torch.randperm(len(rows), generator=generator)[:count].tolist())
-    held_out = [row for i, row in enumerate(rows) if i in drawn]
-    train = [row for i, row in enumerate(rows) if i not in drawn]
-    return Split(train, held_out, f"held out: {count} of {len(rows)} rows, drawn by the seed")
+    members: dict[int, list[int]] = {}
+    for row in rows:
+        members.setdefault(groups[row], []).append(row)
+    drawn: set[int] = set()
+    for i in torch.randperm(len(rows), generator=generator).tolist():
+        group = members.pop(groups[rows[i]], [])
+        if len(drawn) + len(group) <= count:
+            drawn |= set(group)
+    held_out = [row for row in rows if row in drawn]
+    train = [row for row in rows if row not in drawn]
+    how = f"held out: {len(held_out)} of {len(rows)} rows, drawn by the seed"
+    if count and not held_out:
+        how = "no row is held out: every row is a near duplicate of too many others"
+    return Split(train, held_out, how)

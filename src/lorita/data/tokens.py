@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["IGNORE", "Example", "Tokenized", "Treatment", "tokenize_rows", "tokenize_texts"]
 
 
+BARREN_HINT = "Remove these rows, or say with --train-on what is to be trained."
+
+
 @dataclass(frozen=True)
 class Treatment:
     """How rows become tokens: their template, what is trained, what happens to long ones.
@@ -86,11 +89,8 @@ def _batches(
     problems = Problems(origin)
     yield example_batch([])
     for batch in row_batches(rows):
-        encoded = _encode(batch, numbers[done : done + len(batch)], encoder, how, problems)
+        encoded = encode_rows(batch, numbers[done : done + len(batch)], encoder, how, problems)
         done += len(batch)
-        for row in encoded:
-            if row.example.num_targets == 0:
-                problems.add(row.example.row, "nothing is left to predict")
         fitted = fit_rows(
             encoded, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos
         )
@@ -99,6 +99,24 @@ def _batches(
         yield example_batch(fitted.examples)
     problems.raise_any()
     return counts
+
+
+def encode_rows(
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    encoder: Encoder,
+    how: Treatment,
+    problems: Problems,
+) -> list[Encoded]:
+    """Rows at their full length; ``problems`` hears of those that cannot be trained on.
+
+    Those that the template does not take are not among them.
+    """
+    encoded = _encode(rows, numbers, encoder, how, problems)
+    for row in encoded:
+        if row.example.num_targets == 0:
+            problems.add(row.example.row, "nothing is left to predict", BARREN_HINT)
+    return encoded
 
 
 def _encode(

@@ -1,0 +1,27 @@
+"""A preview as a page: one file, no scripts, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from lorita.cli.preview_text import cut_text, facts, glyphs
+from lorita.files import write_atomic
+from lorita.inspection import Preview
+
+
+def write_page(file: Path, found: Preview) -> None:
+    """Write the page."""
+    write_atomic(file, page(found))
+
+
+def page(found: Preview) -> str:
+    """The page's text. Whatever the data says is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    source = (files("lorita") / "resources" / "preview.html.jinja").read_text(encoding="utf-8")
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
+    most = max((each.rows for each in found.histogram), default=1)
+    return template.render(
+        found=found, facts=list(facts(found)), cut=cut_text(found), glyphs=glyphs, most=most
+    )

@@ -1,0 +1,150 @@
+"""A preview in a terminal: figures, a histogram, rows token by token, problems."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from lorita.cli.render import console
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from lorita.data.problems import Problem
+    from lorita.data.tokenview import RowView, Token
+    from lorita.inspection import Bin, Preview, Spread
+
+LABEL, BAR = 10, 40
+HEAD, TAIL = 32, 8
+"""Of a long run of tokens so many are shown; the page and the JSON have all."""
+STYLES = {"trained": "green", "masked": "bright_black", "special": "bold magenta"}
+
+
+def print_preview(found: Preview) -> None:
+    """Everything but the tokens in the middle of long rows."""
+    from rich.text import Text
+
+    out = console()
+    width = min(out.width, 100)
+    for label, text in facts(found):
+        for i, line in enumerate(textwrap.wrap(text, width - LABEL) or [""]):
+            out.print(Text((label if i == 0 else "").ljust(LABEL), "bold").append(line, "none"))
+    out.print()
+    out.print(Text("Tokens a row", "bold"))
+    for line in histogram(found.histogram):
+        out.print(Text(line))
+    for view in found.first_rows:
+        out.print()
+        said = f"Row {view.row}: {len(view.tokens):,} tokens, {view.trained:,} trained"
+        out.print(Text(said, "bold"))
+        for drawn in token_lines(view, width):
+            out.print(drawn)
+    out.print()
+    for drawn in problem_lines(found.problems, width):
+        out.print(drawn)
+
+
+def facts(found: Preview) -> Iterator[tuple[str, str]]:
+    """What was understood, and the figures, each with its heading."""
+    yield "Data", found.origin
+    left = f"; not used: {', '.join(found.not_used)}" if found.not_used else ""
+    yield "Read as", found.reading + left
+    for reading, flags in found.others.items():
+        yield "", f"could also be read as {reading} ({flags})"
+    unusable = f", {found.unusable_rows:,} cannot be used" if found.unusable_rows else ""
+    yield (
+        "Rows",
+        f"{found.rows:,}: {found.train_rows:,} to train on, {found.held_out_rows:,} held out"
+        + unusable,
+    )
+    for note in found.notes:
+        yield "", note
+    yield "Tokens", f"{_spread(found.lengths)}; max_length is {found.max_length:,}"
+    kept = found.lengths.total - found.tokens_cut
+    share = f" ({found.trained.total / kept:.0%} of what is kept)" if kept else ""
+    yield "Trained", _spread(found.trained) + share
+    yield "Cut", cut_text(found)
+
+
+def _spread(spread: Spread) -> str:
+    return (
+        f"{spread.total:,} in all; a row has {spread.least:,} to {spread.most:,}, "
+        f"the median is {spread.median:,}"
+    )
+
+
+def cut_text(found: Preview) -> str:
+    """How many rows were cut, split or dropped, and what that cost."""
+    parts = [
+        f"{count:,} row{'s' if count > 1 else ''} {how}"
+        for count, how in (
+            (found.rows_cut, "cut"),
+            (found.rows_split, "split"),
+            (found.rows_dropped, "dropped"),
+        )
+        if count
+    ]
+    if not parts:
+        return "no row"
+    trained = f", {found.trained_tokens_cut:,} of them trained"
+    return f"{', '.join(parts)}: {found.tokens_cut:,} tokens are lost{trained}"
+
+
+def histogram(bins: Sequence[Bin]) -> Iterator[str]:
+    """A line for each bin."""
+    most = max((each.rows for each in bins), default=1)
+    names = [f"{each.start:,} to {each.end:,}" for each in bins]
+    for each, name in zip(bins, names, strict=True):
+        bar = "█" * round(BAR * each.rows / most) or ("▏" if each.rows else "")
+        yield f"{name.rjust(max(map(len, names)))}  {bar} {each.rows:,}".rstrip()
+
+
+def glyphs(token: Token) -> str:
+    """The token with its white space to be seen."""
+    shown = token.text.replace(" ", "·").replace("\n", "↵").replace("\t", "→")
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown) or "▪"
+
+
+def token_lines(view: RowView, width: int) -> Iterator[Text]:
+    """Runs of trained and of masked tokens, each token parted from the next by a bar."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    for trained, run in groupby(view.tokens, key=lambda token: token.trained):
+        kind = "trained" if trained else "masked"
+        line = Text(f" {kind}".ljust(LABEL), "bold")
+        for piece, style in _pieces(list(run), STYLES[kind]):
+            if line.cell_len > LABEL and line.cell_len + cell_len(piece) > width:
+                yield line
+                line = Text(" " * LABEL)
+            line.append(piece, style)
+        yield line
+
+
+def _pieces(tokens: Sequence[Token], style: str) -> Iterator[tuple[str, str]]:
+    left = len(tokens) - HEAD - TAIL
+    shown = [*tokens[:HEAD], *tokens[-TAIL:]] if left > 0 else tokens
+    for i, token in enumerate(shown):
+        if left > 0 and i == HEAD:
+            yield f" … {left:,} more … ", "italic"
+        bar = "" if i == len(shown) - 1 else "│"
+        yield glyphs(token) + bar, STYLES["special"] if token.special else style
+
+
+def problem_lines(problems: Sequence[Problem], width: int) -> Iterator[Text]:
+    """Each problem with its rows and what to do."""
+    from rich.text import Text
+
+    if not problems:
+        yield Text("No problems found.", "bold")
+        return
+    yield Text("Problems", "bold")
+    for found in problems:
+        mark = "stops" if found.stops else "•"
+        for i, line in enumerate(textwrap.wrap(str(found), width - LABEL)):
+            head = f"{mark.rjust(LABEL - 2)}  " if i == 0 else " " * LABEL
+            yield Text(head, "red" if found.stops else "none").append(line, "none")
+        for line in textwrap.wrap(found.fix, width - LABEL):
+            yield Text(" " * LABEL + line, "bright_black")

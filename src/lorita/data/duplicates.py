@@ -1,0 +1,130 @@
+"""Rows that say the same, word for word or nearly.
+
+Near duplicates share most runs of three words: their Jaccard similarity is at least ``SIMILAR``.
+Candidates come from MinHash and locality-sensitive hashing (Broder 1997; Indyk and Motwani 1998,
+in the library ``rensa``) and are then compared exactly. Short rows differ in a word or a number
+and mean something else; they are duplicates only where they are the same but for case and space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lorita.data.rows import Pair, Row, Text
+
+MOST_CHARACTERS = 100_000_000
+"""Text that is compared; the rows beyond it are not."""
+SIMILAR = 0.8
+SHORT = 12
+"""Words below which only equal rows are duplicates."""
+_NUM_PERM, _BANDS, _SEED = 128, 16, 42
+_CROWD = 100
+"""Of a group of near duplicates this many are kept to compare others with."""
+# Scripts without spaces: every character is a word.
+_WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """``groups[i]`` is the first row that row i is a duplicate of, i itself where there is none.
+
+    ``exact`` are the rows that repeat an earlier one to the letter, ``near`` those that nearly do.
+    Rows are counted from 0; ``compared`` is how many were looked at.
+    """
+
+    groups: list[int]
+    exact: list[int]
+    near: list[int]
+    compared: int
+
+    def first_rows(self, count: int) -> Duplicates:
+        """The same about the first rows only."""
+        exact = [i for i in self.exact if i < count]
+        near = [i for i in self.near if i < count]
+        return Duplicates(self.groups[:count], exact, near, min(self.compared, count))
+
+
+def find_duplicates(rows: Iterable[Row], *, most: int = MOST_CHARACTERS) -> Duplicates:
+    """Compare the rows with each other, as many as have ``most`` characters together.
+
+    System messages are left out: they are the same in every row.
+    """
+    texts, characters, count = [], 0, 0
+    for row in rows:
+        if characters < most:
+            texts.append(said(row))
+            characters += len(texts[-1])
+        count += 1
+    firsts: dict[str, int] = {}
+    same = [firsts.setdefault(text, i) for i, text in enumerate(texts)]
+    groups = _Groups(same)
+    unique = list(firsts.values())
+    folded: dict[str, int] = {}
+    for i in unique:
+        key = " ".join(texts[i].casefold().split())
+        groups.join(folded.setdefault(key, i), i)
+    _join_similar([i for i in folded.values() if texts[i].strip()], texts, groups)
+    found = [groups.first(i) for i in range(len(texts))]
+    exact = [i for i, first in enumerate(same) if first != i]
+    near = [i for i in unique if found[i] != i]
+    return Duplicates([*found, *range(len(texts), count)], exact, near, len(texts))
+
+
+def said(row: Row) -> str:
+    """What the row itself says, as one text."""
+    if isinstance(row, Text):
+        return row.text
+    if isinstance(row, Pair):
+        return f"{row.prompt}\n{row.completion}"
+    return "\n".join(
+        f"{m.content}\n{dict(m.extra)}" if m.extra else m.content
+        for m in row.messages
+        if m.role != "system"
+    )
+
+
+class _Groups:
+    """Disjoint sets of row numbers; each is known by its smallest."""
+
+    def __init__(self, firsts: Sequence[int]) -> None:
+        self._above = list(firsts)
+
+    def first(self, i: int) -> int:
+        while self._above[i] != i:
+            self._above[i] = i = self._above[self._above[i]]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        low, high = sorted((self.first(i), self.first(j)))
+        self._above[high] = low
+
+
+def _join_similar(numbers: Sequence[int], texts: Sequence[str], groups: _Groups) -> None:
+    from rensa import RMinHash, RMinHashLSH
+
+    shingles = {i: runs for i in numbers if (runs := _shingles(texts[i]))}
+    hashes = RMinHash.from_token_sets(list(shingles.values()), _NUM_PERM, _SEED)
+    index = RMinHashLSH(SIMILAR, _NUM_PERM, _BANDS)
+    sizes: dict[int, int] = {}
+    for i, digest in zip(shingles, hashes, strict=True):
+        for other in sorted(index.query(digest)):
+            apart = groups.first(i) != groups.first(other)
+            if apart and _jaccard(set(shingles[i]), set(shingles[other])) >= SIMILAR:
+                groups.join(i, other)
+        first = groups.first(i)
+        sizes[first] = sizes.get(first, 0) + 1
+        if sizes[first] <= _CROWD:
+            index.insert(i, digest)
+
+
+def _shingles(text: str) -> list[str]:
+    words = _WORD.findall(text.casefold())
+    if len(words) < SHORT:
+        return []
+    return list(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
+
+
+def _jaccard(one: set[str], other: set[str]) -> float:
+    return len(one & other) / len(one | other)
