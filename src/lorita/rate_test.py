@@ -90,7 +90,9 @@ def _raise(
 ) -> Generator[StepDone, None, None]:
     pace = session.pace()
     examples = session.prepared.data.train
-    steps = iterate_steps(examples, rows_per_step=pace.rows_per_step, seed=pace.seed)
+    steps = iterate_steps(
+        examples, rows_per_step=pace.rows_per_step, seed=pace.seed, windows=pace.windows
+    )
     taken = [next(steps) for _ in range(STEPS + 1)]
     unique = list({row.row: row for rows in taken for row in rows}.values())
     # B is zero: this is the base.

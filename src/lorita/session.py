@@ -316,7 +316,7 @@ class Session:
             * settings.gradient_accumulation_steps
             * self.accelerator.num_processes
         )
-        steps = steps_per_epoch(len(data.train), rows_per_step)
+        steps = steps_per_epoch(len(data.windows or data.train), rows_per_step)
         free = available_memory()
         budget = token_budget(self.prepared.config, self.dtype.itemsize, free)
         return Pace(
@@ -327,6 +327,7 @@ class Session:
             eval_steps=settings.eval_steps,
             save_steps=settings.save_steps,
             seed=settings.seed,
+            windows=data.windows,
         )
 
     def trainee(self, pace: Pace) -> Trainee:

@@ -75,16 +75,27 @@ def epoch_order(num_rows: int, *, seed: int, epoch: int) -> list[int]:
 
 
 def iterate_steps(
-    examples: Sequence[Example], *, rows_per_step: int, seed: int, first_step: int = 0
+    examples: Sequence[Example],
+    *,
+    rows_per_step: int,
+    seed: int,
+    first_step: int = 0,
+    windows: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[list[Example]]:
-    """The rows of each step from ``first_step`` on, epoch after epoch, without end."""
-    per_epoch = steps_per_epoch(len(examples), rows_per_step)
+    """The rows of each step from ``first_step`` on, epoch after epoch, without end.
+
+    With ``windows`` (``packing.fill_windows``) a step has so many windows instead of rows.
+    """
+    units = range(len(examples)) if windows is None else windows
+    per_epoch = steps_per_epoch(len(units), rows_per_step)
     step = first_step
     while True:
         epoch, within = divmod(step, per_epoch)
-        order = epoch_order(len(examples), seed=seed, epoch=epoch)
-        for start in range(within * rows_per_step, len(examples), rows_per_step):
-            yield [examples[i] for i in order[start : start + rows_per_step]]
+        order = epoch_order(len(units), seed=seed, epoch=epoch)
+        for start in range(within * rows_per_step, len(units), rows_per_step):
+            chosen = order[start : start + rows_per_step]
+            places = chosen if windows is None else [i for unit in chosen for i in windows[unit]]
+            yield [examples[i] for i in places]
             step += 1
 
 

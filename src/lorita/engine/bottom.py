@@ -8,7 +8,7 @@ embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,24 +24,24 @@ class BottomCache:
     layers: Sequence[nn.Module]
     first: int
     limit: int
-    rows: dict[int, Tensor] = field(default_factory=dict)
+    rows: dict[Hashable, Tensor] = field(default_factory=dict)
     bytes: int = 0
 
-    def known(self, row_ids: Sequence[int]) -> bool:
+    def known(self, row_ids: Sequence[Hashable]) -> bool:
         return all(row in self.rows for row in row_ids)
 
-    def keep(self, row_ids: Sequence[int], lengths: Sequence[int], hidden_TD: Tensor) -> None:
+    def keep(self, row_ids: Sequence[Hashable], lengths: Sequence[int], hidden_TD: Tensor) -> None:
         """Take in the states of some rows; what goes over the limit is not kept."""
         for row, states in zip(row_ids, hidden_TD.detach().split(list(lengths)), strict=True):
             if row not in self.rows and self.bytes + states.nbytes <= self.limit:
                 self.rows[row] = states.clone()
                 self.bytes += states.nbytes
 
-    def stacked(self, row_ids: Sequence[int]) -> Tensor:
+    def stacked(self, row_ids: Sequence[Hashable]) -> Tensor:
         return torch.cat([self.rows[row] for row in row_ids])
 
     @contextmanager
-    def passed_over(self, row_ids: Sequence[int]) -> Iterator[None]:
+    def passed_over(self, row_ids: Sequence[Hashable]) -> Iterator[None]:
         """Inside, the lower layers hand the kept states on instead of computing."""
         states = self.stacked(row_ids)[None]
         below = self.layers[: self.first]
@@ -58,7 +58,7 @@ class BottomCache:
                     layer.forward = forward
 
     @contextmanager
-    def listening(self, row_ids: Sequence[int], lengths: Sequence[int]) -> Iterator[None]:
+    def listening(self, row_ids: Sequence[Hashable], lengths: Sequence[int]) -> Iterator[None]:
         """Inside, what enters the first adapted layer is kept."""
 
         def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ The loss needs hidden states at target positions only; the output head is comput
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -29,7 +29,7 @@ def hidden_states(
     replaced: Replaced,
     ids_T: Tensor,
     rows: RowLayout,
-    bottom: tuple[BottomCache, Sequence[int]] | None = None,
+    bottom: tuple[BottomCache, Sequence[Hashable]] | None = None,
 ) -> Tensor:
     """The last hidden states [T, D] of rows laid end to end.
 
@@ -48,7 +48,7 @@ def hidden_states(
 
 
 def _below(
-    bottom: tuple[BottomCache, Sequence[int]] | None, rows: RowLayout
+    bottom: tuple[BottomCache, Sequence[Hashable]] | None, rows: RowLayout
 ) -> AbstractContextManager[None]:
     if bottom is None:
         return nullcontext()
@@ -73,7 +73,7 @@ def rows_loss(
     ids_T: Tensor,
     labels_T: Tensor,
     rows: RowLayout,
-    bottom: tuple[BottomCache, Sequence[int]] | None = None,
+    bottom: tuple[BottomCache, Sequence[Hashable]] | None = None,
 ) -> Tensor:
     """The summed loss over all targets, float32."""
     hidden_TD = hidden_states(lm, replaced, ids_T, rows, bottom)

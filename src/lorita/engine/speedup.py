@@ -12,7 +12,7 @@ does not agree is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -100,7 +100,7 @@ def packed_loss(
     row_lengths: Sequence[int],
     *,
     bottom: BottomCache | None = None,
-    row_ids: Sequence[int] = (),
+    row_ids: Sequence[Hashable] = (),
 ) -> Tensor:
     """The summed loss (nats, float32) of rows laid end to end under a sped-up model.
 

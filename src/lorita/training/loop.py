@@ -53,7 +53,10 @@ class Trainee:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long, in which portions, and what happens every so many steps (None: never)."""
+    """How long, in which portions, and what happens every so many steps (None: never).
+
+    With ``windows``, places of rows that are taken together, a step has so many of these.
+    """
 
     max_steps: int
     rows_per_step: int
@@ -62,6 +65,7 @@ class Pace:
     eval_steps: int | None = None
     save_steps: int | None = None
     seed: int = 42
+    windows: Sequence[Sequence[int]] | None = None
 
 
 @dataclass
@@ -89,9 +93,13 @@ def train(
     and ``Interrupted`` after a checkpoint when a stop was requested.
     """
     hooks = hooks or Hooks()
-    per_epoch = steps_per_epoch(len(examples), pace.rows_per_step)
+    per_epoch = steps_per_epoch(len(pace.windows or examples), pace.rows_per_step)
     steps = iterate_steps(
-        examples, rows_per_step=pace.rows_per_step, seed=pace.seed, first_step=first_step
+        examples,
+        rows_per_step=pace.rows_per_step,
+        seed=pace.seed,
+        first_step=first_step,
+        windows=pace.windows,
     )
     budget = pace.token_budget
     started, all_tokens = time.perf_counter(), 0
