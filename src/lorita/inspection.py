@@ -26,7 +26,14 @@ from lorita.data.stored_rows import row_batches, select_rows
 from lorita.data.templates import choose_template
 from lorita.data.tokens import Treatment, encode_rows
 from lorita.data.tokenview import RowView, view_row
-from lorita.prepare import find_source, held_out_file, longest_row, split_data, wanted_reading
+from lorita.prepare import (
+    find_source,
+    held_out_file,
+    longest_row,
+    split_data,
+    treatment,
+    wanted_reading,
+)
 from lorita.settings import RunSettings
 from lorita.settings_io import build_settings
 
@@ -121,9 +128,7 @@ def look_through(settings: RunSettings) -> Preview:
     rows = read_rows(source, wanted_reading(settings), found)
     tokenizer = load_tokenizer(base)
     template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
-    how = Treatment(
-        longest_row(settings, model_config), template, settings.train_on, settings.overflow
-    )
+    how = treatment(settings, longest_row(settings, model_config), template)
     encoder = Encoder(tokenizer)
     numbers, encoded = _usable(rows, encoder, how, found)
     chosen = list(select_rows(rows.rows, numbers))
@@ -149,7 +154,7 @@ def look_through(settings: RunSettings) -> Preview:
         train_rows=len(split.train),
         held_out_rows=len(held) if held_rows else len(split.held_out),
         unusable_rows=len(source.rows) - len(chosen),
-        notes=[split.how, *template_notes],
+        notes=[*source.notes, split.how, *template_notes],
         max_length=how.max_length,
         context=context_length(model_config),
         **_figures(train, fitted),

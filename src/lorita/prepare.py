@@ -17,7 +17,9 @@ from lorita.data.duplicates import find_duplicates
 from lorita.data.examples import Example, Tokenized
 from lorita.data.finding import data_name
 from lorita.data.formats import Wanted
+from lorita.data.given import find_function, map_rows, rows_source
 from lorita.data.overflow import cut_notes, token_note
+from lorita.data.packing import fill_windows, packing_note
 from lorita.data.problems import find_problems, refuse_pointless, short_form
 from lorita.data.prompting import PromptFormat, shared_system
 from lorita.data.readers import read_rows
@@ -25,6 +27,7 @@ from lorita.data.rows import Row, Rows, fingerprint
 from lorita.data.sources import Source, load_source
 from lorita.data.splits import Split, split_rows, unseen
 from lorita.data.stored_rows import select_rows
+from lorita.data.template import ChatTemplate
 from lorita.data.templates import choose_template
 from lorita.data.tokens import Treatment, tokenize_rows
 from lorita.errors import DataError, SettingsError, UserError
@@ -32,6 +35,7 @@ from lorita.hub import check_can_push
 from lorita.processes import is_lead
 from lorita.rundir import check_output_dir, check_resumable
 from lorita.settings import RunSettings
+from lorita.settings_io import ROWS_NAME
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -59,6 +63,7 @@ class PreparedData:
     notes: list[str]
     fingerprint: str
     warnings: list[str]
+    windows: list[list[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def resume_source(settings: RunSettings) -> str | None:
 
 _NOT_IDENTITY = {
     "model", "revision", "trust_remote_code", "data", "data_name", "data_split", "data_revision",
-    "file_type", "text_unit", "streaming", "eval_data", "max_eval_samples",
+    "file_type", "text_unit", "streaming", "eval_data", "map_row", "max_eval_samples",
     "logging_steps", "eval_steps", "save_steps",
     "save_total_limit", "resume", "resume_from_checkpoint", "compare_prompt", "max_new_tokens",
     "repetition_penalty", "proof", "output_dir", "overwrite", "push_to_hub", "hub_model_id",
@@ -152,7 +157,25 @@ def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
 
 
 def find_source(settings: RunSettings) -> Source:
-    """The data that the settings name."""
+    """The data that the settings name, or the rows that Python code gave."""
+    return _mapped(settings, _find_source(settings))
+
+
+def _mapped(settings: RunSettings, source: Source) -> Source:
+    if settings.map_row is None:
+        return source
+    function = settings.given("map_row") or find_function(settings.map_row)
+    return map_rows(source, function, settings.map_row.rpartition(":")[2])
+
+
+def _find_source(settings: RunSettings) -> Source:
+    if settings.given("data") is not None:
+        return rows_source(settings.given("data"), ROWS_NAME)
+    if settings.data == [ROWS_NAME] and not Path(ROWS_NAME).exists():
+        raise DataError(
+            "the rows of this run were given in Python",
+            hint="Give them again: lorita.train(config=..., data=rows).",
+        )
     return load_source(
         settings.data,
         name=settings.data_name,
@@ -168,10 +191,13 @@ def held_out_file(settings: RunSettings) -> Rows | None:
     """The rows of ``eval_data``; None where there is none."""
     if settings.eval_data is None:
         return None
-    source = load_source(
-        settings.eval_data, text_unit=settings.text_unit, file_type=settings.file_type
+    rows = settings.given("eval_data")
+    source = (
+        load_source(settings.eval_data, text_unit=settings.text_unit, file_type=settings.file_type)
+        if rows is None
+        else rows_source(rows, ROWS_NAME)
     )
-    return read_rows(source, wanted_reading(settings))
+    return read_rows(_mapped(settings, source), wanted_reading(settings))
 
 
 def wanted_reading(settings: RunSettings) -> Wanted:
@@ -189,6 +215,12 @@ def longest_row(settings: RunSettings, config: PretrainedConfig) -> int:
     """``max_length``, or what the model takes, at most ``LONGEST_DEFAULT``."""
     context = context_length(config)
     return settings.max_length or min(LONGEST_DEFAULT, context or LONGEST_DEFAULT)
+
+
+def treatment(settings: RunSettings, max_length: int, template: ChatTemplate | None) -> Treatment:
+    """How the settings want rows to become tokens."""
+    overflow = settings.overflow or ("split" if settings.packing else "truncate")
+    return Treatment(max_length, template, settings.train_on, overflow)
 
 
 def split_data(settings: RunSettings, num_rows: int, groups: Sequence[int]) -> Split:
@@ -242,7 +274,7 @@ def _tokenize(
     )
     refuse_pointless(problems, str(rows.origin))
     template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
-    how = Treatment(max_length, template, settings.train_on, settings.overflow)
+    how = treatment(settings, max_length, template)
 
     def encode(source: Rows, numbers: list[int]) -> tuple[Sequence[Row], Tokenized]:
         chosen = select_rows(source.rows, numbers)
@@ -262,6 +294,11 @@ def _tokenize(
     notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
     notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
     notes.append(token_note(train.examples))
+    windows = None
+    if settings.packing:
+        lengths = [len(example.input_ids) for example in train.examples]
+        windows = fill_windows(lengths, max_length)
+        notes.append(packing_note(windows, lengths, max_length))
     if eval_rows is not None and len(fresh) < len(places):
         notes.append(
             f"{len(places) - len(fresh)} of {len(places)} held-out rows duplicate rows that are "
@@ -282,6 +319,7 @@ def _tokenize(
         notes,
         fingerprint(train_rows),
         short_form(problems),
+        windows,
     )
 
 

@@ -11,7 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
 
 
 def _split_commas(value: Any) -> Any:
@@ -143,6 +150,12 @@ class RunSettings(BaseModel):
     )
     prompt_field: str | None = option("Data", "Column that holds the prompt.", None)
     completion_field: str | None = option("Data", "Column that holds the answer to it.", None)
+    map_row: str | None = option(
+        "Data",
+        "Function that changes every row before it is read, as module.py:function. It takes a row "
+        "(a dict) and returns one, a text, or None to leave the row out.",
+        None,
+    )
     chat_template: str | None = option(
         "Data",
         "Layout of chats: chatml, llama3, gemma, mistral, alpaca, zephyr, a file, or none. By "
@@ -172,11 +185,18 @@ class RunSettings(BaseModel):
         None,
         ge=2,
     )
-    overflow: Literal["truncate", "split", "drop"] = option(
+    overflow: Literal["truncate", "split", "drop"] | None = option(
         "Data",
-        "What happens to longer rows: text is cut at its end or split in order, a prompt is cut "
-        "from the left before its answer, or the row is dropped.",
-        "truncate",
+        "What happens to longer rows: text is cut at its end (truncate) or continued in further "
+        "rows (split), a prompt is cut from the left before its answer, or the row is left out "
+        "(drop). By default truncate; split with packing.",
+        None,
+    )
+    packing: bool = option(
+        "Data",
+        "Fill windows of max_length tokens with rows; a batch counts windows. Rows never see each "
+        "other.",
+        False,
     )
 
     # LoRA
@@ -281,6 +301,17 @@ class RunSettings(BaseModel):
         "Reports", "Folder of the run. By default runs/ and the name of the data.", None
     )
     overwrite: bool = option("Reports", "Replace the run in output_dir.", False)
+
+    # What Python code gives instead of a name: it cannot stand in a file.
+    _objects: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def given(self, name: str) -> Any:
+        """The rows or the function that Python code gave as this option, if it did."""
+        return self._objects.get(name)
+
+    def hold(self, objects: dict[str, Any]) -> None:
+        """Keep what Python code gave."""
+        self._objects = dict(objects)
 
     @model_validator(mode="after")
     def _combinations(self) -> RunSettings:

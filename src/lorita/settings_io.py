@@ -15,6 +15,9 @@ from pydantic import ValidationError
 from lorita.errors import SettingsError
 from lorita.settings import ALIASES, RunSettings
 
+ROWS_NAME = "python-rows"
+"""What stands for rows that Python code gave, where files have their name."""
+
 
 def build_settings(config: str | Path | None = None, /, **options: Any) -> RunSettings:
     """Settings from a YAML file, keyword arguments, or both; the arguments win.
@@ -23,6 +26,7 @@ def build_settings(config: str | Path | None = None, /, **options: Any) -> RunSe
     """
     given: dict[str, Any] = {}
     problems: list[str] = []
+    objects, options = _without_objects(options)
     for source, values in ((str(config), read_yaml(config) if config else {}), ("", options)):
         known, unknown = _canonical(values, source)
         given.update(known)
@@ -31,7 +35,29 @@ def build_settings(config: str | Path | None = None, /, **options: Any) -> RunSe
     problems += invalid
     if settings is None or problems:
         raise SettingsError(problems)
+    settings.hold(objects)
     return settings
+
+
+def _is_rows(value: object) -> bool:
+    """Whether a value is rows themselves (dicts, or a ``datasets.Dataset``), not their name."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and isinstance(value[0], Mapping)
+    return hasattr(value, "column_names") and hasattr(value, "select")
+
+
+def _without_objects(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rows and functions that are given themselves, and the options with their names instead."""
+    objects: dict[str, Any] = {}
+    named = dict(options)
+    for key, value in options.items():
+        name = option_name(key)
+        if name in ("data", "eval_data") and _is_rows(value):
+            objects[name], named[key] = value, ROWS_NAME
+        elif name == "map_row" and callable(value):
+            objects[name] = value
+            named[key] = f"{value.__module__}:{getattr(value, '__qualname__', 'function')}"
+    return objects, named
 
 
 def _validate(given: dict[str, Any]) -> tuple[RunSettings | None, list[str]]:
