@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from lorita.data.duplicates import Duplicates
+from lorita.data.duplicates import MOST_CHARACTERS, Duplicates
 from lorita.data.languages import languages
 from lorita.data.rows import Chat, Message, Pair, Row, Text
 from lorita.data.secrets import find_secrets, hide_secrets
@@ -18,6 +18,8 @@ from lorita.errors import DataError
 
 MOST_ROWS_SHOWN, MOST_CHARACTERS_SHOWN = 5, 120
 MOST_LANGUAGE_ROWS = 1000
+MOST_OF_A_ROW = 100_000
+"""Characters of a row that are looked through."""
 FEWEST_OF_A_KIND = 10
 """So many rows that are all the same are one row."""
 
@@ -82,9 +84,9 @@ def find_problems(
     """All problems that the rows themselves show; ``numbers`` are their places in the data.
 
     ``seen`` is about the rows' places here. With ``most`` only so many rows are looked at for
-    what is not a duplicate.
+    what is not a duplicate, and never more text than ``MOST_CHARACTERS``.
     """
-    looked = list(islice(rows, most))
+    looked = _portion(islice(rows, most))
     return [
         *_duplicate_problems(seen, numbers),
         *_contradictions(looked, numbers),
@@ -92,6 +94,17 @@ def find_problems(
         *_text_problems(looked, numbers),
         *_mixed_languages(looked, numbers),
     ]
+
+
+def _portion(rows: Iterable[Row]) -> list[Row]:
+    """The first rows, as many as have ``MOST_CHARACTERS`` together."""
+    taken, characters = [], 0
+    for row in rows:
+        taken.append(row)
+        characters += len(_all_text(row))
+        if characters > MOST_CHARACTERS:
+            break
+    return taken
 
 
 def short_form(problems: Sequence[Problem]) -> list[str]:
@@ -196,7 +209,7 @@ def _text_problems(rows: Sequence[Row], numbers: Sequence[int]) -> list[Problem]
     found: dict[str, list[int]] = {}
     examples: dict[str, str] = {}
     for number, row in zip(numbers, rows, strict=False):
-        text = _all_text(row)
+        text = _all_text(row)[:MOST_OF_A_ROW]
         for what, (check, _) in TEXT_CHECKS.items():
             example = check(text)
             if example is not None:
