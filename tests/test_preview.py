@@ -157,6 +157,22 @@ def test_a_run_warns_and_stops(llama: Path, tmp_path: Path, capsys: Any) -> None
     assert len(warnings) == 1 and "possible secrets (e-mail address j…@m….org)" in warnings[0]
 
 
+def test_mistakes(llama: Path, prompts: Path, tmp_path: Path, capsys: Any) -> None:
+    arguments = ["preview", str(prompts), "--model", str(llama), "--text-field", "prompt"]
+    for more, said in {
+        ("--html", str(tmp_path / "none" / "page.html")): "page.html: cannot be written",
+        ("--text-field", "text"): "no column 'text'",
+        ("--r", "3"): "--r",
+    }.items():
+        assert (
+            command([*arguments, *more] if more[0] != "--text-field" else [*arguments[:4], *more])
+            == 2
+        )
+        assert said in capsys.readouterr().err
+    assert command(["preview", "--model", str(llama)]) == 2
+    assert "data is missing" in capsys.readouterr().err
+
+
 def test_settings_file(llama: Path, prompts: Path, tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(f"model: {llama}\ndata: {prompts}\ntext_field: prompt\nr: 3\n")

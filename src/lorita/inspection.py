@@ -133,14 +133,15 @@ def look_through(settings: RunSettings) -> Preview:
     numbers, encoded = _usable(rows, encoder, how, found)
     chosen = list(select_rows(rows.rows, numbers))
     held_rows = held_out_file(settings)
-    held = list(held_rows.rows[: settings.max_eval_samples]) if held_rows else []
+    held = list(held_rows.rows) if held_rows else []
     seen = find_duplicates([*chosen, *held])
     split = split_data(settings, len(chosen), seen.groups[: len(chosen)])
     train = [encoded[i] for i in split.train]
     fitted = fit_rows(train, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos)
     problems = _refused(found) + _length_problems(train, how)
     problems += find_problems(chosen, numbers, seen.first_rows(len(chosen)))
-    problems += _seen_in_training(split, len(chosen), seen)
+    known = _seen_in_training(split, len(chosen), seen)
+    problems += _known_problem(known)
     used = set(taken.roles.values())
     return Preview(
         origin=str(rows.origin),
@@ -152,7 +153,11 @@ def look_through(settings: RunSettings) -> Preview:
         others={str(other): other.flags for other in others},
         rows=len(source.rows),
         train_rows=len(split.train),
-        held_out_rows=len(held) if held_rows else len(split.held_out),
+        held_out_rows=(
+            min(len(held) - len(known), settings.max_eval_samples)
+            if held_rows
+            else len(split.held_out)
+        ),
         unusable_rows=len(source.rows) - len(chosen),
         notes=[*source.notes, split.how, *template_notes],
         max_length=how.max_length,
@@ -236,10 +241,14 @@ def _length_problems(train: Sequence[Encoded], how: Treatment) -> list[Problem]:
     return [problem(f"longer than max_length ({how.max_length} tokens)", long, fix)]
 
 
-def _seen_in_training(split: Split, count: int, seen: Duplicates) -> list[Problem]:
+def _seen_in_training(split: Split, count: int, seen: Duplicates) -> list[int]:
+    """Which of the rows after the first ``count``, held out of their own, are trained on too."""
     places = range(count, len(seen.groups))
     fresh = set(unseen(split.train, places, seen.groups))
-    known = [place - count for place in places if place not in fresh]
+    return [place - count for place in places if place not in fresh]
+
+
+def _known_problem(known: Sequence[int]) -> list[Problem]:
     if not known:
         return []
     fix = "They are left out of the held-out rows; take them out of one of the two."

@@ -5,14 +5,19 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from lorita.cli.preview_text import cut_text, facts, glyphs
+from lorita.cli.preview_text import facts, glyphs
+from lorita.errors import OutputError
 from lorita.files import write_atomic
 from lorita.inspection import Preview
 
 
 def write_page(file: Path, found: Preview) -> None:
-    """Write the page."""
-    write_atomic(file, page(found))
+    """Write the page; ``OutputError`` where that cannot be done."""
+    text = page(found)
+    try:
+        write_atomic(file.expanduser(), text)
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written ({error.strerror})") from None
 
 
 def page(found: Preview) -> str:
@@ -22,6 +27,4 @@ def page(found: Preview) -> str:
     source = (files("lorita") / "resources" / "preview.html.jinja").read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     most = max((each.rows for each in found.histogram), default=1)
-    return template.render(
-        found=found, facts=list(facts(found)), cut=cut_text(found), glyphs=glyphs, most=most
-    )
+    return template.render(found=found, facts=list(facts(found)), glyphs=glyphs, most=most)
