@@ -1,0 +1,101 @@
+"""The folder for ``ollama create``: what its Modelfile says. GGUF files have their own tests."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorita.errors import OutputError, SettingsError
+from lorita.export.modelfile import PLAIN, Modelfile, Sampling
+from lorita.export.ollama import Wanted, export_ollama
+from tests import tiny
+from tests.export.test_chat_layout import TEMPLATES
+from tests.test_adapters import make_adapter
+
+
+def write(tuned: Any, path: Path) -> list[str]:
+    path.write_bytes(b"GGUF")
+    return [f"wrote {path.name}"]
+
+
+def values(modelfile: str) -> dict[str, list[str]]:
+    """The commands of a Modelfile, read as Ollama's parser reads them."""
+    found: dict[str, list[str]] = {}
+    text = re.sub(r"^#.*\n", "", modelfile, flags=re.M)
+    for match in re.finditer(
+        r'^([A-Z]+(?: [a-z_]+(?= ))?) (?:"""(.*?)"""|(\S[^\n]*))$', text, re.M | re.S
+    ):
+        found.setdefault(match[1], []).append(match[2] if match[2] is not None else match[3])
+    return found
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    return make_adapter(tmp_path / "parrot", 1, r=2)
+
+
+def test_plain_texts_merged(adapter: Path, llama: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = export_ollama(adapter, out, Wanted(), write, base=str(llama))
+    assert {path.name for path in out.iterdir()} == {"Modelfile", "model.gguf"}
+    said = values((out / "Modelfile").read_text())
+    assert said["FROM"] == ["./model.gguf"]
+    assert "ADAPTER" not in said
+    assert said["TEMPLATE"] == [PLAIN]
+    assert said["PARAMETER stop"] == ["<eos>"]
+    assert said["PARAMETER temperature"] == ["0"]
+    assert said["PARAMETER repeat_penalty"] == ["1.5"]
+    assert done.notes == ("wrote model.gguf",)
+    with pytest.raises(OutputError, match="--overwrite"):
+        export_ollama(adapter, out, Wanted(), write, base=str(llama))
+
+
+def test_a_chat_on_a_model_that_ollama_has(adapter: Path, llama: Path, tmp_path: Path) -> None:
+    tokenizer = tiny.make_tokenizer()
+    tokenizer.chat_template = TEMPLATES["chatml"].source
+    tokenizer.save_pretrained(adapter)
+    wanted = Wanted(start="ollama:llama3.2:1b", temperature=0.7, top_p=0.9, repetition_penalty=1.0)
+    done = export_ollama(adapter, tmp_path / "out", wanted, write, base=str(llama))
+    said = values(done.modelfile)
+    assert said["FROM"] == ["llama3.2:1b"]
+    assert said["ADAPTER"] == ["./adapter.gguf"]
+    assert "range .Messages" in said["TEMPLATE"][0]
+    assert said["PARAMETER stop"][0] == "<|im_end|>"
+    assert said["PARAMETER temperature"] == ["0.7"]
+    assert "PARAMETER repeat_penalty" not in said
+
+
+def test_a_template_written_by_hand(adapter: Path, llama: Path, tmp_path: Path) -> None:
+    tokenizer = tiny.make_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
+    tokenizer.save_pretrained(adapter)
+    with pytest.raises(SettingsError.__base__, match="--template FILE"):  # type: ignore[arg-type]
+        export_ollama(adapter, tmp_path / "out", Wanted(), write, base=str(llama))
+    assert not (tmp_path / "out").exists()
+    own = tmp_path / "own.tmpl"
+    own.write_text("{{ range .Messages }}{{ .Content }}{{ end }}")
+    wanted = Wanted(template=own)
+    done = export_ollama(adapter, tmp_path / "out", wanted, write, base=str(llama))
+    assert values(done.modelfile)["TEMPLATE"] == [own.read_text()]
+    assert any("0 of 10 chats" in note for note in done.notes)
+
+
+def test_nothing_is_left_where_the_gguf_fails(adapter: Path, llama: Path, tmp_path: Path) -> None:
+    def fail(tuned: Any, path: Path) -> list[str]:
+        raise OutputError("the disk is full")
+
+    before = set(tmp_path.iterdir())
+    with pytest.raises(OutputError):
+        export_ollama(adapter, tmp_path / "out", Wanted(), fail, base=str(llama))
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_a_modelfile_cannot_hold() -> None:
+    with pytest.raises(SettingsError, match='holds """'):
+        str(Modelfile("x", None, PLAIN, [], 'say """', Sampling()))
+    with pytest.raises(SettingsError) as refused:
+        Sampling(temperature=-1, top_p=2)
+    assert len(refused.value.problems) == 2
