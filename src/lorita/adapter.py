@@ -58,6 +58,12 @@ def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfi
         raise AdapterError(f"PEFT refuses these LoRA options: {error}") from error
 
 
+def changes_base(config: LoraConfig) -> bool:
+    """Whether the adapter starts by taking its first value out of the base's weights (PiSSA)."""
+    start = str(config.init_lora_weights).lower()
+    return start.startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
+
+
 def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
     """A PEFT model with a fresh adapter on ``model``; the same seed gives the same adapter.
 
@@ -213,9 +219,24 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftMo
 
 
 def _require_files(folder: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    if (folder / "adapter_model.bin").is_file() and not (folder / WEIGHTS_FILE).is_file():
+        raise AdapterError(
+            f"{folder}: adapter_model.bin is a pickle, which may run code; it is not read",
+            hint="Load it with PEFT where you trust it, and save_pretrained() it again.",
+        )
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise AdapterError(f"{folder}: no {name}, so this is not a LoRA adapter")
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(
+            f"{folder / WEIGHTS_FILE}: damaged or cut short ({error})",
+            hint="Copy or download it again.",
+        ) from error
 
 
 @contextmanager

@@ -155,3 +155,13 @@ def _clear_quantization_mark(model: PreTrainedModel) -> None:
 def _clear(holder: object, name: str) -> None:
     if name in vars(holder):
         delattr(holder, name)
+
+
+def float_type(path: Path) -> str | None:
+    """torch's name of a GGUF file's number format; None where it is quantised."""
+    _check_complete(path)
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).fields.get("general.file_type")
+    names = {0: "float32", 1: "float16", 32: "bfloat16"}
+    return names.get(int(field.contents())) if field is not None else None

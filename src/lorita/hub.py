@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lorita.errors import LoritaError, ModelError, SettingsError, UserError
+from lorita.errors import AdapterError, LoritaError, ModelError, SettingsError, UserError
 
 
 def find_model(hub_id: str, revision: str | None) -> str:
@@ -144,3 +144,21 @@ def _cannot_push(error: Exception, hub_id: str) -> UserError:
     if response is not None:
         return UserError(f"{hub_id}: the hub answered {response.status_code}: {error}")
     return UserError(f"{hub_id}: the hub ({constants.ENDPOINT}) cannot be reached: {error}")
+
+
+def find_adapter(hub_id: str, config_file: str) -> Path:
+    """The folder of a hub adapter's files in the cache; ``AdapterError`` with the hub's refusal."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        hf_hub_download(hub_id, config_file)
+        kept = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "run.yaml"]
+        folder = snapshot_download(hub_id, allow_patterns=kept, ignore_patterns=["checkpoint-*"])
+    except LocalEntryNotFoundError as error:
+        raise AdapterError(f"{hub_id}: {_unreachable(error)}", hint=_HINT) from error
+    except EntryNotFoundError as error:
+        raise AdapterError(f"{hub_id}: the hub's repository holds no adapter") from error
+    except Exception as error:
+        raise explain(error, hub_id, None, AdapterError) from error
+    return Path(folder)

@@ -191,6 +191,7 @@ def write_results(
             "revision": base.revision,
             "trust_remote_code": base.trust_remote_code,
             "dtype": str(session.dtype).removeprefix("torch."),
+            "fingerprint": session.fingerprint,
         },
         prompt_format=data.prompt_format.record(),
         stop_tokens=_stop_tokens(session),

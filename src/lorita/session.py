@@ -14,7 +14,7 @@ from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
 from lorita import adapter as adapters
-from lorita.base import check_tokenizer_fits, load_model
+from lorita.base import check_tokenizer_fits, fingerprint, load_model
 from lorita.comparison import Answer, Comparison, held_out_figures, prompts_of
 from lorita.data.batches import steps_per_epoch
 from lorita.data.examples import count_tokens
@@ -105,6 +105,7 @@ class Session:
         self.dtype = self.loaded.dtype
         self.notes = list(self.loaded.notes)
         self.model = self.loaded.model
+        self.fingerprint = fingerprint(self.model)
         self.lora = adapters.lora_config(self.model, settings.model_dump())
         self.prompts = self._prompts()
         self.bottom: BottomCache | None = None

@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.adapter import CONFIG_FILE, load_adapter, load_adapters
-from lorita.base import Base, check_tokenizer_fits, find_base, load_model, load_tokenizer
+from lorita.adapter_sources import find_adapter, is_adapter
+from lorita.base import (
+    Base,
+    check_tokenizer_fits,
+    find_base,
+    fingerprint,
+    fingerprint_problems,
+    load_model,
+    load_tokenizer,
+)
 from lorita.comparison import Answer, Comparison
 from lorita.data.prompting import PromptFormat, format_from_record
-from lorita.errors import AdapterError, SettingsError
+from lorita.errors import AdapterError, ModelError, SettingsError
 from lorita.generation import BASE, GenerationOptions, Question, answer, generate
 from lorita.rundir import read_record
 
@@ -90,8 +99,9 @@ def load(
     dtype: str = "auto",
     adapters: Mapping[str, str | Path] | None = None,
 ) -> TunedModel:
-    """The tuned model of a run folder (or of any PEFT LoRA folder), ready for inference.
+    """The tuned model of a run folder (or of any LoRA adapter), ready for inference.
 
+    ``run`` is anything that ``adapter_sources`` understands: folders, hub ids, GGUF adapters.
     ``base`` says where the base model is, if not where the run found it. ``dtype`` is
     ``float32``, ``bfloat16``, ``float16`` or ``auto`` (what suits this machine).
 
@@ -102,9 +112,10 @@ def load(
         if base is not None:
             raise SettingsError("with adapters, the first argument is the base")
         return _load_several(str(run), adapters, torch_dtype(dtype))
-    folder = Path(run).expanduser()
+    folder = find_adapter(run, base)
     found = find_run_base(folder, base)
     model = load_model(found, torch_dtype(dtype))
+    check_same_base(folder, found, model)
     tokenizer = run_tokenizer(folder, found)
     check_tokenizer_fits(found, tokenizer, model)
     tuned = load_adapter(model, folder).eval()
@@ -114,9 +125,7 @@ def load(
 def _load_several(base: str, adapters: Mapping[str, str | Path], dtype: torch.dtype) -> TunedModel:
     if not adapters:
         raise SettingsError("adapters is empty: name at least one, {'name': 'runs/NAME'}")
-    folders = {name: Path(folder).expanduser() for name, folder in adapters.items()}
-    for folder in folders.values():
-        find_run_base(folder, base)  # says what is wrong with a folder before weights are read
+    folders = {name: find_adapter(folder, base) for name, folder in adapters.items()}
     found = find_base(base)
     tokenizer = load_tokenizer(found)
     formats = {}
@@ -133,9 +142,14 @@ def _load_several(base: str, adapters: Mapping[str, str | Path], dtype: torch.dt
 
 def load_any(name: str, *, base: str | None = None, dtype: str = "auto") -> TunedModel:
     """A run folder with its adapter, or a base model as it is."""
-    if (Path(name).expanduser() / CONFIG_FILE).is_file():
+    if is_adapter(name):
         return load(name, base=base, dtype=dtype)
-    found = find_base(name)
+    try:
+        found = find_base(name)
+    except ModelError as error:
+        if "no config.json" not in str(error) or Path(name).exists():
+            raise
+        return load(name, base=base, dtype=dtype)  # a hub repository that holds an adapter
     model = load_model(found, torch_dtype(dtype))
     tokenizer = load_tokenizer(found)
     check_tokenizer_fits(found, tokenizer, model)
@@ -156,11 +170,31 @@ def find_run_base(folder: Path, base: str | None = None) -> Base:
             revision=record.base["revision"],
             trust_remote_code=record.base["trust_remote_code"],
         )
-    values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    try:
+        values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{folder / CONFIG_FILE}: cannot be read ({error})") from None
     name = values.get("base_model_name_or_path")
     if not name:
         raise AdapterError(f"{folder}: its {CONFIG_FILE} names no base model; give one (base=…)")
+    if name.endswith("bnb-4bit"):
+        raise AdapterError(
+            f"{folder}: its base {name} is quantised for GPUs (bitsandbytes)",
+            hint=f"Name the plain one: --base {name.replace('-unsloth', '').split('-bnb-4bit')[0]}",
+        )
     return find_base(name, revision=values.get("revision"))
+
+
+def check_same_base(folder: Path, base: Base, model: torch.nn.Module) -> None:
+    """``AdapterError`` if the run was trained on another base, by what its record says of it."""
+    record = read_record(folder)
+    if record is not None and record.base.get("fingerprint"):
+        problems = fingerprint_problems(record.base["fingerprint"], fingerprint(model))
+        if problems:
+            raise AdapterError(
+                [f"{folder} was trained on another base than {base.name}: {p}" for p in problems],
+                hint="Give the one that it was trained on (--base).",
+            )
 
 
 def run_tokenizer(folder: Path, base: Base) -> PreTrainedTokenizerBase:
@@ -199,7 +233,7 @@ def compare_prompts(
     dtype: str = "auto",
 ) -> Comparison:
     """Both models' answers to new prompts; the base answers before the adapter is put on."""
-    folder = run.expanduser()
+    folder = find_adapter(run, base)
     found = find_run_base(folder, base)
     tokenizer = run_tokenizer(folder, found)
     model = load_model(found, torch_dtype(dtype))

@@ -25,6 +25,8 @@ COMMANDS = {
     "evaluate": "Measure what a run learned, forgot and memorised.",
     "compare": "Show base and tuned model side by side.",
     "push": "Upload a run to the Hugging Face hub.",
+    "merge": "Put an adapter into its base: one plain model folder.",
+    "export": "Take a run to another program.",
     "doctor": "Show what this machine can do and what lorita will choose.",
 }
 """Command: its line in the help. Each lives in the module of the same name."""

@@ -1,0 +1,182 @@
+"""A model's configuration as GGUF metadata: sizes, norms, rotary positions, windows, scales.
+
+The keys are gguf-py's. A configuration that llama.cpp cannot follow is refused, not approximated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from gguf import GGUFWriter
+
+
+def add_metadata(writer: GGUFWriter, config: Any) -> list[str]:
+    """Write what llama.cpp needs to know of ``config``; returns what it will do otherwise."""
+    _add_sizes(writer, config)
+    _add_norms(writer, config)
+    _add_rope(writer, config)
+    _add_family(writer, config)
+    window = getattr(config, "sliding_window", None)
+    uses = getattr(config, "use_sliding_window", True) and config.model_type != "qwen3"
+    if window and uses and config.model_type not in ("gemma2", "gemma3_text", "phi3"):
+        return [
+            f"The model looks back {window} tokens; llama.cpp lets this family look back at all: "
+            f"longer texts may differ"
+        ]
+    return []
+
+
+def _add_sizes(writer: GGUFWriter, config: Any) -> None:
+    heads = config.num_attention_heads
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
+    context = getattr(config, "max_position_embeddings", None) or getattr(
+        config, "seq_length", 2048
+    )
+    writer.add_context_length(context)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(inner or 4 * config.hidden_size)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(getattr(config, "num_key_value_heads", None) or heads)
+    writer.add_vocab_size(config.vocab_size)
+    size = head_size(config)
+    if getattr(config, "head_dim", None):
+        writer.add_key_length(size)
+        writer.add_value_length(size)
+
+
+def head_size(config: Any) -> int:
+    """Numbers in one attention head."""
+    size = getattr(config, "head_dim", None)
+    return int(size or config.hidden_size // config.num_attention_heads)
+
+
+def _add_norms(writer: GGUFWriter, config: Any) -> None:
+    rms = getattr(config, "rms_norm_eps", None)
+    if rms is not None:
+        writer.add_layer_norm_rms_eps(rms)
+    for name in ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon"):
+        if rms is None and getattr(config, name, None) is not None:
+            writer.add_layer_norm_eps(getattr(config, name))
+            return
+
+
+def _rope(config: Any) -> dict[str, Any]:
+    """The parameters of (full) attention's rotary positions; empty where there are none."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return dict(rope.get("full_attention", rope))
+
+
+def _add_rope(writer: GGUFWriter, config: Any) -> None:
+    import gguf
+
+    rope = _rope(config)
+    if not rope:
+        return
+    part = rope.get("partial_rotary_factor") or getattr(config, "rotary_pct", None) or 1.0
+    writer.add_rope_dimension_count(int(part * head_size(config)))
+    writer.add_rope_freq_base(rope["rope_theta"])
+    kind = rope.get("rope_type", "default")
+    if kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    elif kind == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    elif kind not in ("default", "llama3", "longrope"):
+        raise UserError(f"llama.cpp has no rotary positions of the kind {kind!r}")
+
+
+def rope_tensors(config: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Factors of rotary frequencies that GGUF keeps as tensors (Llama 3, Phi-3's long texts)."""
+    import numpy as np
+
+    rope = _rope(config)
+    kind = rope.get("rope_type", "default")
+    if kind == "longrope":
+        return {
+            f"rope_factors_{which}.weight": np.array(rope[f"{which}_factor"], np.float32)
+            for which in ("long", "short")
+        }
+    if kind == "llama3":
+        return {"rope_freqs.weight": np.array(_llama3_factors(rope, config), np.float32)}
+    return {}
+
+
+def _llama3_factors(rope: dict[str, Any], config: Any) -> list[float]:
+    """Llama 3.1's division of each frequency: none for short waves, ``factor`` for long ones."""
+    size = head_size(config)
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    context = rope["original_max_position_embeddings"]
+    factors = []
+    for i in range(0, size, 2):
+        wave = 2 * math.pi * rope["rope_theta"] ** (i / size)
+        share = (context / wave - low) / (high - low)  # 1: short wave, 0: long wave
+        share = min(1.0, max(0.0, share))
+        factors.append(1.0 / ((1.0 - share) / rope["factor"] + share))
+    return factors
+
+
+def _add_family(writer: GGUFWriter, config: Any) -> None:
+    kind = config.model_type
+    if kind in ("gemma2", "gemma3_text"):
+        _add_gemma(writer, config)
+    elif kind == "phi3":
+        _add_phi3(writer, config)
+    elif kind == "gpt_neox":
+        writer.add_parallel_residual(config.use_parallel_residual)
+    elif kind == "granite":
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
+
+
+def _add_gemma(writer: GGUFWriter, config: Any) -> None:
+    writer.add_sliding_window(config.sliding_window)
+    near = (config.rope_parameters or {}).get("sliding_attention")
+    if near:
+        writer.add_rope_freq_base_swa(near["rope_theta"])
+    if getattr(config, "attn_logit_softcapping", None):
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    if getattr(config, "final_logit_softcapping", None):
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    # llama.cpp knows these two by the family alone; another model would answer wrongly there.
+    expected = 2 if config.model_type == "gemma2" else 6
+    pattern = [
+        "full_attention" if (i + 1) % expected == 0 else "sliding_attention"
+        for i in range(config.num_hidden_layers)
+    ]
+    if list(config.layer_types) != pattern:
+        raise UserError(
+            f"llama.cpp expects every {expected}th layer of {config.model_type} to see the whole "
+            f"text; this model has {', '.join(config.layer_types)}"
+        )
+    heads = config.hidden_size // config.num_attention_heads
+    if config.query_pre_attn_scalar not in (head_size(config), heads):
+        raise UserError(
+            f"llama.cpp scales the attention of {config.model_type} by its head's size, this model "
+            f"by {config.query_pre_attn_scalar} (query_pre_attn_scalar)"
+        )
+
+
+def _add_phi3(writer: GGUFWriter, config: Any) -> None:
+    rope = _rope(config)
+    context = config.max_position_embeddings
+    original = (
+        rope.get("original_max_position_embeddings")
+        or getattr(config, "original_max_position_embeddings", None)
+        or context
+    )
+    writer.add_rope_scaling_orig_ctx_len(original)
+    writer.add_sliding_window(config.sliding_window or 0)
+    if rope.get("rope_type") == "longrope":
+        stretch = context / original
+        factor = math.sqrt(1 + math.log(stretch) / math.log(original)) if stretch > 1 else 1.0
+        writer.add_rope_scaling_attn_factors(factor)

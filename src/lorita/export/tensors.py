@@ -1,0 +1,147 @@
+"""Base and adapter as one model, tensor by tensor: merged in float32, never all at once.
+
+The merging itself is PEFT's, layer by layer on a float32 copy of the layer's weight, so that DoRA,
+embeddings and transposed layers come out as PEFT computes them. The model that is passed in stays
+as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import AdapterError
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+
+def active_adapter(model: Any) -> str:
+    """The name of the adapter that a model or a layer of it works with."""
+    name: str = model.active_adapters[0]
+    return name
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor of the merged model; ``read`` makes it, in the base's dtype or in float32."""
+
+    name: str
+    shape: tuple[int, ...]
+    changed: bool
+    """Whether the adapter has a part in it."""
+    _path: tuple[torch.nn.Module, str]
+
+    def read(self) -> torch.Tensor:
+        """The tensor: float32 where the adapter was merged into it, else as the base has it."""
+        module, leaf = self._path
+        if hasattr(module, "base_layer"):
+            return _merged(module, leaf)
+        tensor: torch.Tensor = module.state_dict(keep_vars=True)[leaf].detach()
+        return tensor
+
+
+def weights(model: PeftModel) -> Iterator[Weight]:
+    """The tensors of the merged model, under the names that the base gives them.
+
+    Tied ones come once, unless the adapter has changed one of them and not the other. Where it
+    trains biases, every bias counts as changed: PEFT has put them into the base.
+    """
+    seen: dict[int, str] = {}
+    for name, module, leaf, adapted in _places(model):
+        tensor = _plain(module, leaf)
+        changed = adapted and (leaf == "weight" or _trains_biases(model))
+        key = tensor.data_ptr()
+        if not changed and key in seen:
+            continue
+        if not changed:
+            seen[key] = name
+        yield Weight(name, tuple(tensor.shape), changed, (module, leaf))
+
+
+def is_tied(model: PeftModel) -> bool:
+    """Whether output and embeddings are one matrix, before and after merging."""
+    base = model.get_base_model()
+    output = base.get_output_embeddings()
+    if output is None or not getattr(base.config, "tie_word_embeddings", False):
+        return False
+    embeddings = base.get_input_embeddings()
+    return not any(_is_wrapped(module) for module in (output, embeddings))
+
+
+def _is_wrapped(module: Any) -> bool:
+    return hasattr(module, "base_layer") or hasattr(module, "modules_to_save")
+
+
+def _trains_biases(model: PeftModel) -> bool:
+    config = model.peft_config[active_adapter(model)]
+    return bool(config.bias != "none" or config.lora_bias)
+
+
+def _places(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module, str, bool]]:
+    """(name in the base, module, leaf, adapted) of every tensor, wrappers of PEFT looked through.
+
+    A wrapper of another kind than LoRA's and ``modules_to_save`` is refused.
+    """
+    from peft.tuners.lora import LoraLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
+
+    adapter, biases = active_adapter(model), _trains_biases(model)
+
+    def walk(module: Any, prefix: str, whole: bool) -> Iterator[Any]:
+        if isinstance(module, ModulesToSaveWrapper):
+            yield from walk(module.modules_to_save[adapter], prefix, True)
+            return
+        if isinstance(module, LoraLayer):
+            if type(module).__name__ == "ParamWrapper":
+                raise AdapterError(f"{prefix}: PEFT cannot merge a {type(module).__name__}")
+            for leaf in module.base_layer.state_dict():
+                yield f"{prefix}{leaf}", module, leaf, adapter in _adapters(module)
+            return
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            raise AdapterError(
+                f"{prefix.rstrip('.')}: a {type(module).__name__} cannot be merged here",
+                hint="PEFT's merge_and_unload() may do it.",
+            )
+        own = {*dict(module.named_parameters(recurse=False)), *_saved_buffers(module)}
+        for leaf in own:
+            yield f"{prefix}{leaf}", module, leaf, whole or (biases and leaf == "bias")
+        for child, inner in module.named_children():
+            yield from walk(inner, f"{prefix}{child}.", whole)
+
+    yield from walk(model.get_base_model(), "", False)
+
+
+def _saved_buffers(module: torch.nn.Module) -> list[str]:
+    left_out = module._non_persistent_buffers_set
+    return [name for name, _ in module.named_buffers(recurse=False) if name not in left_out]
+
+
+def _adapters(module: Any) -> set[str]:
+    return {*module.lora_A, *module.lora_embedding_A}
+
+
+def _plain(module: Any, leaf: str) -> torch.Tensor:
+    holder = getattr(module, "base_layer", module)
+    tensor: torch.Tensor = holder.state_dict(keep_vars=True)[leaf]
+    return tensor
+
+
+def _merged(module: Any, leaf: str) -> torch.Tensor:
+    """The leaf of a LoRA layer with the adapter in it, float32; the layer is left as it was."""
+    import torch
+
+    base = module.base_layer
+    kept = {name: parameter.data for name, parameter in base.named_parameters(recurse=False)}
+    try:
+        for name, data in kept.items():
+            base.get_parameter(name).data = data.float().clone()
+        with torch.no_grad():
+            module.merge(adapter_names=[active_adapter(module)])
+        return base.get_parameter(leaf).data
+    finally:
+        module.merged_adapters.clear()
+        for name, data in kept.items():
+            base.get_parameter(name).data = data

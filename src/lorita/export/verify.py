@@ -1,0 +1,124 @@
+"""Whether an exported model is base and adapter: the same prompts put to both.
+
+The reference is asked first and may then be freed: what it said is kept, not the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorita.base import context_length
+from lorita.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+TOKENS = 32
+"""Answers are compared over this many tokens."""
+LOGITS_KEPT = 8
+"""Prompts whose logits are compared; of the others, the tokens are."""
+PROMPTS = (
+    "The most important thing about bread is",
+    "I want you to act as a gardener.",
+    "Once upon a time there was a teacher who",
+)
+"""Asked where a folder holds no prompts of its own."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What base and adapter answered to one prompt."""
+
+    prompt: str
+    ids: list[int]
+    answer: list[int]
+    logits_NV: torch.Tensor | None
+    """After the prompt and after each token of the answer, float32; None beyond the first few."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a model comes to the reference, over all prompts."""
+
+    prompts: int
+    largest_difference: float
+    equal: int
+    tokens: int
+
+    def line(self) -> str:
+        share = 100.0 * self.equal / max(1, self.tokens)
+        return (
+            f"largest logit difference {self.largest_difference:.1e}, "
+            f"{share:.1f} % of {self.tokens} greedy tokens equal, on {self.prompts} prompts"
+        )
+
+
+def prompts_of_run(folder: Path) -> list[str]:
+    """The prompts that the run compared its models with; a few plain ones where it kept none."""
+    from lorita.comparison import read_comparison
+
+    try:
+        return [answer.prompt for answer in read_comparison(folder).answers] or list(PROMPTS)
+    except UserError:
+        return list(PROMPTS)
+
+
+def ask_reference(tuned: Any, prompts: Sequence[str]) -> list[Reference]:
+    """Answer the prompts greedily with base and adapter."""
+    context = context_length(tuned.model.get_base_model().config) or 2048
+    longest = max(1, context - TOKENS)  # the answer must fit, too
+    stops = set(tuned.prompt_format.stops(tuned.tokenizer))
+    found = []
+    for number, prompt in enumerate(prompts):
+        ids = tuned.prompt_format.ids(tuned.tokenizer, prompt)[:longest]
+        if not ids:
+            continue
+        answer = _greedy(tuned.model, ids, stops)
+        logits = _logits(tuned.model, ids, answer) if number < LOGITS_KEPT else None
+        found.append(Reference(prompt, list(ids), answer, logits))
+    return found
+
+
+def _greedy(model: Any, ids: Sequence[int], stops: set[int]) -> list[int]:
+    """The likeliest tokens one after another, up to an end of the answer (not included)."""
+    import torch
+
+    step = torch.tensor([list(ids)])
+    answer: list[int] = []
+    cache = None
+    with torch.inference_mode():
+        while len(answer) < TOKENS:
+            output = model(input_ids=step, past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            token = int(output.logits[0, -1].argmax())
+            if token in stops:
+                break
+            answer.append(token)
+            step = torch.tensor([[token]])
+    return answer
+
+
+def _logits(model: Any, ids: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
+    import torch
+
+    with torch.inference_mode():
+        output = model(input_ids=torch.tensor([[*ids, *answer]]), use_cache=False)
+    logits_NV: torch.Tensor = output.logits[0, len(ids) - 1 :].float()
+    return logits_NV
+
+
+def agreement(model: Any, references: Sequence[Reference]) -> Agreement:
+    """Put the references' prompts and answers to ``model``, token by token."""
+    largest, equal, tokens = 0.0, 0, 0
+    for reference in references:
+        logits_NV = _logits(model, reference.ids, reference.answer)
+        if reference.logits_NV is not None:
+            distance = (logits_NV - reference.logits_NV).abs().max()
+            largest = max(largest, float(distance))
+        likeliest = logits_NV[: len(reference.answer)].argmax(-1).tolist()
+        equal += sum(a == b for a, b in zip(likeliest, reference.answer, strict=True))
+        tokens += len(reference.answer)
+    return Agreement(len(references), largest, equal, tokens)

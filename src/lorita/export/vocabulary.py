@@ -1,0 +1,180 @@
+"""A tokenizer as GGUF metadata: tokens, merges, special tokens, chat template.
+
+Read from the ``tokenizers`` library's own description of itself, so that every tokenizer class is
+treated alike. llama.cpp splits text by rules that it knows by name; one that it does not know is
+refused, for it would give other tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gguf import GGUFWriter
+    from transformers import PreTrainedTokenizerBase
+
+_WORD_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_CASE = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_LETTERS = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+)
+_PATH_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+SPLITS = {
+    ("words",): "gpt-2",
+    ("digits", "words"): "smollm",
+    (_CASE + r"|\p{N}{1,3}" + _WORD_TAIL,): "dbrx",
+    (_CASE + r"|\p{N}" + _WORD_TAIL,): "qwen2",
+    (" ?[^(\\s|[.,!?…。，、।۔،])]+",): "bloom",
+    ("|".join(_LETTERS) + r"|\p{N}" + _PATH_TAIL,): "tekken",
+    ("|".join(part + _SUFFIX for part in _LETTERS) + r"|\p{N}{1,3}" + _PATH_TAIL,): "gpt-4o",
+}
+"""How text is cut before merging, and llama.cpp's name for it."""
+
+
+def add_vocabulary(
+    writer: GGUFWriter,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: int,
+    stop_tokens: Sequence[str] = (),
+) -> None:
+    """Write the tokenizer for a model of ``rows`` embeddings.
+
+    ``stop_tokens`` are what ended an answer in training; one that is not the end-of-text token is
+    named as the end of a turn.
+    """
+    parts = _parts(tokenizer)
+    if parts["model"]["type"] != "BPE":
+        raise UserError(
+            f"a tokenizer of the kind {parts['model']['type']} cannot be put into a GGUF file here",
+            hint="Export the adapter alone, for a GGUF file of the base that already exists.",
+        )
+    if parts["model"].get("byte_fallback"):
+        _add_sentencepiece(writer, parts, rows)
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(_split_name(parts))
+        tokens, types = _tokens(parts, rows)
+        writer.add_token_list(tokens)
+        writer.add_token_types(types)
+        writer.add_token_merges([" ".join(pair) for pair in _merges(parts)])
+        writer.add_add_space_prefix(_adds_space(parts))
+    _add_special(writer, tokenizer, stop_tokens)
+
+
+def _parts(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(f"{type(tokenizer).__name__} has no tokenizer.json to take apart")
+    parts: dict[str, Any] = json.loads(backend.to_str())
+    return parts
+
+
+def _flat(step: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer, sequences unfolded."""
+    if step is None:
+        return []
+    return list(step[key]) if step["type"] == "Sequence" else [step]
+
+
+def _split_name(parts: dict[str, Any]) -> str:
+    found = []
+    for step in _flat(parts["pre_tokenizer"], "pretokenizers"):
+        if step["type"] == "Split":
+            found.append(next(iter(step["pattern"].values())))
+        elif step["type"] == "Digits" and step["individual_digits"]:
+            found.append("digits")
+        elif step["type"] == "ByteLevel":
+            found += ["words"] if step.get("use_regex", True) else []
+        else:
+            found.append(step["type"])
+    name = SPLITS.get(tuple(found))
+    if name is None:
+        raise UserError(
+            f"llama.cpp is not known to cut text as this tokenizer does ({' then '.join(found)})",
+            hint="Export the adapter alone, for a GGUF file of the base that already exists.",
+        )
+    if name == "dbrx" and parts["model"].get("ignore_merges"):
+        return "llama-bpe"  # the same cuts; whole words are looked up before merging
+    return name
+
+
+def _adds_space(parts: dict[str, Any]) -> bool:
+    for step in _flat(parts["normalizer"], "normalizers"):
+        if step["type"] == "Prepend":
+            return True
+    for step in _flat(parts["pre_tokenizer"], "pretokenizers"):
+        if step["type"] == "Metaspace":
+            return bool(step.get("prepend_scheme", "always") != "never")
+        if step["type"] == "ByteLevel":
+            return bool(step["add_prefix_space"])
+    return False
+
+
+def _merges(parts: dict[str, Any]) -> list[list[str]]:
+    return [m.split(" ") if isinstance(m, str) else m for m in parts["model"]["merges"]]
+
+
+def _tokens(parts: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
+    """Every token by its id, and its kind; ids without a token are named and marked unused."""
+    import gguf
+
+    kinds = gguf.TokenType
+    tokens = [f"[PAD{i}]" for i in range(rows)]
+    types = [int(kinds.UNUSED)] * rows
+    for token, i in parts["model"]["vocab"].items():
+        tokens[i], types[i] = token, int(kinds.NORMAL)
+    for added in parts["added_tokens"]:
+        i = added["id"]
+        tokens[i] = added["content"]
+        types[i] = int(kinds.CONTROL if added["special"] else kinds.USER_DEFINED)
+    return tokens, types
+
+
+def _add_sentencepiece(writer: GGUFWriter, parts: dict[str, Any], rows: int) -> None:
+    """Tokens with scores, as SentencePiece has them: an earlier merge has the higher score."""
+    import gguf
+
+    kinds = gguf.TokenType
+    tokens, types = _tokens(parts, rows)
+    ranks: dict[str, int] = {}
+    for rank, (left, right) in enumerate(_merges(parts)):
+        ranks.setdefault(left + right, rank)
+    last = float(len(ranks))
+    scores = [-float(ranks.get(token, last)) for token in tokens]
+    for i, token in enumerate(tokens):
+        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            types[i] = int(kinds.BYTE)
+        elif token == parts["model"].get("unk_token"):
+            types[i] = int(kinds.UNKNOWN)
+        elif types[i] == kinds.USER_DEFINED:
+            tokens[i] = token.replace("▁", " ")
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
+    writer.add_add_space_prefix(_adds_space(parts))
+
+
+def _add_special(
+    writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, stop_tokens: Sequence[str]
+) -> None:
+    for kind in ("bos", "eos", "unk", "pad"):
+        token = getattr(tokenizer, f"{kind}_token_id", None)
+        if token is not None:
+            getattr(writer, f"add_{kind}_token_id")(token)
+    turns = [token for token in stop_tokens if token != tokenizer.eos_token]
+    if turns:
+        writer.add_eot_token_id(tokenizer.convert_tokens_to_ids(turns[0]))
+    ids = tokenizer("a")["input_ids"]
+    writer.add_add_bos_token(bool(ids) and ids[0] == tokenizer.bos_token_id)
+    writer.add_add_eos_token(len(ids) > 1 and ids[-1] == tokenizer.eos_token_id)
+    if isinstance(tokenizer.chat_template, str):
+        writer.add_chat_template(tokenizer.chat_template)

@@ -1,0 +1,99 @@
+"""A tiny model of every family that GGUF files are written for, with an adapter on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from lorita.adapter import attach, lora_config, trainable_parameters
+from tests.engine.families import FAMILIES
+
+GGUF_FAMILIES = (
+    "llama", "llama-3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi3-long",
+    "gpt2", "gpt_neox", "bloom", "starcoder2", "olmo2", "granite",
+)  # fmt: skip
+TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"]}
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes, one merge, an end-of-text token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = (
+        {"<|endoftext|>": 0} | {letter: i + 1 for i, letter in enumerate(alphabet)} | {"th": 257}
+    )
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[("t", "h")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+
+
+def make_config(family: str) -> Any:
+    """Windows are as short as in the other tests where llama.cpp knows of them."""
+    name = {"llama-3": "llama", "phi3-long": "phi3"}.get(family, family)
+    config = FAMILIES[name]()
+    config.vocab_size = 264  # more rows than tokens, as many models have
+    config.bos_token_id = config.eos_token_id = config.pad_token_id = 0
+    if family in ("mistral", "phi3", "phi3-long", "starcoder2"):
+        config.sliding_window = 64
+    if family == "llama-3":
+        config.rope_parameters = {
+            "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
+        }  # fmt: skip
+    if family == "phi3-long":
+        # llama.cpp takes the long factors for a context beyond this, and its least context is 256
+        config.original_max_position_embeddings = 256
+        config.max_position_embeddings = 512
+        config.rope_parameters = {
+            "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 1.0,
+            "original_max_position_embeddings": 256,
+            "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 2.1, 2.2, 2.3],
+        }  # fmt: skip
+    if family == "gemma3":
+        config.num_hidden_layers = 6
+        config.layer_types = ["sliding_attention"] * 5 + ["full_attention"]
+    return config
+
+
+def make_model(family: str, **changes: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = make_config(family)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    model = AutoModelForCausalLM.from_config(config)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            torch.nn.init.normal_(parameter, std=0.2)
+        elif "bias" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+        else:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return model.requires_grad_(False).eval()
+
+
+def save_base(folder: Path, family: str, **options: Any) -> Path:
+    make_model(family, **options).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def with_adapter(
+    model: PreTrainedModel, family: str = "llama", *, zero: bool = False, **options: Any
+) -> PeftModel:
+    """An adapter whose every tensor was moved away from where it starts; or that does nothing."""
+    options = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", **options}
+    if family in TARGETS:
+        options["target_modules"] = TARGETS[family]
+    tuned = attach(model, lora_config(model, options), seed=1)
+    torch.manual_seed(2)
+    if zero:
+        return tuned.eval()
+    for name, parameter in trainable_parameters(tuned).items():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+        assert "lora" in name or options.get("bias") or options.get("modules_to_save")
+    return tuned.eval()

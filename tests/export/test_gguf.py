@@ -1,0 +1,244 @@
+"""GGUF files of every family, asked by llama.cpp itself; adapters there and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from lorita import load
+from lorita.adapter import save_adapter
+from lorita.cli import run as lorita
+from lorita.export import gguf as gguf_files
+from lorita.export.llamacpp import LlamaCpp
+from lorita.export.to_gguf import export_gguf
+from tests.export import models
+from tests.export.test_merge import saved
+from tests.test_bad_input import refused
+
+IDS = [5, 30, 100, 200, 7, 9, 41, 17, 88]
+"""Longer than the windows of the tiny models."""
+FAST = ("llama", "qwen2", "gemma3", "gpt2", "bloom")
+
+
+def likeliest(path: Path, adapter: Path | None = None) -> dict[int, float]:
+    return LlamaCpp(path, adapter=adapter, context=64, threads=1).likeliest(IDS)
+
+
+def distance(model: torch.nn.Module, said: dict[int, float]) -> float:
+    """The largest difference in log-probability over the tokens that llama.cpp names."""
+    with torch.no_grad():
+        logits_V = model(input_ids=torch.tensor([IDS])).logits[0, -1]
+    ours = logits_V.float().log_softmax(-1)
+    assert len(said) == 10
+    assert set(said) - {0} <= set(ours.topk(11).indices.tolist())
+    return max(abs(float(ours[token]) - value) for token, value in said.items())
+
+
+def write_model(model: Any, path: Path, quantize: str = "f32") -> Path:
+    gguf_files.write_merged(
+        model,
+        models.make_tokenizer(),
+        path,
+        quantize=quantize,
+        base_name="tiny",
+        base_file=None,
+        name="tiny",
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    "family",
+    [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in models.GGUF_FAMILIES],
+)
+def test_llama_cpp_says_the_same(family: str, tmp_path: Path) -> None:
+    """Merged in one file, and as an adapter on the base's file."""
+    tuned = models.with_adapter(models.make_model(family), family, use_rslora=True)
+    merged = write_model(tuned, tmp_path / "merged.gguf")
+    assert distance(tuned, likeliest(merged)) < 0.01
+    idle = models.with_adapter(models.make_model(family), family, zero=True)
+    base = write_model(idle, tmp_path / "base.gguf")
+    assert not distance_within(tuned, likeliest(base), 0.1)
+    gguf_files.write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
+    assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.01
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "biases": {"bias": "all"},
+    "dora": {"use_dora": True},
+    "whole head": {"modules_to_save": ["lm_head"], "target_modules": ["q_proj"]},
+    "embeddings": {"target_modules": ["embed_tokens", "q_proj"]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tied", [False, True])
+def test_merged_of_every_kind(kind: str, tied: bool, tmp_path: Path) -> None:
+    tuned = models.with_adapter(models.make_model("llama", tie_word_embeddings=tied), **KINDS[kind])
+    assert distance(tuned, likeliest(write_model(tuned, tmp_path / "merged.gguf"))) < 0.01
+
+
+@pytest.mark.parametrize("options", [{"rank_pattern": {"q_proj": 2}}, KINDS["embeddings"]])
+def test_adapters_with_ranks_and_embeddings(options: dict[str, Any], tmp_path: Path) -> None:
+    tuned = models.with_adapter(models.make_model("llama"), **options)
+    idle = models.with_adapter(models.make_model("llama"), zero=True)
+    base = write_model(idle, tmp_path / "base.gguf")
+    gguf_files.write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
+    assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.01
+
+
+@pytest.mark.parametrize("quantize", ["f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"])
+def test_quantised_files_load(quantize: str, tmp_path: Path) -> None:
+    tuned = models.with_adapter(models.make_model("qwen2"))
+    path = write_model(tuned, tmp_path / "model.gguf", quantize)
+    assert distance_within(tuned, likeliest(path), 3.0)
+    assert path.stat().st_size < write_model(tuned, tmp_path / "f32.gguf").stat().st_size
+
+
+def distance_within(model: torch.nn.Module, said: dict[int, float], limit: float) -> bool:
+    with torch.no_grad():
+        ours = model(input_ids=torch.tensor([IDS])).logits[0, -1].log_softmax(-1)
+    return max(abs(float(ours[token]) - value) for token, value in said.items()) < limit
+
+
+def test_tokens_and_their_ends(tmp_path: Path) -> None:
+    """llama.cpp cuts a text as the tokenizer does."""
+    tokenizer = models.make_tokenizer()
+    tuned = models.with_adapter(models.make_model("llama"))
+    server = LlamaCpp(write_model(tuned, tmp_path / "model.gguf"), context=64, threads=1)
+    for text in ("the thing", " Größe\n\n12,5 €", "a<|endoftext|>b"):
+        assert server.tokenize(text) == tokenizer(text)["input_ids"]
+
+
+# --- there and back -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
+def test_gguf_and_back(family: str, tmp_path: Path) -> None:
+    base = models.save_base(tmp_path / "base", family)
+    run = saved(tmp_path / "run", base, family, use_rslora=True, rank_pattern={"dense": 2})
+    export_gguf(run, tmp_path / "adapter.gguf")
+    there = load(run, dtype="float32")
+    back = load(tmp_path / "adapter.gguf", base=str(base), dtype="float32")
+    ids = torch.tensor([IDS])
+    with torch.no_grad():
+        difference = there.model(ids).logits - back.model(ids).logits
+    assert float(difference.abs().max()) < 1e-5
+    ours, theirs = matrices(there.model), matrices(back.model)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(ours[n], theirs[n], rtol=1e-6, atol=1e-7) for n in ours)
+
+
+def matrices(model: Any) -> dict[str, torch.Tensor]:
+    """B·A with the scale in it, by module."""
+    from peft.tuners.lora import LoraLayer
+
+    found = {}
+    for name, module in model.get_base_model().named_modules():
+        if isinstance(module, LoraLayer):
+            down, up = gguf_files.lora_matrices(module)
+            found[name] = up @ down
+    return found
+
+
+def test_peft_and_back(llama: Path, tmp_path: Path) -> None:
+    """lorita → PEFT → lorita: the same bytes."""
+    from peft import PeftModel
+
+    run = saved(tmp_path / "run", llama, bias="lora_only", use_rslora=True)
+    base = AutoModelForCausalLM.from_pretrained(llama)
+    PeftModel.from_pretrained(base, run).save_pretrained(tmp_path / "peft")
+    again = load(tmp_path / "peft", base=str(llama), dtype="float32")
+    (tmp_path / "again").mkdir()
+    save_adapter(again.model, tmp_path / "again")
+    first = load_file(run / "adapter_model.safetensors")
+    last = load_file(tmp_path / "again/adapter_model.safetensors")
+    assert first.keys() == last.keys() and all(first[n].equal(last[n]) for n in first)
+    ours = (run / "adapter_model.safetensors").read_bytes()
+    assert ours == (tmp_path / "again/adapter_model.safetensors").read_bytes()
+
+
+# --- a base that is itself a GGUF file ------------------------------------------------------
+
+
+def test_a_gguf_base_keeps_its_metadata(tmp_path: Path) -> None:
+    import gguf
+
+    # transformers does not see in a GGUF file that a Llama has biases
+    plain = models.make_model("llama", attention_bias=False)
+    base = write_model(models.with_adapter(plain, zero=True), tmp_path / "base.gguf", "q8_0")
+    run = saved_on_gguf(tmp_path / "run", base)
+    made = export_gguf(run, tmp_path / "merged.gguf", merged=True, quantize="f32")
+    assert any("Metadata" in note for note in made.notes)
+    assert any("of 3 answers identical" in line for line in made.checked)
+    before, after = gguf.GGUFReader(base).fields, gguf.GGUFReader(made.path).fields
+    own = {"general.file_type", "general.name"}
+    assert before.keys() == after.keys()
+    assert all(
+        before[k].contents() == after[k].contents()
+        for k in before
+        if k not in own and not k.startswith("GGUF.")
+    )
+    tuned = load(run, dtype="float32").model
+    assert distance(tuned, likeliest(made.path)) < 0.01
+    export_gguf(run, tmp_path / "adapter.gguf")
+    # llama.cpp rounds what it multiplies with eight-bit weights
+    assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.3
+
+
+def saved_on_gguf(folder: Path, base: Path) -> Path:
+    from lorita.base import find_base, load_model
+
+    model = load_model(find_base(str(base)), torch.float32)
+    folder.mkdir()
+    save_adapter(models.with_adapter(model, target_modules=["q_proj", "down_proj"]), folder)
+    return folder
+
+
+# --- mistakes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"use_dora": True}, "DoRA's magnitudes"),
+        ({"bias": "all"}, "trained biases"),
+        ({"modules_to_save": ["lm_head"]}, "whole modules (lm_head)"),
+        ({"init_lora_weights": "pissa"}, "a base that pissa has changed"),
+    ],
+)
+def test_what_an_adapter_file_cannot_hold(
+    options: dict[str, Any],
+    said: str,
+    llama: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = saved(tmp_path / "run", llama, **options)
+    message = refused(capsys, "export", "gguf", run, tmp_path / "out.gguf")
+    assert said in message and "--merged" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_mistakes(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = saved(tmp_path / "run", llama)
+    out = tmp_path / "out.gguf"
+    cases: list[tuple[tuple[object, ...], str]] = [
+        ((run, out, "--merged", "--quantize", "q4_k_m"), "llama-quantize"),
+        ((run, out, "--merged", "--quantize", "int4"), "cannot write this format"),
+        ((run, out, "--quantize", "q8_0"), "quantize is for --merged"),
+        ((tmp_path / "none.gguf", out), "there is no such run folder"),
+    ]
+    for arguments, said in cases:
+        assert said in refused(capsys, "export", "gguf", *arguments)
+    out.write_text("precious")
+    assert "--overwrite" in refused(capsys, "export", "gguf", run, out)
+    assert out.read_text() == "precious"
+    assert lorita(["export", "gguf", str(run), str(out), "--overwrite"]) == 0
+    assert out.read_bytes()[:4] == b"GGUF"
+    assert "does not say where its base is" in refused(capsys, "merge", out, tmp_path / "merged")
