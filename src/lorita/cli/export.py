@@ -6,6 +6,7 @@ from cyclopts import App
 
 EXPORTS = {
     "gguf": "An adapter or a merged model as a GGUF file, for llama.cpp.",
+    "ollama": "A Modelfile and its GGUF file, for ollama create.",
 }
 """Target: its line in the help. Each lives in ``cli/export_TARGET.py``."""
 

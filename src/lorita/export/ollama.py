@@ -6,8 +6,6 @@ the GGUF files hold is decided in ``gguf.py``.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from lorita.errors import OutputError, SettingsError
 from lorita.export.chat_layout import CHATS, GoLayout, chat_text, derive_layout, go_data
 from lorita.export.gotemplate import GoTemplateError, render_go
 from lorita.export.modelfile import PLAIN, Modelfile, Sampling, stop_texts
+from lorita.files import replacing
 from lorita.ollama_store import PREFIX
 from lorita.rundir import SETTINGS_FILE, read_record
 from lorita.settings_io import read_yaml
@@ -95,16 +94,11 @@ def export_ollama(
             (f"{folder.name}, made with lorita. Use it with:", *_how_to_use(out)),
         )
     )
-    part = _new_folder(out)
-    try:
+    with replacing(out) as part:
+        part.mkdir()
         file = part / (MODEL if adapter is None else ADAPTER)
         said = write_gguf(load(folder, base=base, dtype="float32"), file)
         (part / FILE).write_text(text, encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return OllamaExport(out, text, (*layout.notes, *said))
 
 
@@ -188,14 +182,3 @@ def _start(base: Base, wanted: Wanted) -> tuple[str, str | None]:
     else:
         start = str(base.gguf_path)
     return start, f"./{ADAPTER}"
-
-
-def _new_folder(out: Path) -> Path:
-    """A temporary folder beside ``out``, which takes its place when all is written."""
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
-        part.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be made ({error.strerror})") from None
-    return part
