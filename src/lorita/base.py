@@ -231,3 +231,13 @@ def context_length(config: PretrainedConfig) -> int | None:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the tokenizer's files; ``OSError`` where they cannot be written."""
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if "(os error" not in str(error):  # the tokenizers library has a plain Exception for it
+            raise
+        raise OSError(str(error)) from None

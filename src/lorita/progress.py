@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lorita.data.rows import rows_text
 from lorita.processes import is_lead
 from lorita.training.events import (
     CheckpointSaved,
+    EarlyStopped,
     Evaluated,
     Event,
     MicroBatchReduced,
     Note,
     RunEnded,
     StepDone,
+    StepSkipped,
     TrainingEnded,
     TrainingStarted,
 )
@@ -52,6 +55,16 @@ def event_line(event: Event) -> str | None:
             )
         case Evaluated():
             return f"step {event.step}: held-out loss {event.loss:.4f}"
+        case StepSkipped():
+            return (
+                f"Warning: step {event.step} is skipped: loss {event.loss}, gradient norm "
+                f"{event.grad_norm} ({rows_text(sorted(event.rows), most=16)})"
+            )
+        case EarlyStopped():
+            return (
+                f"Stopped after step {event.step}: the held-out loss has not become better than "
+                f"{event.best_loss:.4f} (step {event.best_step})"
+            )
         case MicroBatchReduced():
             return f"step {event.step}: out of memory; now at most {event.tokens} tokens at once"
         case CheckpointSaved():

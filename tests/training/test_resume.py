@@ -110,11 +110,13 @@ def test_refused_when_something_that_matters_changed(
     assert "r was 8 and is 3" in str(caught.value)
     assert "learning_rate was 0.01 and is 0.5" in str(caught.value)
     assert "logging_steps" not in str(caught.value)
-    with pytest.raises(OutputError, match="no run to continue"):
-        lorita.train(
-            model=str(llama), data=str(prompts), text_field="prompt",
-            output_dir=tmp_path / "none", resume=True, on_event=lambda e: None,
-        )  # fmt: skip
+
+
+def test_what_has_not_begun_begins(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    """The same command may be repeated until the run is done, whenever it was killed."""
+    train(tmp_path / "whole", llama, prompts, **OPTIONS)
+    train(tmp_path / "run", llama, prompts, **OPTIONS, resume=True)
+    assert adapter(tmp_path / "run") == adapter(tmp_path / "whole")
 
 
 def test_nothing_saved_yet_starts_at_the_beginning(
