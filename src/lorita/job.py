@@ -7,11 +7,13 @@ session's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lorita import adapter as adapters
 from lorita.data.batches import steps_per_epoch
+from lorita.errors import RunFailed
+from lorita.forecast import PROBE_STEPS, Forecast, count_work, from_timed, probe, proposals
 from lorita.prepare import Prepared, evaluation_decides, identity, resume_source
 from lorita.processes import is_lead
 from lorita.settings import RunSettings
@@ -23,12 +25,19 @@ from lorita.training.checkpoint import (
     restore_weights,
     save_checkpoint,
 )
-from lorita.training.events import Event, Note, TrainingEnded, TrainingStarted
+from lorita.training.events import Event, Note, StepDone, TrainingEnded, TrainingStarted
 from lorita.training.guards import StopRequest
 from lorita.training.loop import Hooks, Pace, train
-from lorita.training.memory import available_memory, token_budget
+from lorita.training.memory import (
+    available_memory,
+    bytes_per_token,
+    memory_in_use,
+    peak_memory,
+    token_budget,
+)
 from lorita.training.objective import LossSum
 from lorita.training.optimizer import Masters, make_optimizer, make_schedule
+from lorita.training.random_state import untouched_random_states
 from lorita.training.step import Trainee
 from lorita.training.watch import Watch, window_of
 
@@ -58,9 +67,12 @@ class Job:
         self.loss_sum = loss_sum
         self.accelerator = accelerator
         self.evaluate = evaluate
+        self._timed: list[tuple[int, float]] = []
         self.pace = self._pace()
         self.trainee = self._trainee()
         self.watch = self._watch()
+        data = prepared.data
+        self.work = count_work(data.train, data.held_out, self.pace, self.pace.token_budget)
 
     def events(self, stop: StopRequest) -> Iterator[Event]:
         """Train; every random number is drawn after this begins."""
@@ -71,13 +83,13 @@ class Job:
         data = self.prepared.data
         first_step, notes = self._resume()
         yield from (Note(text) for text in notes)
-        yield from (Note(text, is_warning=True) for text in self._advice())
+        yield from (Note(text, is_warning=True) for text in [*self.advice(), *self.too_large()])
         yield TrainingStarted(
             first_step=first_step,
             max_steps=self.pace.max_steps,
             rows=len(data.train),
             held_out_rows=len(data.held_out),
-            tokens_per_epoch=sum(len(example.input_ids) for example in data.train),
+            tokens_per_epoch=self.work.tokens_per_epoch,
         )
         for event in train(
             self.trainee,
@@ -90,8 +102,49 @@ class Job:
             first_step=first_step,
         ):
             yield event
+            if isinstance(event, StepDone):
+                yield from self._forecast_of(event)
             if isinstance(event, TrainingEnded):
                 yield from self._finish()
+
+    def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
+        """What the run will take, from steps that were timed as (tokens, seconds)."""
+        state = 12 * sum(p.numel() for p in self.trainee.masters.parameters.values())
+        return Forecast(
+            self.work,
+            max(peak_memory(), memory_in_use() + state),
+            available_memory(),
+            from_timed(timed),
+        )
+
+    def probe(self) -> Forecast:
+        """The forecast from a few steps whose gradients are computed and forgotten."""
+        rows = self.prepared.data.train
+        with untouched_random_states():
+            timed = probe(self.trainee, rows, self.loss_sum, self.pace, self.accelerator)
+        return self.forecast(timed)
+
+    def too_large(self) -> list[str]:
+        """What to do where the longest row may not fit into memory."""
+        if self.settings.gradient_checkpointing:
+            return []
+        found = proposals(
+            self.work.longest,
+            self._per_token(),
+            available_memory(),
+            narrow=self.model.get_base_model().dtype.itemsize == 2,
+        )
+        return [found] if found else []
+
+    def _forecast_of(self, event: StepDone) -> Iterator[Event]:
+        """The forecast, once, from the run's own first steps: it costs no time."""
+        self._timed.append((event.tokens, event.seconds))
+        if self.settings.probe and len(self._timed) == PROBE_STEPS < self.pace.max_steps:
+            yield from (Note(text) for text in self.forecast(self._timed).lines())
+
+    def _per_token(self) -> int:
+        itemsize = self.model.get_base_model().dtype.itemsize
+        return bytes_per_token(self.prepared.config, itemsize, fast=self.settings.speedup)
 
     def restore_good(self) -> int:
         """Put the last good weights into the model; return the step that made them."""
@@ -112,6 +165,8 @@ class Job:
         )
 
     def _finish(self) -> Iterator[Event]:
+        if self.watch.seen.steps == 0 and self.watch.seen.skipped:
+            raise RunFailed("no step could be applied: the loss or gradient of each is not finite")
         if self.watch.seen.skipped:
             yield Note(
                 f"{self.watch.seen.skipped} steps were skipped: their loss or gradient was not "
@@ -155,8 +210,7 @@ class Job:
             * self.accelerator.num_processes
         )
         per_epoch = steps_per_epoch(len(data.train), rows_per_step)
-        dtype = self.model.get_base_model().dtype
-        budget = token_budget(self.prepared.config, dtype.itemsize, available_memory())
+        budget = token_budget(self._per_token(), available_memory())
         return Pace(
             max_steps=settings.max_steps or math.ceil(settings.num_train_epochs * per_epoch),
             rows_per_step=rows_per_step,
@@ -197,7 +251,8 @@ class Job:
             keep_best=settings.load_best_model_at_end,
         )
 
-    def _advice(self) -> list[str]:
+    def advice(self) -> list[str]:
+        """Settings that are known to hurt with so much data."""
         settings = self.settings
         return advice(
             rows=len(self.prepared.data.train),

@@ -89,7 +89,7 @@ _NOT_IDENTITY = {
     "logging_steps", "eval_steps", "save_steps",
     "save_total_limit", "resume", "resume_from_checkpoint", "compare_prompt", "max_new_tokens",
     "repetition_penalty", "proof", "output_dir", "overwrite", "micro_batch_tokens",
-    "max_skipped_steps",
+    "max_skipped_steps", "probe",
 }  # fmt: skip
 
 

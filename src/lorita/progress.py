@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lorita.data.rows import rows_text
+from lorita.forecast import duration
 from lorita.processes import is_lead
 from lorita.training.events import (
     CheckpointSaved,
@@ -99,19 +100,6 @@ class Rate:
             f"lr {event.learning_rate:.2e}  {self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s  "
             f"{duration(left)} left"
         )
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(whole, 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
 
 
 def _lines(logging_steps: int) -> Show:

@@ -243,6 +243,7 @@ class RunSettings(BaseModel):
     speedup: bool = option("Training", "Use lorita's fast step (--no-speedup: plain PEFT).", True)
 
     # Reports
+    probe: bool = option("Reports", "Time the first steps for a forecast of the whole run.", True)
     logging_steps: int = option("Reports", "Log every N steps.", 1, ge=1)
     eval_steps: int | None = option(
         "Reports",

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorita.data.tokens import Example
+from lorita.data.batches import MicroBatch
+from lorita.data.tokens import Example, tokenize_texts
 from lorita.errors import RunFailed, SettingsError
 from lorita.training.advice import advice
 from lorita.training.events import EarlyStopped, Evaluated, Event, Note, StepDone, StepSkipped
 from lorita.training.watch import Watch, window_of
+from tests import tiny
 from tests.test_run import train
 
 ROWS = [Example([1, 2], [1, 2], row) for row in (4, 0)]
@@ -50,6 +52,16 @@ def test_divergence_keeps_the_last_good_weights() -> None:
     assert hint.index("learning rate") < hint.index("--dtype float32") < hint.index("rows 1, 5")
     assert watch.restore_good(trainee) == 1
     assert float(trainee.parameters["w"]) == 1
+
+
+def test_a_loss_that_stays_far_above_its_start_is_a_divergence() -> None:
+    watch, trainee = Watch(guessing=9.0), Weights()
+    many = ROWS * 2
+    with pytest.raises(RunFailed, match=r"the loss is 6\.00, it was 1\.00"):
+        for step, loss in enumerate([1.0, *[6.0] * 10], 1):
+            watch.step(step, loss, 1e-3, many, trainee)  # type: ignore[arg-type]
+    assert watch.restore_good(trainee) == 0  # type: ignore[arg-type]
+    feed(Watch(guessing=9.0), [1.0, *[6.0] * 10])  # of two rows it would be no wonder
 
 
 def test_random_weights_are_no_divergence() -> None:
@@ -148,12 +160,28 @@ def finite(folder: Path) -> bool:
     )
 
 
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that knows the texts, as a pretrained one would: there is something to lose."""
+    folder = tiny.save_model(tmp_path_factory.mktemp("models") / "taught", "llama")
+    model = tiny.make_model("llama").requires_grad_(True)
+    rows = tokenize_texts(tiny.make_texts(24), tiny.make_tokenizer(), max_length=64).examples
+    batch = MicroBatch(rows).padded(0, torch.device("cpu"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_learning_rate_of_ten(llama: Path, prompts: Path, tmp_path: Path, dtype: str) -> None:
+def test_a_learning_rate_of_ten(taught: Path, prompts: Path, tmp_path: Path, dtype: str) -> None:
     run = tmp_path / "run"
-    options: dict[str, Any] = {"dtype": dtype, "learning_rate": 10, "num_train_epochs": 30}
+    options: dict[str, Any] = {"learning_rate": 10, "num_train_epochs": 9, "save_steps": 1}
     with pytest.raises(RunFailed, match=r"diverged|not finite") as caught:
-        train(run, llama, prompts, **options, lora_alpha=64, save_steps=1)
+        train(run, taught, prompts, dtype=dtype, target_modules="all-linear", **options)
     assert "The last good adapter" in str(caught.value)
     assert (run / "adapter_model.safetensors").is_file()
     assert not (run / "lorita.json").exists()
@@ -172,13 +200,13 @@ def test_rows_that_give_no_number(llama: Path, prompts: Path, tmp_path: Path) ->
     assert finite(run)
 
 
-def test_best_is_kept_and_taken(llama: Path, prompts: Path, tmp_path: Path) -> None:
+def test_best_is_kept_and_taken(taught: Path, prompts: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options: dict[str, Any] = {
-        "learning_rate": 0.05, "num_train_epochs": 30, "max_train_samples": 6, "eval_steps": 1,
+        "learning_rate": 0.05, "num_train_epochs": 9, "max_train_samples": 6, "eval_steps": 1,
     }  # fmt: skip
     events = events_of(
-        run, llama, prompts, **options,
+        run, taught, prompts, **options,
         early_stopping_patience=3, load_best_model_at_end=True, save_steps=2, save_total_limit=1,
     )  # fmt: skip
     held_out = {e.step: e.loss for e in events if isinstance(e, Evaluated)}
@@ -192,12 +220,12 @@ def test_best_is_kept_and_taken(llama: Path, prompts: Path, tmp_path: Path) -> N
     comparison = json.loads((run / "compare.json").read_text())
     assert comparison["held_out"]["after"] == pytest.approx(held_out[best], rel=1e-4)
     # Without them it goes on to the end, through the same steps.
-    longer = events_of(tmp_path / "longer", llama, prompts, **options)
+    longer = events_of(tmp_path / "longer", taught, prompts, **options)
     losses, all_losses = (
         [e.loss for e in found if isinstance(e, StepDone)] for found in (events, longer)
     )
     assert all_losses[: len(losses)] == losses
-    assert len(all_losses) == 60
+    assert len(all_losses) == 18
 
 
 def test_early_stopping_needs_held_out_rows(llama: Path, prompts: Path, tmp_path: Path) -> None:

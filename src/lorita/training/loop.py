@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import iterate_steps, steps_per_epoch
-from lorita.data.tokens import Example
+from lorita.data.examples import Example
 from lorita.errors import Interrupted
 from lorita.training.events import (
     CheckpointSaved,

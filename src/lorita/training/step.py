@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import micro_batches
-from lorita.data.tokens import Example
+from lorita.data.examples import Example
 from lorita.errors import RunFailed
 from lorita.training.guards import StopRequest
 from lorita.training.objective import LossSum

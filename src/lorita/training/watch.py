@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lorita.data.examples import Example
 from lorita.data.rows import rows_text
-from lorita.data.tokens import Example
 from lorita.errors import RunFailed
 from lorita.training.events import Note
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
     from lorita.training.step import Trainee
 
-HIGH_STEPS = 3
-"""So many steps in a row worse than guessing are a divergence: no run was seen to come back."""
+GUESSING_STEPS = 3
+"""So many steps in a row worse than guessing are a divergence."""
+WORSE, WORSE_STEPS, ENOUGH_ROWS = 2.0, 10, 4
+"""So are so many steps whose loss is this much (nats) above the first one's; a loss over fewer rows
+says more about the rows than about the model."""
 
 
 def window_of(steps_per_epoch: int) -> int:
@@ -40,7 +43,8 @@ class Seen:
     recent: list[float] = field(default_factory=list)
     skipped: int = 0
     skipped_in_a_row: int = 0
-    high_in_a_row: int = 0
+    guessing_in_a_row: int = 0
+    worse_in_a_row: int = 0
     good_step: int = 0
     best_loss: float | None = None
     best_step: int = 0
@@ -80,16 +84,19 @@ class Watch:
         if seen.first_loss is None:
             seen.first_loss = loss
         # Random weights start worse than guessing: they have to become much worse still.
-        is_high = loss > max(self.guessing + 0.5, seen.first_loss + 1.0)
-        seen.high_in_a_row = seen.high_in_a_row + 1 if is_high else 0
-        if seen.high_in_a_row >= HIGH_STEPS:
+        guessing = loss > max(self.guessing + 0.5, seen.first_loss + 1.0)
+        worse = loss > seen.first_loss + WORSE
+        seen.guessing_in_a_row = seen.guessing_in_a_row + 1 if guessing else 0
+        if len(rows) >= ENOUGH_ROWS:
+            seen.worse_in_a_row = seen.worse_in_a_row + 1 if worse else 0
+        if seen.guessing_in_a_row >= GUESSING_STEPS or seen.worse_in_a_row >= WORSE_STEPS:
             raise RunFailed(
-                f"step {step}: the run has diverged: for {HIGH_STEPS} steps the loss "
-                f"(now {loss:.2f}) is beyond that of a model that knows nothing "
-                f"({self.guessing:.2f})",
+                f"step {step}: the run has diverged: the loss is {loss:.2f}, it was "
+                f"{seen.first_loss:.2f} at the first step, and a model that knows nothing has "
+                f"{self.guessing:.2f}",
                 hint=self._causes(rate, rows),
             )
-        if not is_high:
+        if not (guessing or worse):
             self._keep(step, trainee)
         remarks = [*self._spike(step, loss)]
         seen.steps += 1
