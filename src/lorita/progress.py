@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lorita.data.rows import rows_text
+from lorita.data.origin import rows_text
 from lorita.forecast import duration
 from lorita.processes import is_lead
 from lorita.training.events import (

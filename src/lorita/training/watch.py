@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.examples import Example
-from lorita.data.rows import rows_text
+from lorita.data.origin import rows_text
 from lorita.errors import RunFailed
 from lorita.training.events import Note
 
