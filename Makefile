@@ -3,13 +3,14 @@
 # make test    lint, types, import contract, tests
 # make bench   lorita against PEFT + HF Trainer, side by side
 # make slow    the tests that take minutes
+# make torture fifty runs, killed again and again, that must end with the same bytes
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint types contract unit bench slow clean
+.PHONY: setup demo test lint types contract unit bench slow torture clean
 
 setup: $(STAMP)
 
@@ -44,6 +45,9 @@ bench: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+torture: $(STAMP)
+	$(BIN)/python -m tests.slow.torture --runs 50
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

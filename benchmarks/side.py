@@ -36,9 +36,10 @@ def train_lorita(
 
     from lorita.data.batches import steps_per_epoch
     from lorita.engine.speedup import speedup
-    from lorita.training.loop import Pace, Trainee, train
+    from lorita.training.loop import Pace, train
     from lorita.training.objective import end_to_end_loss
     from lorita.training.optimizer import Masters, make_optimizer, make_schedule
+    from lorita.training.step import Trainee
 
     speedup(model, base_precision=base_precision)
     steps = epochs * steps_per_epoch(len(rows), job.batch_size)

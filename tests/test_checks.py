@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from lorita.adapter import WEIGHTS_FILE, save_adapter
-from lorita.errors import AdapterError, CheckFailed
+from lorita.errors import CheckFailed, RunFailed
 from lorita.evaluation.checks import check_adapter, check_moved, check_reload, require
 from tests import tiny
 from tests.test_run import train
@@ -86,7 +86,7 @@ def test_tensors_in_memory_that_are_not_finite(tmp_path: Path) -> None:
 def test_numbers_that_are_not_finite_are_not_even_written(tmp_path: Path) -> None:
     model = tuned()
     next(p for n, p in model.named_parameters() if "lora_A" in n).data[0, 0] = float("nan")
-    with pytest.raises(AdapterError, match="not finite"):
+    with pytest.raises(RunFailed, match="not finite"):
         save_adapter(model, tmp_path)
     assert not list(tmp_path.iterdir())
 

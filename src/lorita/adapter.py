@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorita.errors import AdapterError
+from lorita.errors import AdapterError, RunFailed
 from lorita.files import write_atomic
 from lorita.quiet import quiet_libraries
 from lorita.targets import check_targets, default_targets
@@ -153,7 +153,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     tensors = adapter_tensors(model)
     broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
     if broken:
-        raise AdapterError(
+        raise RunFailed(
             f"{len(broken)} of {len(tensors)} adapter tensors are not finite, such as {broken[0]}; "
             f"nothing was written"
         )

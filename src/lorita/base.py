@@ -280,3 +280,13 @@ def fingerprint_problems(expected: dict[str, Any], found: dict[str, Any]) -> lis
     a, b = torch.tensor(expected["sample"]), torch.tensor(found["sample"])
     alike = float(torch.nn.functional.cosine_similarity(a, b, dim=0))
     return [] if alike > 0.9 else [f"its first weights are others (similarity {alike:.2f})"]
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the tokenizer's files; ``OSError`` where they cannot be written."""
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if "(os error" not in str(error):  # the tokenizers library has a plain Exception for it
+            raise
+        raise OSError(str(error)) from None

@@ -11,11 +11,14 @@ from pathlib import Path
 
 from lorita.errors import OutputError
 
+PART = ".part"
+"""How the names of files and folders end that are not whole; they also begin with a dot."""
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write ``content`` to ``path``; a reader sees the old file or the new one, never a part."""
     data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -38,6 +41,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_parts(folder: Path) -> None:
+    """Take out what a process left that was killed while it wrote."""
+    for part in folder.glob(f".*{PART}"):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def _umask() -> int:

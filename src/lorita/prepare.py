@@ -6,6 +6,8 @@ and raised as one error.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -33,7 +35,7 @@ from lorita.data.tokens import Treatment, tokenize_rows
 from lorita.errors import DataError, SettingsError, UserError
 from lorita.hub import check_can_push
 from lorita.processes import is_lead
-from lorita.rundir import check_output_dir, check_resumable
+from lorita.rundir import SETTINGS_FILE, check_output_dir, check_resumable
 from lorita.settings import RunSettings
 from lorita.settings_io import ROWS_NAME
 
@@ -89,12 +91,18 @@ def resume_source(settings: RunSettings) -> str | None:
     return settings.resume_from_checkpoint or ("last" if settings.resume else None)
 
 
+def continues(settings: RunSettings, folder: Path) -> bool:
+    """Whether there is a run in ``folder`` that goes on; one that was wanted may not have begun."""
+    return resume_source(settings) is not None and (folder / SETTINGS_FILE).is_file()
+
+
 _NOT_IDENTITY = {
     "model", "revision", "trust_remote_code", "data", "data_name", "data_split", "data_revision",
     "file_type", "text_unit", "streaming", "eval_data", "map_row", "max_eval_samples",
     "logging_steps", "eval_steps", "save_steps",
     "save_total_limit", "resume", "resume_from_checkpoint", "compare_prompt", "max_new_tokens",
     "repetition_penalty", "proof", "output_dir", "overwrite", "push_to_hub", "hub_model_id",
+    "micro_batch_tokens", "max_skipped_steps", "probe",
 }  # fmt: skip
 
 
@@ -102,6 +110,10 @@ def identity(settings: RunSettings, prepared: Prepared) -> dict[str, object]:
     """What a run that continues another must share with it: model, rows, and the settings that
     change the result. Where files lie and what is reported may change."""
     values = settings.model_dump(mode="json", exclude=_NOT_IDENTITY)
+    if evaluation_decides(settings):
+        values["eval_steps"] = settings.eval_steps
+        ids = [example.input_ids for example in prepared.data.held_out]
+        values["held-out rows"] = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
     return {
         "base": prepared.base.reference,
         "revision": prepared.base.revision,
@@ -111,16 +123,21 @@ def identity(settings: RunSettings, prepared: Prepared) -> dict[str, object]:
     }
 
 
+def evaluation_decides(settings: RunSettings) -> bool:
+    """Whether held-out losses have a part in what the adapter becomes."""
+    return settings.load_best_model_at_end or settings.early_stopping_patience is not None
+
+
 def prepare(settings: RunSettings) -> Prepared:
     """Check the door, the model and the data; raise all their problems as one ``UserError``."""
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
     if not is_lead():
         pass  # the lead looks at the folder before it makes it; later it would look used
-    elif resume_source(settings) is None:
-        _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
-    else:
+    elif continues(settings, output_dir):
         _try(problems, lambda: check_resumable(output_dir))
+    else:
+        _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
     if settings.push_to_hub:
         _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
     model = _try(problems, lambda: _find_model(settings))
@@ -130,6 +147,12 @@ def prepare(settings: RunSettings) -> Prepared:
     base, config = model
     tokenizer = load_tokenizer(base)
     data = _tokenize(settings, config, tokenizer, *rows)
+    if evaluation_decides(settings) and not data.held_out:
+        raise SettingsError(
+            "load_best_model_at_end and early_stopping_patience need held-out rows, and there "
+            "are none",
+            hint="Give --eval-data FILE or an --eval-fraction above 0.",
+        )
     return Prepared(output_dir, base, config, tokenizer, data)
 
 

@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lorita.data.origin import rows_text
+from lorita.forecast import duration
 from lorita.processes import is_lead
 from lorita.training.events import (
     CheckpointSaved,
+    EarlyStopped,
     Evaluated,
     Event,
     MicroBatchReduced,
     Note,
     RunEnded,
     StepDone,
+    StepSkipped,
     TrainingEnded,
     TrainingStarted,
 )
@@ -52,6 +56,16 @@ def event_line(event: Event) -> str | None:
             )
         case Evaluated():
             return f"step {event.step}: held-out loss {event.loss:.4f}"
+        case StepSkipped():
+            return (
+                f"Warning: step {event.step} is skipped: loss {event.loss}, gradient norm "
+                f"{event.grad_norm} ({rows_text(sorted(event.rows), most=16)})"
+            )
+        case EarlyStopped():
+            return (
+                f"Stopped after step {event.step}: the held-out loss has not become better than "
+                f"{event.best_loss:.4f} (step {event.best_step})"
+            )
         case MicroBatchReduced():
             return f"step {event.step}: out of memory; now at most {event.tokens} tokens at once"
         case CheckpointSaved():
@@ -86,19 +100,6 @@ class Rate:
             f"lr {event.learning_rate:.2e}  {self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s  "
             f"{duration(left)} left"
         )
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(whole, 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
 
 
 def _lines(logging_steps: int) -> Show:

@@ -19,11 +19,12 @@ from lorita.data.batches import iterate_steps, micro_batches
 from lorita.data.tokens import Example
 from lorita.evaluation.scores import score_rows
 from lorita.files import write_atomic
+from lorita.job import Job
 from lorita.prepare import prepare
 from lorita.session import Session
 from lorita.settings import RunSettings
 from lorita.training.events import Event, StepDone, TrainingEnded, TrainingStarted
-from lorita.training.loop import Trainee
+from lorita.training.step import clip
 
 RATE_FILE = "find_lr.json"
 LOWEST, HIGHEST = 1e-5, 1.0
@@ -71,11 +72,11 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
     prepared = prepare(settings.model_copy(update={"output_dir": folder}))
     session = Session(settings, prepared)
     session.attach()
-    trainee = session.trainee(session.pace())
+    job = session.make_job()
     seen: list[RateStep] = []
     yield TrainingStarted(0, STEPS, len(prepared.data.train), 0, 0)
     started, tokens = time.perf_counter(), 0
-    for step in _raise(session, trainee, seen):
+    for step in _raise(session, job, seen):
         tokens += step.tokens
         yield step
     yield TrainingEnded(len(seen), time.perf_counter() - started, tokens)
@@ -85,10 +86,8 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
     return result
 
 
-def _raise(
-    session: Session, trainee: Trainee, seen: list[RateStep]
-) -> Generator[StepDone, None, None]:
-    pace = session.pace()
+def _raise(session: Session, job: Job, seen: list[RateStep]) -> Generator[StepDone, None, None]:
+    pace, trainee = job.pace, job.trainee
     examples = session.prepared.data.train
     steps = iterate_steps(
         examples, rows_per_step=pace.rows_per_step, seed=pace.seed, windows=pace.windows
@@ -103,7 +102,7 @@ def _raise(
     for number, rows in enumerate(taken):
         began = time.perf_counter()
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / STEPS)
-        loss = _gradients(session, trainee, rows)
+        loss = _gradients(job, rows)
         now = (sum(base[row.row] for row in rows) / _targets(rows)) - loss
         if not math.isfinite(now) or now < best - WORSE:
             return
@@ -111,7 +110,7 @@ def _raise(
             gain = SMOOTHING * gain + (1 - SMOOTHING) * now
             seen.append(RateStep(rate * (LOWEST / HIGHEST) ** (1 / STEPS), gain))
             best = max(best, gain)
-        _apply(session, trainee, rate)
+        _apply(job, rate)
         tokens = sum(len(row.input_ids) for row in rows)
         seconds = time.perf_counter() - began
         yield StepDone(min(number + 1, STEPS), 0.0, loss, 0.0, rate, tokens, seconds)
@@ -121,21 +120,20 @@ def _targets(rows: Sequence[Example]) -> int:
     return sum(row.num_targets for row in rows)
 
 
-def _gradients(session: Session, trainee: Trainee, rows: Sequence[Example]) -> float:
-    loss_sum, total = session.loss_sum(), 0.0
-    for batch in micro_batches(rows, session.pace().token_budget):
-        loss = loss_sum(batch) / _targets(rows)
-        session.accelerator.backward(loss)
-        trainee.masters.take_gradients()
+def _gradients(job: Job, rows: Sequence[Example]) -> float:
+    total = 0.0
+    for batch in micro_batches(rows, job.pace.token_budget):
+        loss = job.loss_sum(batch) / _targets(rows)
+        job.accelerator.backward(loss)
+        job.trainee.masters.take_gradients()
         total += float(loss.detach())
     return total
 
 
-def _apply(session: Session, trainee: Trainee, rate: float) -> None:
-    limit = session.settings.max_grad_norm or math.inf
-    session.accelerator.clip_grad_norm_(list(trainee.masters.parameters.values()), limit)
-    for group in trainee.optimizer.param_groups:
+def _apply(job: Job, rate: float) -> None:
+    clip(job.trainee, job.pace.max_grad_norm, job.accelerator)
+    for group in job.trainee.optimizer.param_groups:
         group["lr"] = rate
-    trainee.optimizer.step()
-    trainee.masters.give_weights()
-    trainee.optimizer.zero_grad(set_to_none=True)
+    job.trainee.optimizer.step()
+    job.trainee.masters.give_weights()
+    job.trainee.forget_gradients()

@@ -8,18 +8,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lorita import adapter as adapters
+from lorita.base import save_tokenizer
 from lorita.card import model_card
 from lorita.comparison import MARKDOWN_FILE, Comparison
-from lorita.errors import Interrupted, UserError
+from lorita.errors import Interrupted, RunFailed, UserError
 from lorita.evaluation.checks import Check, require
-from lorita.files import write_atomic
-from lorita.prepare import prepare, resume_source
+from lorita.files import remove_parts, write_atomic
+from lorita.prepare import continues, prepare, resume_source
 from lorita.processes import is_lead
 from lorita.rundir import (
     CARD_FILE,
@@ -36,6 +38,7 @@ from lorita.rundir import (
 from lorita.session import Session
 from lorita.settings import RunSettings
 from lorita.settings_io import build_settings, to_yaml
+from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Compared, Event, Note, RunEnded, StepDone
 from lorita.training.guards import StopRequest
 from lorita.tuned import TunedModel
@@ -129,33 +132,17 @@ def session_events(session: Session, started: float) -> Generator[Event, None, R
     session.attach()
     for text in [*session.take_notes(), session.parameter_line]:
         yield Note(text)
-    lead = is_lead()
-    if lead and resume_source(settings) is None:
-        create_run_dir(folder)
-        write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
-    losses = []
-    try:
-        with StopRequest() as stop:
-            for event in session.train(stop):
-                if lead:
-                    append_log(folder, event.record())
-                if isinstance(event, StepDone):
-                    losses.append(event.loss)
-                yield event
-    except Interrupted as stopped:
-        command = f"lorita train {folder} --resume"
-        raise Interrupted(stopped.problems, hint=f"Continue with: {command}") from None
-    session.detach_from_training()
-    if lead:
-        adapters.save_adapter(session.peft_model, folder)
-        prepared.tokenizer.save_pretrained(folder)
-    session.accelerator.wait_for_everyone()
-    yield Note("Asking the tuned model and the base")
-    before, after, checks = session.finish()
-    comparison = session.compare(before, after)
-    if lead:
-        write_results(folder, session, comparison, checks)
-    session.accelerator.wait_for_everyone()
+    with _disk_trouble_said(folder):
+        if is_lead():
+            _make_ready(settings, folder)
+        losses = yield from _train(session, folder)
+        session.accelerator.wait_for_everyone()
+        yield Note("Asking the tuned model and the base")
+        before, after, checks = session.finish()
+        comparison = session.compare(before, after)
+        if is_lead():
+            write_results(folder, session, comparison, checks)
+        session.accelerator.wait_for_everyone()
     require(checks)
     yield Note(f"Checks: all {len(checks)} passed (listed in {folder / RECORD_FILE})")
     yield Compared(folder / MARKDOWN_FILE)
@@ -165,6 +152,62 @@ def session_events(session: Session, started: float) -> Generator[Event, None, R
         session.peft_model, prepared.tokenizer, prepared.base, prepared.data.prompt_format
     )
     return RunResult(folder, comparison, tuned, losses)
+
+
+def _make_ready(settings: RunSettings, folder: Path) -> None:
+    """Make a new run's folder, or clear away what a killed process left half written."""
+    if continues(settings, folder):
+        remove_parts(folder)
+        return
+    create_run_dir(folder, keep_checkpoints=resume_source(settings) is not None)
+    write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
+
+
+def _train(session: Session, folder: Path) -> Generator[Event, None, list[float]]:
+    """Train and save the adapter; returns the losses. A failure saves the last good adapter."""
+    losses = []
+    try:
+        with StopRequest() as stop:
+            for event in session.train(stop):
+                if is_lead():
+                    append_log(folder, event.record())
+                if isinstance(event, StepDone):
+                    losses.append(event.loss)
+                yield event
+        session.detach_from_training()
+        if is_lead():
+            adapters.save_adapter(session.peft_model, folder)
+            save_tokenizer(session.prepared.tokenizer, folder)
+    except Interrupted as stopped:
+        command = f"lorita train {folder} --resume"
+        raise Interrupted(stopped.problems, hint=f"Continue with: {command}") from None
+    except RunFailed as failed:
+        raise RunFailed(failed.problems, hint=_save_good(session, folder, failed)) from None
+    return losses
+
+
+def _save_good(session: Session, folder: Path, failed: RunFailed) -> str:
+    """Save the last good adapter of a run that failed; what there is to say about it."""
+    step = session.job.restore_good()
+    if is_lead():
+        adapters.save_adapter(session.peft_model, folder)
+    what = f"after step {step}" if step else "as it began (no step was good: it changes nothing)"
+    kept = f"The last good adapter, {what}, is in {folder}."
+    return "\n".join(part for part in (failed.hint, kept) if part)
+
+
+@contextmanager
+def _disk_trouble_said(folder: Path) -> Iterator[None]:
+    """A disk that is full or gone is one message, with what is left and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        last = next(iter(list_checkpoints(folder)[::-1]), None)
+        left = f"{last} is whole" if last else "No checkpoint was saved yet"
+        raise RunFailed(
+            f"{error.filename or folder}: cannot be written ({error.strerror or error})",
+            hint=f"{left}. Make room, then: lorita train {folder} --resume",
+        ) from None
 
 
 def write_results(

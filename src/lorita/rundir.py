@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorita.errors import OutputError, UserError
-from lorita.files import write_atomic
+from lorita.files import remove_parts, write_atomic
 
 SETTINGS_FILE = "run.yaml"
 LOG_FILE = "log.jsonl"
@@ -41,12 +41,7 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
 
 
 def check_resumable(folder: Path) -> None:
-    """``OutputError`` unless there is a run in the folder that can be continued."""
-    if not (folder / SETTINGS_FILE).is_file():
-        raise OutputError(
-            f"{folder}: there is no run to continue (no {SETTINGS_FILE})",
-            hint="Give the run's folder: lorita train runs/NAME --resume.",
-        )
+    """``OutputError`` unless the run in the folder can be continued there."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: is not writable")
 
@@ -56,11 +51,12 @@ def is_run(folder: Path) -> bool:
     return any((folder / mark).exists() for mark in _MARKS)
 
 
-def create_run_dir(folder: Path) -> None:
+def create_run_dir(folder: Path, *, keep_checkpoints: bool = False) -> None:
     """Make the folder, and take an earlier run out of it; files that are not a run's stay."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for checkpoint in [*folder.glob("checkpoint-*"), *folder.glob(".checkpoint-*.part")]:
+        remove_parts(folder)
+        for checkpoint in [] if keep_checkpoints else folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         for name in (*_MARKS, LOG_FILE, CARD_FILE, "adapter_model.safetensors", "compare.json"):
             (folder / name).unlink(missing_ok=True)
@@ -148,5 +144,23 @@ def last_loss(folder: Path) -> float:
 
 def append_log(folder: Path, record: dict[str, Any]) -> None:
     """One event, one line of ``log.jsonl``."""
+    if record["event"] == "TrainingStarted":
+        _rewind_log(folder, record["first_step"])
     with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
         log.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _rewind_log(folder: Path, step: int) -> None:
+    """Take out what a run that goes back to ``step`` will do again, and torn lines."""
+    path = folder / LOG_FILE
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if event.get("step", 0) <= step and event["event"] != "TrainingEnded":
+            kept.append(line + "\n")
+    write_atomic(path, "".join(kept))

@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
 from lorita import adapter as adapters
 from lorita.base import check_tokenizer_fits, fingerprint, load_model
 from lorita.comparison import Answer, Comparison, held_out_figures, prompts_of
-from lorita.data.batches import steps_per_epoch
-from lorita.data.examples import count_tokens
 from lorita.engine.bottom import BottomCache, bottom_cache
 from lorita.engine.numerics import choose_numerics, int8_reason
 from lorita.engine.speedup import speedup, unspeed
@@ -28,25 +25,15 @@ from lorita.evaluation.proof import Proof
 from lorita.evaluation.scores import score_rows
 from lorita.evaluation.witness import ANSWERS, Questions, Witness, ask, make_proof, make_questions
 from lorita.generation import GenerationOptions, generate
-from lorita.prepare import Prepared, identity, resume_source
-from lorita.processes import is_lead
+from lorita.job import Job
+from lorita.prepare import Prepared
 from lorita.settings import RunSettings
-from lorita.training.checkpoint import (
-    find_checkpoint,
-    list_checkpoints,
-    restore,
-    save_checkpoint,
-)
-from lorita.training.events import Event, Note, TrainingStarted
+from lorita.training.events import Event, Note
 from lorita.training.guards import StopRequest
-from lorita.training.loop import Hooks, Pace, Trainee, train
-from lorita.training.memory import available_memory, token_budget
+from lorita.training.memory import available_memory
 from lorita.training.objective import LossSum, end_to_end_loss, padded_loss
-from lorita.training.optimizer import Masters, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
     from accelerate import Accelerator
     from transformers import PreTrainedModel
@@ -249,109 +236,26 @@ class Session:
         if hasattr(self, "peft_model"):
             adapters.take_off(self.peft_model, self._untouched)
 
+    def make_job(self) -> Job:
+        """The training of the adapter that is attached."""
+        return Job(
+            self.settings,
+            self.prepared,
+            self.peft_model,
+            self.loss_sum(),
+            self.accelerator,
+            evaluate=self._evaluate if self.prepared.data.held_out else None,
+        )
+
     def train(self, stop: StopRequest) -> Iterator[Event]:
         """The training loop over the prepared rows."""
-        settings, data = self.settings, self.prepared.data
-        pace = self.pace()
-        trainee = self.trainee(pace)
-        first_step = self._resume(trainee)
-        for note in self.take_notes():
-            yield Note(note)
-        yield TrainingStarted(
-            first_step=first_step,
-            max_steps=pace.max_steps,
-            rows=len(data.train),
-            held_out_rows=len(data.held_out),
-            tokens_per_epoch=count_tokens(data.train),
-        )
-        loss_sum = self.loss_sum()
+        self.job = self.make_job()
+        yield from (Note(text) for text in self.take_notes())
+        yield from self.job.events(stop)
 
-        def evaluate() -> float:
-            device = self.accelerator.device
-            return score_rows(self.model, data.held_out, device).rows().mean
-
-        def save(step: int) -> Path:
-            if not is_lead():
-                return self.prepared.output_dir / f"checkpoint-{step}"
-            return save_checkpoint(
-                self.prepared.output_dir,
-                step,
-                self.peft_model,
-                trainee,
-                keep=settings.save_total_limit,
-                identity=identity(settings, self.prepared),
-            )
-
-        hooks = Hooks(evaluate if data.held_out else None, save, stop)
-        yield from train(
-            trainee,
-            data.train,
-            loss_sum,
-            pace,
-            accelerator=self.accelerator,
-            hooks=hooks,
-            first_step=first_step,
-        )
-
-    def _resume(self, trainee: Trainee) -> int:
-        """Put the wanted checkpoint in; return the step that it was made after, 0 for none."""
-        wanted = resume_source(self.settings)
-        folder = self.prepared.output_dir
-        if wanted is None:
-            return 0
-        if wanted == "last" and not list_checkpoints(folder):
-            self.notes.append(f"{folder} has no checkpoint yet: starting at the first step")
-            return 0
-        path, state, damaged = find_checkpoint(
-            folder, wanted, identity(self.settings, self.prepared)
-        )
-        step = restore(path, state, self.peft_model, trainee)
-        self.notes += [f"Passed over: {line}" for line in damaged]
-        self.notes.append(f"Continuing after step {step}, from {path}")
-        return step
-
-    def pace(self) -> Pace:
-        settings, data = self.settings, self.prepared.data
-        rows_per_step = (
-            settings.per_device_train_batch_size
-            * settings.gradient_accumulation_steps
-            * self.accelerator.num_processes
-        )
-        steps = steps_per_epoch(len(data.windows or data.train), rows_per_step)
-        free = available_memory()
-        budget = token_budget(self.prepared.config, self.dtype.itemsize, free)
-        return Pace(
-            max_steps=settings.max_steps or ceil(settings.num_train_epochs * steps),
-            rows_per_step=rows_per_step,
-            token_budget=settings.micro_batch_tokens or budget,
-            max_grad_norm=settings.max_grad_norm,
-            eval_steps=settings.eval_steps,
-            save_steps=settings.save_steps,
-            seed=settings.seed,
-            windows=data.windows,
-        )
-
-    def trainee(self, pace: Pace) -> Trainee:
-        import torch
-
-        settings = self.settings
-        masters = Masters(adapters.trainable_parameters(self.peft_model))
-        optimizer = make_optimizer(
-            masters.parameters,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            betas=(settings.adam_beta1, settings.adam_beta2),
-            epsilon=settings.adam_epsilon,
-        )
-        schedule = make_schedule(
-            optimizer,
-            settings.lr_scheduler_type,
-            warmup_steps=settings.warmup_steps,
-            max_steps=pace.max_steps,
-        )
-        # Dropout draws from here on: what was measured before must not change the run.
-        torch.manual_seed(settings.seed)
-        return Trainee(self.peft_model, masters, optimizer, schedule)
+    def _evaluate(self) -> float:
+        held_out = self.prepared.data.held_out
+        return score_rows(self.model, held_out, self.accelerator.device).rows().mean
 
     def detach_from_training(self) -> None:
         """Leave the model as a reload from the files would give it."""

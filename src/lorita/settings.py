@@ -254,6 +254,21 @@ class RunSettings(BaseModel):
     adam_beta2: float = option("Training", "AdamW's second beta.", 0.999, ge=0, lt=1)
     adam_epsilon: float = option("Training", "AdamW's epsilon.", 1e-8, gt=0)
     max_grad_norm: float = option("Training", "Gradients are clipped here; 0: never.", 1.0, ge=0)
+    max_skipped_steps: int = option(
+        "Training",
+        "Steps in a row that may be skipped because loss or gradient is not finite.",
+        3,
+        ge=0,
+    )
+    early_stopping_patience: int | None = option(
+        "Training",
+        "Stop after N evaluations in a row without a better held-out loss.",
+        None,
+        ge=1,
+    )
+    load_best_model_at_end: bool = option(
+        "Training", "End with the adapter that had the best held-out loss.", False
+    )
     gradient_checkpointing: bool = option(
         "Training", "Recompute activations to save memory.", False
     )
@@ -265,9 +280,14 @@ class RunSettings(BaseModel):
     )
 
     # Reports
+    probe: bool = option("Reports", "Time the first steps for a forecast of the whole run.", True)
     logging_steps: int = option("Reports", "Log every N steps.", 1, ge=1)
     eval_steps: int | None = option(
-        "Reports", "Held-out loss every N steps as well as at the end.", None, ge=1
+        "Reports",
+        "Held-out loss every N steps as well as at the end. By default only at the end, and once "
+        "an epoch where early_stopping_patience or load_best_model_at_end needs it.",
+        None,
+        ge=1,
     )
     save_steps: int | None = option("Reports", "A checkpoint every N steps.", None, ge=1)
     save_total_limit: int = option("Reports", "Keep the newest N checkpoints.", 2, ge=1)

@@ -15,9 +15,10 @@ from lorita.data.tokens import tokenize_texts
 from lorita.engine.speedup import speedup
 from lorita.errors import RunFailed
 from lorita.training.events import Event, MicroBatchReduced, StepDone
-from lorita.training.loop import Pace, Trainee, train
+from lorita.training.loop import Pace, train
 from lorita.training.objective import LossSum, end_to_end_loss, padded_loss
 from lorita.training.optimizer import Masters, make_optimizer, make_schedule
+from lorita.training.step import Trainee
 from tests import tiny
 
 CPU = torch.device("cpu")

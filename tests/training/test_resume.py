@@ -10,7 +10,8 @@ import pytest
 
 import lorita
 from lorita.errors import Interrupted, OutputError
-from lorita.training.events import Event, Note, StepDone
+from lorita.training.checkpoint import read_state
+from lorita.training.events import Event, Note, StepDone, TrainingStarted
 from lorita.training.guards import StopRequest
 from tests.test_run import train
 
@@ -74,14 +75,44 @@ def test_from_a_checkpoint_that_is_named(llama: Path, prompts: Path, tmp_path: P
     assert adapter(run) == whole
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "version", "nothing"])
+STATE = "trainer_state.json"
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "said"),
+    [
+        ("flip", "trainer_state.safetensors", "is not what was written"),
+        ("flip", "adapter_model.safetensors", "is not what was written"),
+        ("flip", "adapter_config.json", "is not what was written"),
+        ("flip", STATE, "is not what was written"),
+        ("cut", "trainer_state.safetensors", "is not what was written"),
+        ("cut", STATE, "is not what was written"),
+        ("remove", "trainer_state.safetensors", "trainer_state.safetensors is missing"),
+        ("remove", STATE, "trainer_state.json is missing"),
+        ("version", STATE, "another version (format 99; this one reads"),
+        ("nothing", STATE, ""),
+    ],
+)
 def test_a_damaged_checkpoint_gives_way(
-    llama: Path, prompts: Path, tmp_path: Path, harm: str
+    llama: Path, prompts: Path, tmp_path: Path, harm: str, name: str, said: str
 ) -> None:
     run = tmp_path / "run"
     train(run, llama, prompts, **OPTIONS, save_steps=3)
     whole = adapter(run)
-    file = run / "checkpoint-9" / "trainer_state.safetensors"
+    damage(run / "checkpoint-9" / name, harm)
+    if harm != "nothing":
+        with pytest.raises(OutputError, match="--resume"):
+            resume(run, resume_from_checkpoint=str(run / "checkpoint-9"), resume=False)
+    events = resume(run)
+    passed_over = [e.text for e in events if isinstance(e, Note) and "Passed over" in e.text]
+    steps = [e.step for e in events if isinstance(e, StepDone)]
+    assert steps[:1] == ([] if harm == "nothing" else [7])
+    assert said in passed_over[0] if said else not passed_over
+    assert adapter(run) == whole
+    assert read_state(run / "checkpoint-9")["step"] == 9  # made anew
+
+
+def damage(file: Path, harm: str) -> None:
     content = bytearray(file.read_bytes())
     if harm == "flip":
         content[len(content) // 2] ^= 1
@@ -91,13 +122,48 @@ def test_a_damaged_checkpoint_gives_way(
     elif harm == "remove":
         file.unlink()
     elif harm == "version":
-        state = run / "checkpoint-9" / "trainer_state.json"
-        state.write_text(json.dumps(json.loads(state.read_text()) | {"format": 99}))
-    events = resume(run)
-    passed_over = [e.text for e in events if isinstance(e, Note) and "Passed over" in e.text]
-    steps = [e.step for e in events if isinstance(e, StepDone)]
-    assert (bool(passed_over), steps[:1]) == ((False, []) if harm == "nothing" else (True, [7]))
-    assert adapter(run) == whole
+        file.write_text(json.dumps(json.loads(content) | {"format": 99}))
+
+
+def test_all_damaged_is_said(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(run, llama, prompts, **OPTIONS, save_steps=3)
+    for number in (6, 9):
+        damage(run / f"checkpoint-{number}" / STATE, "cut")
+    with pytest.raises(OutputError, match="start again with --overwrite") as caught:
+        resume(run)
+    assert len(caught.value.problems) == 2
+
+
+def test_a_stop_right_after_a_resume_keeps_the_checkpoint(
+    llama: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """The state has not changed: the only checkpoint there is must not be taken apart."""
+    run = tmp_path / "run"
+    interrupted(run, llama, prompts, after=4)
+    before = {file: file.stat().st_mtime_ns for file in (run / "checkpoint-4").iterdir()}
+
+    def stop(event: Event) -> None:
+        if isinstance(event, TrainingStarted):
+            import signal
+
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="after step 4"):
+        lorita.train(config=run / "run.yaml", output_dir=run, resume=True, on_event=stop)
+    assert {f: f.stat().st_mtime_ns for f in (run / "checkpoint-4").iterdir()} == before
+
+
+def test_the_log_has_every_step_once(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(run, llama, prompts, **OPTIONS, save_steps=3)
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"event": "StepDone", "st')  # torn by a kill
+    damage(run / "checkpoint-9" / STATE, "remove")
+    resume(run)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in log if e["event"] == "StepDone"] == list(range(1, 10))
+    assert sum(e["event"] == "TrainingEnded" for e in log) == 1
 
 
 def test_refused_when_something_that_matters_changed(
@@ -110,11 +176,13 @@ def test_refused_when_something_that_matters_changed(
     assert "r was 8 and is 3" in str(caught.value)
     assert "learning_rate was 0.01 and is 0.5" in str(caught.value)
     assert "logging_steps" not in str(caught.value)
-    with pytest.raises(OutputError, match="no run to continue"):
-        lorita.train(
-            model=str(llama), data=str(prompts), text_field="prompt",
-            output_dir=tmp_path / "none", resume=True, on_event=lambda e: None,
-        )  # fmt: skip
+
+
+def test_what_has_not_begun_begins(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    """The same command may be repeated until the run is done, whenever it was killed."""
+    train(tmp_path / "whole", llama, prompts, **OPTIONS)
+    train(tmp_path / "run", llama, prompts, **OPTIONS, resume=True)
+    assert adapter(tmp_path / "run") == adapter(tmp_path / "whole")
 
 
 def test_nothing_saved_yet_starts_at_the_beginning(

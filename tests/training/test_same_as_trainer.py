@@ -17,9 +17,10 @@ from lorita.adapter import adapter_tensors, load_adapter, save_adapter, trainabl
 from lorita.data.batches import MicroBatch, iterate_steps
 from lorita.data.tokens import Example, tokenize_texts
 from lorita.training.events import StepDone
-from lorita.training.loop import Pace, Trainee, train
+from lorita.training.loop import Pace, train
 from lorita.training.objective import padded_loss
 from lorita.training.optimizer import Masters, make_optimizer, make_schedule
+from lorita.training.step import Trainee
 from tests import tiny
 
 STEPS, ROWS, RATE = 10, 4, 1e-2

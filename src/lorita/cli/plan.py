@@ -18,10 +18,10 @@ def command(
     /,
     **options: Any,
 ) -> None:
-    """Count parameters and sizes before anything is spent.
+    """Count parameters and sizes, and forecast memory and time, before anything is spent.
 
-    Takes the arguments of train. Needs the model's config.json only, no weights; --data may be
-    left out.
+    Takes the arguments of train. Without --data the model's config.json is enough: nothing but
+    parameters and sizes is said. With it, a few steps are timed on its rows, unless --no-probe.
     """
     from lorita.plan import plan_run
     from lorita.settings_io import build_settings
@@ -31,8 +31,10 @@ def command(
         options["model"] = target
     else:
         config = settings_file(target)
-    options.setdefault("data", "(none)") if config is None else None
-    print(plan_run(build_settings(config, **options)))
+    has_data = config is not None or "data" in options
+    if not has_data:
+        options["data"] = "(none)"
+    print(plan_run(build_settings(config, **options), data=has_data))
 
 
 def _is_settings(target: str) -> bool:

@@ -109,8 +109,13 @@ def example_batch(examples: Sequence[Example]) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
+def token_lengths(examples: Sequence[Example]) -> list[int]:
+    """The tokens of each example."""
+    if isinstance(examples, StoredExamples):
+        return examples.lengths
+    return [len(example.input_ids) for example in examples]
+
+
 def count_tokens(examples: Sequence[Example]) -> int:
     """All tokens of the examples."""
-    if isinstance(examples, StoredExamples):
-        return sum(examples.lengths)
-    return sum(len(example.input_ids) for example in examples)
+    return sum(token_lengths(examples))

@@ -47,11 +47,9 @@ class Origin:
         return phrases
 
 
-def rows_text(rows: Sequence[int], word: str = "row") -> str:
+def rows_text(rows: Sequence[int], word: str = "row", most: int = MOST_ROWS) -> str:
     """``row 3`` or ``rows 3, 7 and 12 more``; the numbers are shown as they are."""
     if len(rows) == 1:
         return f"{word} {rows[0]}"
-    shown = ", ".join(str(row) for row in rows[:MOST_ROWS])
-    return f"{word}s {shown}" + (
-        f" and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""
-    )
+    shown = ", ".join(str(row) for row in rows[:most])
+    return f"{word}s {shown}" + (f" and {len(rows) - most} more" if len(rows) > most else "")

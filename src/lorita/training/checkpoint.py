@@ -2,8 +2,9 @@
 
     checkpoint-N/
       adapter_config.json  adapter_model.safetensors   the adapter, loadable like any other
-      trainer_state.safetensors                        optimizer moments, copies, random state
-      trainer_state.json                               step, schedule, identity, checksums
+      trainer_state.safetensors                        optimizer moments, copies, random states,
+                                                       the last good weights
+      trainer_state.json                               step, schedule, watch, identity, checksums
 
 Only safetensors and JSON; a checkpoint never runs code. It is written under a temporary name,
 synced and renamed, and checked against its checksums when it is read.
@@ -15,23 +16,25 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.adapter import WEIGHTS_FILE, save_adapter, set_adapter_tensors
 from lorita.errors import OutputError
-from lorita.files import sync_folder, write_atomic
+from lorita.files import PART, sync_folder, write_atomic
+from lorita.training.random_state import random_states, restore_random_states
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
-    from lorita.training.loop import Trainee
+    from lorita.training.step import Trainee
+    from lorita.training.watch import Watch
 
 TENSORS_FILE = "trainer_state.safetensors"
 STATE_FILE = "trainer_state.json"
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(
@@ -39,40 +42,53 @@ def save_checkpoint(
     step: int,
     model: PeftModel,
     trainee: Trainee,
+    watch: Watch,
     *,
     keep: int,
     identity: Mapping[str, Any],
 ) -> Path:
-    """Write ``checkpoint-N`` into the run folder and remove all but the newest ``keep``.
+    """Write ``checkpoint-N`` into the run folder; keep the newest ``keep`` and the best one.
 
     ``identity`` is what must be the same for a run that continues it: data, model, settings.
     """
     from safetensors.torch import save
 
     final = run / f"checkpoint-{step}"
-    temporary = run / f".checkpoint-{step}.part"
+    temporary = run / f".checkpoint-{step}{PART}"
+    if _is_whole(final):  # a run that went back comes to the same state again
+        return final
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         save_adapter(model, temporary)
-        write_atomic(temporary / TENSORS_FILE, save(_state_tensors(trainee)))
+        write_atomic(temporary / TENSORS_FILE, save(_state_tensors(trainee, watch)))
         state = {
             "format": FORMAT,
             "step": step,
             "schedule": trainee.schedule.state_dict(),
+            "token_budget": trainee.token_budget,
+            "watch": watch.state_dict(),
             "identity": dict(identity),
             "sha256": {file.name: _checksum(file) for file in sorted(temporary.iterdir())},
         }
-        write_atomic(temporary / STATE_FILE, json.dumps(state, indent=2, default=str) + "\n")
+        write_atomic(temporary / STATE_FILE, _sealed(state))
+        sync_folder(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.replace(final)
         sync_folder(run)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for old in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    _remove_old(run, keep, {run / f"checkpoint-{watch.best[0]}"} if watch.keep_best else ())
     return final
+
+
+def _remove_old(run: Path, keep: int, spared: Collection[Path]) -> None:
+    for old in list_checkpoints(run)[:-keep]:
+        if old not in spared:
+            # Renamed first: a folder that is half removed is no checkpoint.
+            gone = old.rename(run / f".{old.name}{PART}")
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -94,22 +110,40 @@ def find_checkpoint(
     damaged: list[str] = []
     for folder in candidates:
         try:
-            state = _read_state(folder)
-        except (OSError, ValueError, KeyError) as error:
-            damaged.append(f"{folder}: damaged ({error})")
+            state = read_state(folder)
+        except (OSError, ValueError) as error:
+            damaged.append(f"{folder}: {error}")
             continue
         _require_same(folder, state["identity"], identity)
         return folder, state, damaged
     if damaged:
-        raise OutputError(damaged, hint="No checkpoint is whole: start again with --overwrite.")
+        others = list_checkpoints(run) if not last else []
+        hint = "Continue from the newest whole one with --resume." if others else ""
+        raise OutputError(
+            damaged,
+            hint=hint or "No checkpoint can be continued: start again with --overwrite.",
+        )
     raise OutputError(f"{run}: there is no checkpoint to continue from")
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
-    """The JSON of a checkpoint whose other files have the checksums that it names."""
-    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    if state["format"] != FORMAT:
-        raise ValueError(f"of format {state['format']}, this lorita reads {FORMAT}")
+def read_state(folder: Path) -> dict[str, Any]:
+    """The JSON of a checkpoint that is whole; ``OSError`` or ``ValueError`` say what is not."""
+    path = folder / STATE_FILE
+    if not path.is_file():
+        raise ValueError(f"{STATE_FILE} is missing" if folder.is_dir() else "there is no such one")
+    try:
+        text = path.read_text(encoding="utf-8")
+        state = json.loads(text)
+        assert isinstance(state, dict)
+    except (ValueError, AssertionError):
+        raise ValueError(f"{STATE_FILE} is not what was written") from None
+    if state.get("format") != FORMAT:
+        raise ValueError(
+            f"written by another version (format {state.get('format')}; this one reads {FORMAT})"
+        )
+    state.pop("seal", None)
+    if _sealed(state) != text:
+        raise ValueError(f"{STATE_FILE} is not what was written")
     for name, expected in state["sha256"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{name} is missing")
@@ -118,7 +152,22 @@ def _read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(read_state(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _sealed(state: Mapping[str, Any]) -> str:
+    """The state as JSON, its own checksum in it."""
+    plain = json.loads(json.dumps(state, default=str))
+    seal = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**plain, "seal": seal}, indent=2) + "\n"
+
+
 def _require_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    now = json.loads(json.dumps(now, default=str))
     different = [
         f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
         for name in sorted(then.keys() | now.keys())
@@ -131,9 +180,10 @@ def _require_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any])
         )
 
 
-def restore(folder: Path, state: Mapping[str, Any], model: PeftModel, trainee: Trainee) -> int:
-    """Put a checkpoint into model, optimizer, schedule and random state; return its step."""
-    import torch
+def restore(
+    folder: Path, state: Mapping[str, Any], model: PeftModel, trainee: Trainee, watch: Watch
+) -> int:
+    """Put a checkpoint into all that training changes; return the step it was made after."""
     from safetensors.torch import load_file
 
     set_adapter_tensors(model, load_file(folder / WEIGHTS_FILE))
@@ -145,7 +195,8 @@ def restore(folder: Path, state: Mapping[str, Any], model: PeftModel, trainee: T
             key, _, owner = rest.partition("/")
             if kind == "optimizer" and owner == name:
                 moments[key] = tensor.to(parameter.device)
-        trainee.optimizer.state[parameter] = moments
+        if moments:
+            trainee.optimizer.state[parameter] = moments
         if f"master/{name}" in tensors:
             parameter.data.copy_(tensors[f"master/{name}"])
     trainee.schedule.load_state_dict(dict(state["schedule"]))
@@ -153,23 +204,39 @@ def restore(folder: Path, state: Mapping[str, Any], model: PeftModel, trainee: T
         trainee.optimizer.param_groups, trainee.schedule.get_last_lr(), strict=True
     ):
         group["lr"] = rate
-    torch.set_rng_state(tensors["random/cpu"])
+    trainee.token_budget = state["token_budget"]
+    watch.load_state_dict(state["watch"])
+    watch.good = _under("good/", tensors)
+    restore_random_states(_under("random/", tensors))
     return int(state["step"])
+
+
+def restore_weights(folder: Path, model: PeftModel) -> None:
+    """Only the adapter of a whole checkpoint; ``OSError`` or ``ValueError`` if it is not."""
+    from safetensors.torch import load_file
+
+    read_state(folder)
+    set_adapter_tensors(model, load_file(folder / WEIGHTS_FILE))
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _checksum(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _state_tensors(trainee: Trainee) -> dict[str, torch.Tensor]:
-    """Optimizer moments and float32 copies by the name of their parameter; the random state."""
-    import torch
-
-    tensors = {"random/cpu": torch.get_rng_state()}
+def _state_tensors(trainee: Trainee, watch: Watch) -> dict[str, torch.Tensor]:
+    """Optimizer moments, float32 copies and good weights by the name of their parameter; the
+    random states."""
+    tensors = {f"random/{name}": state for name, state in random_states().items()}
     state: dict[Any, dict[str, Any]] = trainee.optimizer.state
     for name, parameter in trainee.masters.parameters.items():
         for key, value in state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value.detach().cpu().contiguous()
     for name, master in trainee.masters.copies.items():
         tensors[f"master/{name}"] = master.detach().cpu().contiguous()
+    for name, tensor in watch.good.items():
+        tensors[f"good/{name}"] = tensor.cpu().contiguous()
     return tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,15 @@ class Event:
 
     def record(self) -> dict[str, Any]:
         """The event as one line of ``log.jsonl``."""
-        values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        values = {name: _plain(value) for name, value in asdict(self).items()}
         return {"event": type(self).__name__, **values}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: it knows no paths and no numbers that are not finite."""
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,25 @@ class StepDone(Event):
     learning_rate: float
     tokens: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class StepSkipped(Event):
+    """A step whose loss or gradient is not finite was not applied. ``rows`` count from 1."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    rows: list[int]
+
+
+@dataclass(frozen=True)
+class EarlyStopped(Event):
+    """Held-out loss (nats) has not become better for as many evaluations as were allowed."""
+
+    step: int
+    best_step: int
+    best_loss: float
 
 
 @dataclass(frozen=True)

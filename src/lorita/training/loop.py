@@ -1,54 +1,45 @@
-"""The training loop: one for CPU, GPU and several processes.
+"""How lorita trains.
 
-    for each step:
-        take its rows; each process computes its share of them, in micro-batches that fit
-        loss = sum over all target tokens of the step / their number
-        clip, step the optimizer and the schedule
-        now and then: evaluate, save a checkpoint
+Each step takes its rows in the order that the seed gives, computes their gradients in as many
+pieces as memory asks for, clips and applies them, and says what happened. The result depends on
+the rows and the seed, not on the pieces, and not on how often it is logged, saved or measured.
 
-``train`` is a generator of events (``events.py``). It prints nothing, and knows nothing of files:
-what to do at an evaluation or a checkpoint is handed in.
+With several processes each computes a share of every step's rows; the gradients are added up.
+
+This file shows nothing and reads no settings: it yields events. One step is in ``step.py``, the
+opinion about its loss in ``watch.py``, and what stands on disk in ``checkpoint.py``.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lorita.data.batches import iterate_steps, micro_batches, steps_per_epoch
-from lorita.data.tokens import Example
-from lorita.errors import Interrupted, RunFailed
+from lorita.data.batches import iterate_steps, steps_per_epoch
+from lorita.data.examples import Example
+from lorita.errors import Interrupted
 from lorita.training.events import (
     CheckpointSaved,
+    EarlyStopped,
     Evaluated,
     Event,
     MicroBatchReduced,
     StepDone,
+    StepSkipped,
     TrainingEnded,
 )
 from lorita.training.guards import StopRequest
 from lorita.training.objective import LossSum
-from lorita.training.optimizer import Masters
+from lorita.training.step import Trainee, apply, clip, gradients, pass_over, smaller_budget
+from lorita.training.watch import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
     from accelerate import Accelerator
-    from torch.optim.lr_scheduler import LRScheduler
-
-
-@dataclass
-class Trainee:
-    """What training changes: the trainable parameters, the optimizer and the schedule."""
-
-    model: torch.nn.Module
-    masters: Masters
-    optimizer: torch.optim.Optimizer
-    schedule: LRScheduler
 
 
 @dataclass(frozen=True)
@@ -85,14 +76,15 @@ def train(
     *,
     accelerator: Accelerator,
     hooks: Hooks | None = None,
+    watch: Watch | None = None,
     first_step: int = 0,
 ) -> Iterator[Event]:
-    """Train from ``first_step`` to ``pace.max_steps``.
+    """Train from ``first_step`` to ``pace.max_steps``, or until ``watch`` loses its patience.
 
-    Raises ``RunFailed`` when the loss is not finite or one row alone does not fit into memory,
-    and ``Interrupted`` after a checkpoint when a stop was requested.
+    Raises ``RunFailed`` when the run diverges or one row alone does not fit into memory, and
+    ``Interrupted`` after a checkpoint when a stop was requested.
     """
-    hooks = hooks or Hooks()
+    hooks, watch = hooks or Hooks(), watch or Watch()
     per_epoch = steps_per_epoch(len(pace.windows or examples), pace.rows_per_step)
     steps = iterate_steps(
         examples,
@@ -101,130 +93,60 @@ def train(
         first_step=first_step,
         windows=pace.windows,
     )
-    budget = pace.token_budget
-    started, all_tokens = time.perf_counter(), 0
+    trainee.token_budget = trainee.token_budget or pace.token_budget
+    started, all_tokens, done = time.perf_counter(), 0, first_step
     trainee.model.train()
     for step in range(first_step + 1, pace.max_steps + 1):
+        if watch.out_of_patience:
+            yield EarlyStopped(done, *watch.best)
+            break
         step_started = time.perf_counter()
         rows = next(steps)
-        while (loss := _gradients(trainee, rows, loss_sum, budget, accelerator, hooks)) is None:
+        while (loss := gradients(trainee, rows, loss_sum, accelerator, hooks.stop)) is None:
             if hooks.stop.requested:
-                yield from _save(hooks, step - 1)
-                raise Interrupted(f"interrupted after step {step - 1} of {pace.max_steps}")
-            budget = _smaller_budget(budget, rows)
-            yield MicroBatchReduced(step, budget)
+                yield from _save(hooks, done)
+                raise Interrupted(f"interrupted after step {done} of {pace.max_steps}")
+            trainee.token_budget = smaller_budget(trainee.token_budget, rows)
+            yield MicroBatchReduced(step, trainee.token_budget)
         rate = trainee.schedule.get_last_lr()[0]
-        grad_norm = _update(trainee, loss, step, pace, accelerator)
-        tokens = sum(len(row.input_ids) for row in rows)
-        all_tokens += tokens
-        seconds = time.perf_counter() - step_started
-        yield StepDone(step, step / per_epoch, loss, grad_norm, rate, tokens, seconds)
-        if _due(step, pace.eval_steps) and step < pace.max_steps and hooks.evaluate:
-            yield Evaluated(step, hooks.evaluate())
+        grad_norm = clip(trainee, pace.max_grad_norm, accelerator)
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            remarks = watch.step(step, loss, rate, rows, trainee)
+            apply(trainee)
+            tokens = sum(len(row.input_ids) for row in rows)
+            all_tokens += tokens
+            seconds = time.perf_counter() - step_started
+            yield StepDone(step, step / per_epoch, loss, grad_norm, rate, tokens, seconds)
+            yield from remarks
+        else:
+            pass_over(trainee)
+            yield StepSkipped(step, loss, grad_norm, [row.row + 1 for row in rows])
+            watch.skipped(step, loss, grad_norm, rate, rows)
+        done = step
+        if _evaluation_due(step, pace, watch) and hooks.evaluate:
+            held_out_loss = hooks.evaluate()
             trainee.model.train()
-        if _due(step, pace.save_steps) or (hooks.stop.requested and step < pace.max_steps):
+            yield Evaluated(step, held_out_loss)
+            yield from watch.evaluated(step, held_out_loss)
+        stopping = hooks.stop.requested and step < pace.max_steps
+        is_best = watch.keep_best and watch.best[0] == step
+        if stopping or is_best or _due(step, pace.save_steps):
             yield from _save(hooks, step)
-        if hooks.stop.requested and step < pace.max_steps:
+        if stopping:
             raise Interrupted(f"interrupted after step {step} of {pace.max_steps}")
     trainee.model.eval()
-    yield TrainingEnded(pace.max_steps, time.perf_counter() - started, all_tokens)
+    yield TrainingEnded(done, time.perf_counter() - started, all_tokens)
 
 
 def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
+def _evaluation_due(step: int, pace: Pace, watch: Watch) -> bool:
+    """The last step is measured after training anyway, unless the best is chosen from these."""
+    return watch.keep_best if step == pace.max_steps else _due(step, pace.eval_steps)
+
+
 def _save(hooks: Hooks, step: int) -> Iterator[Event]:
     if hooks.save is not None:
         yield CheckpointSaved(step, hooks.save(step))
-
-
-def _gradients(
-    trainee: Trainee,
-    rows: Sequence[Example],
-    loss_sum: LossSum,
-    budget: int,
-    accelerator: Accelerator,
-    hooks: Hooks,
-) -> float | None:
-    """Leave the step's gradients in the parameters and return its mean loss.
-
-    None: the step is undone, because it did not fit into memory or a stop was requested.
-    """
-    import torch
-
-    # The mean is over the targets of the whole step: a mean of the micro-batches' means would
-    # weigh a token of a short row more than one of a long row.
-    targets = sum(row.num_targets for row in rows)
-    mine = rows[accelerator.process_index :: accelerator.num_processes]
-    random_state = torch.get_rng_state()
-    total = torch.zeros((), dtype=torch.float64)
-    try:
-        for batch in micro_batches(mine, budget):
-            if hooks.stop.requested:
-                trainee.optimizer.zero_grad(set_to_none=True)
-                torch.set_rng_state(random_state)
-                return None
-            loss = loss_sum(batch) / targets
-            accelerator.backward(loss)
-            trainee.masters.take_gradients()
-            total += loss.detach().double().cpu()
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        trainee.optimizer.zero_grad(set_to_none=True)
-        torch.set_rng_state(random_state)
-        return None
-    if accelerator.num_processes > 1:
-        _add_up(trainee.masters.parameters.values(), accelerator)
-        total = accelerator.reduce(total.to(accelerator.device), reduction="sum")
-    return float(total)
-
-
-def _add_up(parameters: Iterable[torch.nn.Parameter], accelerator: Accelerator) -> None:
-    """Sum the gradients of all processes; an adapter is small enough to send it whole."""
-    import torch
-
-    for parameter in parameters:
-        if parameter.grad is None:  # this process had no rows
-            parameter.grad = torch.zeros_like(parameter)
-        parameter.grad = accelerator.reduce(parameter.grad, reduction="sum")
-
-
-def _update(
-    trainee: Trainee, loss: float, step: int, pace: Pace, accelerator: Accelerator
-) -> float:
-    """Clip and apply the gradients; return their norm before clipping."""
-    limit = pace.max_grad_norm or math.inf
-    parameters = list(trainee.masters.parameters.values())
-    grad_norm = float(accelerator.clip_grad_norm_(parameters, limit))
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        what = "loss" if not math.isfinite(loss) else "gradient"
-        raise RunFailed(
-            f"step {step}: the {what} is not finite (loss {loss}, gradient norm {grad_norm}); "
-            "the step was not applied",
-            hint="The usual cause is a learning rate that is too high; then a dtype that is too "
-            "narrow (try --dtype float32).",
-        )
-    trainee.optimizer.step()
-    trainee.masters.give_weights()
-    trainee.schedule.step()
-    trainee.optimizer.zero_grad(set_to_none=True)
-    return grad_norm
-
-
-def _smaller_budget(budget: int, rows: Sequence[Example]) -> int:
-    longest = max(len(row.input_ids) for row in rows)
-    tokens = sum(len(row.input_ids) for row in rows)
-    if budget <= longest or len(rows) == 1:
-        raise RunFailed(
-            f"a single row of {longest} tokens does not fit into memory",
-            hint="Lower --max-length, or set --gradient-checkpointing.",
-        )
-    return max(min(budget, tokens) // 2, longest)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
