@@ -81,10 +81,25 @@ def test_bloom_end_to_end(bloom: Path, prompts: Path, tmp_path: Path, bias: str)
     assert result.losses[-1] < result.losses[0]
 
 
+def test_a_row_that_does_not_fit_is_computed_in_less_memory(
+    llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Activations are computed again where the longest row would need more than is free."""
+    plain = train(tmp_path / "plain", llama, prompts, lora_dropout=0.1)
+    monkeypatch.setattr("lorita.session.available_memory", lambda: 50_000)
+    notes: list[str] = []
+    tight = train(
+        tmp_path / "tight", llama, prompts, lora_dropout=0.1,
+        on_event=lambda event: notes.append(str(event)),
+    )  # fmt: skip
+    assert any("as with --gradient-checkpointing" in note for note in notes)
+    assert tight.losses == pytest.approx(plain.losses, rel=1e-5)
+
+
 def test_int8_trains_and_is_measured_without(llama: Path, prompts: Path, tmp_path: Path) -> None:
     """The adapter is another one, near by; held-out losses are those of the base in its dtype."""
     notes: list[str] = []
-    options: dict[str, Any] = {"max_train_samples": 20}
+    options: dict[str, Any] = {"max_train_samples": 10}
     plain = train(tmp_path / "plain", llama, prompts, **options)
     narrow = train(
         tmp_path / "int8", llama, prompts, base_precision="int8",

@@ -32,6 +32,7 @@ from lorita.training.memory import (
     available_memory,
     bytes_per_token,
     memory_in_use,
+    most_tokens,
     peak_memory,
     token_budget,
 )
@@ -60,8 +61,10 @@ class Job:
         accelerator: Accelerator,
         *,
         evaluate: Callable[[], float] | None = None,
+        checkpointing: bool = False,
     ) -> None:
         self.settings = settings
+        self.checkpointing = checkpointing
         self.prepared = prepared
         self.model = model
         self.loss_sum = loss_sum
@@ -126,7 +129,7 @@ class Job:
 
     def too_large(self) -> list[str]:
         """What to do where the longest row may not fit into memory."""
-        if self.settings.gradient_checkpointing:
+        if self.checkpointing:
             return []
         found = proposals(
             self.work.longest,
@@ -144,7 +147,12 @@ class Job:
 
     def _per_token(self) -> int:
         itemsize = self.model.get_base_model().dtype.itemsize
-        return bytes_per_token(self.prepared.config, itemsize, fast=self.settings.speedup)
+        return bytes_per_token(
+            self.prepared.config,
+            itemsize,
+            fast=self.settings.speedup,
+            checkpointing=self.checkpointing,
+        )
 
     def restore_good(self) -> int:
         """Put the last good weights into the model; return the step that made them."""
@@ -210,7 +218,9 @@ class Job:
             * self.accelerator.num_processes
         )
         per_epoch = steps_per_epoch(len(data.windows or data.train), rows_per_step)
-        budget = token_budget(self._per_token(), available_memory())
+        itemsize = self.model.get_base_model().dtype.itemsize
+        most = most_tokens(itemsize, on_cpu=self.accelerator.device.type == "cpu")
+        budget = token_budget(self._per_token(), available_memory(), most)
         return Pace(
             max_steps=settings.max_steps or math.ceil(settings.num_train_epochs * per_epoch),
             rows_per_step=rows_per_step,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lorita import adapter as adapters
 from lorita.base import check_tokenizer_fits, fingerprint, load_model
 from lorita.comparison import Answer, Comparison, held_out_figures, prompts_of
+from lorita.data.examples import token_lengths
 from lorita.engine.bottom import BottomCache, bottom_cache
 from lorita.engine.numerics import choose_numerics, int8_reason
 from lorita.engine.speedup import speedup, unspeed
@@ -30,7 +31,7 @@ from lorita.prepare import Prepared
 from lorita.settings import RunSettings
 from lorita.training.events import Event, Note
 from lorita.training.guards import StopRequest
-from lorita.training.memory import available_memory
+from lorita.training.memory import available_memory, bytes_per_token
 from lorita.training.objective import LossSum, end_to_end_loss, padded_loss
 
 if TYPE_CHECKING:
@@ -110,12 +111,30 @@ class Session:
         self._untouched = adapters.untouched(self.model)
         self.peft_model = adapters.attach(self.model, self.lora, seed=self.settings.seed)
         self.parameter_line = adapters.parameter_line(self.peft_model)
-        if self.settings.gradient_checkpointing:
+        self.checkpointing = self.settings.gradient_checkpointing or self._row_is_too_large()
+        if self.checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
             self.model.enable_input_require_grads()
         if self.settings.speedup:
             self._speed_up()
             self._keep_bottom()
+
+    def _row_is_too_large(self) -> bool:
+        """Whether the longest row needs more memory than there is, unless activations are computed
+        again: a micro-batch cannot be smaller than a row."""
+        longest = max(token_lengths(self.prepared.data.train))
+        needs = longest * bytes_per_token(
+            self.prepared.config, self.dtype.itemsize, fast=self.settings.speedup
+        )
+        free = available_memory()
+        if free is None or needs <= 0.8 * free or not self.model.supports_gradient_checkpointing:
+            return False
+        self.notes.append(
+            f"The longest row ({longest:,} tokens) would need some {needs / 1e9:.1f} GB of "
+            f"activations, {free / 1e9:.1f} GB are free: they are computed again in the backward "
+            "pass, as with --gradient-checkpointing"
+        )
+        return True
 
     def _speed_up(self) -> None:
         """Put the fast step in, and say what was chosen and why."""
@@ -229,7 +248,7 @@ class Session:
 
     def release(self) -> None:
         """Leave the base as it was loaded, for the next run; wherever this one stopped."""
-        if self.settings.gradient_checkpointing:
+        if self.checkpointing:
             self.model.gradient_checkpointing_disable()
             self.model.disable_input_require_grads()
         unspeed(self.model)
@@ -245,6 +264,7 @@ class Session:
             self.loss_sum(),
             self.accelerator,
             evaluate=self._evaluate if self.prepared.data.held_out else None,
+            checkpointing=self.checkpointing,
         )
 
     def train(self, stop: StopRequest) -> Iterator[Event]:
@@ -259,7 +279,7 @@ class Session:
 
     def detach_from_training(self) -> None:
         """Leave the model as a reload from the files would give it."""
-        if self.settings.gradient_checkpointing:
+        if self.checkpointing:
             self.model.gradient_checkpointing_disable()
         if self.settings.base_precision is not None:
             speedup(self.peft_model)  # what is measured now is the model as people will use it

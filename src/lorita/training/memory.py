@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 4096
 """Beyond this a larger micro-batch is no faster: the products are large enough."""
+MOST_BYTES_A_NUMBER = 2048
+"""On a CPU: tokens times bytes of a number. Beyond it activations leave the caches and a larger
+micro-batch is slower."""
 CGROUPS = Path("/sys/fs/cgroup")
 _V2 = ("memory.max", "memory.current", "inactive_file")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -107,26 +110,36 @@ def _stat(folder: Path, key: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.split()[0] == key), 0)
 
 
-def bytes_per_token(config: PretrainedConfig, itemsize: int, *, fast: bool = False) -> int:
+def bytes_per_token(
+    config: PretrainedConfig, itemsize: int, *, fast: bool = False, checkpointing: bool = False
+) -> int:
     """A generous estimate of the activations that one token keeps for the backward pass.
 
-    The fast step keeps no logits of the whole vocabulary.
+    The fast step keeps no logits of the whole vocabulary; with checkpointing only what goes from
+    layer to layer is kept, and all of one layer at a time.
     """
     text: Any = config.get_text_config()
     hidden = text.hidden_size
     inner = getattr(text, "intermediate_size", None) or 4 * hidden
-    kept = text.num_hidden_layers * (16 * hidden + 5 * inner) * itemsize
+    layer = 16 * hidden + 5 * inner
+    layers = text.num_hidden_layers
+    kept = (layers * hidden + layer if checkpointing else layers * layer) * itemsize
     logits = 0 if fast else 3 * text.vocab_size * 4  # the plain loss holds them several times over
     return int(kept + logits)
 
 
-def token_budget(per_token: int, free_bytes: int | None) -> int:
+def most_tokens(itemsize: int, *, on_cpu: bool) -> int:
+    """The largest micro-batch worth having, in tokens: 1,024 in 16-bit numbers on a CPU."""
+    return MOST_BYTES_A_NUMBER // itemsize if on_cpu else MOST_TOKENS
+
+
+def token_budget(per_token: int, free_bytes: int | None, most: int = MOST_TOKENS) -> int:
     """Tokens per micro-batch whose activations take at most half of the free memory.
 
-    ``MOST_TOKENS`` halved some times, so that a little more or less of free memory gives the same
-    pieces, and the same bytes in the end.
+    ``most`` halved some times, so that a little more or less of free memory gives the same pieces,
+    and the same bytes in the end.
     """
-    budget = MOST_TOKENS
+    budget = most
     while free_bytes is not None and budget > 1 and budget * per_token > free_bytes // 2:
         budget //= 2
     return budget
