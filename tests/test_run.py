@@ -99,7 +99,8 @@ def test_a_row_that_does_not_fit_is_computed_in_less_memory(
 def test_int8_trains_and_is_measured_without(llama: Path, prompts: Path, tmp_path: Path) -> None:
     """The adapter is another one, near by; held-out losses are those of the base in its dtype."""
     notes: list[str] = []
-    options: dict[str, Any] = {"max_train_samples": 10}
+    held_out = tiny.write_csv(tmp_path / "held.csv", ["Rain on a tin roof.", "Nine small boats."])
+    options: dict[str, Any] = {"eval_data": str(held_out)}
     plain = train(tmp_path / "plain", llama, prompts, **options)
     narrow = train(
         tmp_path / "int8", llama, prompts, base_precision="int8",
