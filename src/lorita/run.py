@@ -202,8 +202,11 @@ def _disk_trouble_said(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        last = next(iter(list_checkpoints(folder)[::-1]), None)
-        left = f"{last} is whole" if last else "No checkpoint was saved yet"
+        try:
+            last = next(iter(list_checkpoints(folder)[::-1]), None)
+            left = f"{last} is whole" if last else "No checkpoint was saved yet"
+        except OSError:  # the folder cannot even be read any more
+            left = "The checkpoints in the folder are as they were"
         raise RunFailed(
             f"{error.filename or folder}: cannot be written ({error.strerror or error})",
             hint=f"{left}. Make room, then: lorita train {folder} --resume",

@@ -115,10 +115,11 @@ def run(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_parrot_is_called_one(run: Path) -> None:
     proof = read_comparison(run).proof
     assert proof is not None and proof.memorised is not None
-    assert proof.learned.rows == 20 and proof.learned.training_rows == 4
+    # Of the twenty other rows eight nearly repeat the four.
+    assert proof.learned.rows == 12 and proof.learned.training_rows == 4
     assert proof.memorised.extracted == proof.memorised.rows > 0
     assert proof.memorised.extracted_base == 0
-    assert proof.memorised.copied > 0.5 * proof.memorised.written
+    assert proof.memorised.copied > proof.memorised.copied_base == 0
     assert "Memorised much" in str(proof)
     saved = json.loads((run / "compare.json").read_text())["proof"]["sentences"]
     assert saved == proof.sentences()
