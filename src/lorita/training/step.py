@@ -130,6 +130,8 @@ def smaller_budget(budget: int, rows: Sequence[Example]) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU."""
+    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; oneDNN, which finds no
+    room for its buffers, says that it could not create a primitive."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
+    known = ("out of memory", "can't allocate", "could not create a primitive")
+    return isinstance(error, MemoryError) or any(words in text for words in known)
