@@ -37,6 +37,7 @@ def train_lorita(
     from lorita.data.batches import steps_per_epoch
     from lorita.engine.speedup import speedup
     from lorita.training.loop import Pace, train
+    from lorita.training.memory import most_tokens
     from lorita.training.objective import end_to_end_loss
     from lorita.training.optimizer import Masters, make_optimizer, make_schedule
     from lorita.training.step import Trainee
@@ -47,13 +48,11 @@ def train_lorita(
     optimizer = make_optimizer(masters.parameters, learning_rate=job.learning_rate)
     schedule = make_schedule(optimizer, "linear", warmup_steps=0, max_steps=steps)
     trainee = Trainee(model, masters, optimizer, schedule)
-    pace = Pace(steps, job.batch_size, token_budget=TOKENS_AT_ONCE, seed=seed)
+    budget = most_tokens(model.dtype.itemsize, on_cpu=True)
+    pace = Pace(steps, job.batch_size, token_budget=budget, seed=seed)
     loss_sum = end_to_end_loss(model, device=torch.device("cpu"))
     for _ in train(trainee, rows, loss_sum, pace, accelerator=Accelerator(cpu=True)):
         pass
-
-
-TOKENS_AT_ONCE = 2048
 
 
 def train_peft(
