@@ -1,17 +1,32 @@
-"""Keep the C allocator from giving memory back between steps.
+"""What a process keeps between steps: the C allocator's memory, but only a few compiled products.
 
 A step makes and drops the same large temporaries again and again. By default glibc maps each anew
 and the kernel fills it with zeros; keeping them saves up to a quarter of a step.
+
+oneDNN compiles code for every shape of a product and keeps the last 1,024, about 0.6 MB each. Rows
+of all lengths make new shapes in every step, so that a run would grow by a gigabyte.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = 32 * 2**20
 """glibc takes no larger threshold; tensors beyond it are mapped and unmapped as before."""
+
+_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""oneDNN's own, and that of ideep, which stands between it and torch."""
+_SHAPES = 64
+"""More than one micro-batch has; its layers use the same ones."""
+
+
+def keep_few_products() -> None:
+    """Limit oneDNN's caches, unless the user did. Before its first product, or without effect."""
+    for name in _CACHES:
+        os.environ.setdefault(name, str(_SHAPES))
 
 
 def keep_memory() -> bool:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from lorita.engine.memory import keep_few_products
+
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """Processor flags (Linux's names) that come with fast bf16 products, the fastest first."""
 AMD = ("AuthenticAMD", "HygonGenuine")
@@ -44,6 +46,7 @@ class Numerics:
 
 def choose_numerics(dtype: str = "auto", *, device: str = "cpu") -> Numerics:
     """``dtype`` is ``auto`` or a name of torch's; ``device`` is ``cpu`` or ``cuda``."""
+    keep_few_products()  # before a measurement makes the first one
     if device != "cpu":
         return _on_gpu(dtype)
     threads, why_threads = choose_threads(

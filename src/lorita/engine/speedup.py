@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lorita.engine import native
 from lorita.engine.bottom import BottomCache
 from lorita.engine.gpu import has_liger
-from lorita.engine.memory import keep_memory
+from lorita.engine.memory import keep_few_products, keep_memory
 from lorita.engine.packed import (
     body_forward,
     causal_forward,
@@ -63,6 +63,7 @@ def speedup(
         what = "a GPU" if on_cpu else "the package: pip install liger-kernel"
         raise ValueError(f"use_liger_kernel needs {what}")
     unspeed(model)
+    keep_few_products()
     report = SpeedupReport(kernels=native.status(), keeps_memory=keep_memory())
     for without in _STAGES:
         replaced = replacements(lm, without, report, liger=use_liger_kernel)
