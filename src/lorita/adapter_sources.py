@@ -7,11 +7,8 @@ in PEFT's format is converted once, into the hub's cache folder (``HF_HOME``).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +18,7 @@ from lorita.adapter import CONFIG_FILE, WEIGHTS_FILE
 from lorita.base import find_base, load_config
 from lorita.errors import AdapterError, LoritaError
 from lorita.gguf_layout import TensorNames, find_layout
+from lorita.kept import kept_folder, mark_of
 
 if TYPE_CHECKING:
     import torch
@@ -94,27 +92,7 @@ def _is_mlx(folder: Path) -> bool:
 
 def _kept(source: Path, extra: str, convert: Callable[[Path], None]) -> Path:
     """A converted adapter in the cache, made by ``convert`` if it is not there."""
-    from huggingface_hub.constants import HF_HOME
-
-    status = source.stat()
-    mark = f"{source.resolve()}:{status.st_size}:{status.st_mtime_ns}:{extra}:1"
-    key = hashlib.sha256(mark.encode()).hexdigest()[:16]
-    folder = Path(HF_HOME) / "lorita" / f"adapter-{key}"
-    if (folder / CONFIG_FILE).is_file():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".adapter-"))
-    except OSError:  # a cache that cannot be written
-        part = folder = Path(tempfile.mkdtemp(prefix="lorita-adapter-"))
-    try:
-        convert(part)
-        if part != folder:
-            part.replace(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    return folder
+    return kept_folder("adapter", f"{mark_of(source)}:{extra}:1", convert)
 
 
 def _write(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lorita import llama_model
 from lorita.adapter import load_adapter
 from lorita.base import check_tokenizer_fits, load_model
 from lorita.comparison import prompts_of
 from lorita.engine.speedup import speedup, unspeed
-from lorita.errors import UserError
+from lorita.errors import SettingsError, UserError
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.witness import ANSWERS, ask, make_proof, make_questions
 from lorita.prepare import Prepared, prepare
@@ -19,6 +21,8 @@ from lorita.rundir import SETTINGS_FILE, read_record
 from lorita.settings import RunSettings
 from lorita.settings_io import build_settings
 from lorita.tuned import TunedModel, find_run_base, load, torch_dtype
+
+ENGINES = ("transformers", "llama.cpp")
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,16 @@ def evaluate(
     base: str | None = None,
     dtype: str = "auto",
     max_samples: int | None = None,
+    engine: str = "transformers",
 ) -> Evaluation:
     """What the adapter in ``run`` learned, forgot and memorised, measured anew from its files.
 
     ``data`` are rows to measure learning with, read as the run's own; by default those that the
-    run held out. ``UserError`` where the folder, its base or the rows cannot be read.
+    run held out. ``engine`` is what writes the free answers: ``transformers`` or ``llama.cpp``.
+    ``UserError`` where the folder, its base or the rows cannot be read.
     """
+    if engine not in ENGINES:
+        raise SettingsError(f"engine = {engine!r}: should be {' or '.join(ENGINES)}")
     folder = Path(run).expanduser()
     found = find_run_base(folder, base)
     settings = _settings(folder, found.name if base is None else base, max_samples)
@@ -61,12 +69,15 @@ def evaluate(
         held_out=rows,
         train=train,
     )
+    writer = llama_model.load(str(folder), base=base) if engine == "llama.cpp" else None
     speedup(model)
-    before = ask(model, questions, device)
+    before = ask(
+        model, questions, device, partial(writer.answer, with_adapter=False) if writer else None
+    )
     unspeed(model)
     tuned = load_adapter(model, folder).eval()
     speedup(tuned)
-    after = ask(tuned, questions, device)
+    after = ask(tuned, questions, device, writer.answer if writer else None)
     return Evaluation(make_proof(questions, before, after), notes)
 
 

@@ -153,10 +153,10 @@ def _continue(
         output_BL = model.generate(
             input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), **how
         )
-    return [_until_stop(row, set(config.eos_token_id)) for row in output_BL[:, longest:].tolist()]
+    return [until_stop(row, set(config.eos_token_id)) for row in output_BL[:, longest:].tolist()]
 
 
-def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
+def until_stop(ids: list[int], stops: set[int]) -> list[int]:
     """The tokens up to the first that ends the answer, that one included."""
     end = next((place for place, token in enumerate(ids, 1) if token in stops), len(ids))
     return ids[:end]

@@ -142,18 +142,26 @@ def _load_several(base: str, adapters: Mapping[str, str | Path], dtype: torch.dt
 
 def load_any(name: str, *, base: str | None = None, dtype: str = "auto") -> TunedModel:
     """A run folder with its adapter, or a base model as it is."""
-    if is_adapter(name):
-        return load(name, base=base, dtype=dtype)
-    try:
-        found = find_base(name)
-    except ModelError as error:
-        if "no config.json" not in str(error) or Path(name).exists():
-            raise
-        return load(name, base=base, dtype=dtype)  # a hub repository that holds an adapter
+    folder, found = find_any(name, base)
+    if folder is not None:
+        return load(folder, base=base, dtype=dtype)
     model = load_model(found, torch_dtype(dtype))
     tokenizer = load_tokenizer(found)
     check_tokenizer_fits(found, tokenizer, model)
     return TunedModel(model, tokenizer, found)
+
+
+def find_any(name: str, base: str | None = None) -> tuple[Path | None, Base]:
+    """The folder of the adapter that ``name`` means (None for a base model), and the base."""
+    if not is_adapter(name):
+        try:
+            return None, find_base(name)
+        except ModelError as error:
+            # A hub repository without a config may hold an adapter.
+            if "no config.json" not in str(error) or Path(name).exists():
+                raise
+    folder = find_adapter(name, base)
+    return folder, find_run_base(folder, base)
 
 
 def find_run_base(folder: Path, base: str | None = None) -> Base:

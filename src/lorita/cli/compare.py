@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lorita.cli.options import ENGINE_HELP, Engine
 from lorita.cli.render import print_comparison
 
 
@@ -20,6 +21,7 @@ def command(
     max_new_tokens: Annotated[int, Parameter(help="Length of an answer at most.")] = 50,
     repetition_penalty: Annotated[float, Parameter(help="1.0 is none.")] = 1.5,
     dtype: Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")] = "auto",
+    engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
     base: Annotated[
         str | None, Parameter(help="Where the base is, if not where the run found it.")
     ] = None,
@@ -28,12 +30,13 @@ def command(
 
     Without --prompt: what was saved at the end of the run. With it: both models answer anew.
     """
+    from lorita import llama_model, tuned
     from lorita.comparison import read_comparison
     from lorita.generation import GenerationOptions
-    from lorita.tuned import compare_prompts
 
     if not prompt:
         print_comparison(read_comparison(run))
         return
     options = GenerationOptions(max_new_tokens, repetition_penalty)
-    print_comparison(compare_prompts(run, prompt, options, base=base, dtype=dtype))
+    by = llama_model if engine == "llama.cpp" else tuned
+    print_comparison(by.compare_prompts(run, prompt, options, base=base, dtype=dtype))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lorita.cli.options import ENGINE_HELP, Engine
 from lorita.cli.render import console, plain_table
 
 
@@ -30,6 +31,9 @@ def command(
         str | None, Parameter(help="Tasks of lm-eval for the tuned model, with commas.")
     ] = None,
     dtype: Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")] = "auto",
+    engine: Annotated[
+        Engine, Parameter(help=f"{ENGINE_HELP} Losses are transformers' with either.")
+    ] = "transformers",
     base: Annotated[
         str | None, Parameter(help="Where the base is, if not where the run found it.")
     ] = None,
@@ -54,7 +58,9 @@ def command(
         ]
         console().print(plain_table(("task", "metric", "value"), rows))
         return
-    found = evaluate(run, data=data or (), base=base, dtype=dtype, max_samples=max_samples)
+    found = evaluate(
+        run, data=data or (), base=base, dtype=dtype, max_samples=max_samples, engine=engine
+    )
     for note in found.notes:
         print(note, file=sys.stderr)
     print(found.proof)

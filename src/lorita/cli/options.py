@@ -10,7 +10,7 @@ import inspect
 import typing
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -20,6 +20,11 @@ from lorita.settings_io import field_group, option_name
 
 REPEATABLE = ("data", "compare_prompt")
 Command = Callable[..., None]
+Engine = Literal["transformers", "llama.cpp"]
+ENGINE_HELP = (
+    "What answers. llama.cpp (the extra llamacpp) is several times faster on a CPU; it makes the "
+    "GGUF files that it needs once."
+)
 
 
 def with_run_options(*, leave_out: Collection[str] = ()) -> Callable[[Command], Command]:

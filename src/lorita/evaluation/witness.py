@@ -5,7 +5,7 @@ Each is asked when it is in memory: the tuned one before its adapter is taken of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,21 +64,35 @@ def make_questions(
     return Questions(held_out, train, sample, general, prompts[:ANSWERS], asked, tokenizer)
 
 
-def ask(model: torch.nn.Module, questions: Questions, device: torch.device) -> Witness:
+Writer = Callable[[Sequence[str], GenerationOptions], list[str]]
+"""What answers prompts in the model's place: another program with the same weights."""
+
+
+def ask(
+    model: torch.nn.Module,
+    questions: Questions,
+    device: torch.device,
+    writer: Writer | None = None,
+) -> Witness:
     """All answers of the model as it is now."""
     held, sample = questions.held_out, questions.sample
     return Witness(
         score_rows(model, held, device).rows() if held else None,
         score_rows(model, sample, device) if sample else None,
         read_states(model, questions.general, device),
-        _answers(model, questions) if questions.prompts and sample else [],
+        _answers(model, questions, writer) if questions.prompts and sample else [],
     )
 
 
-def _answers(model: torch.nn.Module, questions: Questions) -> list[list[int]]:
+def _answers(
+    model: torch.nn.Module, questions: Questions, writer: Writer | None
+) -> list[list[int]]:
     """Free answers as tokens; without a penalty, which would keep a model from copying."""
     tokenizer, options = questions.tokenizer, GenerationOptions(NEW_TOKENS, repetition_penalty=1.0)
-    texts = generate(model, tokenizer, questions.prompts, options, questions.prompt_format)
+    if writer is not None:
+        texts = writer(questions.prompts, options)
+    else:
+        texts = generate(model, tokenizer, questions.prompts, options, questions.prompt_format)
     return [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
 
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _MERGE = "Export the whole model instead: lorita export gguf RUN OUT.gguf --merged"
 
 
+class NotAlone(AdapterError):
+    """The adapter has parts that a GGUF adapter cannot hold."""
+
+
 def write_adapter(model: PeftModel, path: Path, *, base_name: str) -> list[str]:
     """Write the adapter of ``model`` for llama.cpp; returns what there is to say.
 
@@ -37,7 +41,7 @@ def write_adapter(model: PeftModel, path: Path, *, base_name: str) -> list[str]:
     """
     import gguf
 
-    _require_representable(model)
+    require_representable(model.peft_config[tensors.active_adapter(model)])
     config = model.get_base_model().config
     layout = find_layout(config, base_name)
     names = TensorNames(layout, config)
@@ -59,10 +63,10 @@ def _architecture(layout: Layout) -> gguf.MODEL_ARCH:
     return gguf.MODEL_ARCH[layout.architecture.upper()]
 
 
-def _require_representable(model: PeftModel) -> None:
+def require_representable(config: Any) -> None:
+    """``NotAlone`` where an adapter of this PEFT configuration has what GGUF cannot hold."""
     from lorita.adapter import changes_base
 
-    config = model.peft_config[tensors.active_adapter(model)]
     found = [
         name
         for name, there in (
@@ -76,7 +80,7 @@ def _require_representable(model: PeftModel) -> None:
         if there
     ]
     if found:
-        raise AdapterError(f"a GGUF adapter cannot hold {', '.join(found)}", hint=_MERGE)
+        raise NotAlone(f"a GGUF adapter cannot hold {', '.join(found)}", hint=_MERGE)
 
 
 def _adapter_tensors(model: PeftModel, layout: Layout, names: TensorNames) -> Iterator[Planned]:
@@ -90,7 +94,7 @@ def _adapter_tensors(model: PeftModel, layout: Layout, names: TensorNames) -> It
             continue
         name = names.of(f"{module_name}.weight")
         if name is None or (name == "output.weight" and tied):
-            raise AdapterError(
+            raise NotAlone(
                 f"llama.cpp has no place for an adapter on {module_name} in this model", hint=_MERGE
             )
         down, up = lora_matrices(module)

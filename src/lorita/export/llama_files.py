@@ -1,0 +1,122 @@
+"""The GGUF files that llama.cpp needs to answer for a run, made once and kept.
+
+A base that is itself a GGUF file is used as it is, unless another dtype is asked for. An adapter
+that cannot stand alone as GGUF (DoRA, biases, ...) is merged into the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorita.adapter import CONFIG_FILE, WEIGHTS_FILE, attach, load_adapter, lora_config
+from lorita.base import Base, load_model, load_tokenizer, own_dtype
+from lorita.errors import SettingsError
+from lorita.export import gguf
+from lorita.kept import kept_folder, mark_of
+from lorita.rundir import read_record
+from lorita.tuned import check_same_base, run_tokenizer, torch_dtype
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+VERSION = 1
+"""Counts up where the files come out otherwise than before."""
+
+
+def base_file(base: Base, dtype: str = "auto") -> Path:
+    """The base as a GGUF file: its own, or one made of it in ``dtype``.
+
+    ``auto`` is the file of a base that is one, else 16 bits: bfloat16 where the base is kept in
+    that, or float16.
+    """
+    if base.gguf_path is not None and dtype == "auto":
+        return base.gguf_path
+    quantize = _format(base, dtype)
+
+    def make(path: Path) -> None:
+        model = load_model(base, torch_dtype(own_dtype(base)))
+        # An adapter that adds nothing: what is written are merged models.
+        idle = attach(model, lora_config(model, {"r": 1}), seed=0)
+        tokenizer = load_tokenizer(base)
+        gguf.write_merged(
+            idle,
+            tokenizer,
+            path,
+            quantize=quantize,
+            base_name=base.name,
+            base_file=base.gguf_path,
+            name=Path(base.name).name,
+        )
+
+    return _kept(f"{_base_mark(base)}:{quantize}", make)
+
+
+def adapter_file(folder: Path, base: Base) -> Path | None:
+    """The adapter in ``folder`` as a GGUF file; None where it cannot stand alone."""
+
+    def make(path: Path) -> None:
+        gguf.write_adapter(put_on(folder, base), path, base_name=base.name)
+
+    from peft import PeftConfig
+
+    try:
+        gguf.require_representable(PeftConfig.from_pretrained(folder))
+        return _kept(f"{_base_mark(base)}:{_adapter_mark(folder)}:lora", make)
+    except gguf.NotAlone:
+        return None
+
+
+def merged_file(folder: Path, base: Base, dtype: str = "auto") -> Path:
+    """Base and adapter as one GGUF file; ``dtype`` as in ``base_file``."""
+    quantize = _format(base, dtype)
+
+    def make(path: Path) -> None:
+        record = read_record(folder)
+        gguf.write_merged(
+            put_on(folder, base),
+            run_tokenizer(folder, base),
+            path,
+            quantize=quantize,
+            base_name=base.name,
+            base_file=base.gguf_path,
+            name=folder.name,
+            stop_tokens=record.stop_tokens if record else (),
+        )
+
+    return _kept(f"{_base_mark(base)}:{_adapter_mark(folder)}:{quantize}", make)
+
+
+def put_on(folder: Path, base: Base) -> PeftModel:
+    """The base in its own dtype with the adapter on it."""
+    model = load_model(base, torch_dtype(own_dtype(base)))
+    check_same_base(folder, base, model)
+    return load_adapter(model, folder)
+
+
+def _kept(mark: str, make: Callable[[Path], None]) -> Path:
+    folder = kept_folder("gguf", f"{mark}:{VERSION}", lambda part: make(part / "model.gguf"))
+    return folder / "model.gguf"
+
+
+def _format(base: Base, dtype: str) -> str:
+    if dtype == "auto":
+        return "bf16" if own_dtype(base) == "bfloat16" else "f16"
+    if dtype not in FORMATS:
+        raise SettingsError(f"dtype = {dtype!r}: should be auto, float32, bfloat16 or float16")
+    return FORMATS[dtype]
+
+
+def _base_mark(base: Base) -> str:
+    folder = Path(base.location)
+    if base.gguf_path is not None:
+        return mark_of(base.gguf_path)
+    if folder.is_dir():
+        return mark_of(*sorted(p for p in folder.iterdir() if p.is_file()))
+    return f"{base.location}@{base.revision}"
+
+
+def _adapter_mark(folder: Path) -> str:
+    return mark_of(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
