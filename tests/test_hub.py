@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lorita.adapter import save_adapter
 from tests import tiny
 from tests.command import lorita
+from tests.export import models
 from tests.hub_server import COMMIT, HubServer, hub_server
 
 
@@ -17,8 +19,14 @@ from tests.hub_server import COMMIT, HubServer, hub_server
 def hub(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     data = tmp_path_factory.mktemp("hub-data")
     tiny.write_csv(data / "prompts.csv", tiny.make_texts(12))
+    base = models.make_model("llama")
+    base.name_or_path = "someone/base"
+    adapter = tmp_path_factory.mktemp("hub-adapter")
+    save_adapter(models.with_adapter(base), adapter)
     with hub_server() as server:
         server.add("someone/tiny-llama", llama)
+        server.add("someone/base", models.save_base(data.parent / "base", "llama"))
+        server.add("someone/adapter", adapter)
         server.add("someone/prompts", data, dataset=True)
         server.add("someone/no-model", data)
         server.gated = {"someone/gated", "datasets/someone/gated"}
@@ -55,6 +63,36 @@ def test_model_and_data_by_name(hub: HubServer, tmp_path: Path) -> None:
     )
     assert again.code == 0, again.err
     assert len(hub.requests) == asked
+
+
+def test_an_adapter_by_name(hub: HubServer, tmp_path: Path) -> None:
+    """Its base is found by the name in its configuration; offline, the cache serves both."""
+    there = environment(hub, tmp_path / "cache")
+    options = ("--max-new-tokens", "3", "--dtype", "float32")
+    first = lorita("generate", "someone/adapter", "I act", *options, **there)
+    assert first.code == 0, first.err
+    local = lorita("generate", hub.repositories["someone/adapter"], "I act", *options, **there)
+    assert local.out == first.out
+    offline = there | {"HF_HUB_OFFLINE": "1"}
+    asked = len(hub.requests)
+    by = ("--engine", "llama.cpp")
+    again = lorita("generate", "someone/adapter", "I act", *options, *by, **offline)
+    assert (again.code, again.out) == (0, first.out), again.err
+    assert len(hub.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("someone/prompts-only", "there is neither a folder nor a hub repository"),
+        ("someone/no-model", "holds no adapter"),
+    ],
+)
+def test_adapter_refused(hub: HubServer, tmp_path: Path, name: str, said: str) -> None:
+    there = environment(hub, tmp_path / "cache")
+    outcome = lorita("generate", name, "I act", **there)
+    assert (outcome.code, said in outcome.err) == (2, True), outcome.err
+    assert "Traceback" not in outcome.err
 
 
 @pytest.mark.parametrize(

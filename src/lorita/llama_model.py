@@ -124,8 +124,8 @@ def load(name: str, *, base: str | None = None, dtype: str = "auto") -> LlamaMod
     """What ``name`` means (a run, any LoRA adapter, or a base model) behind llama.cpp.
 
     Files that llama.cpp needs and that are not there are made once and kept (``HF_HOME``).
-    ``dtype`` is the base's: ``auto`` is its own GGUF file, or 16 bits where it is none; with
-    ``float32`` llama.cpp also computes in float32.
+    ``dtype`` is the base's: ``auto`` is its own GGUF file, or float32 where it is none or the
+    adapter must be merged into it; with ``float32`` llama.cpp also computes in float32.
     """
     llamacpp.require()
     folder, found = find_any(name, base)

@@ -157,8 +157,9 @@ def find_any(name: str, base: str | None = None) -> tuple[Path | None, Base]:
         try:
             return None, find_base(name)
         except ModelError as error:
-            # A hub repository without a config may hold an adapter.
-            if "no config.json" not in str(error) or Path(name).exists():
+            # A hub repository without a config may hold an adapter; offline, the cache may.
+            words = ("no config.json", "HF_HUB_OFFLINE")
+            if Path(name).exists() or not any(word in str(error) for word in words):
                 raise
     folder = find_adapter(name, base)
     return folder, find_run_base(folder, base)

@@ -20,7 +20,7 @@ def resident():
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) // 1024
 
 def compute(lengths):
-    for length in lengths:  # the longest first, so that memory that was freed is enough for the next
+    for length in lengths:  # the longest first: memory that was freed is enough for the next
         torch.ops.mkldnn._linear_pointwise(x[:length], weight, None, "none", [], "")
 
 compute(range(700, 600, -1))

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from lorita.cli import run as lorita
 from lorita.errors import OutputError, SettingsError
 from lorita.export.modelfile import PLAIN, Modelfile, Sampling
 from lorita.export.ollama import Wanted, export_ollama
 from tests import tiny
+from tests.export import models
 from tests.export.test_chat_layout import TEMPLATES
+from tests.export.test_merge import saved
 from tests.test_adapters import make_adapter
 
 
@@ -99,3 +102,14 @@ def test_what_a_modelfile_cannot_hold() -> None:
     with pytest.raises(SettingsError) as refused:
         Sampling(temperature=-1, top_p=2)
     assert len(refused.value.problems) == 2
+
+
+def test_an_adapter_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """llama.cpp's own adapter file, named with the base that it belongs to."""
+    base = models.save_base(tmp_path / "base", "llama")
+    file = tmp_path / "lora.gguf"
+    assert lorita(["export", "gguf", str(saved(tmp_path / "run", base)), str(file)]) == 0
+    out = tmp_path / "out"
+    assert lorita(["export", "ollama", str(file), str(out), "--base", str(base)]) == 0
+    assert {path.name for path in out.iterdir()} == {"Modelfile", "model.gguf"}
+    assert "lora.gguf, made with lorita" in (out / "Modelfile").read_text()

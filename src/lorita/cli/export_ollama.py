@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 
 def command(
-    run: Annotated[Path, Parameter(help="A run folder, or any PEFT LoRA folder.")],
+    run: Annotated[str, Parameter(help="A run folder, or any LoRA adapter (folder or hub id).")],
     out: Annotated[Path, Parameter(help="The folder to write.")],
     /,
     *,
@@ -47,6 +47,7 @@ def command(
 
     The layout of chats is derived from the run's chat template and compared with it on ten chats.
     """
+    from lorita.adapter_sources import find_adapter
     from lorita.export.gguf import write_adapter, write_merged
     from lorita.export.ollama import ADAPTER, Wanted, export_ollama
     from lorita.rundir import read_record
@@ -59,7 +60,7 @@ def command(
         if path.name == ADAPTER:
             notes: list[str] = write_adapter(tuned.model, path, base_name=tuned.base.name)
             return notes
-        record = read_record(run)
+        record = read_record(find_adapter(run, base))
         merged_notes: list[str] = write_merged(
             tuned.model,
             tuned.tokenizer,
@@ -67,7 +68,7 @@ def command(
             quantize=quantize,
             base_name=tuned.base.name,
             base_file=tuned.base.gguf_path,
-            name=run.name,
+            name=out.name,
             stop_tokens=record.stop_tokens if record else (),
         )
         return merged_notes

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorita.adapter_sources import find_adapter
 from lorita.base import Base
 from lorita.data.prompting import PromptFormat
 from lorita.data.template import ChatTemplate
@@ -55,7 +56,7 @@ class Wanted:
 
 
 def export_ollama(
-    run: Path,
+    run: str | Path,
     out: Path,
     wanted: Wanted,
     write_gguf: Callable[[TunedModel, Path], list[str]],
@@ -65,14 +66,15 @@ def export_ollama(
 ) -> OllamaExport:
     """Write ``out``: a Modelfile, and the adapter or the merged model as GGUF.
 
+    ``run`` is anything that ``adapter_sources`` understands.
     ``write_gguf`` makes the GGUF file, ``adapter.gguf`` or ``model.gguf`` by its name, and returns
     what there is to say: the adapter where the base is a GGUF file or ``wanted.start`` names one,
     else the whole model. Raises ``UserError`` where a Modelfile cannot say something; nothing
     is written then.
     """
-    folder = run.expanduser()
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: is there already", hint="Replace it with --overwrite.")
+    folder = find_adapter(run, base)
     found = find_run_base(folder, base)
     tokenizer = run_tokenizer(folder, found)
     asked = _prompt_format(folder, tokenizer)
@@ -91,7 +93,7 @@ def export_ollama(
             stop_texts(asked, stops),
             asked.system,
             sampling,
-            (f"{folder.name}, made with lorita. Use it with:", *_how_to_use(out)),
+            (f"{Path(run).name}, made with lorita. Use it with:", *_how_to_use(out)),
         )
     )
     with replacing(out) as part:
