@@ -1,5 +1,5 @@
 """A run, or a base model, answered by llama.cpp instead of transformers: the same prompts, put in
-the same way, several times faster on a CPU.
+the same way, two to four times as fast on a CPU.
 
 Prompts go in as the tokens of the run's own tokenizer, and tokens come out, so that nothing depends
 on how llama.cpp cuts a text.
