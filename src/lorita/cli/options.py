@@ -22,8 +22,8 @@ REPEATABLE = ("data", "compare_prompt")
 Command = Callable[..., None]
 Engine = Literal["transformers", "llama.cpp"]
 ENGINE_HELP = (
-    "What answers. llama.cpp (the extra llamacpp) is two to four times as fast on a CPU; it makes the "
-    "GGUF files that it needs once."
+    "What answers. llama.cpp (the extra llamacpp) is two to four times as fast on a CPU; it makes "
+    "the GGUF files that it needs once."
 )
 
 
