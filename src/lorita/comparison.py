@@ -77,6 +77,14 @@ class Comparison:
         write_atomic(run / MARKDOWN_FILE, self.to_markdown())
 
 
+def compared(
+    model: str, prompts: Sequence[str], before: Sequence[str], after: Sequence[str]
+) -> Comparison:
+    """Base and tuned answers to the same prompts, side by side."""
+    answers = tuple(Answer(*triple) for triple in zip(prompts, before, after, strict=True))
+    return Comparison(model, answers, None)
+
+
 def read_comparison(run: Path) -> Comparison:
     """The comparison saved in a run folder."""
     path = run / JSON_FILE

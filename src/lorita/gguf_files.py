@@ -6,14 +6,12 @@ hub's cache (``HF_HOME``), named after the file, its size and its time of change
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
+from lorita.kept import kept_at, kept_folder, mark_of
 from lorita.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -85,7 +83,8 @@ def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    folder = _cache_folder(path, str(dtype).removeprefix("torch."))
+    kind = str(dtype).removeprefix("torch.")
+    folder = kept_at(*_place(path, kind))
     if folder.is_dir():
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         return model
@@ -96,49 +95,26 @@ def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
         * torch.empty(0, dtype=dtype).itemsize
     )
     if size <= LARGEST_KEPT:
-        _converted(path, folder.name, lambda into: model.save_pretrained(into))
+        _converted(path, kind, lambda into: model.save_pretrained(into))
     return model
 
 
-def _cache_folder(path: Path, kind: str) -> Path:
-    from huggingface_hub.constants import HF_HOME
+def _place(path: Path, kind: str) -> tuple[str, str]:
+    """Name and mark of what the file was converted to (``kept.py``)."""
     from transformers import __version__ as version
 
-    status = path.stat()
     # Another transformers may read the same file better.
-    name = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{version}"
-    key = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return Path(HF_HOME) / "lorita" / f"{path.stem}-{key}" / kind
+    return f"{path.stem}-{kind}", f"{mark_of(path)}:{version}"
 
 
 def _converted(path: Path, kind: str, convert: Callable[[Path], None]) -> Path:
-    """The cached folder, made by ``convert`` if it is not there; made whole or not at all."""
-    folder = _cache_folder(path, kind)
-    if folder.is_dir():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{kind}-"))
-    except OSError:  # a cache that cannot be written: convert for this process alone
-        part = folder = Path(tempfile.mkdtemp(prefix="lorita-gguf-"))
-    try:
+    """The kept folder, made by ``convert`` if it is not there."""
+
+    def quietly(folder: Path) -> None:
         with quiet_libraries(hide_bars=True):
-            convert(part)
-        if part != folder:
-            _rename(part, folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    return folder
+            convert(folder)
 
-
-def _rename(part: Path, folder: Path) -> None:
-    try:
-        part.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster, and its folder is as good
-            raise
-        shutil.rmtree(part, ignore_errors=True)
+    return kept_folder(*_place(path, kind), quietly)
 
 
 def _clear_quantization_mark(model: PreTrainedModel) -> None:

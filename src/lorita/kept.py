@@ -9,6 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def kept_at(kind: str, mark: str) -> Path:
+    """Where ``kept_folder`` keeps it; a folder there is whole."""
+    from huggingface_hub.constants import HF_HOME
+
+    key = hashlib.sha256(mark.encode()).hexdigest()[:16]
+    return Path(HF_HOME) / "lorita" / f"{kind}-{key}"
+
+
 def kept_folder(kind: str, mark: str, make: Callable[[Path], None]) -> Path:
     """The folder that ``make`` filled for this ``mark``, filled now if it is not there.
 
@@ -16,10 +24,7 @@ def kept_folder(kind: str, mark: str, make: Callable[[Path], None]) -> Path:
     nothing stays behind where ``make`` fails. Where the cache cannot be written, the folder is a
     temporary one.
     """
-    from huggingface_hub.constants import HF_HOME
-
-    key = hashlib.sha256(mark.encode()).hexdigest()[:16]
-    folder = Path(HF_HOME) / "lorita" / f"{kind}-{key}"
+    folder = kept_at(kind, mark)
     if folder.is_dir():
         return folder
     try:

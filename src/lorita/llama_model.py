@@ -16,7 +16,7 @@ import torch
 
 from lorita.adapter_sources import find_adapter
 from lorita.base import Base, load_tokenizer
-from lorita.comparison import Answer, Comparison
+from lorita.comparison import Comparison, compared
 from lorita.data.prompting import PromptFormat
 from lorita.engine.numerics import choose_threads, usable_cores
 from lorita.errors import SettingsError
@@ -149,5 +149,4 @@ def compare_prompts(
     model = load(str(run), base=base, dtype=dtype)
     before = model.answer(prompts, options, with_adapter=False)
     after = model.answer(prompts, options)
-    answers = tuple(Answer(*triple) for triple in zip(prompts, before, after, strict=True))
-    return Comparison(model.base.name, answers, None)
+    return compared(model.base.name, prompts, before, after)

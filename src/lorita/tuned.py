@@ -19,7 +19,7 @@ from lorita.base import (
     load_model,
     load_tokenizer,
 )
-from lorita.comparison import Answer, Comparison
+from lorita.comparison import Comparison, compared
 from lorita.data.prompting import PromptFormat, format_from_record
 from lorita.errors import AdapterError, ModelError, SettingsError
 from lorita.generation import BASE, GenerationOptions, Question, answer, generate
@@ -249,5 +249,4 @@ def compare_prompts(
     asked = run_prompt_format(folder, tokenizer)
     before = generate(model, tokenizer, prompts, options, asked)
     after = generate(load_adapter(model, folder).eval(), tokenizer, prompts, options, asked)
-    answers = tuple(Answer(*triple) for triple in zip(prompts, before, after, strict=True))
-    return Comparison(found.name, answers, None)
+    return compared(found.name, prompts, before, after)

@@ -48,30 +48,17 @@ def command(
     The layout of chats is derived from the run's chat template and compared with it on ten chats.
     """
     from lorita.adapter_sources import find_adapter
-    from lorita.export.gguf import write_adapter, write_merged
     from lorita.export.ollama import ADAPTER, Wanted, export_ollama
-    from lorita.rundir import read_record
+    from lorita.export.to_gguf import write_run
 
     wanted = Wanted(
         from_, merged, quantize, template, temperature, top_k, top_p, repetition_penalty
     )
 
     def write(tuned: Any, path: Path) -> list[str]:
-        if path.name == ADAPTER:
-            notes: list[str] = write_adapter(tuned.model, path, base_name=tuned.base.name)
-            return notes
-        record = read_record(find_adapter(run, base))
-        merged_notes: list[str] = write_merged(
-            tuned.model,
-            tuned.tokenizer,
-            path,
-            quantize=quantize,
-            base_name=tuned.base.name,
-            base_file=tuned.base.gguf_path,
-            name=out.name,
-            stop_tokens=record.stop_tokens if record else (),
-        )
-        return merged_notes
+        folder = find_adapter(run, base)
+        merged = path.name != ADAPTER
+        return write_run(tuned, folder, path, merged=merged, quantize=quantize, name=out.name)
 
     done = export_ollama(run, out, wanted, write, base=base, overwrite=overwrite)
     for note in done.notes:

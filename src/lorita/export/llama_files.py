@@ -14,15 +14,15 @@ from lorita.adapter import CONFIG_FILE, WEIGHTS_FILE, attach, load_adapter, lora
 from lorita.base import Base, load_model, load_tokenizer, own_dtype
 from lorita.errors import SettingsError
 from lorita.export import gguf
+from lorita.export.to_gguf import write_run
 from lorita.kept import kept_folder, mark_of
-from lorita.rundir import read_record
-from lorita.tuned import check_same_base, run_tokenizer, torch_dtype
+from lorita.tuned import TunedModel, check_same_base, run_tokenizer, torch_dtype
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-VERSION = 1
+VERSION = 2
 """Counts up where the files come out otherwise than before."""
 
 
@@ -37,18 +37,12 @@ def base_file(base: Base, dtype: str = "auto") -> Path:
     quantize = _format(dtype)
 
     def make(path: Path) -> None:
-        model = load_model(base, torch_dtype(own_dtype(base)))
+        model = _model(base)
         # An adapter that adds nothing: what is written are merged models.
         idle = attach(model, lora_config(model, {"r": 1}), seed=0)
-        tokenizer = load_tokenizer(base)
-        gguf.write_merged(
-            idle,
-            tokenizer,
-            path,
-            quantize=quantize,
-            base_name=base.name,
-            base_file=base.gguf_path,
-            name=Path(base.name).name,
+        tuned = TunedModel(idle, load_tokenizer(base), base)
+        write_run(
+            tuned, path.parent, path, merged=True, quantize=quantize, name=Path(base.name).name
         )
 
     return _kept(f"{_base_mark(base)}:{quantize}", make)
@@ -56,44 +50,34 @@ def base_file(base: Base, dtype: str = "auto") -> Path:
 
 def adapter_file(folder: Path, base: Base) -> Path | None:
     """The adapter in ``folder`` as a GGUF file; None where it cannot stand alone."""
-
-    def make(path: Path) -> None:
-        gguf.write_adapter(put_on(folder, base), path, base_name=base.name)
-
     from peft import PeftConfig
 
     try:
         gguf.require_representable(PeftConfig.from_pretrained(folder))
-        return _kept(f"{_base_mark(base)}:{_adapter_mark(folder)}:lora", make)
+        return _run_file(folder, base, "f32", merged=False)
     except gguf.NotAlone:
         return None
 
 
 def merged_file(folder: Path, base: Base, dtype: str = "auto") -> Path:
     """Base and adapter as one GGUF file; ``dtype`` as in ``base_file``."""
-    quantize = _format(dtype)
+    return _run_file(folder, base, _format(dtype), merged=True)
 
+
+def _run_file(folder: Path, base: Base, quantize: str, *, merged: bool) -> Path:
     def make(path: Path) -> None:
-        record = read_record(folder)
-        gguf.write_merged(
-            put_on(folder, base),
-            run_tokenizer(folder, base),
-            path,
-            quantize=quantize,
-            base_name=base.name,
-            base_file=base.gguf_path,
-            name=folder.name,
-            stop_tokens=record.stop_tokens if record else (),
-        )
+        model = _model(base)
+        check_same_base(folder, base, model)
+        tuned = TunedModel(load_adapter(model, folder), run_tokenizer(folder, base), base)
+        write_run(tuned, folder, path, merged=merged, quantize=quantize, name=folder.name)
 
-    return _kept(f"{_base_mark(base)}:{_adapter_mark(folder)}:{quantize}", make)
+    what = f"merged {quantize}" if merged else "adapter"
+    return _kept(f"{_base_mark(base)}:{_adapter_mark(folder)}:{what}", make)
 
 
-def put_on(folder: Path, base: Base) -> PeftModel:
-    """The base in its own dtype with the adapter on it."""
-    model = load_model(base, torch_dtype(own_dtype(base)))
-    check_same_base(folder, base, model)
-    return load_adapter(model, folder)
+def _model(base: Base) -> PreTrainedModel:
+    """The base with every bit that it has: a quantised file is read in float32."""
+    return load_model(base, torch_dtype(own_dtype(base, "float32")))
 
 
 def _kept(mark: str, make: Callable[[Path], None]) -> Path:

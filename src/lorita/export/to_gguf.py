@@ -83,7 +83,7 @@ def export_gguf(
     tuned = load(folder, base=base, dtype=_dtype(own_dtype(found), merged, wanted))
     find_layout(tuned.model.get_base_model().config, found.name)
     with replacing(target) as part:
-        notes = _write(tuned, folder, part, merged=merged, quantize=wanted, name=target.stem)
+        notes = write_run(tuned, folder, part, merged=merged, quantize=wanted, name=target.stem)
         size = part.stat().st_size
         checked = _check(tuned, folder, part, merged=merged, quantize=wanted, loss=allow_loss)
     return Exported(target, size, notes, checked)
@@ -94,16 +94,20 @@ def _dtype(own: str, merged: bool, quantize: str) -> str:
     return "float32" if not merged or quantize == "f32" else own
 
 
-def _write(
-    tuned: TunedModel, folder: Path, part: Path, *, merged: bool, quantize: str, name: str
+def write_run(
+    tuned: TunedModel, folder: Path | None, path: Path, *, merged: bool, quantize: str, name: str
 ) -> list[str]:
+    """Write the adapter, or the whole model with the stop tokens of the run in ``folder``.
+
+    Returns what there is to say; llama.cpp is not asked.
+    """
     if not merged:
-        return gguf.write_adapter(tuned.model, part, base_name=tuned.base.name)
-    record = read_record(folder)
+        return gguf.write_adapter(tuned.model, path, base_name=tuned.base.name)
+    record = read_record(folder) if folder is not None else None
     return gguf.write_merged(
         tuned.model,
         tuned.tokenizer,
-        part,
+        path,
         quantize=quantize,
         base_name=tuned.base.name,
         base_file=tuned.base.gguf_path,
