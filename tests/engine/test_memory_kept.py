@@ -38,3 +38,19 @@ def test_new_shapes_cost_nothing_in_the_end() -> None:
         [sys.executable, "-c", SHAPES], capture_output=True, text=True, env=clean, check=True
     )
     assert int(done.stdout) < 50
+
+
+LIMITED = """
+import resource, torch
+from lorita.engine.memory import keep_memory
+
+kept = keep_memory()
+resource.setrlimit(resource.RLIMIT_AS, (64 * 2**30, resource.RLIM_INFINITY))
+print(kept, keep_memory())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_a_limited_address_space_gets_its_memory_back() -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False"], done.stderr

@@ -25,7 +25,8 @@ def main(folder: str, *flags: str) -> None:
     limited: list[int] = []
 
     def on_event(event: Event) -> None:
-        if isinstance(event, Note) and "trainable params" in event.text and "--limit" in flags:
+        # The base is loaded and says so with its numbers; the adapter and the fast step come after.
+        if isinstance(event, Note) and "Numbers:" in event.text and "--limit" in flags:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             size = pages * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (size + ABOVE, size + ABOVE))

@@ -42,7 +42,10 @@ class SpeedupReport:
                 "and the adapters stay as they are"
             )
         if not self.keeps_memory:
-            lines.append("Memory goes back to the system between steps: no glibc to keep it")
+            lines.append(
+                "Memory goes back to the system between steps: no glibc to keep it, or a limit on "
+                "the address space"
+            )
         for reason, count in self.left.items():
             lines.append(f"Left as it is: {count} × {reason}")
         return lines
