@@ -158,7 +158,7 @@ def find_any(name: str, base: str | None = None) -> tuple[Path | None, Base]:
             return None, find_base(name)
         except ModelError as error:
             # A hub repository without a config may hold an adapter; offline, the cache may.
-            words = ("no config.json", "HF_HUB_OFFLINE")
+            words = ("no config.json", "HF_HUB_OFFLINE is set")
             if Path(name).exists() or not any(word in str(error) for word in words):
                 raise
     folder = find_adapter(name, base)
