@@ -7,8 +7,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lorita import generation
+from lorita.comparison import prompts_of
+from lorita.data.prompting import PromptFormat
+from lorita.data.rows import Pair
 from lorita.engine.speedup import speedup
-from lorita.generation import GenerationOptions, generate
+from lorita.errors import SettingsError
+from lorita.generation import GenerationOptions, fits, generate, positions_in_table
 from tests import tiny
 from tests.engine.families import FAMILIES
 
@@ -79,3 +83,36 @@ def test_the_end_of_a_text_is_no_less_likely_for_the_padding() -> None:
         model.lm_head.bias = torch.nn.Parameter(torch.full((len(weight),), 1.0))
         model.lm_head.bias[0] = 1.2
     assert generate(model, tiny.make_tokenizer(), PROMPTS, GenerationOptions(4)) == [""] * 5
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_the_answer_ends_where_the_positions_do(family: str) -> None:
+    """Beside a shorter prompt, which gets all the tokens it asked for."""
+    torch.manual_seed(3)
+    config = FAMILIES[family]()
+    tokenizer = tiny.make_tokenizer()
+    config.vocab_size = len(tokenizer)
+    config.eos_token_id = config.bos_token_id = config.pad_token_id = 0
+    model = AutoModelForCausalLM.from_config(config).eval()
+    places = positions_in_table(model)
+    assert places == config.max_position_embeddings
+    nearly = "a" * (places - 3)
+    expected = [alone(model, "cook", 1.5, 12), alone(model, nearly, 1.5, 3)]
+    assert generate(model, tokenizer, ["cook", nearly], GenerationOptions(12)) == expected
+
+
+def test_a_prompt_longer_than_the_positions() -> None:
+    model, tokenizer = tiny.make_model("gpt2"), tiny.make_tokenizer()
+    places = positions_in_table(model)
+    assert places is not None
+    long = "word " * places
+    with pytest.raises(SettingsError, match=rf"positions for {places}, the answer included"):
+        generate(model, tokenizer, [long])
+    can = fits(model, tokenizer, PromptFormat())
+    assert prompts_of([Pair(long, "yes"), Pair("Short?", "no")], fits=can) == ["Short?"]
+    assert prompts_of([Pair(long, "yes")], fits=can) == [("word " * 8).strip()]
+
+
+def test_computed_positions_have_no_end() -> None:
+    assert positions_in_table(tiny.make_model("llama")) is None
+    assert positions_in_table(tiny.make_model("bloom")) is None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from lorita.data.rows import Row, Text
@@ -114,14 +115,20 @@ LONG_PROMPT = 400
 """Characters; longer prompts are asked only where there is nothing shorter."""
 
 
-def prompts_of(rows: Sequence[Row], count: int = 3) -> list[str]:
-    """What to ask for a comparison: prompts as they stand, or the starts of plain texts."""
+def prompts_of(
+    rows: Sequence[Row], count: int = 3, fits: Callable[[str], bool] | None = None
+) -> list[str]:
+    """What to ask for a comparison: prompts as they stand, or the starts of plain texts.
+
+    Prompts that do not fit the model are passed over; where none fits, their starts are asked.
+    """
     texts = [row.text for row in rows if isinstance(row, Text)]
     if texts:
         return text_starts(texts, count)
     prompts = [row.prompt for row in rows if not isinstance(row, Text) and row.prompt.strip()]
     prompts.sort(key=lambda prompt: len(prompt) > LONG_PROMPT)
-    return list(dict.fromkeys(prompts))[:count]
+    fitting = (prompt for prompt in dict.fromkeys(prompts) if fits is None or fits(prompt))
+    return list(islice(fitting, count)) or text_starts(prompts, count)
 
 
 def text_starts(texts: Sequence[str], count: int = 3) -> list[str]:

@@ -16,6 +16,7 @@ from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError, UserError
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.witness import ANSWERS, ask, make_proof, make_questions
+from lorita.generation import fits
 from lorita.prepare import Prepared, prepare
 from lorita.rundir import SETTINGS_FILE, read_record
 from lorita.settings import RunSettings
@@ -65,7 +66,9 @@ def evaluate(
     questions = make_questions(
         asked.tokenizer,
         asked.data.prompt_format,
-        prompts_of(asked.data.shown, ANSWERS),
+        prompts_of(
+            asked.data.shown, ANSWERS, fits(model, asked.tokenizer, asked.data.prompt_format)
+        ),
         held_out=rows,
         train=train,
     )

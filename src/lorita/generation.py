@@ -6,10 +6,11 @@ those that each prompt would get alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from lorita.base import context_length
 from lorita.data.prompting import PromptFormat
 from lorita.errors import SettingsError
 
@@ -91,18 +92,17 @@ def answer(
     import torch
 
     options = options or GenerationOptions()
-    rows = [question.prompt_format.ids(tokenizer, question.prompt) for question in questions]
-    for question, ids in zip(questions, rows, strict=True):
-        if not ids:
-            raise SettingsError(f"the prompt {question.prompt!r} has no tokens to continue from")
+    places = positions_in_table(model)
+    rows = [prompt_ids(tokenizer, asked.prompt, asked.prompt_format, places) for asked in questions]
     answers = [""] * len(questions)
     was_training = model.training
     model.eval()
     if options.do_sample:
         torch.manual_seed(options.seed)
     try:
-        for batch in _batches(questions, rows, tokenizer):
-            made = _continue(model, tokenizer, batch, questions, rows, options)
+        for batch, room in _batches(questions, rows, tokenizer, options.max_new_tokens, places):
+            within = replace(options, max_new_tokens=room)
+            made = _continue(model, tokenizer, batch, questions, rows, within)
             for number, new in zip(batch, made, strict=True):
                 answers[number] = questions[number].prompt_format.answer(tokenizer, new)
     finally:
@@ -110,18 +110,76 @@ def answer(
     return answers
 
 
+def positions_in_table(model: Any) -> int | None:
+    """How many tokens a text may have where positions are looked up in a table (GPT-2, OPT).
+
+    None for models that compute them: those go on beyond what they were made for.
+    """
+    import torch
+
+    limit = context_length(model.config)
+    if limit is None:
+        return None
+    words = model.get_input_embeddings()
+    tables = (m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not words)
+    # OPT's table begins with two rows that stand for no position.
+    return limit if any(limit <= table.num_embeddings <= limit + 2 for table in tables) else None
+
+
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    prompt_format: PromptFormat,
+    places: int | None,
+) -> list[int]:
+    """A prompt's tokens. ``SettingsError`` for none, or for more than the positions there are."""
+    ids = prompt_format.ids(tokenizer, prompt)
+    shown = prompt if len(prompt) <= 40 else prompt[:40] + "…"
+    if not ids:
+        raise SettingsError(f"the prompt {shown!r} has no tokens to continue from")
+    if places is not None and len(ids) >= places:
+        raise SettingsError(
+            f"the prompt {shown!r} has {len(ids):,} tokens; "
+            f"this model has positions for {places:,}, the answer included"
+        )
+    return ids
+
+
+def fits(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat
+) -> Callable[[str], bool]:
+    """Tells of a prompt whether ``model`` can answer it."""
+    places = positions_in_table(model)
+
+    def can_be_answered(prompt: str) -> bool:
+        try:
+            prompt_ids(tokenizer, prompt, prompt_format, places)
+        except SettingsError:
+            return False
+        return True
+
+    return can_be_answered
+
+
 def _batches(
-    questions: Sequence[Question], rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase
-) -> list[list[int]]:
-    """Numbers of questions that are answered together: the same stop tokens, near in length."""
-    by_stops: dict[tuple[int, ...], list[int]] = {}
+    questions: Sequence[Question],
+    rows: Sequence[list[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+    places: int | None,
+) -> list[tuple[list[int], int]]:
+    """Numbers of questions that are answered together, and how many tokens they may get: the
+    same stop tokens, the same room up to the end of the position table, near in length."""
+    alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, question in enumerate(questions):
-        stops = tuple(question.prompt_format.stops(tokenizer))
-        by_stops.setdefault(stops, []).append(number)
+        room = max_new_tokens
+        if places is not None:
+            room = min(room, places - len(rows[number]))
+        alike.setdefault((room, tuple(question.prompt_format.stops(tokenizer))), []).append(number)
     batches = []
-    for numbers in by_stops.values():
+    for (room, _), numbers in alike.items():
         numbers.sort(key=lambda number: len(rows[number]))
-        batches += [numbers[i : i + BATCH_SIZE] for i in range(0, len(numbers), BATCH_SIZE)]
+        batches += [(numbers[i : i + BATCH_SIZE], room) for i in range(0, len(numbers), BATCH_SIZE)]
     return batches
 
 

@@ -25,7 +25,13 @@ from lorita.evaluation.loss import HeldOutLoss
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.scores import score_rows
 from lorita.evaluation.witness import ANSWERS, Questions, Witness, ask, make_proof, make_questions
-from lorita.generation import GenerationOptions, generate
+from lorita.generation import (
+    GenerationOptions,
+    fits,
+    generate,
+    positions_in_table,
+    prompt_ids,
+)
 from lorita.job import Job
 from lorita.prepare import Prepared
 from lorita.settings import RunSettings
@@ -104,7 +110,14 @@ class Session:
         return notes
 
     def _prompts(self) -> list[str]:
-        return self.settings.compare_prompt or prompts_of(self.prepared.data.shown)
+        tokenizer, asked = self.prepared.tokenizer, self.prepared.data.prompt_format
+        for prompt in self.settings.compare_prompt:
+            prompt_ids(tokenizer, prompt, asked, positions_in_table(self.model))
+        return self.settings.compare_prompt or self._prompts_of_rows(3)
+
+    def _prompts_of_rows(self, count: int) -> list[str]:
+        tokenizer, asked = self.prepared.tokenizer, self.prepared.data.prompt_format
+        return prompts_of(self.prepared.data.shown, count, fits(self.model, tokenizer, asked))
 
     def attach(self) -> None:
         """Put a new adapter on."""
@@ -197,7 +210,7 @@ class Session:
         return make_questions(
             self.prepared.tokenizer,
             data.prompt_format,
-            prompts_of(data.shown, ANSWERS),
+            self._prompts_of_rows(ANSWERS),
             held_out=data.held_out,
             train=data.train,
         )
