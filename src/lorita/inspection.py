@@ -26,7 +26,9 @@ from lorita.data.stored_rows import row_batches, select_rows
 from lorita.data.templates import choose_template
 from lorita.data.tokens import Treatment, encode_rows
 from lorita.data.tokenview import RowView, view_row
-from lorita.prepare import (
+from lorita.settings import RunSettings
+from lorita.settings_io import build_settings
+from lorita.wanted import (
     find_source,
     held_out_file,
     longest_row,
@@ -34,8 +36,6 @@ from lorita.prepare import (
     treatment,
     wanted_reading,
 )
-from lorita.settings import RunSettings
-from lorita.settings_io import build_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,7 +14,8 @@ from lorita import adapter as adapters
 from lorita.data.batches import steps_per_epoch
 from lorita.errors import RunFailed
 from lorita.forecast import PROBE_STEPS, Forecast, count_work, from_timed, probe, proposals
-from lorita.prepare import Prepared, evaluation_decides, identity, resume_source
+from lorita.identity import evaluation_decides, identity, resume_source
+from lorita.prepare import Prepared
 from lorita.processes import is_lead
 from lorita.settings import RunSettings
 from lorita.training.advice import advice

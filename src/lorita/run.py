@@ -21,7 +21,8 @@ from lorita.comparison import MARKDOWN_FILE, Comparison
 from lorita.errors import Interrupted, RunFailed, UserError
 from lorita.evaluation.checks import Check, require
 from lorita.files import remove_parts, write_atomic
-from lorita.prepare import continues, prepare, resume_source
+from lorita.identity import continues, resume_source
+from lorita.prepare import prepare
 from lorita.processes import is_lead
 from lorita.rundir import (
     CARD_FILE,

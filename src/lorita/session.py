@@ -8,23 +8,21 @@ switching an adapter off does not give the base back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from lorita import adapter as adapters
-from lorita.base import check_tokenizer_fits, fingerprint, load_model
+from lorita.base import fingerprint
 from lorita.comparison import Answer, Comparison, held_out_figures, prompts_of
 from lorita.data.examples import token_lengths
 from lorita.engine.bottom import BottomCache, bottom_cache
-from lorita.engine.numerics import choose_numerics, int8_reason
+from lorita.engine.numerics import int8_reason
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
 from lorita.evaluation.checks import Check, check_adapter, check_moved, check_reload
-from lorita.evaluation.loss import HeldOutLoss
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.scores import score_rows
-from lorita.evaluation.witness import ANSWERS, Questions, Witness, ask, make_proof, make_questions
+from lorita.evaluation.witness import ANSWERS, Questions, ask, make_proof, make_questions
 from lorita.generation import (
     GenerationOptions,
     fits,
@@ -33,6 +31,7 @@ from lorita.generation import (
     prompt_ids,
 )
 from lorita.job import Job
+from lorita.loaded import LoadedBase, Measured, load_base
 from lorita.prepare import Prepared
 from lorita.settings import RunSettings
 from lorita.training.events import Event, Note
@@ -42,48 +41,8 @@ from lorita.training.objective import LossSum, end_to_end_loss, padded_loss
 
 if TYPE_CHECKING:
     import torch
-    from accelerate import Accelerator
-    from transformers import PreTrainedModel
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a model says to the comparison prompts, its loss on the held-out rows, and the rest."""
-
-    answers: list[str]
-    loss: HeldOutLoss | None
-    witness: Witness | None
-    """For the proof; None without it."""
-    logits: list[torch.Tensor]
-    """[V], after each prompt."""
-
-
-@dataclass
-class LoadedBase:
-    """A base model in memory without an adapter; several runs can use it one after another.
-
-    ``measured`` keeps what was measured of it, for runs that ask it the same.
-    """
-
-    model: PreTrainedModel
-    dtype: torch.dtype
-    accelerator: Accelerator
-    notes: list[str]
-    measured: Measured | None = None
-
-
-def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
-    """The base in the number format that suits the machine, on the device of this process."""
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=settings.use_cpu)
-    numerics = choose_numerics(settings.dtype, device=accelerator.device.type)
-    numerics.apply()
-    model = load_model(prepared.base, numerics.dtype).to(accelerator.device)
-    check_tokenizer_fits(prepared.base, prepared.tokenizer, model)
-    return LoadedBase(model, numerics.dtype, accelerator, list(numerics.reasons))
 
 
 class Session:

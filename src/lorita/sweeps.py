@@ -21,10 +21,12 @@ from lorita import adapter as adapters
 from lorita.errors import DataError, Interrupted, OutputError, RunFailed
 from lorita.files import write_atomic
 from lorita.grids import Point, make_grid
-from lorita.prepare import Prepared, default_output_dir, prepare
+from lorita.identity import default_output_dir
+from lorita.loaded import LoadedBase, load_base
+from lorita.prepare import Prepared, prepare
 from lorita.run import RunResult, follow, session_events
 from lorita.rundir import SETTINGS_FILE, is_run, read_record
-from lorita.session import LoadedBase, Session, load_base
+from lorita.session import Session
 from lorita.settings import RunSettings
 from lorita.settings_io import build_settings
 from lorita.training.checkpoint import list_checkpoints

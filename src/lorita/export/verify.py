@@ -50,9 +50,10 @@ class Agreement:
 
     def line(self) -> str:
         share = 100.0 * self.equal / max(1, self.tokens)
+        plural = "" if self.prompts == 1 else "s"
         return (
             f"largest logit difference {self.largest_difference:.1e}, "
-            f"{share:.1f} % of {self.tokens} greedy tokens equal, on {self.prompts} prompts"
+            f"{share:.1f} % of {self.tokens} greedy tokens equal, on {self.prompts} prompt{plural}"
         )
 
 
