@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from lorita import adapter as adapters
-from lorita.base import fingerprint
 from lorita.comparison import Answer, Comparison, held_out_figures, prompts_of
 from lorita.data.examples import token_lengths
 from lorita.engine.bottom import BottomCache, bottom_cache
@@ -33,6 +32,7 @@ from lorita.generation import (
 from lorita.job import Job
 from lorita.loaded import LoadedBase, Measured, load_base
 from lorita.prepare import Prepared
+from lorita.same_base import fingerprint
 from lorita.settings import RunSettings
 from lorita.training.events import Event, Note
 from lorita.training.guards import StopRequest

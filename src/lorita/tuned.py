@@ -14,8 +14,6 @@ from lorita.base import (
     Base,
     check_tokenizer_fits,
     find_base,
-    fingerprint,
-    fingerprint_problems,
     load_model,
     load_tokenizer,
 )
@@ -24,6 +22,7 @@ from lorita.data.prompting import PromptFormat, format_from_record
 from lorita.errors import AdapterError, ModelError, SettingsError
 from lorita.generation import BASE, GenerationOptions, Question, answer, generate
 from lorita.rundir import read_record
+from lorita.same_base import fingerprint, fingerprint_problems
 
 if TYPE_CHECKING:
     import torch
