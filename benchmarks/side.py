@@ -74,11 +74,13 @@ def train_peft(
     def collate(batch: list[dict[str, Example]]) -> dict[str, torch.Tensor]:
         return MicroBatch([item["row"] for item in batch]).padded(0, torch.device("cpu"))
 
+    at_once = job.batch_size if tuned else job.rows_at_once or job.batch_size
     arguments = TrainingArguments(
         output_dir="/tmp/lorita-benchmark",
         learning_rate=job.learning_rate,
         num_train_epochs=epochs,
-        per_device_train_batch_size=job.batch_size,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=job.batch_size // at_once,
         use_cpu=True,
         seed=seed,
         report_to=[],

@@ -29,11 +29,14 @@ SHORT = {"J1": (2, 50), "J2": (1, 16), "J3": (1, 16), "J4": (1, 24), "J5": (2, 5
 """(epochs, rows) of the short form."""
 
 
-def run_side(side: str, job: Job, seed: int, extra: list[str]) -> dict[str, Any]:
+def run_side(side: str, job: Job, seed: int, extra: list[str]) -> dict[str, Any] | None:
+    """The figures of one side; None where it died, which is said (memory, as a rule)."""
     command = [sys.executable, str(HERE / "side.py"), side, job.name, "--seed", str(seed), *extra]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+        why = "killed (out of memory?)" if done.returncode < 0 else done.stderr[-3000:]
+        print(f"{side} {job.name}, seed {seed}: {why}", file=sys.stderr, flush=True)
+        return None
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
@@ -51,16 +54,22 @@ def report(job: Job, results: dict[str, list[dict[str, Any]]]) -> str:
     lines = [f"\n{job.name}: {job.what}"]
     lines.append("| side | seconds | against lorita | peak MiB | held-out loss | utilisation |")
     lines.append("| --- | --- | --- | --- | --- | --- |")
+    if not results.get("lorita"):
+        return f"\n{job.name}: lorita itself did not finish"
     own = median(results["lorita"], "seconds")
     for side, runs in results.items():
+        if not runs:
+            lines.append(f"| {side} | did not finish | | | | |")
+            continue
         seconds = median(runs, "seconds")
         lines.append(
             f"| {side} | {seconds:.1f} | {seconds / own:.2f}× | {median(runs, 'peak_mib'):,.0f} | "
             f"{mean_loss(runs)} | {median(runs, 'utilisation'):.0%} |"
         )
     rss_side = "peft-b" if "peft-b" in results else "peft-a"
-    share = median(results["lorita"], "peak_mib") / median(results[rss_side], "peak_mib")
-    lines.append(f"Peak memory: {share:.0%} of {rss_side}'s. Floors: {job.floors}")
+    if results.get(rss_side):
+        share = median(results["lorita"], "peak_mib") / median(results[rss_side], "peak_mib")
+        lines.append(f"Peak memory: {share:.0%} of {rss_side}'s. Floors: {job.floors}")
     return "\n".join(lines)
 
 
@@ -69,6 +78,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--sides", help="some of lorita,lorita-int8,peft-a,peft-b")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="fewer epochs and rows")
     parser.add_argument("--epochs", type=int, help="other than the job's")
@@ -89,11 +99,15 @@ def main() -> None:
             word for key, value in options.items() if value for word in (f"--{key}", str(value))
         ]
         extra += ["--no-eval"] if given.no_eval else []
-        results = everything.setdefault(name, {side: [] for side in job.sides})
+        sides = given.sides.split(",") if given.sides else job.sides
+        results = everything.setdefault(name, {})
         for repeat in range(given.repeats):
-            for side in job.sides:
-                if len(results[side]) <= repeat:
-                    results[side].append(run_side(side, job, repeat + 1, extra))
+            for side in sides:
+                known = results.setdefault(side, [])
+                if len(known) > repeat:
+                    continue
+                if found := run_side(side, job, repeat + 1, extra):
+                    known.append(found)
                     given.json.write_text(json.dumps(everything, indent=2) + "\n")
         print(report(job, results), flush=True)
 
