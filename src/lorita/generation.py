@@ -195,7 +195,7 @@ def _continue(
     import torch
 
     stops = questions[batch[0]].prompt_format.stops(tokenizer)
-    config = _transformers_options(model, tokenizer, options, stops)
+    config = transformers_options(model, tokenizer, options, stops)
     longest = max(len(rows[number]) for number in batch)
     pad = int(tokenizer.eos_token_id)
     device = next(model.parameters()).device
@@ -238,7 +238,7 @@ def _penalty(penalty: float, mask_BL: Tensor) -> Any:
     return LogitsProcessorList([process])
 
 
-def _transformers_options(
+def transformers_options(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     options: GenerationOptions,

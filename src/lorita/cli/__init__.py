@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "Count parameters and sizes before anything is spent.",
     "targets": "List the modules of a model that a LoRA can go on.",
     "generate": "Write text with a base model or a run.",
+    "chat": "Talk to a run or a base model in the terminal.",
     "evaluate": "Measure what a run learned, forgot and memorised.",
     "compare": "Show base and tuned model side by side.",
     "push": "Upload a run to the Hugging Face hub.",

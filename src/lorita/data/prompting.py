@@ -39,8 +39,15 @@ class PromptFormat:
         """The tokens that the model is given, as training had them before an answer."""
         if self.template is None:
             return Encoder(tokenizer).starts([prompt])[0]
+        return self.chat_ids(tokenizer, [{"role": "user", "content": prompt}])
+
+    def chat_ids(
+        self, tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]]
+    ) -> list[int]:
+        """The tokens of a chat that the assistant is to go on with; the system message is added."""
+        assert self.template is not None
         system = [{"role": "system", "content": self.system}] if self.system else []
-        text = self.template.prompt([*system, {"role": "user", "content": prompt}])
+        text = self.template.prompt([*system, *turns])
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:

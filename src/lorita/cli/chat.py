@@ -1,0 +1,110 @@
+"""``lorita chat``: talk to a run or a base model in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from lorita.conversation import Conversation
+    from lorita.tuned import TunedModel
+
+HELP = "/reset forgets the talk, /exit (or Ctrl-D) ends it, Ctrl-C stops an answer."
+
+
+def command(
+    run_or_model: Annotated[str, Parameter(help="A run folder, or a model as --model takes it.")],
+    /,
+    *,
+    system: Annotated[
+        str | None, Parameter(help="System message. By default the one of the training rows.")
+    ] = None,
+    max_new_tokens: Annotated[int, Parameter(help="Length of an answer at most.")] = 256,
+    repetition_penalty: Annotated[float, Parameter(help="1.0 is none.")] = 1.1,
+    do_sample: Annotated[bool, Parameter(help="Draw instead of taking the likeliest.")] = False,
+    temperature: Annotated[float, Parameter(help="With --do-sample.")] = 1.0,
+    top_k: Annotated[int, Parameter(help="With --do-sample; 0 is off.")] = 50,
+    top_p: Annotated[float, Parameter(help="With --do-sample.")] = 1.0,
+    seed: Annotated[int, Parameter(help="With --do-sample.")] = 42,
+    dtype: Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")] = "auto",
+    base: Annotated[
+        str | None, Parameter(help="Where the base is, if not where the run found it.")
+    ] = None,
+) -> None:
+    """Talk to a run or a base model; answers come word by word.
+
+    Reads questions from the terminal, or a line each from standard input.
+    """
+    from lorita.conversation import Conversation
+    from lorita.generation import GenerationOptions
+
+    options = GenerationOptions(
+        max_new_tokens, repetition_penalty, do_sample, temperature, top_k, top_p, seed
+    )
+    talk = Conversation(_load(run_or_model, base, dtype), options, system)
+    if sys.stdin.isatty():
+        print(HELP, file=sys.stderr)
+        if not talk.remembers:
+            print("Trained on plain text: each line is continued by itself.", file=sys.stderr)
+    for line in _lines():
+        if line == "/exit":
+            return
+        if line == "/help":
+            print(HELP)
+        elif line == "/reset":
+            talk.reset()
+        elif line.strip():
+            _answer(talk, line)
+
+
+def _load(name: str, base: str | None, dtype: str) -> TunedModel:
+    """A run as it was trained; a base model through its own chat template, if it has one."""
+    from dataclasses import replace
+
+    from lorita.data.prompting import PromptFormat
+    from lorita.data.templates import choose_template
+    from lorita.tuned import find_any, load_any
+
+    tuned = load_any(name, base=base, dtype=dtype)
+    if find_any(name, base)[0] is not None or tuned.tokenizer.chat_template is None:
+        return tuned
+    template, _ = choose_template(tuned.tokenizer, None, "chat")
+    return replace(tuned, prompt_format=PromptFormat("chat", template))
+
+
+def _lines() -> Iterator[str]:
+    """What is typed, or what comes in; to its end."""
+    if not sys.stdin.isatty():
+        yield from (line.rstrip("\n") for line in sys.stdin)
+        return
+    with suppress(ImportError):
+        import readline  # noqa: F401  (arrow keys and history in input())
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print()
+            return
+
+
+def _answer(talk: Conversation, line: str) -> None:
+    from lorita.errors import SettingsError
+
+    before = talk.forgotten
+    try:
+        with closing(talk.say(line)) as pieces:  # type: ignore[type-var]
+            for piece in pieces:
+                print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise
+        print(" …", end="")
+    except SettingsError as error:
+        print(error, file=sys.stderr, end="")
+    print()
+    if talk.forgotten > before:
+        print("(The oldest turns no longer fit and were left out.)", file=sys.stderr)

@@ -1,0 +1,121 @@
+"""Talking to a model: pieces make up the whole answer, and earlier turns are remembered."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+
+import pytest
+
+from lorita.base import Base
+from lorita.cli import run as command
+from lorita.conversation import Conversation
+from lorita.data.prompting import PromptFormat
+from lorita.data.template import ChatTemplate
+from lorita.errors import SettingsError
+from lorita.generation import GenerationOptions, generate
+from lorita.streaming import stream
+from lorita.tuned import TunedModel
+from tests import tiny
+
+TEMPLATE = ChatTemplate(
+    "t",
+    "{% for m in messages %}{{ m.role[0] + ':' + m.content + '<end>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'a:' }}{% endif %}",
+    {"eos_token": "<eos>"},
+)
+OPTIONS = GenerationOptions(max_new_tokens=8, repetition_penalty=1.2)
+
+
+def tuned(form: PromptFormat | None = None) -> TunedModel:
+    model = tiny.make_model("llama")
+    return TunedModel(model, tiny.make_tokenizer(), Base("tiny", "tiny"), form or PromptFormat())
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom", "gpt2"])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_pieces_are_the_answer(family: str, sampled: bool) -> None:
+    model, tokenizer = tiny.make_model(family), tiny.make_tokenizer()
+    options = GenerationOptions(20, 1.3, do_sample=sampled, temperature=2.0)
+    for form in (PromptFormat(), PromptFormat("chat", TEMPLATE)):
+        pieces = list(stream(model, tokenizer, form.ids(tokenizer, "a cook"), form, options))
+        assert len(pieces) > 1 or family == "bloom"  # which writes no whole letters here
+        assert "".join(pieces) == generate(model, tokenizer, ["a cook"], options, form)[0]
+
+
+def test_a_closed_answer_stops_the_model() -> None:
+    model, tokenizer = tiny.make_model("llama"), tiny.make_tokenizer()
+    before = threading.active_count()
+    pieces = stream(
+        model, tokenizer, [1, 2], PromptFormat(), GenerationOptions(max_new_tokens=100_000)
+    )
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_what_goes_wrong_in_the_model_is_raised_here() -> None:
+    model, tokenizer = tiny.make_model("gpt2"), tiny.make_tokenizer()
+    with pytest.raises(IndexError):
+        list(stream(model, tokenizer, [10_000], PromptFormat(), OPTIONS))
+
+
+def test_turns_are_remembered() -> None:
+    talk = Conversation(tuned(PromptFormat("chat", TEMPLATE, "s")), OPTIONS)
+    first = "".join(talk.say("tea?"))
+    assert talk.turns == [
+        {"role": "user", "content": "tea?"},
+        {"role": "assistant", "content": first},
+    ]
+    asked = talk.tuned.prompt_format.chat_ids(
+        talk.tuned.tokenizer, [*talk.turns, {"role": "user", "content": "bread?"}]
+    )
+    assert talk.tuned.tokenizer.decode(asked) == (
+        f"s:s<end>u:tea?<end>a:{first}<end>u:bread?<end>a:"
+    )
+    "".join(talk.say("bread?"))
+    assert len(talk.turns) == 4
+    talk.reset()
+    assert "".join(talk.say("tea?")) == first
+
+
+def test_the_oldest_turns_are_left_out_when_there_is_no_room() -> None:
+    talk = Conversation(tuned(PromptFormat("chat", TEMPLATE)), OPTIONS)
+    for number in range(6):
+        "".join(talk.say(f"{number}" * 20))
+    assert talk.forgotten > 0
+    assert talk.turns[-2]["content"] == "5" * 20
+    with pytest.raises(SettingsError, match="more than the 128"):
+        "".join(talk.say("x" * 200))
+    assert talk.turns[-2]["content"] == "5" * 20  # the refused question is no turn
+
+
+def test_plain_text_has_no_memory() -> None:
+    talk = Conversation(tuned(), OPTIONS)
+    assert "".join(talk.say("a cook")) == "".join(talk.say("a cook"))
+    assert talk.turns == []
+    with pytest.raises(SettingsError, match="needs a chat template"):
+        Conversation(tuned(), OPTIONS, system="be kind")
+
+
+def test_the_command(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Questions from standard input; a base model without a template continues each line."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("a cook\n\n/reset\na cook\n/exit\nnot asked\n"))
+    assert command(["chat", str(llama), "--max-new-tokens", "5", "--dtype", "float32"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert command(["chat", str(llama), "--max-new-tokens", "0"]) == 2
+    assert "max_new_tokens" in capsys.readouterr().err
+
+
+def test_the_command_says_what_does_not_fit(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * 300 + "\na cook\n"))
+    assert command(["chat", str(llama), "--max-new-tokens", "5"]) == 0
+    said = capsys.readouterr()
+    assert "more than the 128 that this model takes" in said.err
+    assert len(said.out.splitlines()) == 2
