@@ -29,6 +29,7 @@ SHAPES = {
     "1.1B": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
              "num_attention_heads": 32, "num_key_value_heads": 4, "vocab_size": 32000},
 }  # fmt: skip
+MILLIONS = {"135M": 135, "360M": 360, "560M": 560, "1.1B": 1100}
 BASE: dict[str, Any] = {"shape": "135M", "rows": 4, "length": 128, "rank": 8}
 SERIES: dict[str, list[Any]] = {
     "rows": [1, 2, 4, 8, 16, 32],
@@ -109,7 +110,7 @@ def plot(results: dict[str, list[dict[str, Any]]]) -> None:
 
     figure, axes = pyplot.subplots(2, 4, figsize=(14, 6), constrained_layout=True)
     for column, (name, points) in enumerate(results.items()):
-        x = [point[name] for point in points]
+        x = [MILLIONS.get(point[name], point[name]) for point in points]
         for row, (key, label) in enumerate(
             (("seconds", "seconds a step"), ("peak_mib", "peak MiB"))
         ):
@@ -117,7 +118,10 @@ def plot(results: dict[str, list[dict[str, Any]]]) -> None:
             axis.plot(x, [point[key] for point in points], "o-", color="#2b6cb0")
             axis.set_xlabel(LABELS[name])
             axis.set_ylabel(label if column == 0 else "")
+            axis.set_xlim(left=0)
             axis.set_ylim(bottom=0)
+            if name == "shape":
+                axis.set_xticks(x, [point[name] for point in points])
             axis.grid(alpha=0.3)
     OUT.mkdir(parents=True, exist_ok=True)
     for ending in ("png", "svg"):
