@@ -190,6 +190,13 @@ def test_lm_eval(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert run_lm_eval(run, ["arc_easy"])["arc_easy"]["acc,none"] == 0.5
     assert asked["tasks"] == ["arc_easy"]
     assert hasattr(asked["model"].pretrained, "peft_config")
+
+    def offline(model: Any, tasks: list[str]) -> dict[str, Any]:
+        raise ConnectionError("Couldn't reach 'allenai/ai2_arc' on the Hub")
+
+    fake.simple_evaluate = offline  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="--lm-eval: Couldn't reach"):
+        run_lm_eval(run, ["arc_easy"])
     done = command("evaluate", run, "--max-samples", "0")
     assert done.code == 2 and "max_samples = 0" in done.err
     nothing = command("evaluate", tmp_path)
