@@ -20,7 +20,7 @@ from lorita.demo import data_file
 from lorita.training.events import Event
 
 MODEL = {"model": "smollm2-135m", "text_field": "prompt", "use_cpu": True, "seed": 1}
-QKV = "q_proj,k_proj,v_proj"
+QKV, QV = "q_proj,k_proj,v_proj", "q_proj,v_proj"
 JOBS: dict[str, dict[str, Any]] = {
     "50 prompts, r 4 on q/k/v, 3 epochs": {
         "max_train_samples": 50, "r": 4, "lora_alpha": 1, "target_modules": QKV,
@@ -30,9 +30,12 @@ JOBS: dict[str, dict[str, Any]] = {
         "max_train_samples": 120, "r": 16, "target_modules": "all-linear", "num_train_epochs": 2,
         "per_device_train_batch_size": 16, "load_best_model_at_end": True, "max_eval_samples": 20,
     },
-    "50 prompts, float32": {"max_train_samples": 50, "dtype": "float32", "max_eval_samples": 4},
+    "50 prompts, float32": {
+        "max_train_samples": 50, "dtype": "float32", "target_modules": QV, "max_eval_samples": 4,
+    },
     "24 prompts, plain PEFT step (--no-speedup)": {
-        "max_train_samples": 24, "speedup": False, "num_train_epochs": 3, "max_eval_samples": 4,
+        "max_train_samples": 24, "speedup": False, "num_train_epochs": 3, "target_modules": QV,
+        "max_eval_samples": 4,
     },
 }  # fmt: skip
 

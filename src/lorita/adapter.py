@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lorita.errors import AdapterError, RunFailed
 from lorita.files import write_atomic
 from lorita.quiet import quiet_libraries
-from lorita.targets import check_targets, default_targets
+from lorita.targets import check_targets, linear_names
 
 if TYPE_CHECKING:
     import torch
@@ -43,15 +43,16 @@ LORA_OPTIONS = (
 
 
 def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfig:
-    """PEFT's configuration for ``model``, its default targets filled in."""
+    """PEFT's configuration for ``model``; without targets, all linear layers."""
     from peft import LoraConfig
 
     given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
     if float(given.get("lora_alpha", 0.5)).is_integer():
         given["lora_alpha"] = int(given["lora_alpha"])  # as PEFT writes it
-    if not given.get("target_modules"):
-        given["target_modules"] = default_targets(model)
-    check_targets(model, given["target_modules"], given.get("exclude_modules"))
+    targets = given.setdefault("target_modules", "all-linear")
+    check_targets(model, targets, given.get("exclude_modules"))
+    if targets == "all-linear" and given.get("layers_to_transform") is not None:
+        given["target_modules"] = linear_names(model)  # PEFT wants names beside the layers
     try:
         return LoraConfig(task_type="CAUSAL_LM", **given)
     except (TypeError, ValueError) as error:

@@ -206,11 +206,10 @@ class RunSettings(BaseModel):
     bias: Literal["none", "all", "lora_only"] = option(
         "LoRA", "Which biases are trained along.", "none"
     )
-    target_modules: Targets | None = option(
+    target_modules: Targets = option(
         "LoRA",
-        "Names (q_proj,v_proj), a regex, or all-linear. By default PEFT's choice for the "
-        "architecture.",
-        None,
+        "Names (q_proj,v_proj), a regex, or all-linear: all but the output head.",
+        "all-linear",
     )
     exclude_modules: Targets | None = option("LoRA", "Names or a regex to leave out.", None)
     layers_to_transform: Layers | None = option("LoRA", "Only these layers (0,1,2).", None)
@@ -228,7 +227,7 @@ class RunSettings(BaseModel):
         "Training",
         "Highest learning rate. The default suits small models and few rows; sweep --find-lr "
         "proposes one.",
-        5e-3,
+        2e-3,
         gt=0,
         le=1e3,
     )

@@ -27,7 +27,6 @@ class Target:
     shapes: tuple[tuple[int, int], ...]
     """(inputs, outputs), each once."""
     cost_per_rank: int
-    is_default: bool
 
 
 def list_targets(model: PreTrainedModel) -> list[Target]:
@@ -35,14 +34,12 @@ def list_targets(model: PreTrainedModel) -> list[Target]:
     groups: dict[str, list[tuple[int, int]]] = {}
     for name, shape in _linear_layers(model).items():
         groups.setdefault(name.rpartition(".")[2], []).append(shape)
-    default = default_targets(model)
     targets = [
         Target(
             name=name,
             count=len(shapes),
             shapes=tuple(dict.fromkeys(shapes)),
             cost_per_rank=sum(inputs + outputs for inputs, outputs in shapes),
-            is_default=default == "all-linear" or name in default,
         )
         for name, shapes in groups.items()
     ]
@@ -66,16 +63,9 @@ def _linear_layers(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     return layers
 
 
-def default_targets(model: PreTrainedModel) -> list[str] | str:
-    """PEFT's default targets for the architecture, else ``all-linear``."""
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULTS
-
-    names = DEFAULTS.get(model.config.model_type)
-    if names is None:
-        return "all-linear"
-    present = {name for name, _ in model.named_modules()}
-    found = all(any(_ends_with(full, name) for full in present) for name in names)
-    return list(names) if found else "all-linear"
+def linear_names(model: torch.nn.Module) -> list[str]:
+    """The last names of the linear layers that ``all-linear`` means."""
+    return sorted({name.rpartition(".")[2] for name in _linear_layers(model)})
 
 
 def check_targets(
@@ -88,7 +78,7 @@ def check_targets(
     import re
 
     names = [name for name, _ in model.named_modules() if name]
-    available = sorted({name.rpartition(".")[2] for name in _linear_layers(model)})
+    available = linear_names(model)
     hint = f"This model has: {', '.join(available)} (or all-linear). See `lorita targets`."
     if isinstance(targets, str) and targets != "all-linear":
         try:

@@ -20,7 +20,8 @@ def command(
 ) -> None:
     """List the modules of a model that a LoRA can go on, their shapes, and what each costs.
 
-    Needs the model's config.json only. The default is what train takes without --target-modules.
+    Needs the model's config.json only. Without --target-modules, train takes
+    all of them.
     """
     from lorita.base import find_base
     from lorita.plan import empty_model
@@ -34,11 +35,10 @@ def command(
             str(target.count),
             ", ".join(f"{inputs} to {outputs}" for inputs, outputs in target.shapes),
             f"{target.cost_per_rank:,}",
-            "yes" if target.is_default else "",
         )
         for target in targets
     ]
-    headings = ("module", "layers", "shape", "parameters per rank", "default")
+    headings = ("module", "layers", "shape", "parameters per rank")
     console().print(plain_table(headings, rows))
     total = sum(target.cost_per_rank for target in targets)
     print(f"all-linear: {total:,} parameters per rank")
