@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lorita import generation
 from lorita.comparison import prompts_of
@@ -12,7 +12,8 @@ from lorita.data.prompting import PromptFormat
 from lorita.data.rows import Pair
 from lorita.engine.speedup import speedup
 from lorita.errors import SettingsError
-from lorita.generation import GenerationOptions, fits, generate, positions_in_table
+from lorita.fitting import fits, positions_in_table
+from lorita.generation import GenerationOptions, generate
 from tests import tiny
 from tests.engine.families import FAMILIES
 
@@ -35,6 +36,19 @@ def alone(model: torch.nn.Module, prompt: str, penalty: float, count: int = 12) 
     return str(tokenizer.decode(out_1L[0, ids_1L.shape[1] :], skip_special_tokens=True))
 
 
+def random_model(family: str) -> PreTrainedModel:
+    """A tiny model of one of the engine's families, over the tiny tokenizer's vocabulary."""
+    torch.manual_seed(3)
+    config = FAMILIES[family]()
+    config.vocab_size = len(tiny.make_tokenizer())
+    config.eos_token_id = config.bos_token_id = config.pad_token_id = 0
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.ndim >= 2:
+            torch.nn.init.normal_(parameter, std=0.15)
+    return model
+
+
 @pytest.mark.parametrize("penalty", [1.0, 1.5])
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("family", ["llama", "bloom", "gpt2"])
@@ -52,15 +66,7 @@ def test_together_as_alone(family: str, fast: bool, penalty: float) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_pads_on_the_left(family: str) -> None:
     """The families that have windows, caps and norms of their own, and other positions."""
-    torch.manual_seed(3)
-    config = FAMILIES[family]()
-    tokenizer = tiny.make_tokenizer()
-    config.vocab_size = len(tokenizer)
-    config.eos_token_id = config.bos_token_id = config.pad_token_id = 0
-    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.ndim >= 2:
-            torch.nn.init.normal_(parameter, std=0.15)
+    model, tokenizer = random_model(family), tiny.make_tokenizer()
     expected = [alone(model, prompt, 1.5) for prompt in PROMPTS]
     assert generate(model, tokenizer, PROMPTS, GenerationOptions(12, 1.5)) == expected
 
@@ -88,14 +94,9 @@ def test_the_end_of_a_text_is_no_less_likely_for_the_padding() -> None:
 @pytest.mark.parametrize("family", ["gpt2", "opt"])
 def test_the_answer_ends_where_the_positions_do(family: str) -> None:
     """Beside a shorter prompt, which gets all the tokens it asked for."""
-    torch.manual_seed(3)
-    config = FAMILIES[family]()
-    tokenizer = tiny.make_tokenizer()
-    config.vocab_size = len(tokenizer)
-    config.eos_token_id = config.bos_token_id = config.pad_token_id = 0
-    model = AutoModelForCausalLM.from_config(config).eval()
+    model, tokenizer = random_model(family), tiny.make_tokenizer()
     places = positions_in_table(model)
-    assert places == config.max_position_embeddings
+    assert places == model.config.max_position_embeddings
     nearly = "a" * (places - 3)
     expected = [alone(model, "cook", 1.5, 12), alone(model, nearly, 1.5, 3)]
     assert generate(model, tokenizer, ["cook", nearly], GenerationOptions(12)) == expected

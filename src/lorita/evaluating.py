@@ -16,7 +16,7 @@ from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError, UserError
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.witness import ANSWERS, ask, make_proof, make_questions
-from lorita.generation import fits
+from lorita.fitting import fits
 from lorita.prepare import Prepared, prepare
 from lorita.rundir import SETTINGS_FILE, read_record
 from lorita.settings import RunSettings

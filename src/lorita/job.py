@@ -14,7 +14,7 @@ from lorita import adapter as adapters
 from lorita.data.batches import steps_per_epoch
 from lorita.errors import RunFailed
 from lorita.forecast import PROBE_STEPS, Forecast, count_work, from_timed, probe, proposals
-from lorita.identity import evaluation_decides, identity, resume_source
+from lorita.identity import identity
 from lorita.prepare import Prepared
 from lorita.processes import is_lead
 from lorita.settings import RunSettings
@@ -42,6 +42,7 @@ from lorita.training.optimizer import Masters, make_optimizer, make_schedule
 from lorita.training.random_state import untouched_random_states
 from lorita.training.step import Trainee
 from lorita.training.watch import Watch, window_of
+from lorita.wanted import evaluation_decides, resume_source
 
 if TYPE_CHECKING:
     from pathlib import Path

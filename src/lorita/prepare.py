@@ -26,11 +26,18 @@ from lorita.data.templates import choose_template
 from lorita.data.tokens import tokenize_rows
 from lorita.errors import SettingsError, UserError
 from lorita.hub import check_can_push
-from lorita.identity import continues, default_output_dir, evaluation_decides
 from lorita.processes import is_lead
 from lorita.rundir import check_output_dir, check_resumable
 from lorita.settings import RunSettings
-from lorita.wanted import longest_row, read_all_rows, split_data, treatment
+from lorita.wanted import (
+    continues,
+    default_output_dir,
+    evaluation_decides,
+    longest_row,
+    read_all_rows,
+    split_data,
+    treatment,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

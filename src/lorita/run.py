@@ -21,7 +21,6 @@ from lorita.comparison import MARKDOWN_FILE, Comparison
 from lorita.errors import Interrupted, RunFailed, UserError
 from lorita.evaluation.checks import Check, require
 from lorita.files import remove_parts, write_atomic
-from lorita.identity import continues, resume_source
 from lorita.prepare import prepare
 from lorita.processes import is_lead
 from lorita.rundir import (
@@ -43,6 +42,7 @@ from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Compared, Event, Note, RunEnded, StepDone
 from lorita.training.guards import StopRequest
 from lorita.tuned import TunedModel
+from lorita.wanted import continues, resume_source
 
 T = TypeVar("T")
 

@@ -22,13 +22,8 @@ from lorita.evaluation.checks import Check, check_adapter, check_moved, check_re
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.scores import score_rows
 from lorita.evaluation.witness import ANSWERS, Questions, ask, make_proof, make_questions
-from lorita.generation import (
-    GenerationOptions,
-    fits,
-    generate,
-    positions_in_table,
-    prompt_ids,
-)
+from lorita.fitting import fits, positions_in_table, prompt_ids
+from lorita.generation import GenerationOptions, generate
 from lorita.job import Job
 from lorita.loaded import LoadedBase, Measured, load_base
 from lorita.prepare import Prepared

@@ -21,7 +21,6 @@ from lorita import adapter as adapters
 from lorita.errors import DataError, Interrupted, OutputError, RunFailed
 from lorita.files import write_atomic
 from lorita.grids import Point, make_grid
-from lorita.identity import default_output_dir
 from lorita.loaded import LoadedBase, load_base
 from lorita.prepare import Prepared, prepare
 from lorita.run import RunResult, follow, session_events
@@ -31,6 +30,7 @@ from lorita.settings import RunSettings
 from lorita.settings_io import build_settings
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Event, Note, TrainingEnded
+from lorita.wanted import default_output_dir
 
 SWEEP_FILE = "sweep.json"
 _ITS_OWN = {

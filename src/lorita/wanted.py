@@ -1,4 +1,4 @@
-"""What the settings say about the data: which rows, how read, how cut, which held out."""
+"""What the settings ask for: which folder, whether a run goes on, which rows, how read and cut."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.base import context_length
+from lorita.data.finding import data_name
 from lorita.data.formats import Wanted
 from lorita.data.given import find_function, map_rows, rows_source
 from lorita.data.readers import read_rows
@@ -16,6 +17,7 @@ from lorita.data.splits import Split, split_rows
 from lorita.data.template import ChatTemplate
 from lorita.data.tokens import Treatment
 from lorita.errors import DataError
+from lorita.rundir import SETTINGS_FILE
 from lorita.settings import RunSettings
 from lorita.settings_io import ROWS_NAME
 
@@ -24,6 +26,28 @@ if TYPE_CHECKING:
 
 LONGEST_DEFAULT = 2048
 """Rows are cut here when the user says nothing and the model could take more."""
+
+
+def default_output_dir(settings: RunSettings) -> Path:
+    """``output_dir``, or ``runs/`` and the name of the data."""
+    if settings.output_dir is not None:
+        return settings.output_dir.expanduser()
+    return Path("runs") / data_name(settings.data[0])
+
+
+def resume_source(settings: RunSettings) -> str | None:
+    """``last`` or the path of the checkpoint to continue from; None for a new run."""
+    return settings.resume_from_checkpoint or ("last" if settings.resume else None)
+
+
+def continues(settings: RunSettings, folder: Path) -> bool:
+    """Whether there is a run in ``folder`` that goes on; one that was wanted may not have begun."""
+    return resume_source(settings) is not None and (folder / SETTINGS_FILE).is_file()
+
+
+def evaluation_decides(settings: RunSettings) -> bool:
+    """Whether held-out losses have a part in what the adapter becomes."""
+    return settings.load_best_model_at_end or settings.early_stopping_patience is not None
 
 
 def find_source(settings: RunSettings) -> Source:
