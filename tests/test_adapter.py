@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
+from transformers.pytorch_utils import Conv1D
 
 from lorita.adapter import attach, lora_config, take_off, trainable_parameters, untouched
 from tests import tiny
@@ -33,3 +35,22 @@ def test_the_base_comes_back(options: dict[str, Any]) -> None:
     assert now.keys() == first.keys()
     assert all(torch.equal(now[name], p) for name, p in first.items())
     assert base.lm_head.weight is base.model.embed_tokens.weight or "lm_head.weight" in now
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom", "gpt2"])
+@pytest.mark.parametrize("layers", [None, [1]])
+def test_without_targets_every_linear_layer_but_the_head(
+    family: str, layers: list[int] | None
+) -> None:
+    """Of the layers that were named, where some were."""
+    model = tiny.make_model(family)
+    linear = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and "lm_head" not in name
+    }
+    if layers is not None:
+        linear = {name for name in linear if ".1." in name}
+    peft_model = attach(model, lora_config(model, {"r": 2, "layers_to_transform": layers}), seed=1)
+    found = {n for n, m in peft_model.get_base_model().named_modules() if isinstance(m, LoraLayer)}
+    assert found == linear

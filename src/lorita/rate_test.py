@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lorita.data.batches import iterate_steps, micro_batches
-from lorita.data.tokens import Example
+from lorita.data.examples import Example, token_lengths
 from lorita.evaluation.scores import score_rows
 from lorita.files import write_atomic
 from lorita.job import Job
@@ -74,7 +74,8 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
     session.attach()
     job = session.make_job()
     seen: list[RateStep] = []
-    yield TrainingStarted(0, STEPS, len(prepared.data.train), 0, 0)
+    rows = prepared.data.train
+    yield TrainingStarted(0, STEPS, len(rows), 0, sum(token_lengths(rows)))
     started, tokens = time.perf_counter(), 0
     for step in _raise(session, job, seen):
         tokens += step.tokens

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+from lorita.cli.options import LIKELIEST, BasePlace, Dtype, Length, Penalty, SamplingFlags
 
 if TYPE_CHECKING:
     from lorita.conversation import Conversation
@@ -23,17 +26,11 @@ def command(
     system: Annotated[
         str | None, Parameter(help="System message. By default the one of the training rows.")
     ] = None,
-    max_new_tokens: Annotated[int, Parameter(help="Length of an answer at most.")] = 256,
-    repetition_penalty: Annotated[float, Parameter(help="1.0 is none.")] = 1.1,
-    do_sample: Annotated[bool, Parameter(help="Draw instead of taking the likeliest.")] = False,
-    temperature: Annotated[float, Parameter(help="With --do-sample.")] = 1.0,
-    top_k: Annotated[int, Parameter(help="With --do-sample; 0 is off.")] = 50,
-    top_p: Annotated[float, Parameter(help="With --do-sample.")] = 1.0,
-    seed: Annotated[int, Parameter(help="With --do-sample.")] = 42,
-    dtype: Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")] = "auto",
-    base: Annotated[
-        str | None, Parameter(help="Where the base is, if not where the run found it.")
-    ] = None,
+    max_new_tokens: Length = 256,
+    repetition_penalty: Penalty = 1.1,
+    sampling: SamplingFlags = LIKELIEST,
+    dtype: Dtype = "auto",
+    base: BasePlace = None,
 ) -> None:
     """Talk to a run or a base model; answers come word by word.
 
@@ -42,9 +39,7 @@ def command(
     from lorita.conversation import Conversation
     from lorita.generation import GenerationOptions
 
-    options = GenerationOptions(
-        max_new_tokens, repetition_penalty, do_sample, temperature, top_k, top_p, seed
-    )
+    options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
     talk = Conversation(_load(run_or_model, base, dtype), options, system)
     if sys.stdin.isatty():
         print(HELP, file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import ENGINE_HELP, Engine
+from lorita.cli.options import ENGINE_HELP, BasePlace, Dtype, Engine, Length, Penalty
 from lorita.cli.render import print_comparison
 
 
@@ -18,13 +18,11 @@ def command(
     prompt: Annotated[
         list[str] | None, Parameter(help="Answer this one (repeatable).", negative=())
     ] = None,
-    max_new_tokens: Annotated[int, Parameter(help="Length of an answer at most.")] = 50,
-    repetition_penalty: Annotated[float, Parameter(help="1.0 is none.")] = 1.5,
-    dtype: Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")] = "auto",
+    max_new_tokens: Length = 50,
+    repetition_penalty: Penalty = 1.5,
+    dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
-    base: Annotated[
-        str | None, Parameter(help="Where the base is, if not where the run found it.")
-    ] = None,
+    base: BasePlace = None,
 ) -> None:
     """Show base and tuned model side by side.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import ENGINE_HELP, Engine
+from lorita.cli.options import ENGINE_HELP, BasePlace, Dtype, Engine
 from lorita.cli.render import console, plain_table
 
 
@@ -30,13 +30,11 @@ def command(
     lm_eval: Annotated[
         str | None, Parameter(help="Tasks of lm-eval for the tuned model, with commas.")
     ] = None,
-    dtype: Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Dtype = "auto",
     engine: Annotated[
         Engine, Parameter(help=f"{ENGINE_HELP} Losses are transformers' with either.")
     ] = "transformers",
-    base: Annotated[
-        str | None, Parameter(help="Where the base is, if not where the run found it.")
-    ] = None,
+    base: BasePlace = None,
 ) -> None:
     """Measure anew what a run learned, forgot and memorised, in three sentences.
 

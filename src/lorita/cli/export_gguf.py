@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lorita.cli.options import BasePlace
 from lorita.cli.render import size_text
 
 
@@ -22,9 +23,7 @@ def command(
         str | None,
         Parameter(help="With --merged: f32, f16 (default), bf16, q8_0, q4_0, q4_1, q5_0 or q5_1."),
     ] = None,
-    base: Annotated[
-        str | None, Parameter(help="Where the base is, if not where the run found it.")
-    ] = None,
+    base: BasePlace = None,
     allow_loss: Annotated[
         bool, Parameter(help="Keep the file although llama.cpp answers otherwise.", negative=())
     ] = False,

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from lorita.cli.options import BasePlace
+
 
 def command(
     run: Annotated[str, Parameter(help="A run folder, or any LoRA adapter (folder or hub id).")],
@@ -38,9 +40,7 @@ def command(
     repetition_penalty: Annotated[
         float | None, Parameter(help="1.0 is none. By default as the run was compared.")
     ] = None,
-    base: Annotated[
-        str | None, Parameter(help="Where the base is, if not where the run found it.")
-    ] = None,
+    base: BasePlace = None,
     overwrite: Annotated[bool, Parameter(help="Replace the folder.", negative=())] = False,
 ) -> None:
     """Write a Modelfile, and the GGUF file that it names, for ollama create.

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import ENGINE_HELP, Engine
+from lorita.cli.options import (
+    ENGINE_HELP,
+    LIKELIEST,
+    BasePlace,
+    Dtype,
+    Engine,
+    Length,
+    Penalty,
+    SamplingFlags,
+)
 from lorita.cli.render import console
 
 if TYPE_CHECKING:
@@ -18,26 +28,18 @@ def command(
     prompt: Annotated[str, Parameter(help="The text to continue.")],
     /,
     *,
-    max_new_tokens: Annotated[int, Parameter(help="Length of the answer at most.")] = 100,
-    repetition_penalty: Annotated[float, Parameter(help="1.0 is none.")] = 1.5,
-    do_sample: Annotated[bool, Parameter(help="Draw instead of taking the likeliest.")] = False,
-    temperature: Annotated[float, Parameter(help="With --do-sample.")] = 1.0,
-    top_k: Annotated[int, Parameter(help="With --do-sample; 0 is off.")] = 50,
-    top_p: Annotated[float, Parameter(help="With --do-sample.")] = 1.0,
-    seed: Annotated[int, Parameter(help="With --do-sample.")] = 42,
-    dtype: Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")] = "auto",
+    max_new_tokens: Length = 100,
+    repetition_penalty: Penalty = 1.5,
+    sampling: SamplingFlags = LIKELIEST,
+    dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
-    base: Annotated[
-        str | None, Parameter(help="Where the base is, if not where the run found it.")
-    ] = None,
+    base: BasePlace = None,
     completion_only: Annotated[bool, Parameter(help="Do not repeat the prompt.")] = False,
 ) -> None:
     """Write text with a base model or a run: the prompt and what the model adds to it."""
     from lorita.generation import GenerationOptions
 
-    options = GenerationOptions(
-        max_new_tokens, repetition_penalty, do_sample, temperature, top_k, top_p, seed
-    )
+    options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
     answer, chat = _answer(run_or_model, prompt, options, engine, base=base, dtype=dtype)
     end = "\n" if chat else ""
     if not completion_only and console().is_terminal:

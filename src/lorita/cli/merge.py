@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lorita.cli.options import BasePlace
 from lorita.cli.render import size_text
 
 
@@ -26,9 +27,7 @@ def command(
     dtype: Annotated[
         str, Parameter(help="auto (the base's own), float32, bfloat16 or float16.")
     ] = "auto",
-    base: Annotated[
-        str | None, Parameter(help="Where the base is, if not where the run found it.")
-    ] = None,
+    base: BasePlace = None,
     allow_loss: Annotated[
         bool, Parameter(help="Write it although it answers otherwise.", negative=())
     ] = False,

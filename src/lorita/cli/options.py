@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,28 @@ ENGINE_HELP = (
     "What answers. llama.cpp (the extra llamacpp) is two to four times as fast on a CPU; it makes "
     "the GGUF files that it needs once."
 )
+
+Dtype = Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")]
+BasePlace = Annotated[
+    str | None, Parameter(help="Where the base is, if not where the run found it.")
+]
+Penalty = Annotated[float, Parameter(help="1.0 is none.")]
+Length = Annotated[int, Parameter(help="Length of an answer at most.")]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn; under transformers' names."""
+
+    do_sample: Annotated[bool, Parameter(help="Draw instead of taking the likeliest.")] = False
+    temperature: Annotated[float, Parameter(help="With --do-sample.")] = 1.0
+    top_k: Annotated[int, Parameter(help="With --do-sample; 0 is off.")] = 50
+    top_p: Annotated[float, Parameter(help="With --do-sample.")] = 1.0
+    seed: Annotated[int, Parameter(help="With --do-sample.")] = 42
+
+
+SamplingFlags = Annotated[Sampling, Parameter(name="*")]
+LIKELIEST = Sampling()
 
 
 def with_run_options(*, leave_out: Collection[str] = ()) -> Callable[[Command], Command]:
