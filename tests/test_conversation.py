@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import sys
 import threading
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from lorita.generation import GenerationOptions, generate
 from lorita.streaming import stream
 from lorita.tuned import TunedModel
 from tests import tiny
+from tests.command import environment
 
 TEMPLATE = ChatTemplate(
     "t",
@@ -119,3 +123,27 @@ def test_the_command_says_what_does_not_fit(
     said = capsys.readouterr()
     assert "more than the 128 that this model takes" in said.err
     assert len(said.out.splitlines()) == 2
+
+
+def test_in_a_terminal(llama: Path) -> None:
+    """Ctrl-C at the prompt gives a new one, as it may have been meant for an answer; Ctrl-D ends."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        words = ["-m", "lorita", "chat", str(llama), "--max-new-tokens", "5"]
+        os.execve(sys.executable, [sys.executable, *words], environment())
+    seen = b""
+
+    def until(words: bytes) -> None:
+        nonlocal seen
+        while words not in seen:
+            seen += os.read(terminal, 4096)
+        seen = seen.partition(words)[2]
+
+    until(b"No chat template")
+    until(b"> ")
+    os.write(terminal, b"\x03")
+    until(b"> ")
+    os.write(terminal, b"a cook\n")
+    until(b"> ")
+    os.write(terminal, b"\x04")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

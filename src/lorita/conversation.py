@@ -33,8 +33,7 @@ class Conversation:
         if self.system is not None:
             if not self.remembers:
                 raise SettingsError(
-                    "a system message needs a chat template, and this model was trained on plain "
-                    "text"
+                    "a system message needs a chat template, and this model is asked without one"
                 )
             form = replace(self.tuned.prompt_format, system=self.system)
             self.tuned = replace(self.tuned, prompt_format=form)

@@ -44,7 +44,7 @@ def command(
     if sys.stdin.isatty():
         print(HELP, file=sys.stderr)
         if not talk.remembers:
-            print("Trained on plain text: each line is continued by itself.", file=sys.stderr)
+            print("No chat template: each line is continued by itself.", file=sys.stderr)
     for line in _lines():
         if line == "/exit":
             return
@@ -84,6 +84,8 @@ def _lines() -> Iterator[str]:
         except EOFError:
             print()
             return
+        except KeyboardInterrupt:  # meant for an answer that had just ended
+            print()
 
 
 def _answer(talk: Conversation, line: str) -> None:
