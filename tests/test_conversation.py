@@ -126,7 +126,7 @@ def test_the_command_says_what_does_not_fit(
 
 
 def test_in_a_terminal(llama: Path) -> None:
-    """Ctrl-C at the prompt gives a new one, as it may have been meant for an answer; Ctrl-D ends."""
+    """Ctrl-C at the prompt gives a new one; Ctrl-D ends."""
     pid, terminal = pty.fork()
     if pid == 0:
         words = ["-m", "lorita", "chat", str(llama), "--max-new-tokens", "5"]
