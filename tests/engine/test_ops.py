@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lorita.engine import native, reference
+from lorita.engine import loss, native, reference
 from lorita.engine.attention import Scores, attention
 from lorita.engine.heads import Part, Rotation, join_heads, split_heads
 from lorita.engine.int8 import Int8Weight
@@ -178,6 +179,31 @@ def test_cross_entropy(dtype: torch.dtype, options: dict[str, float], bias: bool
         dtype,
         grads=1,
     )
+
+
+def test_cross_entropy_keeps_its_memory_from_call_to_call() -> None:
+    weight = random(131, 16).bfloat16()
+    targets = torch.arange(40) % 131
+
+    def gradient(hidden: Tensor) -> Tensor:
+        hidden = hidden.clone().requires_grad_()
+        cross_entropy_sum(hidden, weight, targets[: len(hidden)]).backward()
+        assert hidden.grad is not None
+        return hidden.grad
+
+    small, large = random(7, 16).bfloat16(), random(40, 16).bfloat16()
+    loss._kept.buffer = torch.empty(0, dtype=torch.uint8)
+    with torch.inference_mode():  # a measurement comes before training, as in a run
+        cross_entropy_sum(random(50, 16).bfloat16(), weight, torch.zeros(50, dtype=torch.long))
+    first = gradient(small)
+    alone = first.clone()
+    memory = loss._kept.buffer.data_ptr()
+    gradient(large)
+    assert torch.equal(first, alone)  # a later call does not write into an earlier one's gradient
+    assert torch.equal(gradient(small), alone)
+    assert loss._kept.buffer.data_ptr() == memory
+    with ThreadPoolExecutor(4) as threads:
+        assert all(torch.equal(g, alone) for g in threads.map(gradient, [small] * 16))
 
 
 class FakeLayer(nn.Module):

@@ -7,6 +7,7 @@ they would be the largest tensor of the step several times over.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,7 +59,7 @@ class _CrossEntropySum(torch.autograd.Function):
         grad_ND = torch.empty_like(hidden_ND) if needs_grad else None
         total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
         for here in _chunks(len(hidden_ND), weight_VD.shape[0] * hidden_ND.itemsize):
-            logits_CV = product(hidden_ND[here], weight_VD)
+            logits_CV = _logits(hidden_ND[here], weight_VD)
             if bias is not None:
                 logits_CV += bias
             losses_C, slope_CV = _loss_and_slope(logits_CV, targets_N[here], scale, cap, needs_grad)
@@ -82,6 +83,31 @@ def _chunks(positions: int, bytes_each: int) -> Iterator[slice]:
     count = math.ceil(positions / max(CHUNK_BYTES // bytes_each, LEAST_CHUNK))
     for i in range(count):
         yield slice(i * positions // count, (i + 1) * positions // count)
+
+
+class _Kept(threading.local):
+    """A thread's memory for the logits of a chunk. It is larger than what the C allocator keeps
+    (``memory.py``): mapped anew for each chunk, filling it with zeros takes a tenth of the product.
+    """
+
+    buffer: Tensor = torch.empty(0, dtype=torch.uint8)
+
+    def empty(self, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        count = shape[0] * shape[1] * dtype.itemsize
+        if self.buffer.numel() < count:
+            with torch.inference_mode(False):  # or only inference could write to it later
+                self.buffer = torch.empty(count, dtype=torch.uint8)
+        return self.buffer[:count].view(dtype).view(shape)
+
+
+_kept = _Kept()
+
+
+def _logits(hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
+    if hidden_CD.device.type != "cpu" or hidden_CD.dtype == torch.float32:
+        return product(hidden_CD, weight_VD)
+    out_CV = _kept.empty((len(hidden_CD), len(weight_VD)), hidden_CD.dtype)
+    return torch.mm(hidden_CD, weight_VD.t(), out=out_CV)
 
 
 def _loss_and_slope(
