@@ -95,8 +95,7 @@ class _Kept(threading.local):
     def empty(self, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         count = shape[0] * shape[1] * dtype.itemsize
         if self.buffer.numel() < count:
-            with torch.inference_mode(False):  # or only inference could write to it later
-                self.buffer = torch.empty(count, dtype=torch.uint8)
+            self.buffer = torch.empty(count, dtype=torch.uint8)
         return self.buffer[:count].view(dtype).view(shape)
 
 
