@@ -103,6 +103,7 @@ _kept = _Kept()
 
 
 def _logits(hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
+    """The head's product, into memory that is there; float32's own route takes none."""
     if hidden_CD.device.type != "cpu" or hidden_CD.dtype == torch.float32:
         return product(hidden_CD, weight_VD)
     out_CV = _kept.empty((len(hidden_CD), len(weight_VD)), hidden_CD.dtype)
