@@ -152,8 +152,9 @@ def test_in_a_terminal(llama: Path) -> None:
     try:
         assert shows(b"No chat template", 120)
         assert shows(b"> ", 60)
-        os.write(terminal, b"\x03")
-        assert shows(b"> ", 60)
+        # Again where nothing happens: a signal that comes just before readline begins to wait is
+        # seen by Python only at the next key.
+        assert any(os.write(terminal, b"\x03") and shows(b"> ", 5) for _ in range(10))
         os.write(terminal, b"a cook\n")
         assert shows(b"a cook", 60)
         assert shows(b"> ", 60)
