@@ -17,7 +17,13 @@ from lorita.engine.heads import Part, Rotation, join_heads, split_heads
 from lorita.engine.int8 import Int8Weight
 from lorita.engine.lora import Group, Member, keep_mask
 from lorita.engine.loss import cross_entropy_sum
-from lorita.engine.ops import frozen_linear, gated_activation, rms_norm, use_onednn_float32
+from lorita.engine.ops import (
+    frozen_linear,
+    gated_activation,
+    gelu_tanh,
+    rms_norm,
+    use_onednn_float32,
+)
 from lorita.engine.rows import RowLayout
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -92,6 +98,16 @@ def test_gated_activation(dtype: torch.dtype, kind: str) -> None:
         [random(1, 9, 2 * 37, scale=4.0)],
         dtype,
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(2, 7, 37), (5,), (3, 64)])
+def test_gelu_tanh(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    check(gelu_tanh, reference.gelu_tanh, [random(*shape, scale=4.0)], dtype)
+
+
+def test_gelu_tanh_of_nothing() -> None:
+    assert gelu_tanh(torch.empty(0, 8)).shape == (0, 8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -136,15 +136,6 @@ def norm_forward(
     return forward
 
 
-def gelu_forward() -> Forward:
-    """The tanh form of GELU, which several families spell out in single operations."""
-
-    def forward(x: Tensor) -> Tensor:
-        return functional.gelu(x, approximate="tanh")
-
-    return forward
-
-
 def lora_forward(group: Group, original: Forward) -> Forward:
     """The forward of a single PEFT LoRA layer."""
 

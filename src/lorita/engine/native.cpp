@@ -152,6 +152,33 @@ static void gated_back(const T* g, const T* gate, const T* up, T* d_gate, T* d_u
     }
 }
 
+// The activation alone, where a model has no gate.
+template <typename T>
+static void gelu(const T* x, T* y, i64 rows, i64 width) {
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+#pragma omp simd
+        for (i64 j = i * width; j < (i + 1) * width; ++j) {
+            float a, s;
+            act_and_slope(GELU_TANH, load(x + j), &a, &s);
+            store(y + j, a);
+        }
+    }
+}
+
+template <typename T>
+static void gelu_back(const T* g, const T* x, T* gx, i64 rows, i64 width) {
+#pragma omp parallel for schedule(static)
+    for (i64 i = 0; i < rows; ++i) {
+#pragma omp simd
+        for (i64 j = i * width; j < (i + 1) * width; ++j) {
+            float a, s;
+            act_and_slope(GELU_TANH, load(x + j), &a, &s);
+            store(gx + j, load(g + j) * s);
+        }
+    }
+}
+
 // ---- heads: rows of a product <-> slots of [query heads of a kv head, d], rotary on the way ------
 
 // Token t lies at rows + t*stride, head h of it at + (h/group)*head_stride + (h%group)*d. The first
@@ -371,6 +398,10 @@ static void rescale(const int32_t* sums, const float* row_scale, const float* co
                                         i64 d, i64 s, int kind) {                                  \
         kind == SILU ? gated_back<T, SILU>(g, a, b, da, db, n, d, s)                               \
                      : gated_back<T, GELU_TANH>(g, a, b, da, db, n, d, s);                         \
+    }                                                                                              \
+    extern "C" void gelu_##SUFFIX(const T* x, T* y, i64 n, i64 d) { gelu(x, y, n, d); }            \
+    extern "C" void gelu_back_##SUFFIX(const T* g, const T* x, T* gx, i64 n, i64 d) {              \
+        gelu_back(g, x, gx, n, d);                                                                 \
     }                                                                                              \
     extern "C" void heads_##SUFFIX(T* rows, T* out, const float* c, const float* s,                \
                                    const i64* first, const i64* step, i64 n, i64 h, i64 group,     \

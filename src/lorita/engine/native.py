@@ -44,6 +44,8 @@ SIGNATURES = {
     "rms_norm_back": (P, P, P, P, P, N, N, C),
     "gated": (P, P, P, N, N, N, C),
     "gated_back": (P, P, P, P, P, N, N, N, C),
+    "gelu": (P, P, N, N),
+    "gelu_back": (P, P, P, N, N),
     "heads": (P, P, P, P, P, P, N, N, N, N, N, N, N, C),
     "softmax": (P, P, P, N, N, N, N, N, N, N, F, F),
     "softmax_back": (P, P, P, N, N, F, F),

@@ -107,6 +107,40 @@ class _Gated(torch.autograd.Function):
         return out, None
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh form (Hendrycks & Gimpel, 2016), any shape."""
+    return _GeluTanh.apply(x)  # type: ignore[no-any-return]
+
+
+class _GeluTanh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        run = kernel("gelu", x)
+        if run is None:
+            return functional.gelu(x, approximate="tanh")
+        out = torch.empty_like(x)
+        run(x.data_ptr(), out.data_ptr(), *_rows_and_width(x))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        grad = grad.contiguous()
+        run = kernel("gelu_back", x)
+        if run is None:
+            return torch.ops.aten.gelu_backward(grad, x, approximate="tanh")  # type: ignore[no-any-return]
+        out = torch.empty_like(x)
+        run(grad.data_ptr(), x.data_ptr(), out.data_ptr(), *_rows_and_width(x))
+        return out
+
+
+def _rows_and_width(x: Tensor) -> tuple[int, int]:
+    width = x.shape[-1] if x.ndim else 1
+    return (x.numel() // width if width else 0), width
+
+
 def _activate(x: Tensor, kind: str) -> Tensor:
     return functional.silu(x) if kind == "silu" else functional.gelu(x, approximate="tanh")
 

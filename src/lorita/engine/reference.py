@@ -26,6 +26,11 @@ def gated_activation(gate: Tensor, up: Tensor, kind: str) -> Tensor:
     return functional.gelu(gate, approximate="tanh") * up
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """``x/2 · (1 + tanh(√(2/π) · (x + 0.044715·x³)))``."""
+    return 0.5 * x * (1 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))
+
+
 def rotary(x_THd: Tensor, cos_Tf: Tensor, sin_Tf: Tensor) -> Tensor:
     """Rotary positions (Su et al., 2021), half-split, on the first ``2·f`` of ``d`` numbers."""
     f = cos_Tf.shape[-1]

@@ -13,6 +13,7 @@ from torch import nn
 from lorita.engine import forwards
 from lorita.engine.int8 import Int8Weight
 from lorita.engine.lora import Group
+from lorita.engine.ops import gelu_tanh
 from lorita.engine.report import SpeedupReport
 from lorita.engine.structure import (
     Unsuited,
@@ -127,7 +128,7 @@ def replacements(
                 out.put(module, forward)
                 report.replaced["norm"] += 1
             elif type(module).__name__ in GELU_TANH and "activation" not in without:
-                out.put(module, forwards.gelu_forward())
+                out.put(module, gelu_tanh)
                 report.replaced["activation"] += 1
         except Unsuited as reason:
             report.left[f"{type(module).__name__}: {reason}"] += 1
