@@ -137,8 +137,8 @@ class _GeluTanh(torch.autograd.Function):
 
 
 def _rows_and_width(x: Tensor) -> tuple[int, int]:
-    width = x.shape[-1] if x.ndim else 1
-    return (x.numel() // width if width else 0), width
+    width = x.shape[-1]
+    return x.numel() // max(width, 1), width
 
 
 def _activate(x: Tensor, kind: str) -> Tensor:
