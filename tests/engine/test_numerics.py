@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,29 @@ def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_
     try:
         assert native.kernel("rms_norm", torch.zeros(1)) is None
         assert "could not be compiled (no)" in native.status()
+    finally:
+        monkeypatch.undo()
+        native._load.cache_clear()
+
+
+def test_elementwise_kernels_do_without_the_one_for_attention(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = shutil.which("c++")
+    if real is None or native.kernel("rms_norm", torch.zeros(1)) is None:
+        pytest.skip(native.status())
+    compiler = tmp_path / "c++"
+    compiler.write_text(
+        f'#!/bin/sh\ncase "$*" in *attention.cpp*) echo no >&2; exit 1;; esac\nexec {real} "$@"\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    native._load.cache_clear()
+    try:
+        assert native.kernel("rms_norm", torch.zeros(1)) is not None
+        assert native.kernel("attention", torch.zeros(1)) is None
+        assert native.status().endswith("elementwise work")
     finally:
         monkeypatch.undo()
         native._load.cache_clear()

@@ -152,8 +152,11 @@ def test_interleaved_heads_are_found() -> None:
     [{}, {"window": 6}, {"softcap": 2.0}, {"alibi": True}, {"window": 530, "alibi": True}],
     ids=str,
 )
-def test_attention(dtype: torch.dtype, lengths: tuple[int, ...], how: dict[str, Any]) -> None:
-    kv, group, d, tokens = 2, 3, 8, sum(lengths)
+@pytest.mark.parametrize("d", [8, 16, 80])  # the compiled kernel takes multiples of 16
+def test_attention(
+    d: int, dtype: torch.dtype, lengths: tuple[int, ...], how: dict[str, Any]
+) -> None:
+    kv, group, tokens = 2, 3, sum(lengths)
     slopes = torch.tensor([2.0**-i for i in range(1, 7)]) if how.get("alibi") else None
     given = {name: how[name] for name in ("window", "softcap") if name in how}
 
@@ -174,6 +177,17 @@ def test_attention(dtype: torch.dtype, lengths: tuple[int, ...], how: dict[str, 
         [random(tokens, kv * group, d), random(tokens, kv, d), random(tokens, kv, d, seed=3)],
         dtype,
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_attention_does_not_hide_what_is_not_finite(dtype: torch.dtype, bad: float) -> None:
+    lengths = (70, 3)
+    q, k, v = (torch.ones(sum(lengths), 1, 16, dtype=dtype) for _ in range(3))
+    q[10] = bad
+    out = attention(q, k, v, RowLayout(lengths), Scores(0.25))
+    assert out[10].isnan().all()
+    assert out.isnan().sum() == 16
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

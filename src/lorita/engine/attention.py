@@ -1,10 +1,12 @@
 """Attention within rows that lie end to end: no score crosses from one row into another.
 
-Short rows of nearly equal length are computed together: scores as one batched product over rows and
-key/value heads, a softmax that masks as it goes, and a second product; their probabilities are kept
-for the backward pass. Long rows are computed alone, in blocks of queries, and their probabilities
-are computed again. The G query heads of a key/value head lie beside each other in a slot, so that a
-row is one matrix per key/value head without copies (``rows.py`` says which slots).
+Where the processor has AVX-512, one compiled kernel does it all (``flash.py``). Elsewhere it is
+matrix products and a softmax: short rows of nearly equal length are computed together, scores as
+one batched product over rows and key/value heads, a softmax that masks as it goes, and a second
+product; their probabilities are kept for the backward pass. Long rows are computed alone, in blocks
+of queries, and their probabilities are computed again. The G query heads of a key/value head lie
+beside each other in a slot, so that a row is one matrix per key/value head without copies
+(``rows.py`` says which slots).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorita.engine.flash import FlashAttention, flash_kernels
 from lorita.engine.native import kernel
 from lorita.engine.rows import ONE_BLOCK, Bucket, RowLayout
 
@@ -41,6 +44,8 @@ def attention(q_SGd: Tensor, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout, how:
     S is the number of slots times the number of key/value heads, G the number of query heads of
     each, d their size (``heads.split_heads`` makes all three).
     """
+    if flash_kernels(q_SGd):
+        return FlashAttention.apply(q_SGd, k_S1d, v_S1d, rows, how)  # type: ignore[no-any-return]
     return _Attention.apply(q_SGd, k_S1d, v_S1d, rows, how)  # type: ignore[no-any-return]
 
 

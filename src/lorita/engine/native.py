@@ -1,4 +1,4 @@
-"""Compile ``native.cpp`` once with the system's C++ compiler, keep it, and call it.
+"""Compile the C++ files beside this one once with the system's compiler, keep them, call them.
 
 Nothing depends on it: where there is no compiler, or on a GPU, the same operations run in plain
 torch, beside the call. We compile kernels of our own rather than use ``torch.compile`` because they
@@ -19,10 +19,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
-SOURCE = Path(__file__).with_name("native.cpp")
 # Reassociation lets sums run in vector lanes; NaN and infinity keep their meaning, because a
 # diverged run is found by them.
 FLAGS = (
@@ -39,7 +39,7 @@ FLAGS = (
     "-freciprocal-math",
 )
 P, N, F, C = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
-SIGNATURES = {
+ELEMENTWISE: dict[str, tuple[Any, ...]] = {
     "rms_norm": (P, P, P, P, N, N, F, C),
     "rms_norm_back": (P, P, P, P, P, N, N, C),
     "gated": (P, P, P, N, N, N, C),
@@ -53,6 +53,12 @@ SIGNATURES = {
     "quantize": (P, P, P, P, N, N),
     "rescale": (P, P, P, P, N, N),
 }
+ATTENTION: dict[str, tuple[Any, ...]] = {
+    "attention": (*(P,) * 8, *(N,) * 5, P, F, F),
+    "attention_back": (*(P,) * 12, *(N,) * 5, P, F, F),
+}
+SIGNATURES = {"native.cpp": ELEMENTWISE, "attention.cpp": ATTENTION}
+"""The functions of each file; attention.cpp has them only for processors it is written for."""
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _switch = {"on": True}
 
@@ -61,13 +67,21 @@ def kernel(name: str, like: torch.Tensor) -> ctypes._NamedFuncPointer | None:
     """The compiled function for tensors like this one; None where torch has to do it."""
     if like.device.type != "cpu" or like.dtype not in _SUFFIX or not _switch["on"]:
         return None
-    library, _ = _load()
-    return getattr(library, f"{name}_{_SUFFIX[like.dtype]}") if library is not None else None
+    source = "attention.cpp" if name in ATTENTION else "native.cpp"
+    library, _ = _load(source)
+    return getattr(library, f"{name}_{_SUFFIX[like.dtype]}", None) if library is not None else None
 
 
 def status() -> str:
-    """In words: whether the kernels are compiled, or why not."""
-    return _load()[1]
+    """In words: which kernels are compiled, or why none are."""
+    library, words = _load("native.cpp")
+    attention, _ = _load("attention.cpp")
+    if library is None:
+        return words
+    formats = [str(dtype).removeprefix("torch.") for dtype in _SUFFIX
+               if hasattr(attention, f"attention_{_SUFFIX[dtype]}")]  # fmt: skip
+    also = f", attention in {' and '.join(formats)}" if formats else ""
+    return f"{words}: elementwise work{also}"
 
 
 @contextmanager
@@ -82,35 +96,37 @@ def disabled() -> Iterator[None]:
 
 
 @functools.cache
-def _load() -> tuple[ctypes.CDLL | None, str]:
+def _load(source: str) -> tuple[ctypes.CDLL | None, str]:
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None or shutil.which(compiler) is None:
-        return None, "no C++ compiler found: elementwise work runs in plain torch"
+        return None, "no C++ compiler found: plain torch is used"
     if not sys.platform.startswith("linux"):
-        return None, f"compiled kernels are for Linux; on {sys.platform} plain torch is used"
+        return None, f"for Linux; on {sys.platform} plain torch is used"
     try:
-        path = _built(compiler)
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(_built(compiler, source)))
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         first = detail.strip().splitlines()[0] if detail.strip() else type(error).__name__
-        return None, f"kernels could not be compiled ({first}): plain torch is used"
-    for name, signature in SIGNATURES.items():
+        return None, f"could not be compiled ({first}): plain torch is used"
+    for name, signature in SIGNATURES[source].items():
         for suffix in _SUFFIX.values():
-            function = getattr(library, f"{name}_{suffix}")
-            function.argtypes, function.restype = signature, None
-    return library, f"elementwise kernels compiled by {Path(compiler).name}"
+            function = getattr(library, f"{name}_{suffix}", None)
+            if function is not None:
+                function.argtypes, function.restype = signature, None
+    return library, f"compiled by {Path(compiler).name}"
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: str, source: str) -> Path:
     """The shared library for this source, compiler and processor; compiled if it is not there."""
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
     ).stdout
-    source = SOURCE.read_bytes()
-    key = hashlib.sha256("\0".join((version, *FLAGS, _processor())).encode() + source)
+    path = Path(__file__).with_name(source)
+    key = hashlib.sha256("\0".join((version, *FLAGS, _processor())).encode())
+    for part_of_source in (path, path.with_name("lanes.h")):
+        key.update(part_of_source.read_bytes())
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorita"
-    target = folder / f"kernels-{key.hexdigest()[:16]}.so"
+    target = folder / f"{path.stem}-{key.hexdigest()[:16]}.so"
     if target.exists():
         return target
     try:
@@ -121,7 +137,7 @@ def _built(compiler: str) -> Path:
         target = Path(part) / target.name
     output = Path(part) / "kernels.so"
     # torch's own OpenMP is in memory already under the same name, so both share its threads.
-    command = [compiler, *FLAGS, str(SOURCE), "-o", str(output)]
+    command = [compiler, *FLAGS, str(path), "-o", str(output)]
     subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     output.replace(target)
     if target.parent != Path(part):

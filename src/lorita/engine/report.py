@@ -32,7 +32,7 @@ class SpeedupReport:
             if self.packs_rows
             else "rows are padded: this model's attention is not covered"
         )
-        lines = [f"Fast step: {rows}; {self.kernels}"]
+        lines = [f"Fast step: {rows}; kernels: {self.kernels}"]
         if self.replaced:
             done = ", ".join(f"{count} {what}" for what, count in self.replaced.items())
             lines.append(f"Replaced: {done}")

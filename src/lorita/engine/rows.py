@@ -97,6 +97,21 @@ class RowLayout:
             known[heads] = (torch.cat(first), torch.cat(step))
         return known[heads]  # type: ignore[no-any-return]
 
+    def row_slots(self, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        """For every row, the longest first: its first slot in head 0, the distance to the next
+        head's, and its length. Each [rows] int64, on the CPU."""
+        known = self.__dict__.setdefault("_row_slots", {})
+        if heads not in known:
+            order = sorted(range(len(self.lengths)), key=lambda row: -self.lengths[row])
+            places = [self._plan[1][row] for row in order]
+            first = [heads * (b.start + place * b.length) for b, place in places]
+            known[heads] = (
+                torch.tensor(first),
+                torch.tensor([bucket.length for bucket, _ in places]),
+                torch.tensor([self.lengths[row] for row in order]),
+            )
+        return known[heads]  # type: ignore[no-any-return]
+
     def positions(self, device: torch.device) -> Tensor:
         """0, 1, 2, … within each row, [T]."""
         return torch.cat([torch.arange(n, device=device) for n in self.lengths])
