@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from lorita.engine import loss, native, reference
 from lorita.engine.attention import Scores, attention
+from lorita.engine.dropout import add_kept, drop
 from lorita.engine.heads import Part, Rotation, join_heads, split_heads
 from lorita.engine.int8 import Int8Weight
-from lorita.engine.lora import Group, Member, keep_mask
+from lorita.engine.lora import Group, Member
 from lorita.engine.loss import cross_entropy_sum
 from lorita.engine.ops import (
+    column_sums,
     frozen_linear,
     gated_activation,
     gelu_tanh,
@@ -322,12 +324,44 @@ def test_lora_group_leaves_the_layers_their_weights() -> None:
     torch.testing.assert_close(group(x), expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout_keeps_its_share_everywhere(dtype: torch.dtype) -> None:
+    mask, kept = drop(torch.ones(1000, 1001, dtype=dtype), 0.25)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    mask = mask.flatten().float()
+    assert abs(float(mask.mean()) - 0.75) < 0.003
+    for lane in range(4):  # where four numbers share one draw, none is drawn otherwise
+        assert abs(float(mask[lane::4].mean()) - 0.75) < 0.005
+    for distance in (1, 2, 4, 16, 1001):  # neighbours are independent
+        assert abs(float((mask[distance:] * mask[:-distance]).mean()) - 0.75**2) < 0.005
+    other, _ = drop(torch.ones(1000, 1001, dtype=dtype), 0.25)
+    assert abs(float((other.flatten() * mask).mean()) - 0.75**2) < 0.005
+    out, x = random(1000, 1001).to(dtype), random(1000, 1001, seed=1).to(dtype)
+    expected = out + x * mask.view(x.shape).to(dtype)
+    add_kept(out, x, kept, 0.25)
+    assert torch.equal(out, expected)
+
+
+def test_dropout_comes_from_torchs_generator() -> None:
+    x = torch.ones(50, 40)
+    torch.manual_seed(3)
+    first, _ = drop(x, 0.5)
+    second, _ = drop(x, 0.5)
+    torch.manual_seed(3)
+    assert torch.equal(drop(x, 0.5)[0], first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("tokens", "width"), [(1, 1), (37, 130), (300, 64)])
+def test_column_sums(dtype: torch.dtype, tokens: int, width: int) -> None:
+    x = random(tokens, width + 3).to(dtype)[:, 2 : width + 2]
+    assert torch.allclose(
+        column_sums(x).double(), reference.column_sums(x.double()), rtol=1e-5, atol=1e-5
+    )
+
+
 def test_dropout_scales_drops_and_stops_in_evaluation() -> None:
-    mask = keep_mask(torch.Size([1000, 1001]), 0.25, torch.device("cpu"))
-    assert abs(float(mask.float().mean()) - 0.75) < 0.003
-    # No lane of the 64 bits is drawn otherwise than the others.
-    for lane in range(4):
-        assert abs(float(mask.flatten()[lane::4].float().mean()) - 0.75) < 0.005
     group, layers = group_of(torch.float32, drop=0.5)
     x = random(4, 10).float()
     torch.manual_seed(0)

@@ -44,7 +44,7 @@ def attention(q_SGd: Tensor, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout, how:
     S is the number of slots times the number of key/value heads, G the number of query heads of
     each, d their size (``heads.split_heads`` makes all three).
     """
-    if flash_kernels(q_SGd):
+    if flash_kernels(q_SGd, q_SGd.shape[2]):
         return FlashAttention.apply(q_SGd, k_S1d, v_S1d, rows, how)  # type: ignore[no-any-return]
     return _Attention.apply(q_SGd, k_S1d, v_S1d, rows, how)  # type: ignore[no-any-return]
 

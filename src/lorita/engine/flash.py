@@ -23,12 +23,13 @@ LANES = 16
 """The kernel takes heads of a multiple of this size."""
 
 
-def flash_kernels(q: Tensor) -> tuple[Any, Any] | None:
-    """Forward and backward for queries [S, G, d] like these; None where they are not to be had."""
-    forward, backward = kernel("attention", q), kernel("attention_back", q)
-    if forward is None or backward is None or q.shape[2] % LANES:
-        return None
-    return forward, backward
+def flash_kernels(like: Tensor, d: int) -> tuple[Any, Any] | None:
+    """Forward and backward for numbers like these and heads of size d; None where there are none.
+
+    They read slots that a token has, and no others.
+    """
+    forward, backward = kernel("attention", like), kernel("attention_back", like)
+    return (forward, backward) if forward and backward and d % LANES == 0 else None
 
 
 class FlashAttention(torch.autograd.Function):
@@ -36,7 +37,7 @@ class FlashAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: RowLayout, how: Scores) -> Tensor:
-        run, ctx.run_back = flash_kernels(q) or (None, None)
+        run, ctx.run_back = flash_kernels(q, q.shape[2]) or (None, None)
         assert run is not None
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         ctx.rows, ctx.how = rows, how

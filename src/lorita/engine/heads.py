@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorita.engine.flash import flash_kernels
 from lorita.engine.native import kernel
 from lorita.engine.rows import RowLayout
 
@@ -103,9 +104,10 @@ class _JoinHeads(torch.autograd.Function):
 
 def _empty_slots(like: Tensor, part: Part, rows: RowLayout) -> Tensor:
     shape = (part.heads // part.group * rows.num_slots, part.group, part.d)
-    # A slot that no token has must hold numbers: zeros leave every sum as it is.
-    full = rows.num_slots == rows.num_tokens
-    return like.new_empty(shape) if full else like.new_zeros(shape)
+    # Where products go over whole buckets, a slot that no token has must hold numbers: zeros leave
+    # every sum as it is.
+    read = rows.num_slots > rows.num_tokens and not flash_kernels(like, part.d)
+    return like.new_zeros(shape) if read else like.new_empty(shape)
 
 
 def _move(

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.dropout import add_kept, drop
 from lorita.engine.int8 import Int8Weight
-from lorita.engine.ops import product, product_back
+from lorita.engine.ops import column_sums, product, product_back
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class Group:
 
     def __call__(self, x: Tensor) -> Tensor:
         active = [i for i, member in enumerate(self.members) if member.is_active]
-        drop = max((self.members[i].dropout for i in active), default=0.0)
+        share = max((self.members[i].dropout for i in active), default=0.0)
         pairs = [matrix for i in active for matrix in self.members[i].matrices]
         biases = [member.base.bias for member in self.members]
         flat = x.reshape(-1, x.shape[-1])
-        out = _LoraLinear.apply(flat, self, tuple(active), drop, *biases, *pairs)
+        out = _LoraLinear.apply(flat, self, tuple(active), share, *biases, *pairs)
         return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 
 
@@ -108,7 +109,7 @@ class _LoraLinear(torch.autograd.Function):
         x: Tensor,
         group: Group,
         active: tuple[int, ...],
-        drop: float,
+        share: float,
         *rest: Tensor | None,
     ) -> Tensor:
         count = len(group.members)
@@ -116,18 +117,15 @@ class _LoraLinear(torch.autograd.Function):
         out = product(x, group.frozen)
         _add_biases(out, biases, group.sizes)
         ctx.group, ctx.active, ctx.count = group, active, count
-        mask = None
         if not active:
             return out
-        down, up = _stacked(group, active, pairs, drop, x)
-        dropped = x
-        if drop:
-            mask = keep_mask(x.shape, drop, x.device)
-            dropped = x * mask
+        down, up = _stacked(group, active, pairs, share, x)
+        dropped, *kept = drop(x, share) if share else (x,)
         low = product(dropped, down)
         out.addmm_(low, up.t())
-        ctx.save_for_backward(dropped, low, down, up, *([mask] if drop else []))
-        ctx.scales = [group.members[i].scaling / (1 - drop) for i in active]
+        ctx.save_for_backward(dropped, low, down, up, *kept)
+        ctx.share = share
+        ctx.scales = [group.members[i].scaling / (1 - share) for i in active]
         return out
 
     @staticmethod
@@ -137,18 +135,18 @@ class _LoraLinear(torch.autograd.Function):
         grad = grad.contiguous()
         needs = ctx.needs_input_grad
         d_biases = [
-            part.sum(0, dtype=torch.float32) if needs[4 + i] else None
+            column_sums(part) if needs[4 + i] else None
             for i, part in enumerate(grad.split(group.sizes, dim=1))
         ]
         d_x = product_back(grad, group.frozen) if needs[0] else None
         if not rest:
             return (d_x, None, None, None, *d_biases)
-        dropped, low, down, up, *mask = rest
+        dropped, low, down, up, *kept = rest
         d_low = grad @ up
         d_down = (d_low.t() @ dropped).float()
         d_up = (low.t() @ grad).float()
-        if d_x is not None and mask:
-            d_x += (d_low @ down) * mask[0]
+        if d_x is not None and kept:
+            add_kept(d_x, d_low @ down, kept[0], ctx.share)
         elif d_x is not None:
             d_x.addmm_(d_low, down)
         return (d_x, None, None, None, *d_biases, *_unstacked(group, ctx, d_down, d_up))
@@ -161,7 +159,7 @@ def _add_biases(out: Tensor, biases: Sequence[Tensor | None], sizes: Sequence[in
 
 
 def _stacked(
-    group: Group, active: Sequence[int], pairs: Sequence[Any], drop: float, x: Tensor
+    group: Group, active: Sequence[int], pairs: Sequence[Any], share: float, x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """All A's as [R, I], and all B's, scaled, as the blocks of [outputs, R]; in x's dtype."""
     downs, ups = pairs[0::2], pairs[1::2]
@@ -170,7 +168,7 @@ def _stacked(
     column = 0
     for i, b in zip(active, ups, strict=True):
         row = sum(group.sizes[:i])
-        scale = group.members[i].scaling / (1 - drop)
+        scale = group.members[i].scaling / (1 - share)
         up[row : row + b.shape[0], column : column + b.shape[1]] = b.detach() * scale
         column += b.shape[1]
     return down, up.to(x.dtype)
@@ -187,16 +185,3 @@ def _unstacked(group: Group, ctx: Any, d_down: Tensor, d_up: Tensor) -> list[Ten
         out += [d_down[columns].contiguous(), (block.t() * scale).contiguous()]
         column += rank
     return out
-
-
-def keep_mask(shape: torch.Size, drop: float, device: torch.device) -> Tensor:
-    """True with probability ``1 - drop``, to the nearest 1/65536, from torch's own generator.
-
-    Sixteen random bits decide a number, so one draw of 64 bits serves four: drawing a float for
-    each costs more than the products of a small layer.
-    """
-    count = shape.numel()
-    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
-    bits.random_(-(2**63), None)
-    threshold = round(drop * 65536) - 32768
-    return (bits.view(torch.int16)[:count] >= threshold).view(shape)

@@ -321,6 +321,49 @@ static void cross_entropy(T* logits, const i64* targets, float* loss, i64 rows, 
     }
 }
 
+// ---- dropout ----------------------------------------------------------------------------------
+
+// Scatters the bits of x: each bit of the result depends on each of x ("lowbias32" of Chris Wellons'
+// hash-prospector, public domain).
+static inline uint32_t scattered(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+// Number i is kept or not whenever it is asked, so the backward pass needs no mask.
+static inline bool is_kept(uint64_t seed, i64 i, uint32_t threshold) {
+    uint32_t low = static_cast<uint32_t>(seed), high = static_cast<uint32_t>(seed >> 32);
+    return scattered(scattered(static_cast<uint32_t>(i) + low) ^ high) >= threshold;
+}
+
+// WITH_OUT: y += x where kept; otherwise y = x where kept, 0 elsewhere.
+template <typename T, bool WITH_OUT>
+static void keep(const T* x, T* y, i64 n, uint64_t seed, uint32_t threshold) {
+#pragma omp parallel for simd schedule(static)
+    for (i64 i = 0; i < n; ++i) {
+        float v = is_kept(seed, i, threshold) ? load(x + i) : 0.0f;
+        store(y + i, WITH_OUT ? load(y + i) + v : v);
+    }
+}
+
+// ---- sums over rows -----------------------------------------------------------------------------
+
+template <typename T>
+static void column_sums(const T* x, float* sums, i64 rows, i64 width, i64 stride) {
+    const i64 block = 64;
+#pragma omp parallel for schedule(static)
+    for (i64 begin = 0; begin < width; begin += block) {
+        const i64 count = width - begin < block ? width - begin : block;
+        float sum[block] = {};
+        for (i64 i = 0; i < rows; ++i) {
+            const T* row = x + i * stride + begin;
+#pragma omp simd
+            for (i64 j = 0; j < count; ++j) sum[j] += load(row + j);
+        }
+        std::memcpy(sums + begin, sum, count * sizeof(float));
+    }
+}
+
 // ---- 8-bit whole numbers ---------------------------------------------------------------------------
 
 // q = round(x * times / scale) with scale = max|x * times| / 127, for each row.
@@ -422,6 +465,17 @@ static void rescale(const int32_t* sums, const float* row_scale, const float* co
                                            float scale, float cap, int grad) {                     \
         cap > 0.0f ? cross_entropy<T, true>(l, t, loss, n, v, scale, cap, grad)                     \
                    : cross_entropy<T, false>(l, t, loss, n, v, scale, 0, grad);                     \
+    }                                                                                              \
+    extern "C" void drop_##SUFFIX(const T* x, T* y, i64 n, uint64_t seed, uint32_t threshold) {    \
+        keep<T, false>(x, y, n, seed, threshold);                                                  \
+    }                                                                                              \
+    extern "C" void add_kept_##SUFFIX(const T* x, T* y, i64 n, uint64_t seed,                      \
+                                      uint32_t threshold) {                                        \
+        keep<T, true>(x, y, n, seed, threshold);                                                   \
+    }                                                                                              \
+    extern "C" void column_sums_##SUFFIX(const T* x, float* sums, i64 rows, i64 width,             \
+                                         i64 stride) {                                             \
+        column_sums(x, sums, rows, width, stride);                                                 \
     }                                                                                              \
     extern "C" void quantize_##SUFFIX(const T* x, const float* times, int8_t* q, float* scale,     \
                                       i64 rows, i64 width) {                                       \

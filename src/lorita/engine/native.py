@@ -50,6 +50,9 @@ ELEMENTWISE: dict[str, tuple[Any, ...]] = {
     "softmax": (P, P, P, N, N, N, N, N, N, N, F, F),
     "softmax_back": (P, P, P, N, N, F, F),
     "cross_entropy": (P, P, P, N, N, F, F, C),
+    "drop": (P, P, N, ctypes.c_uint64, ctypes.c_uint32),
+    "add_kept": (P, P, N, ctypes.c_uint64, ctypes.c_uint32),
+    "column_sums": (P, P, N, N, N),
     "quantize": (P, P, P, P, N, N),
     "rescale": (P, P, P, P, N, N),
 }

@@ -31,6 +31,11 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))
 
 
+def column_sums(x_TN: Tensor) -> Tensor:
+    """The sum over T of each column."""
+    return x_TN.sum(0)
+
+
 def rotary(x_THd: Tensor, cos_Tf: Tensor, sin_Tf: Tensor) -> Tensor:
     """Rotary positions (Su et al., 2021), half-split, on the first ``2·f`` of ``d`` numbers."""
     f = cos_Tf.shape[-1]
