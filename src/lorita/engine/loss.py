@@ -66,6 +66,7 @@ class _CrossEntropySum(torch.autograd.Function):
             total += losses_C.double().sum()
             if grad_ND is not None:
                 grad_ND[here] = product(slope_CV, weight_VD.t())
+            del logits_CV, slope_CV  # or the next chunk's would lie beside them
         if grad_ND is not None:
             ctx.save_for_backward(grad_ND)
         return total.float()

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 4096
 """Beyond this a larger micro-batch is no faster: the products are large enough."""
-MOST_BYTES_A_NUMBER = 2048
-"""On a CPU: tokens times bytes of a number. Beyond it activations leave the caches and a larger
-micro-batch is slower."""
+MOST_TOKENS_ON_CPU = {2: 1024, 4: 704}
+"""By the bytes of a number. Beyond 1,024 a micro-batch of 16-bit numbers leaves the caches and is
+slower; in float32 memory is the limit."""
 CGROUPS = Path("/sys/fs/cgroup")
 _V2 = ("memory.max", "memory.current", "inactive_file")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -129,8 +129,12 @@ def bytes_per_token(
 
 
 def most_tokens(itemsize: int, *, on_cpu: bool) -> int:
-    """The largest micro-batch worth having, in tokens: 1,024 in 16-bit numbers on a CPU."""
-    return MOST_BYTES_A_NUMBER // itemsize if on_cpu else MOST_TOKENS
+    """The largest micro-batch worth having, in tokens."""
+    return (
+        MOST_TOKENS_ON_CPU.get(itemsize, min(MOST_TOKENS_ON_CPU.values()))
+        if on_cpu
+        else MOST_TOKENS
+    )
 
 
 def token_budget(per_token: int, free_bytes: int | None, most: int = MOST_TOKENS) -> int:
