@@ -181,6 +181,26 @@ def test_attention(
     )
 
 
+@pytest.mark.parametrize("lengths", [(330,), (40,) * 6])
+def test_attention_with_more_and_fewer_threads(lengths: tuple[int, ...]) -> None:
+    def run() -> list[Tensor]:
+        q, k, v = (random(sum(lengths) * 2, n, 32, seed=n).float() for n in (3, 1, 1))
+        inputs = [t.requires_grad_() for t in (q, k, v)]
+        out = attention(*inputs, RowLayout(lengths), Scores(0.2))
+        return [out, *torch.autograd.grad(out.square().sum(), inputs)]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = run()
+        for threads in (2, 7):
+            torch.set_num_threads(threads)
+            for mine, theirs in zip(run(), alone, strict=True):
+                assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_attention_does_not_hide_what_is_not_finite(dtype: torch.dtype, bad: float) -> None:

@@ -2,8 +2,8 @@
 // blocks of it are made, used and forgotten, forward and backward (FlashAttention-2: Dao, 2023).
 //
 // Written for short rows and for small heads, where a library's matrix products are too small to be
-// fast. Needs AVX-512, for bf16 AVX512_BF16. Where the processor has a matrix unit (AMX), bf16 is left
-// to torch's products, which use it. reference.py says what is computed.
+// fast. Needs AVX-512, for bf16 AVX512_BF16. Where the processor has a matrix unit (AMX), bf16 is
+// left to torch's products, which use it. reference.py says what is computed.
 //
 // A block has up to 64 queries, side by side as the columns of every matrix here: what softmax does
 // to a query is then the same operation on 16 columns at once. The G query heads that share a
@@ -304,11 +304,17 @@ void backward_head(const Head<T>& head, Shared<T>& shared, const How& how, Scrat
     together(shared.threads);
 }
 
-// Many heads: one thread each. Few: all threads at one, so that a single long row is shared too.
+// Whether a thread for each head takes no longer than all threads at one head after another, in
+// units of the longest head. The last of a head's blocks has twice the work of the average one.
+inline bool a_thread_each(i64 heads, i64 blocks, i64 threads) {
+    const i64 rounds = (heads + threads - 1) / threads;
+    return rounds <= heads * std::max(1.0 / threads, 2.0 / blocks);
+}
+
 template <typename T, bool CAP, typename Get>
 void all_heads(i64 heads, const How& how, bool backward, Get head_of) {
-    const int most = omp_get_max_threads();
-    const bool alone = heads >= 4 * most || most == 1;
+    const i64 longest = head_of(0).length;
+    const bool alone = a_thread_each(heads, num_blocks(longest, how), omp_get_max_threads());
     Shared<T> common;
     auto run = [&](const Head<T>& head, Shared<T>& shared, Scratch& s, int me) {
         backward ? backward_head<T, CAP>(head, shared, how, s, me)
@@ -339,7 +345,8 @@ void all_heads(i64 heads, const How& how, bool backward, Get head_of) {
     }
 }
 
-// Row r of `rows` has `lengths[r]` tokens; the first is in slot first[r] + h*step[r] for head h.
+// Row r of `rows`, the longest first, has `lengths[r]` tokens; for head h the first of them is in
+// slot first[r] + h*step[r].
 template <typename T>
 void attention(const T* q, const T* k, const T* v, const T* out, const T* grad, T* to_out, T* d_q,
                T* d_k, T* d_v, float* lse, const i64* first, const i64* step, const i64* lengths,
