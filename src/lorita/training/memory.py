@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 4096
 """Beyond this a larger micro-batch is no faster: the products are large enough."""
-MOST_TOKENS_ON_CPU = {2: 1024, 4: 704}
-"""By the bytes of a number. Beyond 1,024 a micro-batch of 16-bit numbers leaves the caches and is
-slower; in float32 memory is the limit."""
+MOST_TOKENS_ON_CPU, MOST_TOKENS_IN_FLOAT32 = 1024, 704
+"""On a CPU. A larger micro-batch of 16-bit numbers leaves the caches and is slower; one of float32
+would be faster, and takes more memory than it is worth."""
 CGROUPS = Path("/sys/fs/cgroup")
 _V2 = ("memory.max", "memory.current", "inactive_file")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -130,11 +130,9 @@ def bytes_per_token(
 
 def most_tokens(itemsize: int, *, on_cpu: bool) -> int:
     """The largest micro-batch worth having, in tokens."""
-    return (
-        MOST_TOKENS_ON_CPU.get(itemsize, min(MOST_TOKENS_ON_CPU.values()))
-        if on_cpu
-        else MOST_TOKENS
-    )
+    if not on_cpu:
+        return MOST_TOKENS
+    return MOST_TOKENS_ON_CPU if itemsize == 2 else MOST_TOKENS_IN_FLOAT32
 
 
 def token_budget(per_token: int, free_bytes: int | None, most: int = MOST_TOKENS) -> int:
