@@ -135,7 +135,7 @@ void online_softmax(Scratch& s, const Block& b, const How& how, i64 k0, i64 m) {
     }
 }
 
-// [d, padded] sums, times a number for each column, as rows of [count, d].
+// [d, padded] sums as rows of [count, d].
 template <typename T>
 void write_rows(Scratch& s, const Block& b, i64 d, T* to) {
     float* rows = (float*)s.g_turned.data();

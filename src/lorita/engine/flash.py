@@ -7,7 +7,6 @@ the kernel is written for; ``attention.py`` does the same elsewhere.
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,5 +65,5 @@ def _where(q: Tensor, k: Tensor, rows: RowLayout, how: Scores) -> tuple[Any, ...
     return (
         first.data_ptr(), step.data_ptr(), lengths.data_ptr(), len(lengths), kv, q.shape[1],
         q.shape[2], how.window or 0, None if slopes is None else slopes.data_ptr(),
-        ctypes.c_float(how.scale), ctypes.c_float(how.softcap or 0.0),
+        how.scale, how.softcap or 0.0,
     )  # fmt: skip

@@ -106,8 +106,8 @@ def _empty_slots(like: Tensor, part: Part, rows: RowLayout) -> Tensor:
     shape = (part.heads // part.group * rows.num_slots, part.group, part.d)
     # Where products go over whole buckets, a slot that no token has must hold numbers: zeros leave
     # every sum as it is.
-    read = rows.num_slots > rows.num_tokens and not flash_kernels(like, part.d)
-    return like.new_zeros(shape) if read else like.new_empty(shape)
+    gaps_are_read = rows.num_slots > rows.num_tokens and not flash_kernels(like, part.d)
+    return like.new_zeros(shape) if gaps_are_read else like.new_empty(shape)
 
 
 def _move(

@@ -154,28 +154,22 @@ static void gated_back(const T* g, const T* gate, const T* up, T* d_gate, T* d_u
 
 // The activation alone, where a model has no gate.
 template <typename T>
-static void gelu(const T* x, T* y, i64 rows, i64 width) {
-#pragma omp parallel for schedule(static)
-    for (i64 i = 0; i < rows; ++i) {
-#pragma omp simd
-        for (i64 j = i * width; j < (i + 1) * width; ++j) {
-            float a, s;
-            act_and_slope(GELU_TANH, load(x + j), &a, &s);
-            store(y + j, a);
-        }
+static void gelu(const T* x, T* y, i64 n) {
+#pragma omp parallel for simd schedule(static)
+    for (i64 i = 0; i < n; ++i) {
+        float a, s;
+        act_and_slope(GELU_TANH, load(x + i), &a, &s);
+        store(y + i, a);
     }
 }
 
 template <typename T>
-static void gelu_back(const T* g, const T* x, T* gx, i64 rows, i64 width) {
-#pragma omp parallel for schedule(static)
-    for (i64 i = 0; i < rows; ++i) {
-#pragma omp simd
-        for (i64 j = i * width; j < (i + 1) * width; ++j) {
-            float a, s;
-            act_and_slope(GELU_TANH, load(x + j), &a, &s);
-            store(gx + j, load(g + j) * s);
-        }
+static void gelu_back(const T* g, const T* x, T* gx, i64 n) {
+#pragma omp parallel for simd schedule(static)
+    for (i64 i = 0; i < n; ++i) {
+        float a, s;
+        act_and_slope(GELU_TANH, load(x + i), &a, &s);
+        store(gx + i, load(g + i) * s);
     }
 }
 
@@ -442,9 +436,9 @@ static void rescale(const int32_t* sums, const float* row_scale, const float* co
         kind == SILU ? gated_back<T, SILU>(g, a, b, da, db, n, d, s)                               \
                      : gated_back<T, GELU_TANH>(g, a, b, da, db, n, d, s);                         \
     }                                                                                              \
-    extern "C" void gelu_##SUFFIX(const T* x, T* y, i64 n, i64 d) { gelu(x, y, n, d); }            \
-    extern "C" void gelu_back_##SUFFIX(const T* g, const T* x, T* gx, i64 n, i64 d) {              \
-        gelu_back(g, x, gx, n, d);                                                                 \
+    extern "C" void gelu_##SUFFIX(const T* x, T* y, i64 n) { gelu(x, y, n); }                      \
+    extern "C" void gelu_back_##SUFFIX(const T* g, const T* x, T* gx, i64 n) {                     \
+        gelu_back(g, x, gx, n);                                                                    \
     }                                                                                              \
     extern "C" void heads_##SUFFIX(T* rows, T* out, const float* c, const float* s,                \
                                    const i64* first, const i64* step, i64 n, i64 h, i64 group,     \

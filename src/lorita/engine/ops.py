@@ -121,7 +121,7 @@ class _GeluTanh(torch.autograd.Function):
         if run is None:
             return functional.gelu(x, approximate="tanh")
         out = torch.empty_like(x)
-        run(x.data_ptr(), out.data_ptr(), *_rows_and_width(x))
+        run(x.data_ptr(), out.data_ptr(), x.numel())
         return out
 
     @staticmethod
@@ -132,13 +132,8 @@ class _GeluTanh(torch.autograd.Function):
         if run is None:
             return torch.ops.aten.gelu_backward(grad, x, approximate="tanh")  # type: ignore[no-any-return]
         out = torch.empty_like(x)
-        run(grad.data_ptr(), x.data_ptr(), out.data_ptr(), *_rows_and_width(x))
+        run(grad.data_ptr(), x.data_ptr(), out.data_ptr(), x.numel())
         return out
-
-
-def _rows_and_width(x: Tensor) -> tuple[int, int]:
-    width = x.shape[-1]
-    return x.numel() // max(width, 1), width
 
 
 def _activate(x: Tensor, kind: str) -> Tensor:

@@ -102,13 +102,12 @@ class RowLayout:
         head's, and its length. Each [rows] int64, on the CPU."""
         known = self.__dict__.setdefault("_row_slots", {})
         if heads not in known:
-            order = sorted(range(len(self.lengths)), key=lambda row: -self.lengths[row])
-            places = [self._plan[1][row] for row in order]
-            first = [heads * (b.start + place * b.length) for b, place in places]
+            places = self._plan[1]  # in this order already
+            first = [heads * (b.start + place * b.length) for b, place in places.values()]
             known[heads] = (
                 torch.tensor(first),
-                torch.tensor([bucket.length for bucket, _ in places]),
-                torch.tensor([self.lengths[row] for row in order]),
+                torch.tensor([bucket.length for bucket, _ in places.values()]),
+                torch.tensor([self.lengths[row] for row in places]),
             )
         return known[heads]  # type: ignore[no-any-return]
 
