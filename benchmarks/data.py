@@ -38,9 +38,9 @@ def texts(tokens: int, seed: int = 1) -> Iterator[str]:
 def rate(tokens: int, repeats: int) -> None:
     import datasets
 
-    from lorita.base import find_base, load_tokenizer
     from lorita.data.rows import Text
-    from lorita.data.tokens import Treatment, tokenize_rows
+    from lorita.data.tokens.tokenize import Treatment, tokenize_rows
+    from lorita.models.base import find_base, load_tokenizer
 
     tokenizer = load_tokenizer(find_base(MODEL))
     rows = list(texts(tokens))

@@ -16,8 +16,8 @@ import sys
 import tempfile
 from typing import Any
 
-from lorita.demo import data_file
 from lorita.training.events import Event
+from lorita.workflows.demo import data_file
 
 MODEL = {"model": "smollm2-135m", "text_field": "prompt", "use_cpu": True, "seed": 1}
 QKV, QV = "q_proj,k_proj,v_proj", "q_proj,v_proj"
@@ -43,10 +43,10 @@ JOBS: dict[str, dict[str, Any]] = {
 def side(which: str, job: str, folder: str) -> dict[str, float]:
     """One side of one job in this process."""
     import lorita
-    from lorita.plan import plan_run
-    from lorita.settings_io import build_settings
+    from lorita.settings.build import build_settings
     from lorita.training.events import TrainingEnded
-    from lorita.training.memory import peak_memory
+    from lorita.training.token_budget import peak_memory
+    from lorita.workflows.plan import plan_run
 
     options = {**MODEL, **JOBS[job], "data": str(data_file()), "output_dir": folder}
     if which == "plan":

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 import lorita
-from lorita import llama_model
-from lorita.demo import data_file
 from lorita.engine.numerics import choose_numerics
+from lorita.export.llamacpp import model as llama_model
+from lorita.workflows.demo import data_file
 
 TOKENS = 64
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, BloomConfig, PreTrainedModel
 
-from lorita.base import find_base, load_model, load_tokenizer
-from lorita.data.tokens import IGNORE, Example, tokenize_texts
-from lorita.demo import data_file
+from lorita.data.tokens.tokenize import IGNORE, Example, tokenize_texts
+from lorita.models.base import find_base, load_model, load_tokenizer
+from lorita.workflows.demo import data_file
 
 SHAPE = "bloom-560m-shape"
 """bloomz-560m's exact shape with random weights."""

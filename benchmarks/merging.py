@@ -23,9 +23,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 sys.path.insert(0, str(Path(__file__).parent))
 from scaling import SHAPES
 
-from lorita.adapter import attach, lora_config, save_adapter, trainable_parameters
-from lorita.base import find_base, load_tokenizer
-from lorita.export.merged import merge
+from lorita.export.merged.merge import merge
+from lorita.models.adapter import attach, lora_config, save_adapter, trainable_parameters
+from lorita.models.base import find_base, load_tokenizer
 
 KINDS = ("RssAnon", "VmRSS")
 

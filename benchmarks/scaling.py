@@ -47,9 +47,9 @@ def measure(shape: str, rows: int, length: int, rank: int) -> dict[str, float]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from lorita.adapter import attach, lora_config
     from lorita.engine.numerics import choose_numerics
     from lorita.engine.speedup import packed_loss, speedup
+    from lorita.models.adapter import attach, lora_config
 
     numerics = choose_numerics()
     numerics.apply()

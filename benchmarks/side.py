@@ -21,9 +21,9 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import JOBS, SHAPE, Job, make_model, make_rows
 
-from lorita.adapter import attach, lora_config, trainable_parameters
 from lorita.data.batches import MicroBatch
-from lorita.data.tokens import Example
+from lorita.data.tokens.tokenize import Example
+from lorita.models.adapter import attach, lora_config, trainable_parameters
 
 
 def peak_mib() -> float:
@@ -38,10 +38,10 @@ def train_lorita(
     from lorita.data.batches import steps_per_epoch
     from lorita.engine.speedup import speedup
     from lorita.training.loop import Pace, train
-    from lorita.training.memory import most_tokens
     from lorita.training.objective import end_to_end_loss
     from lorita.training.optimizer import Masters, make_optimizer, make_schedule
     from lorita.training.step import Trainee
+    from lorita.training.token_budget import most_tokens
 
     speedup(model, base_precision=base_precision)
     steps = epochs * steps_per_epoch(len(rows), job.batch_size)

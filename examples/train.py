@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 import lorita
-from lorita.demo import data_file
+from lorita.workflows.demo import data_file
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", default="smollm2-135m")

@@ -15,8 +15,8 @@ from peft import LoraConfig, get_peft_model
 from trl import SFTConfig, SFTTrainer
 
 import lorita
-from lorita.base import find_base, load_model, load_tokenizer
-from lorita.demo import data_file
+from lorita.models.base import find_base, load_model, load_tokenizer
+from lorita.workflows.demo import data_file
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", default="smollm2-135m")

@@ -9,7 +9,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers.pytorch_utils import Conv1D
 
-from lorita.adapter import attach, lora_config, take_off, trainable_parameters, untouched
+from lorita.models.adapter import attach, lora_config, take_off, trainable_parameters, untouched
 from tests import tiny
 
 

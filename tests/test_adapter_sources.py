@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lorita import load
-from lorita.adapter_sources import find_adapter, is_adapter
 from lorita.errors import AdapterError
+from lorita.models.adapter_sources import find_adapter, is_adapter
 from tests.export.test_merge import IDS, logits, saved
 from tests.test_bad_input import refused
 

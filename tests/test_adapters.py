@@ -9,8 +9,8 @@ import pytest
 from peft import LoraConfig, get_peft_model
 
 import lorita
-from lorita.adapter import save_adapter, trainable_parameters
 from lorita.errors import AdapterError, SettingsError
+from lorita.models.adapter import save_adapter, trainable_parameters
 from tests import tiny
 
 PROMPTS = ["I act as a cook.", "my tea and my", "I", "gardener and teacher"]

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 import lorita
 from lorita.cli import run as command
-from lorita.generation import GenerationOptions, generate
+from lorita.inference.generation import GenerationOptions, generate
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role[0] + ':' + m.content + eos_token }}{% endfor %}"

@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from lorita.adapter import WEIGHTS_FILE, save_adapter
 from lorita.errors import CheckFailed, RunFailed
 from lorita.evaluation.checks import check_adapter, check_moved, check_reload, require
+from lorita.models.adapter import WEIGHTS_FILE, save_adapter
 from tests import tiny
 from tests.test_run import train
 
@@ -115,7 +115,7 @@ def test_a_run_that_fails_a_check_says_which(
         tensors = load_file(folder / WEIGHTS_FILE)
         save_file({n: t * 2 for n, t in tensors.items()}, folder / WEIGHTS_FILE)
 
-    monkeypatch.setattr("lorita.adapter.save_adapter", write_something_else)
+    monkeypatch.setattr("lorita.models.adapter.save_adapter", write_something_else)
     with pytest.raises(CheckFailed, match="bit for bit: no"):
         train(tmp_path / "run", llama, prompts, max_steps=1)
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from lorita.base import Base
 from lorita.cli import run as command
-from lorita.conversation import Conversation
-from lorita.data.prompting import PromptFormat
-from lorita.data.template import ChatTemplate
+from lorita.data.tokens.chat_template import ChatTemplate
+from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.errors import SettingsError
-from lorita.generation import GenerationOptions, generate
-from lorita.streaming import stream
-from lorita.tuned import TunedModel
+from lorita.inference.conversation import Conversation
+from lorita.inference.generation import GenerationOptions, generate
+from lorita.inference.load import TunedModel
+from lorita.inference.streaming import stream
+from lorita.models.base import Base
 from tests import tiny
 from tests.command import environment
 

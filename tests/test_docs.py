@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lorita.cli import COMMANDS
-from lorita.settings import ALIASES, RunSettings
+from lorita.settings.schema import ALIASES, RunSettings
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.es.md", *sorted((ROOT / "docs").glob("*.md"))]

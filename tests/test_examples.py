@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lorita.settings_io import build_settings
+from lorita.settings.build import build_settings
 from tests.command import environment
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lorita import generation
-from lorita.comparison import prompts_of
-from lorita.data.prompting import PromptFormat
 from lorita.data.rows import Pair
+from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.engine.speedup import speedup
 from lorita.errors import SettingsError
-from lorita.fitting import fits, positions_in_table
-from lorita.generation import GenerationOptions, generate
+from lorita.evaluation.comparison import prompts_of
+from lorita.inference import generation
+from lorita.inference.generation import GenerationOptions, generate
+from lorita.inference.prompt_length import fits, positions_in_table
 from tests import tiny
 from tests.engine.families import FAMILIES
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorita.adapter import save_adapter
+from lorita.models.adapter import save_adapter
 from tests import tiny
 from tests.command import lorita
 from tests.export import models

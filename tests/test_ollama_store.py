@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lorita.base import find_base
 from lorita.errors import ModelError
-from lorita.ollama_store import find_ollama
+from lorita.models.base import find_base
+from lorita.models.ollama_store import find_ollama
 
 GGUF = b"GGUF\3\0\0\0 and the rest"
 

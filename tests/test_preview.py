@@ -12,10 +12,10 @@ import lorita
 from lorita.cli import run as command
 from lorita.cli.preview_page import page
 from lorita.cli.preview_text import token_lines
-from lorita.data.tokens import tokenize_texts
-from lorita.data.tokenview import RowView, spell, view_row
-from lorita.prepare import prepare
-from lorita.settings_io import build_settings
+from lorita.data.tokens.token_view import RowView, spell, view_row
+from lorita.data.tokens.tokenize import tokenize_texts
+from lorita.runs.prepare import prepare
+from lorita.settings.build import build_settings
 from tests import tiny
 from tests.data.tokenizers import make
 

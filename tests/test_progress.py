@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from lorita import progress
 from lorita.training.events import (
     CheckpointSaved,
     Evaluated,
@@ -19,6 +18,7 @@ from lorita.training.events import (
     TrainingEnded,
     TrainingStarted,
 )
+from lorita.workflows import progress
 
 EVENTS: list[Event] = [
     Note("reading"),

@@ -86,7 +86,7 @@ def test_a_row_that_does_not_fit_is_computed_in_less_memory(
 ) -> None:
     """Activations are computed again where the longest row would need more than is free."""
     plain = train(tmp_path / "plain", llama, prompts, lora_dropout=0.1)
-    monkeypatch.setattr("lorita.session.available_memory", lambda: 50_000)
+    monkeypatch.setattr("lorita.runs.run_model.available_memory", lambda: 50_000)
     notes: list[str] = []
     tight = train(
         tmp_path / "tight", llama, prompts, lora_dropout=0.1,

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lorita.cli import run as lorita_here
-from lorita.data.formats import Wanted
-from lorita.data.readers import read_rows
-from lorita.data.sources import load_source
-from lorita.data.tokens import Treatment, tokenize_rows
+from lorita.data.formats.choose_format import Wanted
+from lorita.data.formats.readers import read_rows
+from lorita.data.sources.load_source import load_source
+from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from tests.command import lorita
 from tests.data.tokenizers import make
 from tests.hub_server import HubServer, hub_server

@@ -8,8 +8,8 @@ import pytest
 
 from lorita.cli.options import canonical_flags
 from lorita.errors import SettingsError
-from lorita.settings import ALIASES, RunSettings
-from lorita.settings_io import build_settings, to_yaml
+from lorita.settings.build import build_settings, to_yaml
+from lorita.settings.schema import ALIASES, RunSettings
 
 
 def test_yaml_round_trip(tmp_path: Path) -> None:

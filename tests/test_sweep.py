@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import lorita
-from lorita.adapter import WEIGHTS_FILE
 from lorita.errors import DataError, Interrupted, LoritaError, OutputError, SettingsError
-from lorita.grids import make_grid, split_values
-from lorita.rate_test import RateStep, find_rate
-from lorita.sweeps import SweepResult, Tried, sweep
+from lorita.models.adapter import WEIGHTS_FILE
 from lorita.training.events import Event, Note, StepDone
+from lorita.workflows.find_learning_rate import RateStep, find_rate
+from lorita.workflows.sweep import SweepResult, Tried, sweep
+from lorita.workflows.sweep_grid import make_grid, split_values
 from tests.command import lorita as command
 from tests.test_run import train
 

@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.models.auto import AutoModelForCausalLM
 
-from lorita.quiet import quiet_libraries
+from lorita.system.quiet import quiet_libraries
 
 WORDS = ["act", "as", "a", "gardener", "cook", "tailor", "teacher", "my", "tea", "bread"]
 

@@ -19,26 +19,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lorita.engine.speedup import speedup, unspeed
     from lorita.errors import LoritaError
-    from lorita.evaluating import evaluate
-    from lorita.inspection import preview
-    from lorita.run import RunResult, train
-    from lorita.settings import RunSettings
-    from lorita.sweeps import sweep
-    from lorita.tuned import TunedModel, load
+    from lorita.inference.load import TunedModel, load
+    from lorita.runs.run import RunResult, train
+    from lorita.settings.schema import RunSettings
+    from lorita.workflows.evaluate import evaluate
+    from lorita.workflows.preview import preview
+    from lorita.workflows.sweep import sweep
 
 __version__ = "0.1.0"
 
 _HOME = {
     "LoritaError": "lorita.errors",
-    "RunResult": "lorita.run",
-    "RunSettings": "lorita.settings",
-    "TunedModel": "lorita.tuned",
-    "evaluate": "lorita.evaluating",
-    "load": "lorita.tuned",
-    "preview": "lorita.inspection",
+    "RunResult": "lorita.runs.run",
+    "RunSettings": "lorita.settings.schema",
+    "TunedModel": "lorita.inference.load",
+    "evaluate": "lorita.workflows.evaluate",
+    "load": "lorita.inference.load",
+    "preview": "lorita.workflows.preview",
     "speedup": "lorita.engine.speedup",
-    "sweep": "lorita.sweeps",
-    "train": "lorita.run",
+    "sweep": "lorita.workflows.sweep",
+    "train": "lorita.runs.run",
     "unspeed": "lorita.engine.speedup",
 }
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorita.data.duplicates import SHORT, find_duplicates
+from lorita.data.quality.duplicates import SHORT, find_duplicates
 from lorita.data.rows import Chat, Message, Pair, Text
 from lorita.data.splits import split_rows, unseen
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lorita.data.formats import Wanted
-from lorita.data.readers import read_rows
+from lorita.data.formats.choose_format import Wanted
+from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Chat, Message, Pair, Rows, Text
-from lorita.data.sources import load_source
+from lorita.data.sources.load_source import load_source
 from lorita.errors import DataError
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]

@@ -12,8 +12,8 @@ from datasets import Dataset
 import lorita
 from lorita.cli import run as command
 from lorita.errors import DataError, UserError
-from lorita.prepare import prepare
-from lorita.settings_io import build_settings, to_yaml
+from lorita.runs.prepare import prepare
+from lorita.settings.build import build_settings, to_yaml
 
 ROWS = [{"q": f"What is {i}?", "a": f"It is {i}."} for i in range(12)]
 FIELDS = {"prompt_field": "q", "completion_field": "a"}

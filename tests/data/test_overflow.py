@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorita.data.encode import Encoded
 from lorita.data.examples import IGNORE, Example
-from lorita.data.overflow import CHOICES, cut_notes, fit_rows
 from lorita.data.rows import Chat, Message, Pair, Row, Text
-from lorita.data.templates import choose_template
-from lorita.data.tokens import Treatment, tokenize_rows
+from lorita.data.tokens.choose_template import choose_template
+from lorita.data.tokens.encode import Encoded
+from lorita.data.tokens.long_rows import CHOICES, cut_notes, fit_rows
+from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.errors import DataError
 from tests.data.tokenizers import make
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lorita.data.duplicates import find_duplicates
-from lorita.data.problems import Problem, find_problems, refuse_pointless
+from lorita.data.quality.duplicates import find_duplicates
+from lorita.data.quality.problems import Problem, find_problems, refuse_pointless
+from lorita.data.quality.secrets import find_secrets, hide_secrets
+from lorita.data.quality.text_checks import invisible, markup, mojibake, repetition
 from lorita.data.rows import Chat, Message, Pair, Row, Text
-from lorita.data.secrets import find_secrets, hide_secrets
-from lorita.data.texts import invisible, markup, mojibake, repetition
 from lorita.errors import DataError
 
 PLAIN = [

@@ -9,17 +9,17 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorita.data.encode import Encoded, Encoder
 from lorita.data.examples import IGNORE, Example
-from lorita.data.formats import Wanted
+from lorita.data.formats.choose_format import Wanted
+from lorita.data.formats.readers import read_rows
 from lorita.data.origin import Origin, Part
-from lorita.data.overflow import CHOICES, fit_rows
 from lorita.data.packing import fill_windows
-from lorita.data.readers import read_rows
 from lorita.data.rows import Problems, Rows
-from lorita.data.sources import Source
-from lorita.data.templates import choose_template
-from lorita.data.tokens import Treatment, encode_rows
+from lorita.data.sources.load_source import Source
+from lorita.data.tokens.choose_template import choose_template
+from lorita.data.tokens.encode import Encoded, Encoder
+from lorita.data.tokens.long_rows import CHOICES, fit_rows
+from lorita.data.tokens.tokenize import Treatment, encode_rows
 from tests.data.tokenizers import make
 
 MARKS = ("<|im_start|>", "<|im_end|>")

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lorita.data import opening
-from lorita.data.csv_files import find_dialect
-from lorita.data.finding import data_name
-from lorita.data.formats import Wanted
-from lorita.data.readers import read_rows
+from lorita.data.formats.choose_format import Wanted
+from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Chat, Text
-from lorita.data.sources import load_source
+from lorita.data.sources import open_file as opening
+from lorita.data.sources.csv_files import find_dialect
+from lorita.data.sources.find_files import data_name
+from lorita.data.sources.load_source import load_source
 from lorita.errors import DataError
 
 ROWS = [
@@ -254,7 +254,7 @@ def test_batches_read_the_same_as_single_rows(
 
 
 def test_nothing_stays_of_a_file_that_is_wrong(tmp_path: Path) -> None:
-    from lorita.data.store import cache_folder
+    from lorita.data.sources.table_cache import cache_folder
 
     def kept() -> set[str]:
         return {path.name for path in cache_folder().glob("*")}
@@ -275,4 +275,8 @@ def test_limits_are_on_characters_of_a_row(tmp_path: Path, monkeypatch: pytest.M
         texts(good, text_unit="file")
 
 
-LIMITED = ("lorita.data.text_files", "lorita.data.csv_files", "lorita.data.json_files")
+LIMITED = (
+    "lorita.data.sources.text_files",
+    "lorita.data.sources.csv_files",
+    "lorita.data.sources.json_files",
+)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lorita.data import store
 from lorita.data.examples import StoredExamples, count_tokens
-from lorita.data.readers import read_rows
+from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Row, Text
-from lorita.data.sources import load_source
-from lorita.data.tokens import IGNORE, Treatment, tokenize_rows, tokenize_texts
+from lorita.data.sources import table_cache as store
+from lorita.data.sources.load_source import load_source
+from lorita.data.tokens.tokenize import IGNORE, Treatment, tokenize_rows, tokenize_texts
 from lorita.errors import DataError
 from tests import tiny
 
@@ -87,7 +87,7 @@ def test_tokens_are_made_again_only_for_something_else(
         assert tokens(again, tokenizer, **how) != first
         assert count(entries) == n
     # A hit does not tokenise.
-    monkeypatch.setattr("lorita.data.tokens._batches", None)
+    monkeypatch.setattr("lorita.data.tokens.tokenize._batches", None)
     assert tokens(rows, tiny.make_tokenizer()) == first
 
 
@@ -119,7 +119,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 def test_rows_larger_than_a_batch_keep_their_order(
     entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorita.data.stored_rows.BATCH_BYTES", 64)
+    monkeypatch.setattr("lorita.data.formats.stored_rows.BATCH_BYTES", 64)
     file = tmp_path / "a.txt"
     file.write_text("".join(f"line {i} {'x' * (i % 50)}\n" for i in range(300)))
     rows = read_rows(load_source(str(file))).rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lorita.engine.bottom import BottomCache, bottom_cache
+from lorita.engine.frozen_layers import BottomCache, bottom_cache
 from lorita.engine.speedup import packed_loss, speedup
 from tests.engine.test_speedup import LENGTHS, gradients, rows, tuned
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine import forwards, gpu
-from lorita.engine.attention import Scores
+from lorita.engine import forwards
+from lorita.engine.kernels import gpu
+from lorita.engine.kernels.attention import Scores
 from lorita.engine.speedup import packed_loss, speedup
 from tests.engine.test_speedup import LENGTHS, assert_same_step, rows, tuned
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lorita.engine import native
+from lorita.engine.kernels import native
 from lorita.engine.numerics import (
     choose_dtype,
     choose_float32_route,

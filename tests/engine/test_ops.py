@@ -11,14 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lorita.engine import loss, native, reference
-from lorita.engine.attention import Scores, attention
-from lorita.engine.dropout import add_kept, drop
-from lorita.engine.heads import Part, Rotation, join_heads, split_heads
-from lorita.engine.int8 import Int8Weight
-from lorita.engine.lora import Group, Member
-from lorita.engine.loss import cross_entropy_sum
-from lorita.engine.ops import (
+from lorita.engine.kernels import loss, native, reference
+from lorita.engine.kernels.attention import Scores, attention
+from lorita.engine.kernels.dropout import add_kept, drop
+from lorita.engine.kernels.heads import Part, Rotation, join_heads, split_heads
+from lorita.engine.kernels.int8 import Int8Weight
+from lorita.engine.kernels.loss import cross_entropy_sum
+from lorita.engine.kernels.ops import (
     column_sums,
     frozen_linear,
     gated_activation,
@@ -26,7 +25,8 @@ from lorita.engine.ops import (
     rms_norm,
     use_onednn_float32,
 )
-from lorita.engine.rows import RowLayout
+from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.lora_linear import Group, Member
 
 DTYPES = [torch.float32, torch.bfloat16]
 LENGTHS = [(5,), (1,), (3, 1, 40, 17, 36, 15), (700, 1, 20, 18)]

@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import functional
 
-from lorita.engine import native
-from lorita.engine.ops import use_onednn_float32
+from lorita.engine.kernels import native
+from lorita.engine.kernels.ops import use_onednn_float32
 from lorita.engine.speedup import packed_loss, speedup, unspeed
 from tests.engine.families import FAMILIES, VOCAB, make
 

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 import lorita
 from lorita.data.batches import MicroBatch
-from lorita.data.tokens import Example, tokenize_texts
+from lorita.data.tokens.tokenize import Example, tokenize_texts
 from lorita.engine import packed
 from tests import tiny
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import lorita
-from lorita.comparison import read_comparison
 from lorita.errors import UserError
-from lorita.evaluating import run_lm_eval
+from lorita.evaluation.comparison import read_comparison
 from lorita.evaluation.intervals import Change
 from lorita.evaluation.proof import Forgot, Learned, Memorised, Proof, proof_from
+from lorita.workflows.evaluate import run_lm_eval
 from tests import tiny
 from tests.command import lorita as command
 from tests.test_run import train

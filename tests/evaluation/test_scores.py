@@ -6,13 +6,13 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from lorita.data.tokens import IGNORE, Example
+from lorita.data.tokens.tokenize import IGNORE, Example
 from lorita.engine.speedup import speedup
 from lorita.evaluation import scores as module
-from lorita.evaluation.general import general_examples, general_passages
+from lorita.evaluation.general_passages import general_examples, general_passages
 from lorita.evaluation.intervals import change_of
-from lorita.evaluation.loss import HeldOutLoss
 from lorita.evaluation.memorised import copied, extracted
+from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.evaluation.scores import divergences, read_states, score_rows
 from tests import tiny
 

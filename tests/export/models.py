@@ -10,7 +10,7 @@ from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from lorita.adapter import attach, lora_config, trainable_parameters
+from lorita.models.adapter import attach, lora_config, trainable_parameters
 from tests.engine.families import FAMILIES
 
 GGUF_FAMILIES = (

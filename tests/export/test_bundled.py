@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import lorita
-from lorita.export.to_gguf import ask_llamacpp, export_gguf
+from lorita.export.gguf.export import ask_llamacpp, export_gguf
 from lorita.export.verify import ask_reference
-from lorita.tuned import load
+from lorita.inference.load import load
 
 ROWS = Path(lorita.__file__).parent / "resources/role_prompts.csv"
 pytestmark = pytest.mark.slow

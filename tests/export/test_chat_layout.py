@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lorita.data.template import ChatTemplate
-from lorita.data.templates import FOLDER, NAMED
-from lorita.export.chat_layout import CHATS, NotDerivable, chat_text, derive_layout, go_data
-from lorita.export.gotemplate import render_go
+from lorita.data.tokens.chat_template import ChatTemplate
+from lorita.data.tokens.choose_template import FOLDER, NAMED
+from lorita.export.ollama.chat_layout import CHATS, NotDerivable, chat_text, derive_layout, go_data
+from lorita.export.ollama.go_template import render_go
 from tests.data.test_templates import CASES
 
 DEFAULT_SYSTEM = (

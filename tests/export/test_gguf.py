@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lorita import load
-from lorita.adapter import save_adapter
 from lorita.cli import run as lorita
-from lorita.export import gguf as gguf_files
-from lorita.export.llamacpp import LlamaCpp
-from lorita.export.to_gguf import export_gguf
+from lorita.export.gguf import file as gguf_files
+from lorita.export.gguf.export import export_gguf
+from lorita.inference.llamacpp import LlamaCpp
+from lorita.models.adapter import save_adapter
 from tests.export import models
 from tests.export.test_merge import saved
 from tests.test_bad_input import refused
@@ -192,7 +192,7 @@ def test_a_gguf_base_keeps_its_metadata(tmp_path: Path) -> None:
 
 
 def saved_on_gguf(folder: Path, base: Path) -> Path:
-    from lorita.base import find_base, load_model
+    from lorita.models.base import find_base, load_model
 
     model = load_model(find_base(str(base)), torch.float32)
     folder.mkdir()

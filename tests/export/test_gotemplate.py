@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorita.export.gotemplate import GoTemplateError, go_string, render_go
+from lorita.export.ollama.go_template import GoTemplateError, go_string, render_go
 
 DATA = {"Messages": [{"Role": "user", "Content": "hi"}, {"Role": "assistant", "Content": ""}]}
 SAME = [

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-import lorita
-from lorita import llama_model
 from lorita.cli import run as command
 from lorita.errors import SettingsError, UserError
-from lorita.export import gguf, llama_files, llamacpp
+from lorita.export.gguf import file as gguf
+from lorita.export.llamacpp import files as llama_files
+from lorita.export.llamacpp import model as llama_model
+from lorita.inference import llamacpp
+from lorita.inference.load import load_any
 from tests import tiny
 from tests.export import models
 from tests.export.test_merge import saved
@@ -43,7 +45,7 @@ def test_the_same_answers(
     assert ours.generate_batch(PROMPTS, **asked) == expected
     assert ours.generate(PROMPTS[1], **asked) == expected[1]
     assert ours.is_merged == ("use_rslora" not in options)
-    plain = lorita.tuned.load_any(str(base), dtype="float32").generate_batch(PROMPTS, **asked)
+    plain = load_any(str(base), dtype="float32").generate_batch(PROMPTS, **asked)
     assert ours.generate_batch(PROMPTS, with_adapter=False, **asked) == plain != expected
     assert llama_model.load(str(base), dtype="float32").generate_batch(PROMPTS, **asked) == plain
 
@@ -52,7 +54,7 @@ def test_long_prompts(tmp_path: Path) -> None:
     """One that is longer than the first finds room; one beyond the model's context is refused."""
     base = models.save_base(tmp_path / "base", "llama", max_position_embeddings=1024)
     model = llama_model.load(str(base), dtype="float32")
-    plain = lorita.tuned.load_any(str(base), dtype="float32")
+    plain = load_any(str(base), dtype="float32")
     for words in (2, 60):
         prompt = "the thing " * words
         assert model.generate(prompt, max_new_tokens=8) == plain.generate(prompt, max_new_tokens=8)

@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lorita import load
-from lorita.adapter import save_adapter
 from lorita.cli import run as lorita
 from lorita.errors import CheckFailed
-from lorita.export.combine import Part
-from lorita.export.merged import merge
+from lorita.export.merged.combine import Part
+from lorita.export.merged.merge import merge
+from lorita.models.adapter import save_adapter
 from tests import tiny
 from tests.export import models
 from tests.test_bad_input import refused
@@ -113,7 +113,7 @@ def test_a_loss_is_refused_and_nothing_is_written(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = saved(tmp_path / "run", llama)
-    monkeypatch.setattr("lorita.export.merged.LIMITS", {"float32": 1e-12, "bfloat16": 1e-12})
+    monkeypatch.setattr("lorita.export.merged.merge.LIMITS", {"float32": 1e-12, "bfloat16": 1e-12})
     with pytest.raises(CheckFailed, match="--allow-loss"):
         merge(run, tmp_path / "merged", dtype="bfloat16")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -10,8 +10,8 @@ import pytest
 
 from lorita.cli import run as lorita
 from lorita.errors import OutputError, SettingsError
-from lorita.export.modelfile import PLAIN, Modelfile, Sampling
-from lorita.export.ollama import Wanted, export_ollama
+from lorita.export.ollama.export import Wanted, export_ollama
+from lorita.export.ollama.modelfile import PLAIN, Modelfile, Sampling
 from tests import tiny
 from tests.export import models
 from tests.export.test_chat_layout import TEMPLATES

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import lorita
-from lorita.demo import data_file
 from lorita.training.events import Event, MicroBatchReduced, Note, StepDone
+from lorita.workflows.demo import data_file
 
 ABOVE = 1_500_000_000
 

@@ -9,11 +9,11 @@ import torch
 from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 
-from lorita.adapter import adapter_tensors, trainable_parameters
 from lorita.data.batches import MicroBatch
-from lorita.data.tokens import tokenize_texts
+from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.engine.speedup import speedup
 from lorita.errors import RunFailed
+from lorita.models.adapter import adapter_tensors, trainable_parameters
 from lorita.training.events import Event, MicroBatchReduced, StepDone
 from lorita.training.loop import Pace, train
 from lorita.training.objective import LossSum, end_to_end_loss, padded_loss

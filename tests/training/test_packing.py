@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 import lorita
 from lorita.data.batches import MicroBatch, iterate_steps
 from lorita.data.packing import fill_windows
-from lorita.data.tokens import IGNORE, Example
+from lorita.data.tokens.tokenize import IGNORE, Example
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import Interrupted
 from lorita.training.events import Event, Note, StepDone, TrainingStarted

@@ -13,9 +13,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
-from lorita.adapter import adapter_tensors, load_adapter, save_adapter, trainable_parameters
 from lorita.data.batches import MicroBatch, iterate_steps
-from lorita.data.tokens import Example, tokenize_texts
+from lorita.data.tokens.tokenize import Example, tokenize_texts
+from lorita.models.adapter import adapter_tensors, load_adapter, save_adapter, trainable_parameters
 from lorita.training.events import StepDone
 from lorita.training.loop import Pace, train
 from lorita.training.objective import padded_loss

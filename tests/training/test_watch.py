@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from lorita.data.batches import MicroBatch
-from lorita.data.tokens import Example, tokenize_texts
+from lorita.data.tokens.tokenize import Example, tokenize_texts
 from lorita.errors import RunFailed, SettingsError
 from lorita.training.advice import advice
 from lorita.training.events import EarlyStopped, Evaluated, Event, Note, StepDone, StepSkipped
-from lorita.training.watch import Watch, window_of
+from lorita.training.loss_watch import Watch, window_of
 from tests import tiny
 from tests.test_run import train
 
@@ -235,7 +235,7 @@ def test_early_stopping_needs_held_out_rows(llama: Path, prompts: Path, tmp_path
 
 
 def test_skipped_steps_are_shown() -> None:
-    from lorita.progress import event_line
+    from lorita.workflows.progress import event_line
 
     line = event_line(StepSkipped(3, math.nan, math.inf, [7, 2]))
     assert line == "Warning: step 3 is skipped: loss nan, gradient norm inf (rows 2, 7)"

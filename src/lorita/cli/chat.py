@@ -13,8 +13,8 @@ from cyclopts import Parameter
 from lorita.cli.options import LIKELIEST, BasePlace, Dtype, Length, Penalty, SamplingFlags
 
 if TYPE_CHECKING:
-    from lorita.conversation import Conversation
-    from lorita.tuned import TunedModel
+    from lorita.inference.conversation import Conversation
+    from lorita.inference.load import TunedModel
 
 HELP = "/reset forgets the talk, /exit (or Ctrl-D) ends it, Ctrl-C stops an answer."
 
@@ -36,8 +36,8 @@ def command(
 
     Reads questions from the terminal, or a line each from standard input.
     """
-    from lorita.conversation import Conversation
-    from lorita.generation import GenerationOptions
+    from lorita.inference.conversation import Conversation
+    from lorita.inference.generation import GenerationOptions
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
     talk = Conversation(_load(run_or_model, base, dtype), options, system)
@@ -60,9 +60,9 @@ def _load(name: str, base: str | None, dtype: str) -> TunedModel:
     """A run as it was trained; a base model through its own chat template, if it has one."""
     from dataclasses import replace
 
-    from lorita.data.prompting import PromptFormat
-    from lorita.data.templates import choose_template
-    from lorita.tuned import find_any, load_any
+    from lorita.data.tokens.choose_template import choose_template
+    from lorita.data.tokens.prompt_format import PromptFormat
+    from lorita.inference.load import find_any, load_any
 
     tuned = load_any(name, base=base, dtype=dtype)
     if find_any(name, base)[0] is not None or tuned.tokenizer.chat_template is None:

@@ -28,9 +28,10 @@ def command(
 
     Without --prompt: what was saved at the end of the run. With it: both models answer anew.
     """
-    from lorita import llama_model, tuned
-    from lorita.comparison import read_comparison
-    from lorita.generation import GenerationOptions
+    from lorita.evaluation.comparison import read_comparison
+    from lorita.export.llamacpp import model as llama_model
+    from lorita.inference import load as tuned
+    from lorita.inference.generation import GenerationOptions
 
     if not prompt:
         print_comparison(read_comparison(run))

@@ -20,6 +20,6 @@ def command(
 
     Takes a minute or two on two cores, and needs no network.
     """
-    from lorita.demo import demo_settings
+    from lorita.workflows.demo import demo_settings
 
     run_and_print(demo_settings(language, output_dir=output_dir, overwrite=overwrite))

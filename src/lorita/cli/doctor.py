@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def command() -> None:
     """Show what this machine can do and what lorita will choose, with the reason."""
-    from lorita.doctor import examine
+    from lorita.workflows.doctor import examine
 
     print(examine())

@@ -41,7 +41,7 @@ def command(
     Needs the run's files, its base and its data. With --lm-eval, runs those tasks instead.
     """
     from lorita.errors import SettingsError
-    from lorita.evaluating import evaluate, run_lm_eval
+    from lorita.workflows.evaluate import evaluate, run_lm_eval
 
     if max_samples is not None and max_samples < 1:
         raise SettingsError(f"max_samples = {max_samples}: should be 1 or more")

@@ -34,7 +34,7 @@ def command(
     Where llama.cpp is installed (the extra llamacpp), it reads the file and must answer as base
     and adapter do.
     """
-    from lorita.export.to_gguf import export_gguf
+    from lorita.export.gguf.export import export_gguf
 
     made = export_gguf(
         run,

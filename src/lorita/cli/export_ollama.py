@@ -47,9 +47,9 @@ def command(
 
     The layout of chats is derived from the run's chat template and compared with it on ten chats.
     """
-    from lorita.adapter_sources import find_adapter
-    from lorita.export.ollama import ADAPTER, Wanted, export_ollama
-    from lorita.export.to_gguf import write_run
+    from lorita.export.gguf.export import write_run
+    from lorita.export.ollama.export import ADAPTER, Wanted, export_ollama
+    from lorita.models.adapter_sources import find_adapter
 
     wanted = Wanted(
         from_, merged, quantize, template, temperature, top_k, top_p, repetition_penalty

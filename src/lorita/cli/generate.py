@@ -20,7 +20,7 @@ from lorita.cli.options import (
 from lorita.cli.render import console
 
 if TYPE_CHECKING:
-    from lorita.generation import GenerationOptions
+    from lorita.inference.generation import GenerationOptions
 
 
 def command(
@@ -37,7 +37,7 @@ def command(
     completion_only: Annotated[bool, Parameter(help="Do not repeat the prompt.")] = False,
 ) -> None:
     """Write text with a base model or a run: the prompt and what the model adds to it."""
-    from lorita.generation import GenerationOptions
+    from lorita.inference.generation import GenerationOptions
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
     answer, chat = _answer(run_or_model, prompt, options, engine, base=base, dtype=dtype)
@@ -59,9 +59,9 @@ def _answer(
     dtype: str,
 ) -> tuple[str, bool]:
     """The answer, and whether the prompt was put as a chat."""
-    from lorita import llama_model
-    from lorita.generation import generate
-    from lorita.tuned import load_any
+    from lorita.export.llamacpp import model as llama_model
+    from lorita.inference.generation import generate
+    from lorita.inference.load import load_any
 
     if engine == "llama.cpp":
         model = llama_model.load(name, base=base, dtype=dtype)

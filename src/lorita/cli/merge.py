@@ -34,8 +34,8 @@ def command(
     overwrite: Annotated[bool, Parameter(help="Replace the folder.", negative=())] = False,
 ) -> None:
     """Put an adapter into its base: one plain model folder, compared with base and adapter."""
-    from lorita.export.combine import parse_part
-    from lorita.export.merged import merge
+    from lorita.export.merged.combine import parse_part
+    from lorita.export.merged.merge import merge
 
     made = merge(
         run,

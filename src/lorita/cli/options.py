@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from lorita.errors import SettingsError
-from lorita.settings import RunSettings
-from lorita.settings_io import field_group, option_name
+from lorita.settings.build import field_group, option_name
+from lorita.settings.schema import RunSettings
 
 REPEATABLE = ("data", "compare_prompt")
 Command = Callable[..., None]

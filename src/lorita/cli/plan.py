@@ -23,8 +23,8 @@ def command(
     Takes the arguments of train. Without --data the model's config.json is enough: nothing but
     parameters and sizes is said. With it, a few steps are timed on its rows, unless --no-probe.
     """
-    from lorita.plan import plan_run
-    from lorita.settings_io import build_settings
+    from lorita.settings.build import build_settings
+    from lorita.workflows.plan import plan_run
 
     config = None
     if target is not None and "model" not in options and not _is_settings(target):

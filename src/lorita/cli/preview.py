@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lorita.cli.options import settings_file, with_run_options
-from lorita.settings import RunSettings
-from lorita.settings_io import field_group
+from lorita.settings.build import field_group
+from lorita.settings.schema import RunSettings
 
 _OTHERS = [
     name
@@ -37,7 +37,7 @@ def command(
     import json as dump
 
     from lorita.cli.preview_text import print_preview
-    from lorita.inspection import preview
+    from lorita.workflows.preview import preview
 
     config = None
     if target is not None and _is_settings(target):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lorita.cli.preview_text import facts, glyphs
 from lorita.errors import OutputError
-from lorita.files import write_atomic
-from lorita.inspection import Preview
+from lorita.storage.files import write_atomic
+from lorita.workflows.preview import Preview
 
 
 def write_page(file: Path, found: Preview) -> None:

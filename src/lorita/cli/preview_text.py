@@ -12,9 +12,9 @@ from lorita.cli.render import console
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from lorita.data.problems import Problem
-    from lorita.data.tokenview import RowView, Token
-    from lorita.inspection import Bin, Preview, Spread
+    from lorita.data.quality.problems import Problem
+    from lorita.data.tokens.token_view import RowView, Token
+    from lorita.workflows.preview import Bin, Preview, Spread
 
 LABEL, BAR = 10, 40
 HEAD, TAIL = 32, 8

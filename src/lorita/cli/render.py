@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from lorita.comparison import Comparison
+    from lorita.evaluation.comparison import Comparison
 
 
 def console() -> Console:
@@ -44,7 +44,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 def print_result(run: Path) -> None:
     """Where the run is, what its size is made of, and what to do next."""
-    from lorita.adapter import WEIGHTS_FILE, size_report
+    from lorita.models.adapter import WEIGHTS_FILE, size_report
 
     total = (run / WEIGHTS_FILE).stat().st_size
     parts = ", ".join(f"{kind} {size_text(size)}" for kind, size in size_report(run))

@@ -10,8 +10,8 @@ from lorita.cli.options import settings_file, with_run_options
 from lorita.cli.render import console, plain_table
 
 if TYPE_CHECKING:
-    from lorita.rate_test import RateTest
-    from lorita.sweeps import SweepResult
+    from lorita.workflows.find_learning_rate import RateTest
+    from lorita.workflows.sweep import SweepResult
 
 
 @with_run_options(leave_out=("resume", "resume_from_checkpoint"))
@@ -36,12 +36,12 @@ def command(
     folder in --output-dir. The same command goes on with a sweep that was stopped.
     """
     from lorita.errors import SettingsError
-    from lorita.grids import make_grid, split_values
-    from lorita.progress import show_progress
-    from lorita.rate_test import rate_test_events
-    from lorita.run import follow
-    from lorita.settings_io import build_settings
-    from lorita.sweeps import sweep_dir, sweep_events
+    from lorita.runs.run import follow
+    from lorita.settings.build import build_settings
+    from lorita.workflows.find_learning_rate import rate_test_events
+    from lorita.workflows.progress import show_progress
+    from lorita.workflows.sweep import sweep_dir, sweep_events
+    from lorita.workflows.sweep_grid import make_grid, split_values
 
     config = settings_file(target)
     grid, others = split_values(options)

@@ -23,9 +23,9 @@ def command(
     Needs the model's config.json only. Without --target-modules, train takes
     all of them.
     """
-    from lorita.base import find_base
-    from lorita.plan import empty_model
-    from lorita.targets import list_targets
+    from lorita.models.base import find_base
+    from lorita.models.targets import list_targets
+    from lorita.workflows.plan import empty_model
 
     base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
     targets = list_targets(empty_model(base))

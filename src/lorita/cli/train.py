@@ -22,7 +22,7 @@ def command(
 
     Ends with the same prompts answered before and after, saved beside the adapter.
     """
-    from lorita.settings_io import build_settings
+    from lorita.settings.build import build_settings
 
     config = settings_file(target)
     if config is not None and (options.get("resume") or "resume_from_checkpoint" in options):
@@ -32,9 +32,9 @@ def command(
 
 def run_and_print(settings: Any) -> None:
     """Train with progress on stderr, then print before and after on stdout."""
-    from lorita.processes import is_lead
-    from lorita.progress import show_progress
-    from lorita.run import follow, run_events
+    from lorita.runs.run import follow, run_events
+    from lorita.system.processes import is_lead
+    from lorita.workflows.progress import show_progress
 
     with show_progress(settings.logging_steps) as show:
         result = follow(run_events(settings), show)

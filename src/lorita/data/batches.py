@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from lorita.data.tokens import IGNORE, Example
+from lorita.data.tokens.tokenize import IGNORE, Example
 
 if TYPE_CHECKING:
     import torch

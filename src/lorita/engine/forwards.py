@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine.attention import Scores, attention
-from lorita.engine.gpu import (
+from lorita.engine.kernels.attention import Scores, attention
+from lorita.engine.kernels.gpu import (
     liger_gated_activation,
     liger_rms_norm,
     takes_variable_lengths,
     variable_length_attention,
 )
-from lorita.engine.heads import Part, Rotation, flat_heads, join_heads, split_heads
-from lorita.engine.int8 import Int8Weight
-from lorita.engine.lora import Group
-from lorita.engine.ops import frozen_linear, gated_activation, rms_norm
-from lorita.engine.rows import RowLayout
-from lorita.engine.structure import AttentionPlan, GatedPlan, weight_of
+from lorita.engine.kernels.heads import Part, Rotation, flat_heads, join_heads, split_heads
+from lorita.engine.kernels.int8 import Int8Weight
+from lorita.engine.kernels.ops import frozen_linear, gated_activation, rms_norm
+from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.lora_linear import Group
+from lorita.engine.recognise import AttentionPlan, GatedPlan, weight_of
 
 Forward = Callable[..., Any]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from lorita.engine.memory import keep_few_products
+from lorita.engine.allocator import keep_few_products
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """Processor flags (Linux's names) that come with fast bf16 products, the fastest first."""
@@ -38,7 +38,7 @@ class Numerics:
 
     def apply(self) -> None:
         """Set torch's threads and the engine's route for this process."""
-        from lorita.engine.ops import use_onednn_float32
+        from lorita.engine.kernels.ops import use_onednn_float32
 
         torch.set_num_threads(self.threads)
         use_onednn_float32(self.onednn_float32)

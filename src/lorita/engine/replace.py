@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from lorita.engine import forwards
-from lorita.engine.int8 import Int8Weight
-from lorita.engine.lora import Group
-from lorita.engine.ops import gelu_tanh
-from lorita.engine.report import SpeedupReport
-from lorita.engine.structure import (
+from lorita.engine.kernels.int8 import Int8Weight
+from lorita.engine.kernels.ops import gelu_tanh
+from lorita.engine.lora_linear import Group
+from lorita.engine.recognise import (
     Unsuited,
     attention_plan,
     gated_plan,
@@ -25,6 +24,7 @@ from lorita.engine.structure import (
     norm_eps,
     weight_of,
 )
+from lorita.engine.report import SpeedupReport
 
 GELU_TANH = ("BloomGelu", "NewGELUActivation", "GELUTanh", "FastGELUActivation")
 
@@ -85,7 +85,7 @@ def register_interface() -> None:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    from lorita.engine.rows import current_layout
+    from lorita.engine.kernels.row_layout import current_layout
 
     def mask(*args: Any, **kwargs: Any) -> Any:
         # Rows that lie end to end need no mask: the attention keeps to them by itself.

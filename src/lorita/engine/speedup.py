@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorita.engine import native
-from lorita.engine.bottom import BottomCache
-from lorita.engine.gpu import has_liger
-from lorita.engine.memory import keep_few_products, keep_memory
-from lorita.engine.packed import (
+from lorita.engine.allocator import keep_few_products, keep_memory
+from lorita.engine.frozen_layers import BottomCache
+from lorita.engine.kernels import native
+from lorita.engine.kernels.gpu import has_liger
+from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.packed_model import (
     body_forward,
     causal_forward,
     hidden_states,
@@ -31,7 +32,6 @@ from lorita.engine.packed import (
 )
 from lorita.engine.replace import Replaced, replacements, use_int8
 from lorita.engine.report import SpeedupReport
-from lorita.engine.rows import RowLayout
 
 MARK = "_lorita_replaced"
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}

@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.adapter import WEIGHTS_FILE, adapter_tensors, set_adapter_tensors, trainable_parameters
 from lorita.errors import CheckFailed
+from lorita.models.adapter import (
+    WEIGHTS_FILE,
+    adapter_tensors,
+    set_adapter_tensors,
+    trainable_parameters,
+)
 
 if TYPE_CHECKING:
     import torch

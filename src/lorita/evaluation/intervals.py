@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorita.evaluation.loss import HeldOutLoss
+from lorita.evaluation.row_losses import HeldOutLoss
 
 DRAWS = 2000
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lorita import hub
-from lorita.adapter import CONFIG_FILE, WEIGHTS_FILE
-from lorita.base import BUNDLED, Base
 from lorita.errors import AdapterError
-from lorita.rundir import CARD_FILE, RECORD_FILE, read_record
-from lorita.tuned import find_run_base
+from lorita.inference.load import find_run_base
+from lorita.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from lorita.models.base import BUNDLED, Base
+from lorita.storage import hub
+from lorita.storage.run_folder import CARD_FILE, RECORD_FILE, read_record
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json",

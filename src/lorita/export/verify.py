@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorita.base import context_length
 from lorita.errors import UserError
+from lorita.models.base import context_length
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ class Agreement:
 
 def prompts_of_run(folder: Path) -> list[str]:
     """The prompts that the run compared its models with; a few plain ones where it kept none."""
-    from lorita.comparison import read_comparison
+    from lorita.evaluation.comparison import read_comparison
 
     try:
         return [answer.prompt for answer in read_comparison(folder).answers] or list(PROMPTS)

@@ -20,17 +20,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorita.adapter import WEIGHTS_FILE, save_adapter, set_adapter_tensors
 from lorita.errors import OutputError
-from lorita.files import PART, sync_folder, write_atomic
+from lorita.models.adapter import WEIGHTS_FILE, save_adapter, set_adapter_tensors
+from lorita.storage.files import PART, sync_folder, write_atomic
 from lorita.training.random_state import random_states, restore_random_states
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
+    from lorita.training.loss_watch import Watch
     from lorita.training.step import Trainee
-    from lorita.training.watch import Watch
 
 TENSORS_FILE = "trainer_state.safetensors"
 STATE_FILE = "trainer_state.json"

@@ -31,10 +31,10 @@ from lorita.training.events import (
     StepSkipped,
     TrainingEnded,
 )
-from lorita.training.guards import StopRequest
+from lorita.training.loss_watch import Watch
 from lorita.training.objective import LossSum
 from lorita.training.step import Trainee, apply, clip, gradients, pass_over, smaller_budget
-from lorita.training.watch import Watch
+from lorita.training.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from lorita.data.batches import MicroBatch
 if TYPE_CHECKING:
     import torch
 
-    from lorita.engine.bottom import BottomCache
+    from lorita.engine.frozen_layers import BottomCache
 
 LossSum = Callable[[MicroBatch], "torch.Tensor"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from lorita.data.batches import micro_batches
 from lorita.data.examples import Example
 from lorita.errors import RunFailed
-from lorita.training.guards import StopRequest
 from lorita.training.objective import LossSum
 from lorita.training.optimizer import Masters
+from lorita.training.stop_request import StopRequest
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,220 @@
+"""What the columns mean: which reading of them is taken, and which others were possible.
+
+Nothing is guessed in silence: the result says which columns fed which role, which were left, and
+how another reading is asked for. The rows themselves are read in ``readers.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lorita.data.formats.cells import holds_text, require_column
+from lorita.data.formats.chats import is_sharegpt, looks_like_chat
+from lorita.data.sources.load_source import Source
+from lorita.errors import DataError
+
+TEXT_COLUMNS = ("text", "prompt", "content")
+"""Columns that hold the text when nothing else is said, in this order."""
+CHAT_COLUMNS = ("messages", "conversations", "conversation", "chat", "dialogue", "dialog", "turns")
+PAIR_COLUMNS = (
+    ("prompt", "completion"),
+    ("question", "answer"),
+    ("input", "target"),
+    ("input", "output"),
+    ("source", "target"),
+    ("query", "response"),
+    ("query", "answer"),
+    ("question", "response"),
+    ("prompt", "response"),
+    ("prompt", "answer"),
+    ("prompt", "output"),
+    ("instruction", "completion"),
+    ("user", "assistant"),
+    ("inputs", "targets"),
+)
+"""Columns that are known to hold a prompt and its completion, the likeliest first."""
+ALPACA_OUTPUTS, ALPACA_INPUTS = ("output", "response"), ("input", "context")
+TOOL_COLUMNS = ("tools", "functions")
+MOST_OTHERS = 2
+"""Other readings that are told."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the columns: role to column, or a template over them."""
+
+    format: str
+    roles: Mapping[str, str] = field(default_factory=dict)
+    template: str | None = None
+
+    def __str__(self) -> str:
+        if self.template is not None:
+            return f"text from the template {self.template!r}"
+        if self.format == "text":
+            return f"text from the column {self.roles['text']!r}"
+        main = {role: column for role, column in self.roles.items() if role != column}
+        columns = ", ".join(f"{role} {column!r}" for role, column in main.items())
+        same = ", ".join(repr(column) for role, column in self.roles.items() if role == column)
+        return f"{self.format} from {', '.join(part for part in (same, columns) if part)}"
+
+    @property
+    def flags(self) -> str:
+        """The options that ask for this reading."""
+        if self.format == "text":
+            return f"--text-field {self.roles['text']}"
+        if self.format == "prompt-completion":
+            return (
+                f"--prompt-field {self.roles['prompt']} "
+                f"--completion-field {self.roles['completion']}"
+            )
+        return f"--format {self.format}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user said about the columns; None is nothing."""
+
+    format: str | None = None
+    text_field: str | None = None
+    text_template: str | None = None
+    prompt_field: str | None = None
+    completion_field: str | None = None
+
+
+def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Reading]]:
+    """The reading that is taken, and the others that the columns would have allowed.
+
+    Raises ``DataError`` where the columns allow none, or where it takes a person to choose.
+    """
+    possible = list(_readings(source))
+    taken = _asked_for(source, wanted, possible)
+    if taken is None:
+        fitting = [r for r in possible if wanted.format in (None, r.format)]
+        if not fitting:
+            raise _no_reading(source, wanted.format)
+        taken = fitting[0]
+    if taken.template is not None:
+        return taken, []
+    return taken, [reading for reading in possible if reading.flags != taken.flags]
+
+
+def understood(source: Source, taken: Reading, others: list[Reading]) -> str:
+    """The reading in a sentence: what feeds what, what is left, what else could be meant."""
+    used = set(taken.roles.values())
+    left = [column for column in source.columns if column not in used]
+    parts = [str(taken)]
+    if left and taken.template is None:
+        parts.append(f"not used: {', '.join(left)}")
+    parts += source.notes
+    parts += [f"could also be read as {other} ({other.flags})" for other in others[:MOST_OTHERS]]
+    return "; ".join(parts)
+
+
+def _asked_for(source: Source, wanted: Wanted, possible: list[Reading]) -> Reading | None:
+    """The reading that the user's own column names say."""
+    if wanted.text_template is not None:
+        return Reading("text", template=wanted.text_template)
+    if wanted.text_field is not None:
+        require_column(source, wanted.text_field)
+        return Reading("text", {"text": wanted.text_field})
+    if wanted.prompt_field is None and wanted.completion_field is None:
+        return None
+    given = {"prompt": wanted.prompt_field, "completion": wanted.completion_field}
+    for column in filter(None, given.values()):
+        require_column(source, column)
+    for reading in possible:
+        if reading.format == "prompt-completion":
+            known = reading.roles
+            if all(column in (None, known[role]) for role, column in given.items()):
+                return reading
+    rest = [c for c in _text_columns(source) if c not in given.values()]
+    missing = [role for role, column in given.items() if column is None]
+    if missing and len(rest) != 1:
+        raise DataError(
+            f"{source.origin}: which column is the {missing[0]}? "
+            f"It has {', '.join(source.columns)}",
+            hint=f"Say it with --{missing[0]}-field NAME.",
+        )
+    roles = {role: column or rest[0] for role, column in given.items()}
+    return Reading("prompt-completion", roles)
+
+
+def _readings(source: Source) -> Iterator[Reading]:
+    """Every reading that the columns allow, the likeliest first."""
+    sample = source.sample
+    columns = source.columns
+    yield from _chat_readings(sample, columns)
+    output = next((c for c in ALPACA_OUTPUTS if c in columns), None)
+    if "instruction" in columns and output is not None:
+        roles = {"instruction": "instruction", "output": output}
+        extra = next((c for c in ALPACA_INPUTS if c in columns), None)
+        roles |= {"input": extra} if extra else {}
+        roles |= {"system": "system"} if "system" in columns else {}
+        yield Reading("alpaca", roles)
+    for prompt, completion in PAIR_COLUMNS:
+        if prompt in columns and completion in columns:
+            yield Reading("prompt-completion", {"prompt": prompt, "completion": completion})
+    texts = _text_columns(source)
+    named = next((c for c in TEXT_COLUMNS if c in columns), None)
+    only = texts[0] if len(texts) == 1 else columns[0] if len(columns) == 1 else None
+    text = named or only
+    if text is not None and not looks_like_chat(next(iter(sample[text]), None)):
+        yield Reading("text", {"text": text})
+        if len(texts) == 2 and text in texts and named:
+            prompt = next(c for c in texts if c != text)
+            yield Reading("prompt-completion", {"prompt": prompt, "completion": text})
+
+
+def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Iterator[Reading]:
+    firsts = {c: next((x for x in sample[c] if x is not None), None) for c in columns}
+    chats = [c for c in columns if looks_like_chat(firsts[c])]
+    if {"prompt", "completion"} <= set(chats):
+        return  # a chat cut in two: the pair of these names
+    # A column that is called so holds chats, even if its first cell is broken.
+    chats += [c for c in CHAT_COLUMNS if isinstance(firsts.get(c), list) and c not in chats]
+    for column in sorted(chats, key=lambda c: CHAT_COLUMNS.index(c) if c in CHAT_COLUMNS else 99):
+        kind = "sharegpt" if is_sharegpt(firsts[column]) else "messages"
+        roles = {"messages" if kind == "messages" else "conversations": column}
+        roles |= {"system": "system"} if "system" in columns else {}
+        tools = next((c for c in TOOL_COLUMNS if c in columns), None)
+        roles |= {"tools": tools} if tools else {}
+        yield Reading(kind, roles)
+
+
+def _text_columns(source: Source) -> list[str]:
+    sample = source.sample
+    return [column for column in source.columns if holds_text(sample[column])]
+
+
+NEEDED = {
+    "text": "one column of text",
+    "prompt-completion": "a prompt and a completion",
+    "messages": "a column of messages, each with role and content",
+    "sharegpt": "a column of conversations, each turn with from and value",
+    "alpaca": "instruction and output (and input)",
+}
+
+
+def _no_reading(source: Source, format: str | None) -> DataError:
+    columns = ", ".join(source.columns)
+    if format is not None and format != "text":
+        hint = None
+        if format == "prompt-completion":
+            hint = "Say which columns they are: --prompt-field NAME --completion-field NAME."
+        return DataError(
+            f"{source.origin}: {format} needs {NEEDED[format]}; the columns are {columns}",
+            hint=hint,
+        )
+    hint = 'Say it with --text-field NAME or --text-template "{a}: {b}".'
+    texts = _text_columns(source)
+    if format is None and len(texts) >= 2:
+        hint += (
+            "\nIf one is a question and another its answer: "
+            f"--prompt-field {texts[0]} --completion-field {texts[1]}."
+        )
+    return DataError(
+        f"{source.origin}: which column holds the text? It has {columns}",
+        hint=hint,
+    )

@@ -1,0 +1,153 @@
+"""Rows from columns whose meaning is known (``formats.py``); every mistake is told with its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import repeat
+from typing import Any
+
+from lorita.data.formats.cells import refuse_empty, template_fields, template_reader, text_cells
+from lorita.data.formats.chats import decoded, looks_like_chat, read_chat
+from lorita.data.formats.choose_format import Reading, Wanted, choose_reading, understood
+from lorita.data.formats.stored_rows import Cells, ReadCells, StoredRows
+from lorita.data.rows import Chat, Message, Pair, Problems, Row, RowComplain, Rows, Text
+from lorita.data.sources.load_source import Source
+
+CHAT_HINT = (
+    "A row is a list of messages such as "
+    '{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}.'
+)
+
+
+def read_rows(
+    source: Source, wanted: Wanted | None = None, problems: Problems | None = None
+) -> Rows:
+    """All rows, read as ``wanted`` says or as the columns suggest.
+
+    They stay on disk; here they are looked through once. Raises ``DataError`` for columns that
+    are not there, cells of another kind than the format needs, and empty rows: all of them, with
+    their row numbers. With ``problems`` these rows are told there instead, and are among the
+    result nevertheless.
+    """
+    taken, others = choose_reading(source, wanted or Wanted())
+    readers: dict[str, Callable[[Source, Reading], ReadCells]] = {
+        "text": _texts,
+        "prompt-completion": _pairs,
+        "alpaca": _alpaca,
+        "messages": _chats,
+        "sharegpt": _chats,
+    }
+    needed = source.only(columns_of(source, taken))
+    rows = StoredRows(needed, readers[taken.format](source, taken))
+    found = Problems(source.origin) if problems is None else problems
+    for _ in rows.batches(found.add):
+        pass
+    if problems is None:
+        found.raise_any()
+    kind = {Text: "text", Pair: "pair", Chat: "chat"}[type(rows[0])]
+    return Rows(kind, rows, understood(source, taken, others), source.origin)  # type: ignore[arg-type]
+
+
+def columns_of(source: Source, reading: Reading) -> list[str]:
+    """The columns that a reading needs."""
+    if reading.template is not None:
+        return template_fields(source, reading.template)
+    return list(reading.roles.values())
+
+
+def _texts(source: Source, reading: Reading) -> ReadCells:
+    column = reading.roles.get("text")
+    if reading.template is not None:
+        texts_of = template_reader(source, reading.template)
+    else:
+        texts_of = lambda cells, complain: text_cells(cells, str(column), complain)  # noqa: E731
+
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        texts = texts_of(cells, complain)
+        refuse_empty(texts, column, complain)
+        return [Text(text) for text in texts]
+
+    return read
+
+
+def _pairs(source: Source, reading: Reading) -> ReadCells:
+    columns = reading.roles["prompt"], reading.roles["completion"]
+    if looks_like_chat(source.cells([0])[columns[0]][0]):
+        return _divided_chats(*columns)
+
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        texts = [text_cells(cells, column, complain) for column in columns]
+        for column, some in zip(columns, texts, strict=True):
+            refuse_empty(some, column, complain)
+        return [Pair(*pair) for pair in zip(*texts, strict=True)]
+
+    return read
+
+
+def _divided_chats(prompt: str, completion: str) -> ReadCells:
+    """Messages cut in two columns: only those of the completion are trained."""
+
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        rows: list[Row] = []
+        for row, (before, after) in enumerate(zip(cells[prompt], cells[completion], strict=True)):
+            turns = [*_as_list(before), *_as_list(after)]
+            chat = read_chat(turns, _about(row, complain))
+            cut = len(_as_list(before))
+            messages = [
+                Message(m.role, m.content, m.muted or i < cut, m.extra)
+                for i, m in enumerate(chat.messages)
+            ]
+            rows.append(Chat(tuple(messages), chat.tools))
+        return rows
+
+    return read
+
+
+def _about(row: int, complain: RowComplain) -> Callable[[str], None]:
+    return partial(_complain_chat, complain, row)
+
+
+def _complain_chat(complain: RowComplain, row: int, what: str) -> None:
+    complain(row, what, CHAT_HINT)
+
+
+def _as_list(cell: object) -> list[Any]:
+    turns = decoded(cell)
+    return turns if isinstance(turns, list) else [turns]
+
+
+def _alpaca(source: Source, reading: Reading) -> ReadCells:
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        texts = {role: text_cells(cells, name, complain) for role, name in reading.roles.items()}
+        for role in ("instruction", "output"):
+            refuse_empty(texts[role], reading.roles[role], complain)
+        count = len(texts["output"])
+        return [_alpaca_chat({role: some[i] for role, some in texts.items()}) for i in range(count)]
+
+    return read
+
+
+def _alpaca_chat(row: Mapping[str, str]) -> Chat:
+    parts = [part for part in (row["instruction"], row.get("input", "")) if part.strip()]
+    system = row.get("system", "")
+    head = (Message("system", system),) if system.strip() else ()
+    turns = (Message("user", "\n\n".join(parts)), Message("assistant", row["output"]))
+    return Chat((*head, *turns))
+
+
+def _chats(source: Source, reading: Reading) -> ReadCells:
+    roles = reading.roles
+    column = roles.get("messages") or roles["conversations"]
+
+    def read(cells: Cells, complain: RowComplain) -> list[Row]:
+        tools = cells[roles["tools"]] if "tools" in roles else repeat(None)
+        systems = text_cells(cells, roles["system"], complain) if "system" in roles else repeat("")
+        return [
+            read_chat(cell, _about(row, complain), system=system, tools=listed)
+            for row, (cell, system, listed) in enumerate(
+                zip(cells[column], systems, tools, strict=False)
+            )
+        ]
+
+    return read

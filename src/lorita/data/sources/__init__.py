@@ -1,0 +1,1 @@
+"""From a name, a file or Python rows to one table of cells."""

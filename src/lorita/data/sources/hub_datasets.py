@@ -1,0 +1,69 @@
+"""Data sets of the hub, read by ``datasets``: downloaded once, or the first rows streamed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lorita.data.origin import Part
+from lorita.data.sources.read_file import FileRows
+from lorita.errors import DataError
+from lorita.storage import hub
+from lorita.system.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti")
+"""Columns of these kinds are left out: reading them needs more libraries, and none is text."""
+
+
+def read_hub(
+    hub_id: str, name: str | None, split: str, revision: str | None, streaming: int | None = None
+) -> FileRows:
+    """A split of a hub data set, or its first ``streaming`` rows without downloading the others.
+
+    Raises ``DataError`` in words, whatever the hub or ``datasets`` said.
+    """
+    with quiet_libraries():
+        try:
+            rows = _load(hub_id, name, split, revision, streaming)
+        except Exception as error:
+            raise _hub_error(error, hub_id, split, revision) from error
+    if not len(rows):
+        raise DataError(f"{hub_id}: split {split!r} has no rows")
+    media = [n for n, feature in rows.features.items() if type(feature).__name__ in MEDIA]
+    notes = (f"{hub_id}: the first {len(rows)} rows, streamed",) if streaming else ()
+    return FileRows(rows.remove_columns(media), Part(hub_id, len(rows)), notes=notes)
+
+
+def _load(
+    hub_id: str, name: str | None, split: str, revision: str | None, streaming: int | None
+) -> Dataset:
+    from datasets import Dataset, load_dataset
+
+    where: dict[str, Any] = {"name": name, "split": split, "revision": revision}
+    if streaming is None:
+        return load_dataset(hub_id, **where)
+    stream = load_dataset(hub_id, streaming=True, **where).take(streaming)
+    return Dataset.from_list(list(stream), features=stream.features)
+
+
+def _hub_error(error: Exception, hub_id: str, split: str, revision: str | None) -> Exception:
+    """``datasets``' refusal in words; it wraps the hub's own errors in its own."""
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    if isinstance(error, (DataFilesNotFoundError, EmptyDatasetError)):
+        return DataError(f"{hub_id}: the hub's repository holds no data files that can be read")
+    if isinstance(error, DatasetNotFoundError):
+        cause = error.__cause__ or error
+        if isinstance(cause, (GatedRepoError, HfHubHTTPError)):
+            return hub.explain(cause, hub_id, revision, DataError)
+        return DataError(
+            f"{hub_id}: there is neither a file nor a hub data set of this name",
+            hint="Give a file, or check the spelling (owner/name).",
+        )
+    if isinstance(error, ValueError):  # an unknown split or configuration: the text lists them
+        return DataError(f"{hub_id}: {str(error).strip().splitlines()[0]}")
+    return hub.explain(error, hub_id, revision, DataError)

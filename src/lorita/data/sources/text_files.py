@@ -1,0 +1,39 @@
+"""Plain text and Markdown: a line, a paragraph or a whole file is a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorita.data.sources.open_file import LONGEST_ROW, DataFile, FileProblem, lines_of, too_long
+
+UNITS = ("line", "paragraph", "file")
+
+
+def usual_unit(kind: str) -> str:
+    """What a row is when nothing is said: a line of Markdown means nothing by itself."""
+    return "file" if kind == "markdown" else "line"
+
+
+def text_rows(file: DataFile, unit: str) -> Iterator[tuple[int, str]]:
+    """Every text with the line that it begins on; those of white space alone are left out."""
+    if unit == "line":
+        for number, line in enumerate(lines_of(file), 1):
+            if line.strip():
+                yield number, line.rstrip("\r\n")
+        return
+    start, size = 1, 0
+    held: list[str] = []
+    for number, line in enumerate(lines_of(file), 1):
+        ends = unit == "paragraph" and not line.strip()
+        if not ends:
+            start = start if held else number
+            held.append(line.rstrip("\r\n"))
+            size += len(line)
+            if size > LONGEST_ROW:
+                raise FileProblem(too_long(f"the {unit} from line {start} on"))
+        elif held:
+            yield start, "\n".join(held)
+            held, size = [], 0
+    text = "\n".join(held).strip("\n")
+    if text.strip():
+        yield start, text

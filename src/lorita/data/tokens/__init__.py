@@ -1,0 +1,1 @@
+"""From rows to tokens and the mask of what is trained."""

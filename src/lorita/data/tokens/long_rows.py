@@ -1,0 +1,127 @@
+"""Rows that are longer than ``max_length``: cut, split or dropped, and counted.
+
+Plain text is cut at its end, or split in order. Where there is an answer, the prompt is cut from
+the left and the answer is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median_low
+
+from lorita.data.examples import IGNORE, Example, Tokenized
+from lorita.data.tokens.encode import Encoded
+
+CHOICES = ("truncate", "split", "drop")
+
+
+def fit_rows(
+    rows: Sequence[Encoded], *, max_length: int, overflow: str, bos: int | None
+) -> Tokenized:
+    """Every row in at most ``max_length`` tokens.
+
+    ``bos`` is the token that begins every row, if there is one: each piece of a row begins with
+    it. Between the rows and the result, no target is lost but those counted, and none is doubled.
+    """
+    examples: list[Example] = []
+    cut = tokens = targets = split = dropped = 0
+    for row in rows:
+        whole = row.example
+        if len(whole.input_ids) <= max_length:
+            examples.append(whole)
+            continue
+        pieces = _fit(row, max_length, overflow, bos)
+        examples += pieces
+        targets += whole.num_targets - sum(piece.num_targets for piece in pieces)
+        dropped += not pieces
+        if overflow == "split" and row.answer is None:
+            split += 1
+        else:
+            cut += bool(pieces)
+            tokens += len(whole.input_ids) - sum(len(piece.input_ids) for piece in pieces)
+    return Tokenized(examples, cut, tokens, targets, split, dropped)
+
+
+def _fit(row: Encoded, max_length: int, overflow: str, bos: int | None) -> list[Example]:
+    if overflow == "drop":
+        return []
+    if row.answer is not None:
+        return [_keep_answer(row.example, row.answer, max_length, bos)]
+    if overflow == "split":
+        return _split(row.example, max_length, bos)
+    whole = row.example
+    return [Example(whole.input_ids[:max_length], whole.labels[:max_length], whole.row)]
+
+
+def _split(whole: Example, max_length: int, bos: int | None) -> list[Example]:
+    """Pieces in order. Each but the first begins with a token that is only context.
+
+    It is the beginning-of-text token, else the token before: without one, the first token of a
+    piece would be predicted from nothing, and so never trained.
+    """
+    ids, labels = whole.input_ids, whole.labels
+    begins = bos is not None and ids[0] == bos
+    pieces = [Example(ids[:max_length], labels[:max_length], whole.row)]
+    for start in range(max_length, len(ids), max_length - 1):
+        end = start + max_length - 1
+        context = ids[0] if begins else ids[start - 1]
+        pieces.append(Example([context, *ids[start:end]], [IGNORE, *labels[start:end]], whole.row))
+    return pieces
+
+
+def _keep_answer(
+    whole: Example, answer: tuple[int, int], max_length: int, bos: int | None
+) -> Example:
+    """The last answer with as much before it as fits; the beginning-of-text token stays first.
+
+    An answer that is itself too long loses its end. What follows the answer goes first.
+    """
+    ids, labels = whole.input_ids, whole.labels
+    lead = 1 if bos is not None and ids[0] == bos else 0
+    room = max_length - lead
+    begin, end = answer
+    if end - begin > max_length - 1:
+        begin = max(begin, lead)
+        start = begin if lead else max(begin - 1, 0)
+        end = start + room
+    else:
+        start = max(end - room, lead)
+    kept_labels = [*labels[:lead], *labels[start:end]]
+    # The first token is predicted from nothing; it is context now.
+    kept_labels[0] = IGNORE
+    return Example([*ids[:lead], *ids[start:end]], kept_labels, whole.row)
+
+
+def token_note(examples: Sequence[Example]) -> str:
+    """How long rows are, and how many tokens are trained in an epoch."""
+    lengths, trained = [], 0
+    for example in examples:
+        lengths.append(len(example.input_ids))
+        trained += example.num_targets
+    return (
+        f"{min(lengths):,} to {max(lengths):,} tokens a row (median {median_low(lengths):,}); "
+        f"{trained:,} of {sum(lengths):,} are trained"
+    )
+
+
+def cut_notes(result: Tokenized, *, rows: int, max_length: int) -> list[str]:
+    """What happened to long rows, in sentences; none where all fitted."""
+    notes = []
+    longer = f"longer than max_length ({max_length})"
+    if result.rows_cut:
+        trained = f", {result.targets_cut:,} of them trained" if result.targets_cut else ""
+        notes.append(
+            f"{result.rows_cut} of {rows} rows are {longer}: "
+            f"{result.tokens_cut:,} tokens were cut{trained}"
+        )
+    if result.rows_split:
+        notes.append(
+            f"{result.rows_split} of {rows} rows are {longer} and were split: "
+            f"{len(result.examples)} pieces in all, no token lost"
+        )
+    if result.rows_dropped:
+        notes.append(
+            f"{result.rows_dropped} of {rows} rows are {longer} and were dropped "
+            f"({result.tokens_cut:,} tokens)"
+        )
+    return notes

@@ -1,0 +1,165 @@
+"""Rows to the examples that training sees: encoded, fitted to ``max_length``, checked.
+
+The end-of-text token ends every row that was not cut, and is a target: a model that never sees
+it as one never learns to stop. Padding does not exist here; it is made, where a model needs it,
+when rows are put side by side (``batches.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorita.data.examples import IGNORE, Example, StoredExamples, Tokenized, example_batch
+from lorita.data.formats.stored_rows import row_batches
+from lorita.data.origin import Origin
+from lorita.data.rows import Chat, Pair, Problems, Row, Text, as_chat, fingerprint
+from lorita.data.sources.table_cache import Writing, key_of, stored
+from lorita.data.tokens.chat_template import ChatTemplate
+from lorita.data.tokens.encode import Encoded, Encoder
+from lorita.data.tokens.long_rows import fit_rows
+from lorita.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["IGNORE", "Example", "Tokenized", "Treatment", "tokenize_rows", "tokenize_texts"]
+
+
+BARREN_HINT = "Remove these rows, or say with --train-on what is to be trained."
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How rows become tokens: their template, what is trained, what happens to long ones.
+
+    ``train_on`` is ``completion``, ``assistant`` or ``all``; None trains answers where there are
+    any, else everything.
+    """
+
+    max_length: int
+    template: ChatTemplate | None = None
+    train_on: str | None = None
+    overflow: str = "truncate"
+
+    def record(self) -> list[object]:
+        """Everything that the tokens depend on."""
+        template = self.template and [self.template.source, self.template.special]
+        return [self.max_length, template, self.train_on, self.overflow]
+
+
+def tokenize_rows(
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    how: Treatment,
+    *,
+    origin: Origin | str,
+) -> Tokenized:
+    """All rows as examples; ``numbers`` are their places in the data, counted from 0.
+
+    They are kept in the cache, under a key of the rows, the tokenizer and ``how``.
+
+    Raises ``DataError`` for rows that the template does not take, rows in which nothing is
+    trained, and where no row is left.
+    """
+    encoder = Encoder(tokenizer)
+    key = key_of("tokens", fingerprint(rows), list(numbers), encoder.fingerprint(), how.record())
+    table, counts = stored(key, lambda: _batches(rows, numbers, encoder, how, origin))
+    examples = StoredExamples(table)
+    if rows and not len(examples):
+        raise DataError(
+            f"{origin}: every row is longer than max_length ({how.max_length}) and was dropped",
+            hint="Raise --max-length, or cut rows with --overflow truncate.",
+        )
+    return Tokenized(examples, **counts)
+
+
+def _batches(
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    encoder: Encoder,
+    how: Treatment,
+    origin: Origin | str,
+) -> Writing:
+    """Rows as examples, some at a time, and what was cut of all of them."""
+    counts = dict.fromkeys(("rows_cut", "tokens_cut", "targets_cut", "rows_split"), 0)
+    counts["rows_dropped"] = done = 0
+    problems = Problems(origin)
+    yield example_batch([])
+    for batch in row_batches(rows):
+        encoded = encode_rows(batch, numbers[done : done + len(batch)], encoder, how, problems)
+        done += len(batch)
+        fitted = fit_rows(
+            encoded, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos
+        )
+        for name in counts:
+            counts[name] += getattr(fitted, name)
+        yield example_batch(fitted.examples)
+    problems.raise_any()
+    return counts
+
+
+def encode_rows(
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    encoder: Encoder,
+    how: Treatment,
+    problems: Problems,
+) -> list[Encoded]:
+    """Rows at their full length; ``problems`` hears of those that cannot be trained on.
+
+    Those that the template does not take are not among them.
+    """
+    encoded = _encode(rows, numbers, encoder, how, problems)
+    for row in encoded:
+        if row.example.num_targets == 0:
+            problems.add(row.example.row, "nothing is left to predict", BARREN_HINT)
+    return encoded
+
+
+def _encode(
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    encoder: Encoder,
+    how: Treatment,
+    problems: Problems,
+) -> list[Encoded]:
+    texts = [row.text for row in rows if isinstance(row, Text)]
+    if texts or not rows:
+        if how.train_on in ("completion", "assistant"):
+            raise DataError(
+                f"{problems.origin}: train_on {how.train_on}: "
+                "the rows are plain text and have no answers",
+                hint="Say which columns they are in: --prompt-field NAME --completion-field NAME.",
+            )
+        return encoder.texts(texts, numbers)
+    pairs = [row for row in rows if isinstance(row, Pair)]
+    if pairs and how.template is None:
+        return encoder.pairs(pairs, numbers, train_prompt=how.train_on == "all")
+    chats = [as_chat(row) if isinstance(row, Pair) else row for row in rows]
+    assert how.template is not None, "chats always have a template"
+    return encoder.chats(
+        [chat for chat in chats if isinstance(chat, Chat)],
+        numbers,
+        how.template,
+        train_on=how.train_on or "assistant",
+        problems=problems,
+    )
+
+
+def tokenize_texts(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    rows: Sequence[int] | None = None,
+) -> Tokenized:
+    """Plain texts, each with its end-of-text token; longer ones are cut at ``max_length``.
+
+    ``rows`` are the texts' numbers in the data, 0, 1, 2, … by default.
+    """
+    numbers = range(len(texts)) if rows is None else rows
+    how = Treatment(max_length)
+    return tokenize_rows([Text(text) for text in texts], numbers, tokenizer, how, origin="texts")

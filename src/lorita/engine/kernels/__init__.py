@@ -1,0 +1,1 @@
+"""Single operations, each with its own backward pass; they know tensors, not models."""

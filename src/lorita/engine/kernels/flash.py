@@ -1,0 +1,69 @@
+"""Attention by one compiled kernel, ``attention.cpp``: forward, and its own backward.
+
+Blocks of scores are made, used and forgotten; what is kept for the backward pass is the output and
+one number for each query (FlashAttention-2: Dao, 2023). It is there where the processor has what
+the kernel is written for; ``attention.py`` does the same elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lorita.engine.kernels.native import kernel
+from lorita.engine.kernels.row_layout import RowLayout
+
+if TYPE_CHECKING:
+    from lorita.engine.kernels.attention import Scores
+
+LANES = 16
+"""The kernel takes heads of a multiple of this size."""
+
+
+def flash_kernels(like: Tensor, d: int) -> tuple[Any, Any] | None:
+    """Forward and backward for numbers like these and heads of size d; None where there are none.
+
+    They read slots that a token has, and no others.
+    """
+    forward, backward = kernel("attention", like), kernel("attention_back", like)
+    return (forward, backward) if forward and backward and d % LANES == 0 else None
+
+
+class FlashAttention(torch.autograd.Function):
+    """``attention.attention`` where ``flash_kernels`` are there."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: RowLayout, how: Scores) -> Tensor:
+        run, ctx.run_back = flash_kernels(q, q.shape[2]) or (None, None)
+        assert run is not None
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+        ctx.rows, ctx.how = rows, how
+        out = torch.empty_like(q)
+        lse = torch.empty(q.shape[:2], dtype=torch.float32)
+        where = _where(q, k, rows, how)
+        run(q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(), *where)
+        ctx.save_for_backward(q, k, v, out, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+        q, k, v, out, lse = ctx.saved_tensors
+        grad = grad.contiguous()
+        grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        tensors = (q, k, v, out, grad, *grads, lse)
+        ctx.run_back(*(t.data_ptr() for t in tensors), *_where(q, k, ctx.rows, ctx.how))
+        return *grads, None, None
+
+
+def _where(q: Tensor, k: Tensor, rows: RowLayout, how: Scores) -> tuple[Any, ...]:
+    """The rows and the manner of scoring, as the kernel takes them."""
+    kv = len(k) // rows.num_slots
+    first, step, lengths = rows.row_slots(kv)
+    slopes = how.alibi_slopes
+    return (
+        first.data_ptr(), step.data_ptr(), lengths.data_ptr(), len(lengths), kv, q.shape[1],
+        q.shape[2], how.window or 0, None if slopes is None else slopes.data_ptr(),
+        how.scale, how.softcap or 0.0,
+    )  # fmt: skip

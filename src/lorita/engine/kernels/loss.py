@@ -1,0 +1,134 @@
+"""Cross-entropy straight from hidden states: head, loss and gradient in one pass over chunks.
+
+The logits of all positions never exist at once, and never in float32: with a vocabulary of 250,880
+they would be the largest tensor of the step several times over.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lorita.engine.kernels.native import kernel
+from lorita.engine.kernels.ops import product
+
+CHUNK_BYTES = 64 * 2**20
+LEAST_CHUNK = 256
+"""Logits exist for so many bytes of positions at once, and for so many positions at least: enough
+to keep the products fast."""
+
+
+def cross_entropy_sum(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+) -> Tensor:
+    """The sum over N positions of the loss in nats, float32; see ``reference.cross_entropy_sum``.
+
+    The head (``weight_VD``, ``bias``) is frozen; ``hidden_ND`` gets its gradient.
+    """
+    if logit_scale <= 0:
+        raise ValueError(f"logit_scale = {logit_scale}: should be positive")
+    return _CrossEntropySum.apply(  # type: ignore[no-any-return]
+        hidden_ND, weight_VD, targets_N, bias, softcap or 0.0, float(logit_scale)
+    )
+
+
+class _CrossEntropySum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        bias: Tensor | None,
+        cap: float,
+        scale: float,
+    ) -> Tensor:
+        needs_grad = ctx.needs_input_grad[0]
+        grad_ND = torch.empty_like(hidden_ND) if needs_grad else None
+        total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
+        for here in _chunks(len(hidden_ND), weight_VD.shape[0] * hidden_ND.itemsize):
+            logits_CV = _logits(hidden_ND[here], weight_VD)
+            if bias is not None:
+                logits_CV += bias
+            losses_C, slope_CV = _loss_and_slope(logits_CV, targets_N[here], scale, cap, needs_grad)
+            total += losses_C.double().sum()
+            if grad_ND is not None:
+                grad_ND[here] = product(slope_CV, weight_VD.t())
+            del logits_CV, slope_CV  # or the next chunk's would lie beside them
+        if grad_ND is not None:
+            ctx.save_for_backward(grad_ND)
+        return total.float()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]
+        (grad_ND,) = ctx.saved_tensors
+        # 1/targets is not exact in bf16: scale in float32, round once.
+        scaled = (grad_ND.float() * grad).to(grad_ND.dtype)
+        return scaled, None, None, None, None, None
+
+
+def _chunks(positions: int, bytes_each: int) -> Iterator[slice]:
+    """Slices of nearly equal length: a short last one would be a slow product."""
+    count = math.ceil(positions / max(CHUNK_BYTES // bytes_each, LEAST_CHUNK))
+    for i in range(count):
+        yield slice(i * positions // count, (i + 1) * positions // count)
+
+
+class _Kept(threading.local):
+    """A thread's memory for the logits of a chunk. It is larger than what the C allocator keeps
+    (``memory.py``): mapped anew for each chunk, filling it with zeros takes a tenth of the product.
+    """
+
+    buffer: Tensor = torch.empty(0, dtype=torch.uint8)
+
+    def empty(self, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        count = shape[0] * shape[1] * dtype.itemsize
+        if self.buffer.numel() < count:
+            self.buffer = torch.empty(count, dtype=torch.uint8)
+        return self.buffer[:count].view(dtype).view(shape)
+
+
+_kept = _Kept()
+
+
+def _logits(hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
+    """The head's product, into memory that is there; float32's own route takes none."""
+    if hidden_CD.device.type != "cpu" or hidden_CD.dtype == torch.float32:
+        return product(hidden_CD, weight_VD)
+    out_CV = _kept.empty((len(hidden_CD), len(weight_VD)), hidden_CD.dtype)
+    return torch.mm(hidden_CD, weight_VD.t(), out=out_CV)
+
+
+def _loss_and_slope(
+    logits_CV: Tensor, targets_C: Tensor, scale: float, cap: float, needs_grad: bool
+) -> tuple[Tensor, Tensor]:
+    """Losses of a chunk, and the gradient of their sum, which takes the logits' place."""
+    run = kernel("cross_entropy", logits_CV)
+    if run is not None:
+        losses_C = torch.empty(len(logits_CV), dtype=torch.float32)
+        run(
+            logits_CV.data_ptr(), targets_C.contiguous().data_ptr(), losses_C.data_ptr(),
+            *logits_CV.shape, scale, cap, needs_grad,
+        )  # fmt: skip
+        return losses_C, logits_CV
+    wide = logits_CV.float() * scale
+    if cap:
+        wide = cap * torch.tanh(wide / cap)
+    losses_C = functional.cross_entropy(wide, targets_C, reduction="none")
+    slope = wide.softmax(-1)
+    slope[torch.arange(len(slope)), targets_C] -= 1.0
+    if cap:
+        slope *= 1 - (wide / cap) ** 2
+    return losses_C, (slope * scale).to(logits_CV.dtype)

@@ -1,0 +1,206 @@
+"""Norms, activations and products with a backward of their own.
+
+Each computes in float32 inside and rounds once, at its end. On a CPU with a compiler one native
+kernel does the work, elsewhere a few lines of torch; ``reference.py`` says what is meant. Weights
+are frozen here: only the input gets a gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lorita.engine.kernels.int8 import Int8Weight
+from lorita.engine.kernels.native import kernel
+
+KINDS = {"silu": 0, "gelu_tanh": 1}
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, plus_one: bool = False) -> Tensor:
+    """RMS norm over the last dimension; see ``reference.rms_norm``. Any leading shape."""
+    return _RMSNorm.apply(x, weight, eps, plus_one)  # type: ignore[no-any-return]
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:
+        x = x.contiguous()
+        ctx.plus_one = plus_one
+        run = kernel("rms_norm", x) if weight.dtype == x.dtype else None
+        if run is not None:
+            out = torch.empty_like(x)
+            width = x.shape[-1]
+            rstd = torch.empty(x.numel() // width, dtype=torch.float32)
+            run(
+                x.data_ptr(), weight.data_ptr(), out.data_ptr(), rstd.data_ptr(),
+                rstd.numel(), width, eps, plus_one,
+            )  # fmt: skip
+        else:
+            wide = x.float()
+            rstd = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+            out = (wide * rstd * (weight.float() + float(plus_one))).to(x.dtype)
+        ctx.save_for_backward(x, weight, rstd)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        x, weight, rstd = ctx.saved_tensors
+        grad = grad.contiguous()
+        run = kernel("rms_norm_back", x) if weight.dtype == x.dtype else None
+        if run is not None:
+            out = torch.empty_like(x)
+            run(
+                grad.data_ptr(), x.data_ptr(), weight.data_ptr(), rstd.data_ptr(), out.data_ptr(),
+                rstd.numel(), x.shape[-1], ctx.plus_one,
+            )  # fmt: skip
+            return out, None, None, None
+        rstd = rstd.view(*x.shape[:-1], 1)
+        weighted = grad.float() * (weight.float() + float(ctx.plus_one))
+        normed = x.float() * rstd
+        out = rstd * (weighted - normed * (weighted * normed).mean(-1, keepdim=True))
+        return out.to(x.dtype), None, None, None
+
+
+def gated_activation(gate_up: Tensor, kind: str) -> Tensor:
+    """``act(gate) · up`` of a [..., 2·I] tensor that holds gate, then up; returns [..., I]."""
+    return _Gated.apply(gate_up, kind)  # type: ignore[no-any-return]
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor, kind: str) -> Tensor:
+        gate_up = gate_up.contiguous()
+        ctx.save_for_backward(gate_up)
+        ctx.kind = kind
+        width = gate_up.shape[-1] // 2
+        run = kernel("gated", gate_up)
+        if run is None:
+            gate, up = gate_up.float().split(width, dim=-1)
+            return (_activate(gate, kind) * up).to(gate_up.dtype)
+        out = gate_up.new_empty(*gate_up.shape[:-1], width)
+        gate_at = gate_up.data_ptr()
+        up_at = gate_at + width * gate_up.itemsize
+        run(gate_at, up_at, out.data_ptr(), out.numel() // width, width, 2 * width, KINDS[kind])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (gate_up,) = ctx.saved_tensors
+        width = gate_up.shape[-1] // 2
+        run = kernel("gated_back", gate_up)
+        if run is None:
+            with torch.enable_grad():
+                wide = gate_up.float().requires_grad_()
+                gate, up = wide.split(width, dim=-1)
+                (out,) = torch.autograd.grad(_activate(gate, ctx.kind) * up, wide, grad.float())
+            return out.to(gate_up.dtype), None
+        grad = grad.contiguous()
+        out = torch.empty_like(gate_up)
+        gate_at, out_at, half = gate_up.data_ptr(), out.data_ptr(), width * gate_up.itemsize
+        run(
+            grad.data_ptr(), gate_at, gate_at + half, out_at, out_at + half,
+            grad.numel() // width, width, 2 * width, KINDS[ctx.kind],
+        )  # fmt: skip
+        return out, None
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh form (Hendrycks & Gimpel, 2016), any shape."""
+    return _GeluTanh.apply(x)  # type: ignore[no-any-return]
+
+
+class _GeluTanh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        run = kernel("gelu", x)
+        if run is None:
+            return functional.gelu(x, approximate="tanh")
+        out = torch.empty_like(x)
+        run(x.data_ptr(), out.data_ptr(), x.numel())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        grad = grad.contiguous()
+        run = kernel("gelu_back", x)
+        if run is None:
+            return torch.ops.aten.gelu_backward(grad, x, approximate="tanh")  # type: ignore[no-any-return]
+        out = torch.empty_like(x)
+        run(grad.data_ptr(), x.data_ptr(), out.data_ptr(), x.numel())
+        return out
+
+
+def _activate(x: Tensor, kind: str) -> Tensor:
+    return functional.silu(x) if kind == "silu" else functional.gelu(x, approximate="tanh")
+
+
+def column_sums(x_TN: Tensor) -> Tensor:
+    """The sum over T of each column, float32 [N]; no gradient."""
+    run = kernel("column_sums", x_TN)
+    if run is None or x_TN.stride(1) != 1:
+        return x_TN.sum(0, dtype=torch.float32)
+    out = torch.empty(x_TN.shape[1], dtype=torch.float32)
+    run(x_TN.data_ptr(), out.data_ptr(), *x_TN.shape, x_TN.stride(0))
+    return out
+
+
+def product(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None = None) -> Tensor:
+    """``x @ weightᵀ + bias`` for x [T, I], weight [O, I] (either may be a transposed view); no
+    gradient.
+
+    float32 goes through oneDNN, which on many AMD chips is up to 2.5 times as fast as the library
+    that torch takes by default; bf16 goes there anyway.
+    """
+    if isinstance(weight, Int8Weight):
+        out = weight.forward(x)
+        return out if bias is None else out.add_(bias)
+    if _onednn_float32(x):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+    return functional.linear(x, weight, bias)
+
+
+def product_back(grad: Tensor, weight: Tensor | Int8Weight) -> Tensor:
+    """``grad @ weight`` for grad [T, O]: what comes back to the input of ``product``."""
+    return weight.backward(grad) if isinstance(weight, Int8Weight) else product(grad, weight.t())
+
+
+def _onednn_float32(x: Tensor) -> bool:
+    asked = x.dtype == torch.float32 and x.device.type == "cpu" and _route["onednn_float32"]
+    return bool(asked and torch.backends.mkldnn.is_available())
+
+
+_route = {"onednn_float32": False}
+
+
+def use_onednn_float32(on: bool) -> None:
+    """Choose the route of float32 products; ``numerics.py`` measures which one is faster."""
+    _route["onednn_float32"] = on
+
+
+def frozen_linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -> Tensor:
+    """A linear layer whose weight is frozen: ``x·Wᵀ + bias`` for any leading shape of x."""
+    if _onednn_float32(x) or isinstance(weight, Int8Weight):
+        # Shaped outside: a model may add to the result in place, which a view made inside forbids.
+        out = _FrozenLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
+        return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+    return functional.linear(x, weight, bias)
+
+
+class _FrozenLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_TI: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight  # frozen: nobody changes it before the backward pass
+        ctx.has_bias = bias is not None and bias.requires_grad
+        return product(x_TI, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor | None, None, Tensor | None]:  # type: ignore[override]
+        grad_bias = column_sums(grad_TO) if ctx.has_bias else None
+        grad_TI = product_back(grad_TO, ctx.weight) if ctx.needs_input_grad[0] else None
+        return grad_TI, None, grad_bias

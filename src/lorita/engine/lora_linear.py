@@ -1,0 +1,187 @@
+"""LoRA linears that share an input, as one product and one backward pass.
+
+``y = x·Wᵀ + bias + scaling · drop(x)·Aᵀ·Bᵀ`` for several layers at once: their weights lie in one
+buffer (each layer's own weight is a view of its rows), their A's are stacked, their B's are the
+blocks of a block diagonal. The base weight is frozen and gets no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorita.engine.kernels.dropout import add_kept, drop
+from lorita.engine.kernels.int8 import Int8Weight
+from lorita.engine.kernels.ops import column_sums, product, product_back
+
+
+@dataclass(frozen=True)
+class Member:
+    """One linear layer of a group, with its adapter if it has one."""
+
+    base: nn.Module
+    """``nn.Linear`` or transformers' ``Conv1D``."""
+    layer: nn.Module | None = None
+    """PEFT's LoRA layer around ``base``."""
+    adapter: str = "default"
+
+    @property
+    def out_features(self) -> int:
+        return int(self.base.nf if hasattr(self.base, "nf") else self.base.weight.shape[0])
+
+    @property
+    def is_active(self) -> bool:
+        layer: Any = self.layer
+        return layer is not None and not layer.disable_adapters and not layer.merged
+
+    @property
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        layer: Any = self.layer
+        return layer.lora_A[self.adapter].weight, layer.lora_B[self.adapter].weight
+
+    @property
+    def scaling(self) -> float:
+        layer: Any = self.layer
+        return float(layer.scaling[self.adapter])
+
+    @property
+    def dropout(self) -> float:
+        """The share that is dropped in this call; 0 in evaluation."""
+        if self.layer is None:
+            return 0.0
+        layer: Any = self.layer
+        drop = layer.lora_dropout[self.adapter]
+        return float(drop.p) if isinstance(drop, nn.Dropout) and drop.training else 0.0
+
+
+class Group:
+    """Layers that take the same input: called with [..., I] it returns [..., sum of outputs]."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = list(members)
+        self.sizes = [member.out_features for member in members]
+        self.weight = _one_weight(self.members)
+        self.int8: Int8Weight | None = None
+
+    @property
+    def frozen(self) -> Tensor | Int8Weight:
+        """The weight as the products take it."""
+        return self.weight.detach() if self.int8 is None else self.int8
+
+    def use_int8(self) -> None:
+        """Compute the products of the base weights with 8-bit whole numbers."""
+        self.int8 = Int8Weight.of(self.weight)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        active = [i for i, member in enumerate(self.members) if member.is_active]
+        share = max((self.members[i].dropout for i in active), default=0.0)
+        pairs = [matrix for i in active for matrix in self.members[i].matrices]
+        biases = [member.base.bias for member in self.members]
+        flat = x.reshape(-1, x.shape[-1])
+        out = _LoraLinear.apply(flat, self, tuple(active), share, *biases, *pairs)
+        return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+
+
+def _one_weight(members: Sequence[Member]) -> Tensor:
+    """The weights [outputs, I] as one tensor; the layers keep views of it."""
+    first: Any = members[0].base
+    if hasattr(first, "nf"):  # Conv1D keeps [I, O]
+        return first.weight.t()  # type: ignore[no-any-return]
+    if len(members) == 1:
+        return first.weight  # type: ignore[no-any-return]
+    weights: list[Any] = [member.base.weight for member in members]
+    fused = torch.cat([weight.detach() for weight in weights])
+    for weight, rows in zip(weights, fused.split([len(w) for w in weights]), strict=True):
+        weight.data = rows
+    return fused
+
+
+class _LoraLinear(torch.autograd.Function):
+    """After the four plain inputs: a bias (or None) per member, then A, B per active member."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        group: Group,
+        active: tuple[int, ...],
+        share: float,
+        *rest: Tensor | None,
+    ) -> Tensor:
+        count = len(group.members)
+        biases, pairs = rest[:count], rest[count:]
+        out = product(x, group.frozen)
+        _add_biases(out, biases, group.sizes)
+        ctx.group, ctx.active, ctx.count = group, active, count
+        if not active:
+            return out
+        down, up = _stacked(group, active, pairs, share, x)
+        dropped, *kept = drop(x, share) if share else (x,)
+        low = product(dropped, down)
+        out.addmm_(low, up.t())
+        ctx.save_for_backward(dropped, low, down, up, *kept)
+        ctx.share = share
+        ctx.scales = [group.members[i].scaling / (1 - share) for i in active]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        rest = ctx.saved_tensors
+        group: Group = ctx.group
+        grad = grad.contiguous()
+        needs = ctx.needs_input_grad
+        d_biases = [
+            column_sums(part) if needs[4 + i] else None
+            for i, part in enumerate(grad.split(group.sizes, dim=1))
+        ]
+        d_x = product_back(grad, group.frozen) if needs[0] else None
+        if not rest:
+            return (d_x, None, None, None, *d_biases)
+        dropped, low, down, up, *kept = rest
+        d_low = grad @ up
+        d_down = (d_low.t() @ dropped).float()
+        d_up = (low.t() @ grad).float()
+        if d_x is not None and kept:
+            add_kept(d_x, d_low @ down, kept[0], ctx.share)
+        elif d_x is not None:
+            d_x.addmm_(d_low, down)
+        return (d_x, None, None, None, *d_biases, *_unstacked(group, ctx, d_down, d_up))
+
+
+def _add_biases(out: Tensor, biases: Sequence[Tensor | None], sizes: Sequence[int]) -> None:
+    for part, bias in zip(out.split(list(sizes), dim=1), biases, strict=True):
+        if bias is not None:
+            part += bias.to(out.dtype)
+
+
+def _stacked(
+    group: Group, active: Sequence[int], pairs: Sequence[Any], share: float, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """All A's as [R, I], and all B's, scaled, as the blocks of [outputs, R]; in x's dtype."""
+    downs, ups = pairs[0::2], pairs[1::2]
+    down = torch.cat([a.detach() for a in downs]).to(x.dtype)
+    up = torch.zeros(sum(group.sizes), len(down), device=x.device)
+    column = 0
+    for i, b in zip(active, ups, strict=True):
+        row = sum(group.sizes[:i])
+        scale = group.members[i].scaling / (1 - share)
+        up[row : row + b.shape[0], column : column + b.shape[1]] = b.detach() * scale
+        column += b.shape[1]
+    return down, up.to(x.dtype)
+
+
+def _unstacked(group: Group, ctx: Any, d_down: Tensor, d_up: Tensor) -> list[Tensor]:
+    """The gradients of each A and B from those of the stacks; d_up is [R, outputs]."""
+    out: list[Tensor] = []
+    column = 0
+    for i, scale in zip(ctx.active, ctx.scales, strict=True):
+        rank = group.members[i].matrices[0].shape[0]
+        row, columns = sum(group.sizes[:i]), slice(column, column + rank)
+        block = d_up[columns, row : row + group.sizes[i]]
+        out += [d_down[columns].contiguous(), (block.t() * scale).contiguous()]
+        column += rank
+    return out

@@ -1,0 +1,155 @@
+"""Before and after: the same prompts answered, the same rows measured, by base and tuned model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+from lorita.data.rows import Row, Text
+from lorita.errors import UserError
+from lorita.evaluation.proof import Proof, proof_from
+from lorita.evaluation.row_losses import HeldOutLoss
+from lorita.storage.files import write_atomic
+
+JSON_FILE = "compare.json"
+MARKDOWN_FILE = "compare.md"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prompt and how the base and the tuned model continue it, greedily."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Mean loss (nats per token) of base and tuned model on the same held-out rows."""
+
+    rows: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a run changed. ``str()`` is the Markdown that the run folder holds."""
+
+    model: str
+    answers: tuple[Answer, ...]
+    held_out: HeldOut | None
+    proof: Proof | None = None
+
+    def to_markdown(self) -> str:
+        lines = ["# Before and after", "", f"Base model: {self.model}", ""]
+        if self.held_out is not None:
+            held = self.held_out
+            lines += [
+                f"| loss on {held.rows} held-out rows | base | tuned |",
+                "| --- | --- | --- |",
+                f"| nats per token | {held.before:.4f} | {held.after:.4f} |",
+                "",
+            ]
+        if self.proof is not None:
+            for sentence in self.proof.sentences():
+                lines += [sentence, ""]
+        for answer in self.answers:
+            lines += [f"## {_one_line(answer.prompt)}", ""]
+            lines += ["**Base:**", "", _quote(answer.before), ""]
+            lines += ["**Tuned:**", "", _quote(answer.after), ""]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    def save(self, run: Path) -> None:
+        """Write ``compare.json`` and ``compare.md`` into the run folder."""
+        values = asdict(self)
+        if self.proof is not None:
+            values["proof"]["sentences"] = self.proof.sentences()
+        text = json.dumps(values, indent=2, ensure_ascii=False)
+        write_atomic(run / JSON_FILE, text + "\n")
+        write_atomic(run / MARKDOWN_FILE, self.to_markdown())
+
+
+def compared(
+    model: str, prompts: Sequence[str], before: Sequence[str], after: Sequence[str]
+) -> Comparison:
+    """Base and tuned answers to the same prompts, side by side."""
+    answers = tuple(Answer(*triple) for triple in zip(prompts, before, after, strict=True))
+    return Comparison(model, answers, None)
+
+
+def read_comparison(run: Path) -> Comparison:
+    """The comparison saved in a run folder."""
+    path = run / JSON_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        held = values["held_out"]
+        return Comparison(
+            values["model"],
+            tuple(Answer(**answer) for answer in values["answers"]),
+            HeldOut(**held) if held else None,
+            proof_from(proof) if (proof := values.get("proof")) else None,
+        )
+    except FileNotFoundError:
+        raise UserError(f"{run}: there is no {JSON_FILE} in it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+
+
+def held_out_figures(before: HeldOutLoss | None, after: HeldOutLoss | None) -> HeldOut | None:
+    """The two losses side by side; None where no rows were held out."""
+    if before is None or after is None:
+        return None
+    return HeldOut(len(before.counts), before.mean, after.mean)
+
+
+LONG_PROMPT = 400
+"""Characters; longer prompts are asked only where there is nothing shorter."""
+
+
+def prompts_of(
+    rows: Sequence[Row], count: int = 3, fits: Callable[[str], bool] | None = None
+) -> list[str]:
+    """What to ask for a comparison: prompts as they stand, or the starts of plain texts.
+
+    Prompts that do not fit the model are passed over; where none fits, their starts are asked.
+    """
+    texts = [row.text for row in rows if isinstance(row, Text)]
+    if texts:
+        return text_starts(texts, count)
+    prompts = [row.prompt for row in rows if not isinstance(row, Text) and row.prompt.strip()]
+    prompts.sort(key=lambda prompt: len(prompt) > LONG_PROMPT)
+    fitting = (prompt for prompt in dict.fromkeys(prompts) if fits is None or fits(prompt))
+    return list(islice(fitting, count)) or text_starts(prompts, count)
+
+
+def text_starts(texts: Sequence[str], count: int = 3) -> list[str]:
+    """The starts of the first ``count`` texts: the first sentence if it is short, else 8 words."""
+    starts = (_start(text) for text in texts)
+    return list(dict.fromkeys(start for start in starts if start))[:count]
+
+
+def _start(text: str) -> str:
+    line = text.strip().splitlines()[0]
+    sentence = re.match(r".{8,120}?[.!?:](?=\s|$)", line)
+    if sentence and len(sentence.group()) < len(text.strip()):
+        return sentence.group()
+    words = line.split()
+    # A short text still leaves the model something to say.
+    return " ".join(words[: min(8, max(1, len(words) // 2))])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _quote(text: str) -> str:
+    return "\n".join(f"> {line}".rstrip() for line in (text.strip() or "(nothing)").splitlines())

@@ -1,0 +1,1 @@
+"""GGUF files of adapters and merged models."""

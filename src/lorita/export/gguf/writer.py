@@ -1,0 +1,72 @@
+"""Writing a GGUF file tensor by tensor, under a temporary name until it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorita.export.gguf.number_formats import byte_shape
+
+if TYPE_CHECKING:
+    import gguf
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor that will be written: what it is, and how its bytes are made when its turn comes."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: gguf.GGMLQuantizationType
+    make: Callable[[], np.ndarray[Any, Any]]
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        import math
+
+        return math.prod(byte_shape(self.shape, self.kind))
+
+
+def write_tensors(writer: gguf.GGUFWriter, path: Path, planned: Sequence[Planned]) -> None:
+    """Write metadata and tensors; only one tensor is in memory at a time."""
+    import numpy as np
+
+    for tensor in planned:
+        shape = byte_shape(tensor.shape, tensor.kind)
+        writer.add_tensor_info(
+            tensor.name, shape, np.dtype(np.uint8), tensor.size, raw_dtype=tensor.kind
+        )
+    try:
+        writer.write_header_to_file(path)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for tensor in planned:
+            writer.write_tensor_data(tensor.make())
+    finally:
+        writer.close()
+
+
+def copy_metadata(
+    reader: gguf.GGUFReader, writer: gguf.GGUFWriter, *, leave_out: Sequence[str]
+) -> None:
+    """Every key of a file, with its type, except those that are given."""
+    import gguf
+
+    left_out = {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", *leave_out}
+    left_out.add("general.architecture")  # the writer has its own
+    for name, field in reader.fields.items():
+        if name in left_out:
+            continue
+        kind = field.types[0]
+        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), kind, sub_type=inner)
+
+
+def numpy_float32(tensor: Any) -> np.ndarray[Any, Any]:
+    """A torch tensor as a numpy array of float32."""
+    array: np.ndarray[Any, Any] = tensor.detach().float().contiguous().numpy()
+    return array

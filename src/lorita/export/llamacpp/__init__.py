@@ -1,0 +1,1 @@
+"""A run answered by llama.cpp, with the files that it needs."""

@@ -1,0 +1,106 @@
+"""The GGUF files that llama.cpp needs to answer for a run, made once and kept.
+
+A base that is itself a GGUF file is used as it is, unless another dtype is asked for. An adapter
+that cannot stand alone as GGUF (DoRA, biases, ...) is merged into the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorita.errors import SettingsError
+from lorita.export.gguf import file as gguf
+from lorita.export.gguf.export import write_run
+from lorita.inference.load import TunedModel, check_same_base, run_tokenizer, torch_dtype
+from lorita.models.adapter import CONFIG_FILE, WEIGHTS_FILE, attach, load_adapter, lora_config
+from lorita.models.base import Base, load_model, load_tokenizer, own_dtype
+from lorita.storage.cache import kept_folder, mark_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+VERSION = 2
+"""Counts up where the files come out otherwise than before."""
+
+
+def base_file(base: Base, dtype: str = "auto") -> Path:
+    """The base as a GGUF file: its own, or one made of it in ``dtype``.
+
+    ``auto`` is the file of a base that is one, else float32: xllamacpp's wheel was measured to
+    be three times slower with float16.
+    """
+    if base.gguf_path is not None and dtype == "auto":
+        return base.gguf_path
+    quantize = _format(dtype)
+
+    def make(path: Path) -> None:
+        model = _model(base)
+        # An adapter that adds nothing: what is written are merged models.
+        idle = attach(model, lora_config(model, {"r": 1}), seed=0)
+        tuned = TunedModel(idle, load_tokenizer(base), base)
+        write_run(
+            tuned, path.parent, path, merged=True, quantize=quantize, name=Path(base.name).name
+        )
+
+    return _kept(f"{_base_mark(base)}:{quantize}", make)
+
+
+def adapter_file(folder: Path, base: Base) -> Path | None:
+    """The adapter in ``folder`` as a GGUF file; None where it cannot stand alone."""
+    from peft import PeftConfig
+
+    try:
+        gguf.require_representable(PeftConfig.from_pretrained(folder))
+        return _run_file(folder, base, "f32", merged=False)
+    except gguf.NotAlone:
+        return None
+
+
+def merged_file(folder: Path, base: Base, dtype: str = "auto") -> Path:
+    """Base and adapter as one GGUF file; ``dtype`` as in ``base_file``."""
+    return _run_file(folder, base, _format(dtype), merged=True)
+
+
+def _run_file(folder: Path, base: Base, quantize: str, *, merged: bool) -> Path:
+    def make(path: Path) -> None:
+        model = _model(base)
+        check_same_base(folder, base, model)
+        tuned = TunedModel(load_adapter(model, folder), run_tokenizer(folder, base), base)
+        write_run(tuned, folder, path, merged=merged, quantize=quantize, name=folder.name)
+
+    what = f"merged {quantize}" if merged else "adapter"
+    return _kept(f"{_base_mark(base)}:{_adapter_mark(folder)}:{what}", make)
+
+
+def _model(base: Base) -> PreTrainedModel:
+    """The base with every bit that it has: a quantised file is read in float32."""
+    return load_model(base, torch_dtype(own_dtype(base, "float32")))
+
+
+def _kept(mark: str, make: Callable[[Path], None]) -> Path:
+    folder = kept_folder("gguf", f"{mark}:{VERSION}", lambda part: make(part / "model.gguf"))
+    return folder / "model.gguf"
+
+
+def _format(dtype: str) -> str:
+    if dtype == "auto":
+        return "f32"
+    if dtype not in FORMATS:
+        raise SettingsError(f"dtype = {dtype!r}: should be auto, float32, bfloat16 or float16")
+    return FORMATS[dtype]
+
+
+def _base_mark(base: Base) -> str:
+    folder = Path(base.location)
+    if base.gguf_path is not None:
+        return mark_of(base.gguf_path)
+    if folder.is_dir():
+        return mark_of(*sorted(p for p in folder.iterdir() if p.is_file()))
+    return f"{base.location}@{base.revision}"
+
+
+def _adapter_mark(folder: Path) -> str:
+    return mark_of(folder / CONFIG_FILE, folder / WEIGHTS_FILE)

@@ -1,0 +1,84 @@
+"""Several adapters as one, with weights, by PEFT's combination methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorita.errors import AdapterError, SettingsError
+from lorita.models.adapter_sources import find_adapter
+from lorita.system.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+METHODS = (
+    "cat", "linear", "svd", "ties", "ties_svd", "dare_ties", "dare_linear", "dare_ties_svd",
+    "dare_linear_svd", "magnitude_prune", "magnitude_prune_svd",
+)  # fmt: skip
+"""PEFT's. ``cat`` is the plain sum of the adapters, whatever their ranks."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Another adapter, and how much of it."""
+
+    adapter: str
+    weight: float = 1.0
+
+
+def parse_part(text: str) -> Part:
+    """``RUN`` or ``RUN:0.5``."""
+    name, colon, number = text.rpartition(":")
+    if not colon or "/" in number or "\\" in number:
+        return Part(text)
+    try:
+        return Part(name, float(number))
+    except ValueError:
+        raise SettingsError(
+            f"adapter = {text!r}: {number!r} is no number", hint="Write RUN or RUN:0.5."
+        ) from None
+
+
+def combine(
+    model: PeftModel, weight: float, others: Sequence[Part], method: str, base: str | None
+) -> None:
+    """Put ``others`` beside the model's adapter and make the weighted sum its active one."""
+    if not others and weight == 1.0:
+        return
+    if method not in METHODS:
+        raise SettingsError(
+            f"combination_type = {method!r}: PEFT has no such method",
+            hint=f"There are: {', '.join(METHODS)}.",
+        )
+    names, weights = ["default"], [weight]
+    for number, part in enumerate(others, start=1):
+        folder = find_adapter(part.adapter, base)
+        names.append(f"other{number}")
+        weights.append(part.weight)
+        try:
+            with quiet_libraries():
+                model.load_adapter(str(folder), adapter_name=names[-1])
+        except Exception as error:
+            raise AdapterError(
+                f"{part.adapter}: does not fit the base of the first adapter ({error})"
+            ) from error
+    _require_plain(model, names)
+    options = {"density": 0.5} if method.startswith(("ties", "dare", "magnitude")) else {}
+    try:
+        model.add_weighted_adapter(names, weights, "combined", method, **options)
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        raise AdapterError(f"PEFT cannot combine these adapters: {error}") from error
+    model.set_adapter("combined")
+    model.requires_grad_(False)
+
+
+def _require_plain(model: PeftModel, names: Sequence[str]) -> None:
+    for name in names:
+        config = model.peft_config[name]
+        if config.use_dora or config.bias != "none" or config.modules_to_save:
+            raise AdapterError(
+                "only plain LoRA can be added up: no DoRA, trained biases or whole modules",
+                hint="Merge that adapter alone, and the next one into the result.",
+            )

@@ -1,0 +1,111 @@
+"""Base and adapter as one plain model folder, as ``save_pretrained`` would write it.
+
+Tensors are merged in float32 and written one by one; the base in its own dtype and one layer are
+all that is in memory. The folder is compared with base and adapter before it gets its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorita.errors import CheckFailed, SettingsError
+from lorita.export.merged import weights as tensors
+from lorita.export.merged.combine import Part, combine
+from lorita.export.merged.safetensors_writer import Entry, write_safetensors
+from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of_run
+from lorita.inference.load import TunedModel, find_run_base, load, torch_dtype
+from lorita.models.adapter_sources import find_adapter
+from lorita.models.base import Base, load_model, own_dtype
+from lorita.storage.files import check_target, replacing
+
+if TYPE_CHECKING:
+    import torch
+
+LIMITS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 1.0}
+"""Largest logit difference that a merged model may have, by the dtype it is written in."""
+SHARD = 5 * 10**9
+"""Bytes in one file at most, as transformers splits them; a larger tensor has a file of its own."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge made."""
+
+    path: Path
+    dtype: str
+    size: int
+    agreement: Agreement
+
+
+def merge(
+    run: str | Path,
+    out: str | Path,
+    *,
+    others: Sequence[Part] = (),
+    weight: float = 1.0,
+    combination_type: str = "cat",
+    base: str | None = None,
+    dtype: str = "auto",
+    max_shard_size: int = SHARD,
+    allow_loss: bool = False,
+    overwrite: bool = False,
+) -> Merged:
+    """Merge the adapter of ``run`` into its base and write the model to ``out``.
+
+    ``dtype``: ``auto`` is the base's own. ``others`` are further adapters with their weights.
+    Raises ``CheckFailed`` if the merged model's logits are further from base and adapter than
+    ``LIMITS`` allows and ``allow_loss`` is not set; nothing is left at ``out`` then.
+    """
+    target = Path(out).expanduser()
+    if dtype not in ("auto", *LIMITS):
+        raise SettingsError(f"dtype = {dtype!r}: should be auto, {', '.join(LIMITS)}")
+    check_target(target, overwrite=overwrite)
+    folder = find_adapter(run, base)
+    own = own_dtype(find_run_base(folder, base), dtype)
+    written = own if dtype == "auto" else dtype
+    tuned = load(folder, base=base, dtype=own)
+    combine(tuned.model, weight, others, combination_type, base)
+    asked = ask_reference(tuned, prompts_of_run(folder))
+    with replacing(target) as part:
+        part.mkdir()
+        size = write_folder(tuned, part, written, max_shard_size=max_shard_size)
+        del tuned
+        model = load_model(Base(str(target), str(part)), torch_dtype(written))
+        found = agreement(model, asked)
+        limit = max(LIMITS[written], LIMITS[own])
+        if not found.largest_difference <= limit and not allow_loss:
+            raise CheckFailed(
+                f"the merged model is not base and adapter: {found.line()} "
+                f"(limit in {written}: {limit:g})",
+                hint="Nothing was written. --allow-loss writes it nevertheless.",
+            )
+    return Merged(target, written, size, found)
+
+
+def write_folder(tuned: TunedModel, folder: Path, dtype: str, *, max_shard_size: int) -> int:
+    """Configuration, tokenizer, generation settings and weights; returns the weights' bytes."""
+    import copy
+
+    model = tuned.model
+    config = copy.deepcopy(model.get_base_model().config)
+    config.dtype = torch_dtype(dtype)
+    config.tie_word_embeddings = tensors.is_tied(model)
+    config.architectures = [type(model.get_base_model()).__name__]
+    config.save_pretrained(folder)
+    generation = getattr(model.get_base_model(), "generation_config", None)
+    if generation is not None:
+        generation.save_pretrained(folder)
+    tuned.tokenizer.save_pretrained(folder)
+    wanted = torch_dtype(dtype)
+    entries = [
+        Entry(weight.name, weight.shape, _cast(weight, wanted), wanted)
+        for weight in tensors.weights(model)
+    ]
+    return write_safetensors(entries, folder, max_shard_size)
+
+
+def _cast(weight: tensors.Weight, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+    return lambda: weight.read().to(dtype)

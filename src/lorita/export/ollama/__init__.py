@@ -1,0 +1,1 @@
+"""A Modelfile with its template and its GGUF file."""

@@ -1,0 +1,1 @@
+"""Text from a model, with or without an adapter, through transformers or llama.cpp."""

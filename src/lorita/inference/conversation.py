@@ -1,0 +1,87 @@
+"""A talk with a tuned model: the turns so far, and the next answer while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from lorita.data.tokens.chat_template import TemplateError
+from lorita.errors import SettingsError
+from lorita.inference.generation import GenerationOptions
+from lorita.inference.load import TunedModel
+from lorita.inference.streaming import stream
+from lorita.models.base import context_length
+
+OPTIONS = GenerationOptions(max_new_tokens=256, repetition_penalty=1.1)
+"""For talks. A higher penalty would keep the model from the words of earlier turns."""
+
+
+@dataclass
+class Conversation:
+    """Turns with one model. Without a chat template each text is continued by itself.
+
+    ``forgotten`` counts the turns that were left out because they no longer fit.
+    """
+
+    tuned: TunedModel
+    options: GenerationOptions = OPTIONS
+    system: str | None = None
+    turns: list[dict[str, str]] = field(default_factory=list)
+    forgotten: int = 0
+
+    def __post_init__(self) -> None:
+        if self.system is not None:
+            if not self.remembers:
+                raise SettingsError(
+                    "a system message needs a chat template, and this model is asked without one"
+                )
+            form = replace(self.tuned.prompt_format, system=self.system)
+            self.tuned = replace(self.tuned, prompt_format=form)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether earlier turns are part of the question."""
+        return self.tuned.prompt_format.template is not None
+
+    def say(self, text: str) -> Iterator[str]:
+        """The answer to ``text``, in pieces. What was said until then is kept if it is closed."""
+        asked = {"role": "user", "content": text}
+        ids = self._ids(asked)
+        answer = ""
+        try:
+            for piece in stream(
+                self.tuned.model, self.tuned.tokenizer, ids, self.tuned.prompt_format, self.options
+            ):
+                answer += piece
+                yield piece
+        finally:
+            if self.remembers:
+                self.turns += [asked, {"role": "assistant", "content": answer}]
+
+    def reset(self) -> None:
+        """Forget all turns."""
+        self.turns.clear()
+        self.forgotten = 0
+
+    def _ids(self, asked: dict[str, str]) -> list[int]:
+        """The tokens of the question with as many of the last turns as fit."""
+        room = context_length(self.tuned.model.config)  # type: ignore[arg-type]
+        for left_out in range(0, len(self.turns) + 1, 2):
+            ids = self._tokens([*self.turns[left_out:], asked])
+            if room is None or len(ids) + self.options.max_new_tokens <= room:
+                del self.turns[:left_out]
+                self.forgotten += left_out
+                return ids
+        raise SettingsError(
+            f"{len(ids):,} tokens and {self.options.max_new_tokens:,} of answer are more than the "
+            f"{room:,} that this model takes"
+        )
+
+    def _tokens(self, turns: list[dict[str, str]]) -> list[int]:
+        form, tokenizer = self.tuned.prompt_format, self.tuned.tokenizer
+        if not self.remembers:
+            return form.ids(tokenizer, turns[-1]["content"])
+        try:
+            return form.chat_ids(tokenizer, turns)
+        except TemplateError as error:
+            raise SettingsError(str(error)) from error

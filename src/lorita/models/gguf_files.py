@@ -1,0 +1,143 @@
+"""GGUF files as base models: read once by transformers, kept as a folder in Hugging Face format.
+
+Taking a GGUF file apart costs tens of seconds each time; the folder loads in one. It lies in the
+hub's cache (``HF_HOME``), named after the file, its size and its time of change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorita.errors import ModelError
+from lorita.storage.cache import kept_at, kept_folder, mark_of
+from lorita.system.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+MAGIC = b"GGUF"
+LARGEST_KEPT = 4 * 2**30
+"""Converted weights beyond this many bytes are not kept: they would fill a small disk."""
+
+
+def check_gguf(path: Path) -> None:
+    """``ModelError`` unless ``path`` can be read and starts as a GGUF file does."""
+    if not path.exists():
+        raise ModelError(f"{path}: there is no such file")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    if magic != MAGIC:
+        raise ModelError(
+            f"{path}: not a GGUF file (it starts with {magic!r}, not {MAGIC!r})",
+            hint="--model takes a .gguf file, a folder in Hugging Face format or a hub id.",
+        )
+
+
+def _check_complete(path: Path) -> None:
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise ModelError(
+            f"{path}: reading GGUF files needs the gguf package",
+            hint='Install it with: pip install "lorita[gguf]"',
+        ) from None
+    try:
+        reader = GGUFReader(path)
+        end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
+    except Exception as error:  # the reader fails in many ways on a file that is cut
+        raise ModelError(
+            f"{path}: the GGUF file is damaged or cut short ({type(error).__name__})",
+            hint="Download it again and compare its size with the original's.",
+        ) from error
+    if end == 0 or end > path.stat().st_size:
+        raise ModelError(
+            f"{path}: the GGUF file is cut short: {path.stat().st_size:,} bytes of {end:,}",
+            hint="Download it again and compare its size with the original's.",
+        )
+
+
+def folder_without_weights(path: Path) -> Path:
+    """The file's configuration and tokenizer as a folder in Hugging Face format."""
+
+    def convert(folder: Path) -> None:
+        from transformers import AutoConfig, AutoTokenizer
+
+        _check_complete(path)
+        where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+        config = AutoConfig.from_pretrained(**where)
+        _clear(config, "quantization_config")
+        config.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+
+    return _converted(path, "config", convert)
+
+
+def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The model in ``dtype``, its weights taken out of the file or, the next time, of the cache."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    kind = str(dtype).removeprefix("torch.")
+    folder = kept_at(*_place(path, kind))
+    if folder.is_dir():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        return model
+    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
+    _clear_quantization_mark(model)
+    size = (
+        sum(parameter.numel() for parameter in model.parameters())
+        * torch.empty(0, dtype=dtype).itemsize
+    )
+    if size <= LARGEST_KEPT:
+        _converted(path, kind, lambda into: model.save_pretrained(into))
+    return model
+
+
+def _place(path: Path, kind: str) -> tuple[str, str]:
+    """Name and mark of what the file was converted to (``kept.py``)."""
+    from transformers import __version__ as version
+
+    # Another transformers may read the same file better.
+    return f"{path.stem}-{kind}", f"{mark_of(path)}:{version}"
+
+
+def _converted(path: Path, kind: str, convert: Callable[[Path], None]) -> Path:
+    """The kept folder, made by ``convert`` if it is not there."""
+
+    def quietly(folder: Path) -> None:
+        with quiet_libraries(hide_bars=True):
+            convert(folder)
+
+    return kept_folder(*_place(path, kind), quietly)
+
+
+def _clear_quantization_mark(model: PreTrainedModel) -> None:
+    """Take back transformers' note that the model is quantised.
+
+    The tensors read from a GGUF file are plain, but the note makes ``save_pretrained`` and the
+    HF Trainer refuse the model.
+    """
+    _clear(model.config, "quantization_config")
+    for name in ("is_quantized", "hf_quantizer", "quantization_method"):
+        _clear(model, name)
+
+
+def _clear(holder: object, name: str) -> None:
+    if name in vars(holder):
+        delattr(holder, name)
+
+
+def float_type(path: Path) -> str | None:
+    """torch's name of a GGUF file's number format; None where it is quantised."""
+    _check_complete(path)
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).fields.get("general.file_type")
+    names = {0: "float32", 1: "float16", 32: "bfloat16"}
+    return names.get(int(field.contents())) if field is not None else None

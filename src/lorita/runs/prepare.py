@@ -1,0 +1,201 @@
+"""From settings to what the training loop needs, cheapest and likeliest mistakes first.
+
+Nothing is written here. Everything that can be wrong before the weights are loaded is gathered
+and raised as one error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lorita.data.examples import Example, Tokenized
+from lorita.data.formats.stored_rows import select_rows
+from lorita.data.packing import fill_windows, packing_note
+from lorita.data.quality.duplicates import find_duplicates
+from lorita.data.quality.problems import find_problems, refuse_pointless, short_form
+from lorita.data.rows import Row, Rows, fingerprint
+from lorita.data.splits import unseen
+from lorita.data.tokens.choose_template import choose_template
+from lorita.data.tokens.long_rows import cut_notes, token_note
+from lorita.data.tokens.prompt_format import PromptFormat, shared_system
+from lorita.data.tokens.tokenize import tokenize_rows
+from lorita.errors import SettingsError, UserError
+from lorita.models.base import Base, context_length, find_base, load_config, load_tokenizer
+from lorita.runs.read_data import (
+    continues,
+    default_output_dir,
+    evaluation_decides,
+    longest_row,
+    read_all_rows,
+    split_data,
+    treatment,
+)
+from lorita.settings.schema import RunSettings
+from lorita.storage.hub import check_can_push
+from lorita.storage.run_folder import check_output_dir, check_resumable
+from lorita.system.processes import is_lead
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+T = TypeVar("T")
+MOST_LOOKED_AT = 5000
+"""Rows that training looks through for problems; ``lorita preview`` looks at all."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Rows ready to train on and to measure with, and the sentences that explain them.
+
+    ``shown`` are the rows whose prompts are asked before and after: held out, where any are.
+    """
+
+    train: Sequence[Example]
+    held_out: Sequence[Example]
+    shown: Sequence[Row]
+    prompt_format: PromptFormat
+    max_length: int
+    notes: list[str]
+    fingerprint: str
+    warnings: list[str]
+    windows: list[list[int]] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known before the weights are loaded."""
+
+    output_dir: Path
+    base: Base
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    data: PreparedData
+
+
+def prepare(settings: RunSettings) -> Prepared:
+    """Check the door, the model and the data; raise all their problems as one ``UserError``."""
+    problems: list[UserError] = []
+    output_dir = default_output_dir(settings)
+    if not is_lead():
+        pass  # the lead looks at the folder before it makes it; later it would look used
+    elif continues(settings, output_dir):
+        _try(problems, lambda: check_resumable(output_dir))
+    else:
+        _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
+    if settings.push_to_hub:
+        _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
+    model = _try(problems, lambda: _find_model(settings))
+    rows = _try(problems, lambda: read_all_rows(settings))
+    if problems or model is None or rows is None:
+        raise problems[0] if len(problems) == 1 else _joined(problems)
+    base, config = model
+    tokenizer = load_tokenizer(base)
+    data = _tokenize(settings, config, tokenizer, *rows)
+    if evaluation_decides(settings) and not data.held_out:
+        raise SettingsError(
+            "load_best_model_at_end and early_stopping_patience need held-out rows, and there "
+            "are none",
+            hint="Give --eval-data FILE or an --eval-fraction above 0.",
+        )
+    return Prepared(output_dir, base, config, tokenizer, data)
+
+
+def _try(problems: list[UserError], step: Callable[[], T]) -> T | None:
+    try:
+        return step()
+    except UserError as error:
+        problems.append(error)
+        return None
+
+
+def _joined(problems: list[UserError]) -> UserError:
+    lines = [line for problem in problems for line in problem.problems]
+    hints = list(dict.fromkeys(problem.hint for problem in problems if problem.hint))
+    return UserError(lines, hint="\n".join(hints) or None)
+
+
+def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
+    base = find_base(
+        settings.model,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    return base, load_config(base)
+
+
+def _tokenize(
+    settings: RunSettings,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Rows,
+    eval_rows: Rows | None,
+) -> PreparedData:
+    context, max_length = context_length(config), longest_row(settings, config)
+    num_rows = len(rows.rows)
+    seen = find_duplicates(chain(rows.rows, eval_rows.rows if eval_rows else ()))
+    split = split_data(settings, num_rows, seen.groups[:num_rows])
+    problems = find_problems(
+        rows.rows, range(num_rows), seen.first_rows(num_rows), most=MOST_LOOKED_AT
+    )
+    refuse_pointless(problems, str(rows.origin))
+    template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
+    how = treatment(settings, max_length, template)
+
+    def encode(source: Rows, numbers: list[int]) -> tuple[Sequence[Row], Tokenized]:
+        chosen = select_rows(source.rows, numbers)
+        return chosen, tokenize_rows(chosen, numbers, tokenizer, how, origin=source.origin)
+
+    train_rows, train = encode(rows, split.train)
+    held_rows: Sequence[Row] = []
+    held: Sequence[Example] = []
+    if eval_rows is not None:
+        places = range(num_rows, len(seen.groups))
+        fresh = [place - num_rows for place in unseen(split.train, places, seen.groups)]
+        held_rows, tokenized = encode(eval_rows, fresh[: settings.max_eval_samples])
+        held = tokenized.examples
+    elif split.held_out:
+        held_rows, tokenized = encode(rows, split.held_out)
+        held = tokenized.examples
+    notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
+    notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
+    notes.append(token_note(train.examples))
+    windows = None
+    if settings.packing:
+        lengths = [len(example.input_ids) for example in train.examples]
+        windows = fill_windows(lengths, max_length)
+        notes.append(packing_note(windows, lengths, max_length))
+    if eval_rows is not None and len(fresh) < len(places):
+        notes.append(
+            f"{len(places) - len(fresh)} of {len(places)} held-out rows duplicate rows that are "
+            "trained on and were left out"
+        )
+    if context is not None and max_length > context:
+        _require_stretchable(config, max_length, context)
+        notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
+    if template is not None:
+        tokenizer.chat_template = template.source  # saved with the run
+    asked = PromptFormat(rows.kind, template, shared_system(train_rows) if template else None)
+    return PreparedData(
+        train.examples,
+        held,
+        held_rows or train_rows,
+        asked,
+        max_length,
+        notes,
+        fingerprint(train_rows),
+        short_form(problems),
+        windows,
+    )
+
+
+def _require_stretchable(config: PretrainedConfig, max_length: int, context: int) -> None:
+    """Models with a table of positions cannot go beyond it; rotary and linear ones can, badly."""
+    if config.model_type in ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "xglm"):
+        raise SettingsError(
+            f"max_length = {max_length}: {config.model_type} has positions for {context} tokens",
+            hint=f"Set --max-length {context} or less.",
+        )

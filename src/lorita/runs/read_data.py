@@ -1,0 +1,152 @@
+"""What the settings ask for: which folder, whether a run goes on, which rows, how read and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorita.data.formats.choose_format import Wanted
+from lorita.data.formats.readers import read_rows
+from lorita.data.rows import Rows
+from lorita.data.sources.find_files import data_name
+from lorita.data.sources.load_source import Source, load_source
+from lorita.data.sources.python_rows import find_function, map_rows, rows_source
+from lorita.data.splits import Split, split_rows
+from lorita.data.tokens.chat_template import ChatTemplate
+from lorita.data.tokens.tokenize import Treatment
+from lorita.errors import DataError
+from lorita.models.base import context_length
+from lorita.settings.build import ROWS_NAME
+from lorita.settings.schema import RunSettings
+from lorita.storage.run_folder import SETTINGS_FILE
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+LONGEST_DEFAULT = 2048
+"""Rows are cut here when the user says nothing and the model could take more."""
+
+
+def default_output_dir(settings: RunSettings) -> Path:
+    """``output_dir``, or ``runs/`` and the name of the data."""
+    if settings.output_dir is not None:
+        return settings.output_dir.expanduser()
+    return Path("runs") / data_name(settings.data[0])
+
+
+def resume_source(settings: RunSettings) -> str | None:
+    """``last`` or the path of the checkpoint to continue from; None for a new run."""
+    return settings.resume_from_checkpoint or ("last" if settings.resume else None)
+
+
+def continues(settings: RunSettings, folder: Path) -> bool:
+    """Whether there is a run in ``folder`` that goes on; one that was wanted may not have begun."""
+    return resume_source(settings) is not None and (folder / SETTINGS_FILE).is_file()
+
+
+def evaluation_decides(settings: RunSettings) -> bool:
+    """Whether held-out losses have a part in what the adapter becomes."""
+    return settings.load_best_model_at_end or settings.early_stopping_patience is not None
+
+
+def find_source(settings: RunSettings) -> Source:
+    """The data that the settings name, or the rows that Python code gave."""
+    return _mapped(settings, _find_source(settings))
+
+
+def _mapped(settings: RunSettings, source: Source) -> Source:
+    if settings.map_row is None:
+        return source
+    function = settings.given("map_row") or find_function(settings.map_row)
+    return map_rows(source, function, settings.map_row.rpartition(":")[2])
+
+
+def _find_source(settings: RunSettings) -> Source:
+    if settings.given("data") is not None:
+        return rows_source(settings.given("data"), ROWS_NAME)
+    if settings.data == [ROWS_NAME] and not Path(ROWS_NAME).exists():
+        raise DataError(
+            "the rows of this run were given in Python",
+            hint="Give them again: lorita.train(config=..., data=rows).",
+        )
+    return load_source(
+        settings.data,
+        name=settings.data_name,
+        split=settings.data_split,
+        revision=settings.data_revision,
+        text_unit=settings.text_unit,
+        file_type=settings.file_type,
+        streaming=_rows_to_stream(settings),
+    )
+
+
+def held_out_file(settings: RunSettings) -> Rows | None:
+    """The rows of ``eval_data``; None where there is none."""
+    if settings.eval_data is None:
+        return None
+    rows = settings.given("eval_data")
+    source = (
+        load_source(settings.eval_data, text_unit=settings.text_unit, file_type=settings.file_type)
+        if rows is None
+        else rows_source(rows, ROWS_NAME)
+    )
+    return read_rows(_mapped(settings, source), wanted_reading(settings))
+
+
+def wanted_reading(settings: RunSettings) -> Wanted:
+    """What the settings say about the columns."""
+    return Wanted(
+        format=settings.format,
+        text_field=settings.text_field,
+        text_template=settings.text_template,
+        prompt_field=settings.prompt_field,
+        completion_field=settings.completion_field,
+    )
+
+
+def longest_row(settings: RunSettings, config: PretrainedConfig) -> int:
+    """``max_length``, or what the model takes, at most ``LONGEST_DEFAULT``."""
+    context = context_length(config)
+    return settings.max_length or min(LONGEST_DEFAULT, context or LONGEST_DEFAULT)
+
+
+def treatment(settings: RunSettings, max_length: int, template: ChatTemplate | None) -> Treatment:
+    """How the settings want rows to become tokens."""
+    overflow = settings.overflow or ("split" if settings.packing else "truncate")
+    return Treatment(max_length, template, settings.train_on, overflow)
+
+
+def split_data(settings: RunSettings, num_rows: int, groups: Sequence[int]) -> Split:
+    """Which rows are trained on and which are held out; ``groups`` are kept together."""
+    return split_rows(
+        num_rows,
+        max_train_samples=settings.max_train_samples,
+        eval_fraction=settings.eval_fraction,
+        max_eval_samples=settings.max_eval_samples,
+        has_eval_data=settings.eval_data is not None,
+        seed=settings.seed,
+        groups=groups,
+    )
+
+
+def read_all_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
+    """The rows of the data, and of ``eval_data`` where it is given."""
+    rows = read_rows(find_source(settings), wanted_reading(settings))
+    held = held_out_file(settings)
+    if held is None:
+        return rows, None
+    if held.kind != rows.kind:
+        raise DataError(
+            f"{held.origin}: held-out rows are read as {held.understood}, "
+            f"those that are trained on as {rows.understood}",
+            hint="Give both the same columns.",
+        )
+    return rows, held
+
+
+def _rows_to_stream(settings: RunSettings) -> int | None:
+    """The rows that are trained on or held out: the same ones as without streaming."""
+    if not settings.streaming or settings.max_train_samples is None:
+        return None
+    return settings.max_train_samples + settings.max_eval_samples

@@ -1,0 +1,178 @@
+"""Reading and writing ``RunSettings``: keyword arguments and YAML in, YAML out.
+
+Every mistake is gathered and raised at once, in words for people.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lorita.errors import SettingsError
+from lorita.settings.schema import ALIASES, RunSettings
+
+ROWS_NAME = "python-rows"
+"""What stands for rows that Python code gave, where files have their name."""
+
+
+def build_settings(config: str | Path | None = None, /, **options: Any) -> RunSettings:
+    """Settings from a YAML file, keyword arguments, or both; the arguments win.
+
+    Raises ``SettingsError`` that lists every unknown key and every impossible value.
+    """
+    given: dict[str, Any] = {}
+    problems: list[str] = []
+    objects, options = _without_objects(options)
+    for source, values in ((str(config), read_yaml(config) if config else {}), ("", options)):
+        known, unknown = _canonical(values, source)
+        given.update(known)
+        problems += unknown
+    settings, invalid = _validate(given)
+    problems += invalid
+    if settings is None or problems:
+        raise SettingsError(problems)
+    settings.hold(objects)
+    return settings
+
+
+def _is_rows(value: object) -> bool:
+    """Whether a value is rows themselves (dicts, or a ``datasets.Dataset``), not their name."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and isinstance(value[0], Mapping)
+    return hasattr(value, "column_names") and hasattr(value, "select")
+
+
+def _without_objects(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rows and functions that are given themselves, and the options with their names instead."""
+    objects: dict[str, Any] = {}
+    named = dict(options)
+    for key, value in options.items():
+        name = option_name(key)
+        if name in ("data", "eval_data") and _is_rows(value):
+            objects[name], named[key] = value, ROWS_NAME
+        elif name == "map_row" and callable(value):
+            objects[name] = value
+            named[key] = f"{value.__module__}:{getattr(value, '__qualname__', 'function')}"
+    return objects, named
+
+
+def _validate(given: dict[str, Any]) -> tuple[RunSettings | None, list[str]]:
+    try:
+        return RunSettings(**given), []
+    except ValidationError as error:
+        return None, list(dict.fromkeys(_in_words(e) for e in error.errors()))
+
+
+def _canonical(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list[str]]:
+    """Known options under their own names, and a line for each that is not known or doubled."""
+    known: dict[str, Any] = {}
+    problems = []
+    where = f"{source}: " if source else ""
+    for key, value in values.items():
+        name = option_name(str(key))
+        if name is None:
+            problems.append(f"{where}unknown option {key!r}{suggestion(str(key))}")
+        elif name in known:
+            problems.append(f"{where}{name} is given twice, once as {key!r}")
+        else:
+            known[name] = value
+    return known, problems
+
+
+def option_name(key: str) -> str | None:
+    """The field that a key means, aliases and dashes understood; None if there is none."""
+    name = key.strip("-").replace("-", "_")
+    name = ALIASES.get(name, name)
+    return name if name in RunSettings.model_fields else None
+
+
+def suggestion(key: str) -> str:
+    """`` (did you mean …?)`` or nothing."""
+    names = [*RunSettings.model_fields, *ALIASES]
+    near = difflib.get_close_matches(key.strip("-").replace("-", "_"), names, n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _in_words(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    name = location[0] if location else ""
+    if error["type"] == "missing":
+        return f"{name} is missing: {RunSettings.model_fields[name].description}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not name:
+        return message
+    found = repr(error["input"])
+    return f"{name} = {found if len(found) <= 60 else found[:57] + '...'}: {message}"
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; ``SettingsError`` names the line where it breaks."""
+    import yaml
+
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_loader())
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: there is no such settings file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as a settings file ({error})") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"{path}: expected lines of `option: value`, found a {type(values).__name__}"
+        )
+    return values
+
+
+def _loader() -> Any:
+    """YAML's safe loader, made to refuse a key that stands twice and to read 3e-2 as a number."""
+    import re
+
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            doubled = sorted({str(key) for key in keys if keys.count(key) > 1})
+            if doubled:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{', '.join(doubled)} is given twice", node.start_mark
+                )
+            return super().construct_mapping(node, deep)
+
+    # YAML 1.1 wants a dot and a sign in 3.0e-2; people write 3e-2.
+    number = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return Loader
+
+
+def to_yaml(settings: RunSettings) -> str:
+    """The settings as YAML, grouped under their headings; ``build_settings`` reads it back."""
+    import yaml
+
+    values = settings.model_dump(mode="json")
+    lines: list[str] = []
+    heading = None
+    for name in RunSettings.model_fields:
+        group = field_group(name)
+        if group != heading:
+            lines += ["", f"# {group}"] if lines else [f"# {group}"]
+            heading = group
+        value = yaml.safe_dump(
+            values[name], allow_unicode=True, default_flow_style=True, width=10**6
+        )
+        lines.append(f"{name}: {value.removesuffix('...' + chr(10)).strip()}")
+    return "\n".join(lines) + "\n"
+
+
+def field_group(name: str) -> str:
+    """The heading that an option stands under in the help, the YAML file and the web form."""
+    extra = RunSettings.model_fields[name].json_schema_extra
+    return str(extra["group"]) if isinstance(extra, dict) else "Options"

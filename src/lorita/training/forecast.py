@@ -1,0 +1,196 @@
+"""What a run will take: memory, time per step and in all, and what to do where it does not fit.
+
+Time comes from steps that were timed on the run's own rows: for ``lorita plan`` a few that change
+nothing, in a run its own first ones, so that the forecast costs it no time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorita.data.batches import epoch_order, steps_per_epoch
+from lorita.data.examples import Example, count_tokens, token_lengths
+from lorita.training.loop import Pace
+from lorita.training.objective import LossSum
+from lorita.training.step import Trainee, gradients, smaller_budget
+from lorita.training.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PROBE_STEPS = 3
+"""The first one warms up: memory is mapped, kernels are chosen."""
+PROBE_SECONDS = 20.0
+EVALUATION_COST = 0.4
+"""A held-out token against a trained one: there is no backward pass."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run will compute, counted from its rows. ``held_out_tokens`` are those of all
+    evaluations on the way."""
+
+    rows: int
+    steps: int
+    steps_per_epoch: int
+    tokens_per_epoch: int
+    tokens: int
+    held_out_tokens: int
+    most_at_once: int
+    longest: int
+
+    def line(self) -> str:
+        return (
+            f"{self.rows} rows, {self.tokens_per_epoch:,} tokens and {self.steps_per_epoch} steps "
+            f"an epoch; {self.steps} steps in all, at most {self.most_at_once:,} tokens at once"
+        )
+
+
+def count_work(
+    train: Sequence[Example], held_out: Sequence[Example], pace: Pace, token_budget: int
+) -> Work:
+    """Count the steps that a run will do, in the order that it does them."""
+    per_epoch = steps_per_epoch(len(pace.windows or train), pace.rows_per_step)
+    lengths = token_lengths(train)
+    whole, rest = divmod(pace.max_steps, per_epoch)
+    steps = [[lengths[i] for i in step] for step in _first_epoch(len(train), pace)]
+    evaluations = (pace.max_steps - 1) // pace.eval_steps if pace.eval_steps else 0
+    return Work(
+        rows=len(train),
+        steps=pace.max_steps,
+        steps_per_epoch=per_epoch,
+        tokens_per_epoch=sum(lengths),
+        tokens=whole * sum(lengths) + sum(sum(step) for step in steps[:rest]),
+        held_out_tokens=evaluations * count_tokens(held_out),
+        most_at_once=max(_most_at_once(step, token_budget) for step in steps[: pace.max_steps]),
+        longest=max(lengths),
+    )
+
+
+def _first_epoch(rows: int, pace: Pace) -> list[list[int]]:
+    """The rows of each step, by their places."""
+    windows = pace.windows or [[row] for row in range(rows)]
+    order = epoch_order(len(windows), seed=pace.seed, epoch=0)
+    return [
+        [row for window in order[i : i + pace.rows_per_step] for row in windows[window]]
+        for i in range(0, len(order), pace.rows_per_step)
+    ]
+
+
+def _most_at_once(lengths: Sequence[int], token_budget: int) -> int:
+    """Tokens in the largest piece that a step of such rows is computed in."""
+    most = piece = 0
+    for length in lengths:
+        piece = piece + length if piece + length <= token_budget else length
+        most = max(most, piece)
+    return most
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds and bytes; ``seconds_per_token`` is None where no step was timed."""
+
+    work: Work
+    peak_bytes: int
+    free_bytes: int | None
+    seconds_per_token: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of training in all, evaluations on the way included."""
+        if self.seconds_per_token is None:
+            return None
+        held_out = EVALUATION_COST * self.work.held_out_tokens
+        return self.seconds_per_token * (self.work.tokens + held_out)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        if self.seconds_per_token is None:
+            return None
+        return self.seconds_per_token * self.work.tokens / self.work.steps
+
+    def memory_line(self) -> str:
+        free = "" if self.free_bytes is None else f"; {gigabytes(self.free_bytes)} more are free"
+        return f"Memory: about {gigabytes(self.peak_bytes)} at most{free}"
+
+    def time_line(self) -> str:
+        if self.seconds is None or self.seconds_per_step is None:
+            return "Time: not measured (--no-probe)"
+        return (
+            f"Time: about {duration(self.seconds_per_step)} a step, "
+            f"{duration(self.seconds)} of training in all"
+        )
+
+    def lines(self) -> list[str]:
+        return [self.memory_line(), self.time_line()]
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(whole, 60)
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def proposals(longest: int, per_token: int, free_bytes: int | None, *, narrow: bool) -> str | None:
+    """What to do where the longest row alone is too much; None where it fits.
+
+    ``narrow``: the weights are in a 16-bit format already.
+    """
+    if free_bytes is None or longest * per_token <= free_bytes:
+        return None
+    fits = max(free_bytes // per_token, 1)
+    ways = [f"--max-length {fits}", "--gradient-checkpointing"]
+    if not narrow:
+        ways.append("--dtype bfloat16")
+    return (
+        f"the longest row ({longest:,} tokens) may need {gigabytes(longest * per_token)} of memory "
+        f"and {gigabytes(free_bytes)} are free; if it does not fit: {', or '.join(ways)}"
+    )
+
+
+def from_timed(timed: Iterable[tuple[int, float]]) -> float | None:
+    """Seconds per token from steps as (tokens, seconds); the first was the warm-up."""
+    rest = list(timed)[1:]
+    return sum(s for _, s in rest) / sum(t for t, _ in rest) if rest else None
+
+
+def probe(
+    trainee: Trainee,
+    train: Sequence[Example],
+    loss_sum: LossSum,
+    pace: Pace,
+    accelerator: Accelerator,
+) -> list[tuple[int, float]]:
+    """Compute the gradients of some steps, the largest first, and apply none: (tokens, seconds).
+
+    A step that does not fit into memory makes ``trainee.token_budget`` smaller, as in a run.
+    """
+    lengths, steps = token_lengths(train), _first_epoch(len(train), pace)
+    largest = max(steps, key=lambda step: sum(lengths[i] for i in step))
+    timed: list[tuple[int, float]] = []
+    trainee.token_budget = trainee.token_budget or pace.token_budget
+    trainee.model.train()
+    for step in [largest, *steps, *steps][:PROBE_STEPS]:
+        rows = [train[i] for i in step]
+        started = time.perf_counter()
+        while gradients(trainee, rows, loss_sum, accelerator, StopRequest()) is None:
+            trainee.token_budget = smaller_budget(trainee.token_budget, rows)
+        timed.append((count_tokens(rows), time.perf_counter() - started))
+        trainee.forget_gradients()
+        if len(timed) > 1 and sum(seconds for _, seconds in timed) > PROBE_SECONDS:
+            break
+    return timed

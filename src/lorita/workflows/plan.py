@@ -1,0 +1,98 @@
+"""What a run would train, weigh and take.
+
+Parameters and sizes come from the model's ``config.json`` alone: the model is built on torch's meta
+device, shapes without memory. Where there is data, a few steps on it are timed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lorita.models import adapter as adapters
+from lorita.models.base import Base, find_base, load_config
+from lorita.runs.prepare import prepare
+from lorita.runs.run_model import Session
+from lorita.settings.schema import RunSettings
+from lorita.system.quiet import quiet_libraries
+from lorita.training.forecast import Forecast, Work
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``str()`` is what the command line prints."""
+
+    model: str
+    parameter_line: str
+    targets: str
+    adapter_bytes: int
+    weight_bytes: dict[str, int]
+    work: Work | None = None
+    forecast: Forecast | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        weights = ", ".join(f"{size / 1e6:,.0f} MB in {t}" for t, size in self.weight_bytes.items())
+        return "\n".join(
+            [
+                self.parameter_line,
+                f"LoRA on: {self.targets}",
+                f"Adapter on disk: {self.adapter_bytes / 1e6:.2f} MB",
+                f"Base weights in memory: {weights}",
+                *([self.work.line()] if self.work else []),
+                *(self.forecast.lines() if self.forecast else []),
+                *(f"Warning: {text}" for text in self.warnings),
+            ]
+        )
+
+
+def empty_model(base: Base) -> PreTrainedModel:
+    """The model's modules and shapes, without weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(base)
+    with quiet_libraries(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
+    model.requires_grad_(False)
+    return model  # type: ignore[no-any-return]
+
+
+def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
+    """Count what the settings would train; with ``data`` also what it would take on this machine.
+
+    Nothing is written. Without ``data`` no weights are loaded and ``settings.data`` is not read.
+    """
+    base = find_base(
+        settings.model,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    model = empty_model(base)
+    config = adapters.lora_config(model, settings.model_dump())
+    total = sum(parameter.numel() for parameter in model.parameters())
+    peft_model = adapters.attach(model, config, seed=settings.seed)
+    trained = adapters.trainable_parameters(peft_model).values()
+    targets = config.target_modules
+    plan = Plan(
+        model=settings.model,
+        parameter_line=adapters.parameter_line(peft_model),
+        targets=targets if isinstance(targets, str) else ", ".join(sorted(targets or [])),
+        adapter_bytes=4 * sum(parameter.numel() for parameter in trained),
+        weight_bytes={"bfloat16": 2 * total, "float32": 4 * total},
+    )
+    return _with_data(plan, settings) if data else plan
+
+
+def _with_data(plan: Plan, settings: RunSettings) -> Plan:
+    anew = {"overwrite": True, "resume": False, "resume_from_checkpoint": None}
+    prepared = prepare(settings.model_copy(update=anew))
+    session = Session(settings, prepared)
+    session.attach()
+    job = session.make_job()
+    warnings = (*job.advice(), *job.too_large())
+    forecast = job.probe() if settings.probe else job.forecast()
+    return replace(plan, work=job.work, forecast=forecast, warnings=warnings)

@@ -1,0 +1,255 @@
+"""What lorita makes of some data, before anything is spent: ``lorita preview``.
+
+Needs the model's config and tokenizer, no weights. Rows that training would refuse are left out
+here and told as problems, so that all of them are seen at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median_low
+from typing import TYPE_CHECKING, Any
+
+from lorita.data.examples import Tokenized
+from lorita.data.formats.choose_format import Reading, choose_reading
+from lorita.data.formats.readers import read_rows
+from lorita.data.formats.stored_rows import row_batches, select_rows
+from lorita.data.quality.duplicates import Duplicates, find_duplicates
+from lorita.data.quality.problems import Problem, find_problems, problem
+from lorita.data.rows import Problems, Rows
+from lorita.data.splits import Split, unseen
+from lorita.data.tokens.choose_template import choose_template
+from lorita.data.tokens.encode import Encoded, Encoder
+from lorita.data.tokens.long_rows import fit_rows
+from lorita.data.tokens.token_view import RowView, view_row
+from lorita.data.tokens.tokenize import Treatment, encode_rows
+from lorita.models.base import context_length, find_base, load_config, load_tokenizer
+from lorita.runs.read_data import (
+    find_source,
+    held_out_file,
+    longest_row,
+    split_data,
+    treatment,
+    wanted_reading,
+)
+from lorita.settings.build import build_settings
+from lorita.settings.schema import RunSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHOWN_ROWS = 3
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Tokens of rows: the fewest, the median, the most, and all together."""
+
+    least: int
+    median: int
+    most: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Bin:
+    """So many rows have from ``start`` to ``end`` tokens."""
+
+    start: int
+    end: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """How data was understood. Lengths and trained tokens are those of the training rows.
+
+    ``columns`` is what feeds what, ``others`` the readings that were possible too, with the
+    options that ask for them.
+    """
+
+    origin: str
+    model: str
+    format: str
+    columns: dict[str, str]
+    text_template: str | None
+    not_used: list[str]
+    others: dict[str, str]
+    rows: int
+    train_rows: int
+    held_out_rows: int
+    unusable_rows: int
+    notes: list[str]
+    max_length: int
+    context: int | None
+    lengths: Spread
+    trained: Spread
+    rows_cut: int
+    rows_split: int
+    rows_dropped: int
+    tokens_cut: int
+    trained_tokens_cut: int
+    histogram: list[Bin]
+    first_rows: list[RowView]
+    problems: list[Problem]
+
+    @property
+    def reading(self) -> str:
+        """The format and its columns in words."""
+        return str(Reading(self.format, self.columns, self.text_template))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return asdict(self)
+
+
+def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
+    """How ``lorita.train`` with these options would understand the data, and what is wrong there.
+
+    Raises ``UserError`` where the data cannot be read at all.
+    """
+    return look_through(build_settings(config, **options))
+
+
+def look_through(settings: RunSettings) -> Preview:
+    """The preview of a run's data."""
+    base = find_base(
+        settings.model,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    model_config = load_config(base)
+    source = find_source(settings)
+    taken, others = choose_reading(source, wanted_reading(settings))
+    found = Problems(source.origin)
+    rows = read_rows(source, wanted_reading(settings), found)
+    tokenizer = load_tokenizer(base)
+    template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
+    how = treatment(settings, longest_row(settings, model_config), template)
+    encoder = Encoder(tokenizer)
+    numbers, encoded = _usable(rows, encoder, how, found)
+    chosen = list(select_rows(rows.rows, numbers))
+    held_rows = held_out_file(settings)
+    held = list(held_rows.rows) if held_rows else []
+    seen = find_duplicates([*chosen, *held])
+    split = split_data(settings, len(chosen), seen.groups[: len(chosen)])
+    train = [encoded[i] for i in split.train]
+    fitted = fit_rows(train, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos)
+    problems = _refused(found) + _length_problems(train, how)
+    problems += find_problems(chosen, numbers, seen.first_rows(len(chosen)))
+    known = _seen_in_training(split, len(chosen), seen)
+    problems += _known_problem(known)
+    used = set(taken.roles.values())
+    return Preview(
+        origin=str(rows.origin),
+        model=settings.model,
+        format=taken.format,
+        columns=dict(taken.roles),
+        text_template=taken.template,
+        not_used=[c for c in source.columns if c not in used and taken.template is None],
+        others={str(other): other.flags for other in others},
+        rows=len(source.rows),
+        train_rows=len(split.train),
+        held_out_rows=(
+            min(len(held) - len(known), settings.max_eval_samples)
+            if held_rows
+            else len(split.held_out)
+        ),
+        unusable_rows=len(source.rows) - len(chosen),
+        notes=[*source.notes, split.how, *template_notes],
+        max_length=how.max_length,
+        context=context_length(model_config),
+        **_figures(train, fitted),
+        first_rows=_views(fitted, tokenizer),
+        problems=sorted(problems, key=lambda found: not found.stops),
+    )
+
+
+def _figures(train: Sequence[Encoded], fitted: Tokenized) -> dict[str, Any]:
+    lengths = [len(row.example.input_ids) for row in train]
+    return {
+        "lengths": _spread(lengths),
+        "trained": _spread([example.num_targets for example in fitted.examples]),
+        "rows_cut": fitted.rows_cut,
+        "rows_split": fitted.rows_split,
+        "rows_dropped": fitted.rows_dropped,
+        "tokens_cut": fitted.tokens_cut,
+        "trained_tokens_cut": fitted.targets_cut,
+        "histogram": _histogram(lengths),
+    }
+
+
+def _spread(counts: Sequence[int]) -> Spread:
+    counts = counts or [0]
+    return Spread(min(counts), median_low(counts), max(counts), sum(counts))
+
+
+def _histogram(lengths: Sequence[int]) -> list[Bin]:
+    """At most ``BINS`` bins of one width, a round number; from 0 to the longest row."""
+    longest = max(lengths, default=0)
+    widths = (n * 10**power for power in range(9) for n in (1, 2, 5))
+    width = next(width for width in widths if width * BINS > longest)
+    counts = [0] * (longest // width + 1)
+    for length in lengths:
+        counts[length // width] += 1
+    first = next((i for i, count in enumerate(counts) if count), 0)
+    return [Bin(i * width, (i + 1) * width - 1, n) for i, n in enumerate(counts)][first:]
+
+
+def _views(fitted: Tokenized, tokenizer: PreTrainedTokenizerBase) -> list[RowView]:
+    return [view_row(example, tokenizer) for example in fitted.examples[:SHOWN_ROWS]]
+
+
+def _usable(
+    rows: Rows, encoder: Encoder, how: Treatment, found: Problems
+) -> tuple[list[int], list[Encoded]]:
+    """The numbers and tokens of the rows that can be trained on; ``found`` hears of the others."""
+    bad = found.rows
+    readable = [i for i in range(len(rows.rows)) if i not in bad]
+    encoded: list[Encoded] = []
+    done = 0
+    for batch in row_batches(select_rows(rows.rows, readable)):
+        numbers = readable[done : done + len(batch)]
+        encoded += encode_rows(batch, numbers, encoder, how, found)
+        done += len(batch)
+    good = [row for row in encoded if row.example.num_targets]
+    if not good:
+        found.raise_any()
+    return [row.example.row for row in good], good
+
+
+def _refused(found: Problems) -> list[Problem]:
+    """What training refuses."""
+    return [
+        problem(what, rows, found.hints.get(what, "Remove these rows, or mend them."), stops=True)
+        for what, rows in found.found.items()
+    ]
+
+
+def _length_problems(train: Sequence[Encoded], how: Treatment) -> list[Problem]:
+    long = [row.example.row for row in train if len(row.example.input_ids) > how.max_length]
+    if not long:
+        return []
+    fix = {
+        "truncate": "They are cut: raise --max-length, or --overflow split for long texts.",
+        "split": "Long texts are split, nothing is lost; of the others the prompt is cut.",
+        "drop": "They are dropped: raise --max-length, or cut them with --overflow truncate.",
+    }[how.overflow]
+    return [problem(f"longer than max_length ({how.max_length} tokens)", long, fix)]
+
+
+def _seen_in_training(split: Split, count: int, seen: Duplicates) -> list[int]:
+    """Which of the rows after the first ``count``, held out of their own, are trained on too."""
+    places = range(count, len(seen.groups))
+    fresh = set(unseen(split.train, places, seen.groups))
+    return [place - count for place in places if place not in fresh]
+
+
+def _known_problem(known: Sequence[int]) -> list[Problem]:
+    if not known:
+        return []
+    fix = "They are left out of the held-out rows; take them out of one of the two."
+    return [problem("held-out rows that duplicate rows that are trained on", known, fix)]

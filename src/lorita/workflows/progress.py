@@ -1,0 +1,187 @@
+"""Progress for people: a bar in a terminal, lines in a file or pipe, a live cell in a notebook.
+
+It consumes the events of a run and decides nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lorita.data.origin import rows_text
+from lorita.system.processes import is_lead
+from lorita.training.events import (
+    CheckpointSaved,
+    EarlyStopped,
+    Evaluated,
+    Event,
+    MicroBatchReduced,
+    Note,
+    RunEnded,
+    StepDone,
+    StepSkipped,
+    TrainingEnded,
+    TrainingStarted,
+)
+from lorita.training.forecast import duration
+
+Show = Callable[[Event], None]
+
+
+@contextmanager
+def show_progress(logging_steps: int = 1) -> Iterator[Show]:
+    """A function that shows events wherever this process talks to a person."""
+    if not is_lead():
+        yield lambda event: None
+    elif _in_notebook():
+        yield _notebook(logging_steps)
+    elif sys.stderr.isatty():
+        with _terminal() as show:
+            yield show
+    else:
+        yield _lines(logging_steps)
+
+
+def event_line(event: Event) -> str | None:
+    """An event as a line of text; None for those that need none (steps, see ``step_line``)."""
+    match event:
+        case Note(text=text, is_warning=is_warning):
+            return f"Warning: {text}" if is_warning else text
+        case TrainingStarted():
+            return (
+                f"Training: {event.max_steps} steps, {event.rows} rows, "
+                f"{event.tokens_per_epoch:,} tokens an epoch"
+            )
+        case Evaluated():
+            return f"step {event.step}: held-out loss {event.loss:.4f}"
+        case StepSkipped():
+            return (
+                f"Warning: step {event.step} is skipped: loss {event.loss}, gradient norm "
+                f"{event.grad_norm} ({rows_text(sorted(event.rows), most=16)})"
+            )
+        case EarlyStopped():
+            return (
+                f"Stopped after step {event.step}: the held-out loss has not become better than "
+                f"{event.best_loss:.4f} (step {event.best_step})"
+            )
+        case MicroBatchReduced():
+            return f"step {event.step}: out of memory; now at most {event.tokens} tokens at once"
+        case CheckpointSaved():
+            return f"Checkpoint saved: {event.path}"
+        case TrainingEnded():
+            rate = event.tokens / max(event.seconds, 1e-9)
+            return f"Trained in {duration(event.seconds)}, {rate:,.0f} tokens/s"
+        case RunEnded():
+            return f"Saved in {event.path} ({event.adapter_bytes / 1e6:.2f} MB of adapter)"
+    return None
+
+
+class Rate:
+    """Tokens per second and time left, from the steps seen so far."""
+
+    def __init__(self) -> None:
+        self.max_steps = self.first_step = self.tokens = 0
+        self.seconds = 0.0
+
+    def start(self, event: TrainingStarted) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.max_steps, self.first_step = event.max_steps, event.first_step
+
+    def step_line(self, event: StepDone) -> str:
+        """Take a step in and describe it."""
+        self.tokens += event.tokens
+        self.seconds += event.seconds
+        done = event.step - self.first_step
+        left = self.seconds / done * (self.max_steps - event.step)
+        return (
+            f"step {event.step}/{self.max_steps}  loss {event.loss:.4f}  "
+            f"lr {event.learning_rate:.2e}  {self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s  "
+            f"{duration(left)} left"
+        )
+
+
+def _lines(logging_steps: int) -> Show:
+    rate = Rate()
+
+    def show(event: Event) -> None:
+        line = event_line(event)
+        if isinstance(event, TrainingStarted):
+            rate.start(event)
+        elif isinstance(event, StepDone):
+            described = rate.step_line(event)
+            due = event.step % logging_steps == 0 or event.step == rate.max_steps
+            line = described if due else None
+        if line is not None:
+            print(line, file=sys.stderr, flush=True)
+
+    return show
+
+
+@contextmanager
+def _terminal() -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    rate = Rate()
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task: list[Any] = []
+
+        def show(event: Event) -> None:
+            if isinstance(event, TrainingStarted):
+                rate.start(event)
+                task.append(bar.add_task("first step …", total=event.max_steps))
+            elif isinstance(event, StepDone):
+                bar.update(task[-1], completed=event.step, description=rate.step_line(event))
+            elif isinstance(event, TrainingEnded):
+                bar.remove_task(task.pop())
+            line = event_line(event)
+            if line is not None:
+                style = "yellow" if isinstance(event, Note) and event.is_warning else None
+                bar.console.print(line, style=style, markup=False, highlight=False)
+
+        yield show
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _notebook(logging_steps: int) -> Show:
+    """Text lines stay; the line of the current step is one output that is rewritten."""
+    from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
+
+    rate = Rate()
+    handle: list[Any] = []
+
+    def show(event: Event) -> None:
+        line = event_line(event)
+        if isinstance(event, TrainingStarted):
+            rate.start(event)
+            print(line)
+            handle.append(display(_Plain("first step …"), display_id=True))
+        elif isinstance(event, StepDone):
+            handle[-1].update(_Plain(rate.step_line(event)))
+        elif line is not None:
+            print(line)
+
+    return show
+
+
+class _Plain:
+    """A text that a notebook shows without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+    def __repr__(self) -> str:
+        return self.text

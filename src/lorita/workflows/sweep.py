@@ -1,0 +1,267 @@
+"""Several runs on one base, one after another, and which of them is best on the held-out rows.
+
+    sweep_folder/
+      sweep.json                          what was tried and what came out
+      learning_rate-0.001_r-4/ …          each a whole run folder
+
+The base is loaded once and measured once. A sweep that was stopped goes on where it stopped:
+finished runs are read, not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lorita.errors import DataError, Interrupted, OutputError, RunFailed
+from lorita.models import adapter as adapters
+from lorita.runs.loaded_base import LoadedBase, load_base
+from lorita.runs.prepare import Prepared, prepare
+from lorita.runs.read_data import default_output_dir
+from lorita.runs.run import RunResult, follow, session_events
+from lorita.runs.run_model import Session
+from lorita.settings.build import build_settings
+from lorita.settings.schema import RunSettings
+from lorita.storage.files import write_atomic
+from lorita.storage.run_folder import SETTINGS_FILE, is_run, read_record
+from lorita.training.checkpoint import list_checkpoints
+from lorita.training.events import Event, Note, TrainingEnded
+from lorita.workflows.sweep_grid import Point, make_grid
+
+SWEEP_FILE = "sweep.json"
+_ITS_OWN = {
+    "output_dir", "overwrite", "resume", "resume_from_checkpoint", "logging_steps", "eval_steps",
+    "save_steps", "save_total_limit", "proof",
+}  # fmt: skip
+"""What may differ between a run that is found and the one that is wanted."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One run: ``held_out`` and ``training`` are losses in nats per token; None where it failed."""
+
+    name: str
+    values: dict[str, Any]
+    held_out: float | None
+    training: float | None
+    seconds: float | None
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What ``lorita.sweep`` returns. ``held_out_base`` is the loss before any training."""
+
+    path: Path
+    held_out_base: float | None
+    runs: tuple[Tried, ...]
+
+    @property
+    def best(self) -> Tried | None:
+        """The run with the lowest held-out loss."""
+        done = [run for run in self.runs if run.held_out is not None]
+        return min(done, key=lambda run: run.held_out or 0.0) if done else None
+
+    def edges(self) -> list[str]:
+        """Where the best value is the smallest or largest that was tried."""
+        best = self.best
+        if best is None:
+            return []
+        lines = []
+        for name, value in best.values.items():
+            tried = sorted({run.values[name] for run in self.runs if _is_number(run.values[name])})
+            if len(tried) > 1 and _is_number(value) and value in (tried[0], tried[-1]):
+                which, more = (
+                    ("smallest", "smaller") if value == tried[0] else ("largest", "larger")
+                )
+                lines.append(f"The best {name} is the {which} tried: a {more} one may be better.")
+        return lines
+
+    def save(self) -> None:
+        best = self.best
+        values = {"best": best.name if best else None, "held_out_base": self.held_out_base}
+        text = json.dumps({**values, "runs": [asdict(run) for run in self.runs]}, indent=2)
+        write_atomic(self.path / SWEEP_FILE, text + "\n")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def sweep(
+    grid: Mapping[str, Sequence[Any]],
+    *,
+    config: str | Path | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> SweepResult:
+    """Train every combination of the values in ``grid``, such as ``{"r": [4, 16]}``.
+
+    ``config`` and ``options`` are those of ``lorita.train``; ``output_dir`` is the folder of the
+    sweep. A run that diverges is noted and the next one starts. Raises ``UserError`` for mistakes
+    and ``Interrupted`` when stopped; the same call then goes on.
+    """
+    points = make_grid(grid, config, **options)
+    events = sweep_events(points, sweep_dir(points[0].settings, options.get("output_dir")))
+    if on_event is not None:
+        return follow(events, on_event)
+    from lorita.workflows.progress import show_progress
+
+    with show_progress() as show:
+        return follow(events, show)
+
+
+def sweep_dir(settings: RunSettings, given: str | Path | None = None) -> Path:
+    """The folder that was given, or that of a single run with ``-sweep`` behind it."""
+    folder = default_output_dir(settings)
+    return folder if given is not None else folder.with_name(f"{folder.name}-sweep")
+
+
+def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None, SweepResult]:
+    """The sweep as events: those of its runs in ``folder``, and a note before each."""
+    _check_folder(folder, points)
+    failed = {run.name: run for run in read_sweep(folder) if run.failed}
+    loaded: LoadedBase | None = None
+    first: Prepared | None = None
+    base_loss: float | None = None
+    done: list[Tried] = []
+    for number, point in enumerate(points, 1):
+        settings = _settings_in(folder, point)
+        run = settings.output_dir
+        assert run is not None
+        found = _finished(run, point) or (failed.get(point.name) if is_run(run) else None)
+        if found is None:
+            prepared = prepare(settings)
+            first = first or prepared
+            _require_same_rows(first, prepared)
+            if loaded is None:
+                loaded = load_base(settings, prepared)
+                _check_targets(loaded, points)
+            yield Note(f"Run {number} of {len(points)}: {point.name}")
+            found = yield from _try(Session(settings, prepared, loaded), point, tell=not done)
+        else:
+            yield Note(f"Run {number} of {len(points)}: {point.name} is already there")
+        base_loss = base_loss or _base_loss(run)
+        done.append(found)
+        SweepResult(folder, base_loss, tuple(done)).save()
+    return SweepResult(folder, base_loss, tuple(done))
+
+
+def _try(session: Session, point: Point, *, tell: bool) -> Generator[Event, None, Tried]:
+    """One run of the sweep; the base is left as it was.
+
+    What is said about machine and data is the same for all runs: ``tell`` it once.
+    """
+    seconds = None
+    events = session_events(session, time.perf_counter())
+    try:
+        while True:
+            event = next(events)
+            if isinstance(event, TrainingEnded):
+                seconds = event.seconds
+            if tell or not isinstance(event, Note) or event.is_warning:
+                yield event
+    except StopIteration as end:
+        result: RunResult = end.value
+        held = result.comparison.held_out
+        after = held.after if held else None
+        return Tried(point.name, point.values, after, _training_loss(result.path), seconds)
+    except RunFailed as error:
+        yield Note(f"{point.name} failed: {error}", is_warning=True)
+        return Tried(point.name, point.values, None, None, seconds, failed=error.problems[0])
+    except Interrupted as stopped:
+        hint = "The same command goes on with the sweep."
+        raise Interrupted(stopped.problems, hint=hint) from None
+    finally:
+        events.close()
+        session.release()
+
+
+def _settings_in(folder: Path, point: Point) -> RunSettings:
+    """The point's settings, in its own folder; what was begun there is continued."""
+    run = folder / point.name
+    begun = bool(list_checkpoints(run))
+    own = {"output_dir": run, "resume": begun, "overwrite": is_run(run) and not begun}
+    return point.settings.model_copy(update=own)
+
+
+def _check_folder(folder: Path, points: Sequence[Point]) -> None:
+    """``OutputError`` where runs with other settings lie in the sweep's folder."""
+    problems = []
+    for point in points:
+        there = folder / point.name / SETTINGS_FILE
+        if not there.is_file() or point.settings.overwrite:
+            continue
+        before = build_settings(there).model_dump(mode="json", exclude=_ITS_OWN)
+        now = point.settings.model_dump(mode="json", exclude=_ITS_OWN)
+        problems += [
+            f"{there.parent}: made with {name} = {before[name]}, now it is {now[name]}"
+            for name in now
+            if before[name] != now[name]
+        ]
+    if problems:
+        raise OutputError(
+            problems, hint="Choose another --output-dir, or replace the runs with --overwrite."
+        )
+
+
+def _finished(run: Path, point: Point) -> Tried | None:
+    """What a run that has come to its end found."""
+    record = None if point.settings.overwrite else read_record(run)
+    if record is None:
+        return None
+    failed = [check["name"] for check in record.checks if not check["passed"]]
+    return Tried(
+        point.name,
+        point.values,
+        None if failed else record.figures["held_out_loss_tuned"],
+        record.figures["final_training_loss"],
+        record.figures.get("training_seconds"),
+        failed[0] if failed else None,
+    )
+
+
+def _training_loss(run: Path) -> float | None:
+    record = read_record(run)
+    return record.figures["final_training_loss"] if record else None
+
+
+def _base_loss(run: Path) -> float | None:
+    record = read_record(run)
+    return record.figures["held_out_loss_base"] if record else None
+
+
+def _require_same_rows(first: Prepared, now: Prepared) -> None:
+    if not now.data.held_out:
+        raise DataError(
+            "no rows are held out, so there is nothing to choose by",
+            hint="Give --eval-data FILE, or --eval-fraction 0.1.",
+        )
+    if [e.input_ids for e in first.data.held_out] != [e.input_ids for e in now.data.held_out]:
+        raise DataError(
+            "the runs would be measured on different held-out rows: the seed draws them",
+            hint="Give --eval-data FILE, or --max-train-samples, to sweep over seed.",
+        )
+
+
+def _check_targets(loaded: LoadedBase, points: Sequence[Point]) -> None:
+    """Every adapter must fit the base before the first run takes its time."""
+    for point in points:
+        adapters.lora_config(loaded.model, point.settings.model_dump())
+
+
+def read_sweep(folder: Path) -> list[Tried]:
+    """The runs that ``sweep.json`` lists; none where there is no such file."""
+    try:
+        values = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
+        return [Tried(**run) for run in values["runs"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{folder / SWEEP_FILE}: damaged ({error})", hint="Remove it; the runs are kept."
+        ) from None

@@ -1,0 +1,103 @@
+"""Which runs a sweep is made of: every combination of the values that were given.
+
+Only options of the adapter and of training can differ: the base stays in memory, and losses are
+compared on the same rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorita.errors import LoritaError, SettingsError
+from lorita.settings.build import build_settings, field_group, option_name, suggestion
+from lorita.settings.schema import RunSettings
+
+SWEPT_GROUPS = ("LoRA", "Training")
+_HOLDS_COMMAS = (
+    "target_modules", "exclude_modules", "layers_to_transform", "modules_to_save",
+    "rank_pattern", "alpha_pattern",
+)  # fmt: skip
+"""Options whose own values have commas in them: their values are parted by semicolons."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of the grid: its name, the values that make it differ, its settings."""
+
+    name: str
+    values: dict[str, Any]
+    settings: RunSettings
+
+
+def split_values(flags: Mapping[str, Any]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Flags as they were typed: those with several values, and the others.
+
+    ``--r 4,16`` is two values; ``--target-modules "q_proj,v_proj;all-linear"`` too.
+    """
+    grid: dict[str, list[Any]] = {}
+    others: dict[str, Any] = {}
+    for name, value in flags.items():
+        mark = ";" if name in _HOLDS_COMMAS else ","
+        many = isinstance(value, str) and mark in value
+        if many and field_group(name) in SWEPT_GROUPS:
+            grid[name] = [part.strip() for part in value.split(mark) if part.strip()]
+        else:
+            others[name] = value
+    return grid, others
+
+
+def make_grid(
+    grid: Mapping[str, Sequence[Any]], config: str | Path | None, **options: Any
+) -> list[Point]:
+    """Every combination of the values in ``grid``, the last option changing fastest.
+
+    Raises ``SettingsError`` with everything that is wrong with any of them.
+    """
+    names = {name: option_name(name) for name in grid}
+    problems = [_refusal(name, known) for name, known in names.items()]
+    problems += [f"{name}: no values are given" for name in grid if not list(grid[name])]
+    if any(problems):
+        raise SettingsError([problem for problem in problems if problem])
+    options = {key: value for key, value in options.items() if option_name(key) not in grid}
+    axes = {str(names[name]): list(values) for name, values in grid.items()}
+    points = []
+    for combination in itertools.product(*axes.values()):
+        values = dict(zip(axes, combination, strict=True))
+        try:
+            settings = build_settings(config, **options, **values)
+        except LoritaError as error:
+            problems += error.problems
+            continue
+        chosen = {name: getattr(settings, name) for name in axes}
+        points.append(Point(_name(chosen), chosen, settings))
+    if any(problems):
+        raise SettingsError(list(dict.fromkeys(filter(None, problems))))
+    return list({point.name: point for point in points}.values())
+
+
+def _refusal(name: str, known: str | None) -> str | None:
+    if known is None:
+        return f"unknown option {name!r}{suggestion(name)}"
+    if field_group(known) in SWEPT_GROUPS and known != "use_cpu":
+        return None
+    return f"{known} cannot be swept: only options of LoRA and training can, on one base and data"
+
+
+def _name(values: Mapping[str, Any]) -> str:
+    """A folder name: ``learning_rate-0.001_r-4``."""
+    return "_".join(f"{name}-{_word(value)}" for name, value in values.items()) or "run"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        parts: Iterable[str] = (f"{key}={number}" for key, number in value.items())
+    elif isinstance(value, list):
+        parts = (str(part) for part in value)
+    else:
+        parts = [f"{value:.10g}" if isinstance(value, float) else str(value).lower()]
+    word = "+".join(parts)
+    return "".join(c if c.isalnum() or c in "+-.=_" else "~" for c in word)
