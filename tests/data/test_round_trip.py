@@ -20,7 +20,7 @@ from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.encode import Encoded, Encoder
 from lorita.data.tokens.long_rows import CHOICES, fit_rows
 from lorita.data.tokens.tokenize import Treatment, encode_rows
-from tests.data.tokenizers import make
+from tests.data.tokens.tokenizers import make
 
 MARKS = ("<|im_start|>", "<|im_end|>")
 WORDS = st.text(min_size=1, max_size=50).filter(lambda text: bool(text.strip()))

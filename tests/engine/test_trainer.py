@@ -13,7 +13,7 @@ from transformers import Trainer, TrainingArguments
 import lorita
 from lorita.data.batches import MicroBatch
 from lorita.data.tokens.tokenize import Example, tokenize_texts
-from lorita.engine import packed
+from lorita.engine import packed_model
 from tests import tiny
 
 
@@ -27,13 +27,13 @@ def peft_model() -> PeftModel:
 def packed_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of rows of every call that was computed end to end."""
     calls: list[int] = []
-    original = packed.hidden_states
+    original = packed_model.hidden_states
 
     def counting(lm: Any, replaced: Any, ids: Any, rows: Any, *more: Any) -> Any:
         calls.append(len(rows.lengths))
         return original(lm, replaced, ids, rows, *more)
 
-    monkeypatch.setattr(packed, "hidden_states", counting)
+    monkeypatch.setattr(packed_model, "hidden_states", counting)
     return calls
 
 

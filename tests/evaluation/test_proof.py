@@ -19,7 +19,7 @@ from lorita.evaluation.proof import Forgot, Learned, Memorised, Proof, proof_fro
 from lorita.workflows.evaluate import run_lm_eval
 from tests import tiny
 from tests.command import lorita as command
-from tests.test_run import train
+from tests.runs.test_run import train
 
 FELL, SAME, ROSE = (
     Change(4.0, 3.0, -1.1, -0.9),

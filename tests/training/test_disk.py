@@ -13,7 +13,7 @@ import pytest
 from lorita.errors import RunFailed
 from lorita.training.checkpoint import list_checkpoints, read_state
 from lorita.training.events import Event, StepDone
-from tests.test_run import train
+from tests.runs.test_run import train
 from tests.training.test_resume import OPTIONS, adapter, resume
 
 resource = pytest.importorskip("resource")

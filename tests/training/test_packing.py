@@ -21,7 +21,7 @@ from lorita.training.events import Event, Note, StepDone, TrainingStarted
 from lorita.training.objective import end_to_end_loss, padded_loss
 from tests import tiny
 from tests.engine.families import VOCAB, make
-from tests.test_run import train
+from tests.runs.test_run import train
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from lorita.errors import Interrupted, OutputError
 from lorita.training.checkpoint import read_state
 from lorita.training.events import Event, Note, StepDone, TrainingStarted
 from lorita.training.stop_request import StopRequest
-from tests.test_run import train
+from tests.runs.test_run import train
 
 OPTIONS: dict[str, Any] = {"lora_dropout": 0.1, "max_steps": 9, "bias": "all", "warmup_steps": 2}
 

@@ -45,7 +45,7 @@ def key_of(*parts: object) -> str:
 
 @cache
 def _code() -> str:
-    """A hash of all code in ``data/``, which reads and tokenises: a corrected reader reads again."""
+    """A hash of all of ``data``, which reads and tokenises: a corrected reader reads again."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())

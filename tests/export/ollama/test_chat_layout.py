@@ -13,7 +13,7 @@ from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.choose_template import FOLDER, NAMED
 from lorita.export.ollama.chat_layout import CHATS, NotDerivable, chat_text, derive_layout, go_data
 from lorita.export.ollama.go_template import render_go
-from tests.data.test_templates import CASES
+from tests.data.tokens.test_chat_templates import CASES
 
 DEFAULT_SYSTEM = (
     "{% for m in messages %}{% if loop.first and m.role != 'system' %}"

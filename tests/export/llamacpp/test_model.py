@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import lorita
 from lorita.cli import run as command
 from lorita.errors import SettingsError, UserError
 from lorita.export.gguf import file as gguf
@@ -15,9 +16,9 @@ from lorita.export.llamacpp import model as llama_model
 from lorita.inference import llamacpp
 from lorita.inference.load import load_any
 from tests import tiny
+from tests.command import refused
 from tests.export import models
-from tests.export.test_merge import saved
-from tests.test_bad_input import refused
+from tests.export.merged.test_merge import saved
 
 PROMPTS = ["the thing is", "a", "tea and bread, ", "gardener " * 5]
 

@@ -17,7 +17,7 @@ from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.runs.prepare import prepare
 from lorita.settings.build import build_settings
 from tests import tiny
-from tests.data.tokenizers import make
+from tests.data.tokens.tokenizers import make
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.command import environment
-from tests.test_run import train
+from tests.runs.test_run import train
 
 
 def test_two_processes_are_one(llama: Path, prompts: Path, tmp_path: Path) -> None:

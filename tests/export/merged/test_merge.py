@@ -19,8 +19,8 @@ from lorita.export.merged.combine import Part
 from lorita.export.merged.merge import merge
 from lorita.models.adapter import save_adapter
 from tests import tiny
+from tests.command import refused
 from tests.export import models
-from tests.test_bad_input import refused
 
 IDS = torch.tensor([[5, 30, 100, 200, 7, 9]])
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from lorita import load
 from lorita.errors import AdapterError
 from lorita.models.adapter_sources import find_adapter, is_adapter
-from tests.export.test_merge import IDS, logits, saved
-from tests.test_bad_input import refused
+from tests.command import refused
+from tests.export.merged.test_merge import IDS, logits, saved
 
 
 def test_folders_and_what_is_chosen(llama: Path, tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.command import environment
-from tests.test_bad_input import refused, write
+from tests.command import environment, refused, write
 
 Make = bytes | dict[str, bytes] | Callable[[Path], None] | None
 """The file's content, several files, something that makes them, or nothing at all."""

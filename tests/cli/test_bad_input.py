@@ -11,25 +11,9 @@ from transformers import BertConfig, T5Config
 
 from lorita.cli import run as lorita
 from tests import tiny
+from tests.command import refused, write
 
 Said = str | list[str]
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run a command that must be refused, and return what it said."""
-    code = lorita([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    assert code == 2, captured.err
-    assert "Traceback" not in captured.err
-    # The run may have said what it is doing before it finds the mistake.
-    _, found, message = f"\n{captured.err}".partition("\nError:")
-    assert found, captured.err
-    return message
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 # --- the base model -------------------------------------------------------------------------

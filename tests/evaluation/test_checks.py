@@ -14,7 +14,7 @@ from lorita.errors import CheckFailed, RunFailed
 from lorita.evaluation.checks import check_adapter, check_moved, check_reload, require
 from lorita.models.adapter import WEIGHTS_FILE, save_adapter
 from tests import tiny
-from tests.test_run import train
+from tests.runs.test_run import train
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 

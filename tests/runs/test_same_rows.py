@@ -18,7 +18,7 @@ from lorita.data.formats.readers import read_rows
 from lorita.data.sources.load_source import load_source
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from tests.command import lorita
-from tests.data.tokenizers import make
+from tests.data.tokens.tokenizers import make
 from tests.hub_server import HubServer, hub_server
 
 LETTERS = string.ascii_lowercase

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.command import lorita as command
-from tests.test_run import train
+from tests.runs.test_run import train
 
 SAME: dict[str, Any] = {
     "lora_dropout": 0.1,  # draws from the random state that measuring could disturb

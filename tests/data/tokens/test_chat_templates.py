@@ -17,7 +17,7 @@ from lorita.data.tokens.encode import Encoder
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.errors import DataError
-from tests.data.tokenizers import make
+from tests.data.tokens.tokenizers import make
 
 
 @dataclass(frozen=True)

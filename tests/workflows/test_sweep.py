@@ -17,7 +17,7 @@ from lorita.workflows.find_learning_rate import RateStep, find_rate
 from lorita.workflows.sweep import SweepResult, Tried, sweep
 from lorita.workflows.sweep_grid import make_grid, split_values
 from tests.command import lorita as command
-from tests.test_run import train
+from tests.runs.test_run import train
 
 GRID = {"learning_rate": [1e-2, 5e-2], "r": [2, 4]}
 

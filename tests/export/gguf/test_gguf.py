@@ -16,9 +16,9 @@ from lorita.export.gguf import file as gguf_files
 from lorita.export.gguf.export import export_gguf
 from lorita.inference.llamacpp import LlamaCpp
 from lorita.models.adapter import save_adapter
+from tests.command import refused
 from tests.export import models
-from tests.export.test_merge import saved
-from tests.test_bad_input import refused
+from tests.export.merged.test_merge import saved
 
 IDS = [5, 30, 100, 200, 7, 9, 41, 17, 88]
 """Longer than the windows of the tiny models."""

@@ -14,9 +14,9 @@ from lorita.export.ollama.export import Wanted, export_ollama
 from lorita.export.ollama.modelfile import PLAIN, Modelfile, Sampling
 from tests import tiny
 from tests.export import models
-from tests.export.test_chat_layout import TEMPLATES
-from tests.export.test_merge import saved
-from tests.test_adapters import make_adapter
+from tests.export.merged.test_merge import saved
+from tests.export.ollama.test_chat_layout import TEMPLATES
+from tests.inference.test_several_adapters import make_adapter
 
 
 def write(tuned: Any, path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from lorita.data.tokens.encode import Encoded
 from lorita.data.tokens.long_rows import CHOICES, cut_notes, fit_rows
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.errors import DataError
-from tests.data.tokenizers import make
+from tests.data.tokens.tokenizers import make
 
 BOS = 1
 

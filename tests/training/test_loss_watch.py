@@ -18,7 +18,7 @@ from lorita.training.advice import advice
 from lorita.training.events import EarlyStopped, Evaluated, Event, Note, StepDone, StepSkipped
 from lorita.training.loss_watch import Watch, window_of
 from tests import tiny
-from tests.test_run import train
+from tests.runs.test_run import train
 
 ROWS = [Example([1, 2], [1, 2], row) for row in (4, 0)]
 
