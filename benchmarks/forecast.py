@@ -44,8 +44,8 @@ def side(which: str, job: str, folder: str) -> dict[str, float]:
     """One side of one job in this process."""
     import lorita
     from lorita.settings.build import build_settings
+    from lorita.system.memory import peak_memory
     from lorita.training.events import TrainingEnded
-    from lorita.training.token_budget import peak_memory
     from lorita.workflows.plan import plan_run
 
     options = {**MODEL, **JOBS[job], "data": str(data_file()), "output_dir": folder}

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lorita.engine.speedup import speedup, unspeed
     from lorita.errors import LoritaError
-    from lorita.inference.load import TunedModel, load
-    from lorita.runs.run import RunResult, train
+    from lorita.inference.load import load
+    from lorita.inference.tuned_model import TunedModel
+    from lorita.runs.run import RunResult
     from lorita.settings.schema import RunSettings
     from lorita.workflows.evaluate import evaluate
     from lorita.workflows.preview import preview
     from lorita.workflows.sweep import sweep
+    from lorita.workflows.train import train
 
 __version__ = "0.1.0"
 

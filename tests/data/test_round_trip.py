@@ -14,7 +14,8 @@ from lorita.data.formats.choose_format import Wanted
 from lorita.data.formats.readers import read_rows
 from lorita.data.origin import Origin, Part
 from lorita.data.packing import fill_windows
-from lorita.data.rows import Problems, Rows
+from lorita.data.row_errors import Problems
+from lorita.data.rows import Rows
 from lorita.data.sources.load_source import Source
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.encode import Encoded, Encoder

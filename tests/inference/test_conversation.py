@@ -20,8 +20,8 @@ from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.errors import SettingsError
 from lorita.inference.conversation import Conversation
 from lorita.inference.generation import GenerationOptions, generate
-from lorita.inference.load import TunedModel
 from lorita.inference.streaming import stream
+from lorita.inference.tuned_model import TunedModel
 from lorita.models.base import Base
 from tests import tiny
 from tests.command import environment

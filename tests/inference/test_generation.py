@@ -10,7 +10,7 @@ from lorita.data.rows import Pair
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.engine.speedup import speedup
 from lorita.errors import SettingsError
-from lorita.evaluation.comparison import prompts_of
+from lorita.evaluation.prompts import prompts_of
 from lorita.inference import generation
 from lorita.inference.generation import GenerationOptions, generate
 from lorita.inference.prompt_length import fits, positions_in_table

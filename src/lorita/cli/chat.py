@@ -14,7 +14,7 @@ from lorita.cli.options import LIKELIEST, BasePlace, Dtype, Length, Penalty, Sam
 
 if TYPE_CHECKING:
     from lorita.inference.conversation import Conversation
-    from lorita.inference.load import TunedModel
+    from lorita.inference.tuned_model import TunedModel
 
 HELP = "/reset forgets the talk, /exit (or Ctrl-D) ends it, Ctrl-C stops an answer."
 

@@ -36,8 +36,8 @@ def command(
     folder in --output-dir. The same command goes on with a sweep that was stopped.
     """
     from lorita.errors import SettingsError
-    from lorita.runs.run import follow
     from lorita.settings.build import build_settings
+    from lorita.training.events import follow
     from lorita.workflows.find_learning_rate import rate_test_events
     from lorita.workflows.progress import show_progress
     from lorita.workflows.sweep import sweep_dir, sweep_events

@@ -32,9 +32,10 @@ def command(
 
 def run_and_print(settings: Any) -> None:
     """Train with progress on stderr, then print before and after on stdout."""
-    from lorita.runs.run import follow, run_events
     from lorita.system.processes import is_lead
+    from lorita.training.events import follow
     from lorita.workflows.progress import show_progress
+    from lorita.workflows.train import run_events
 
     with show_progress(settings.logging_steps) as show:
         result = follow(run_events(settings), show)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine.kernels.attention import Scores, attention
+from lorita.engine.kernels.attention import attention
 from lorita.engine.kernels.gpu import (
     liger_gated_activation,
     liger_rms_norm,
@@ -25,6 +25,7 @@ from lorita.engine.kernels.heads import Part, Rotation, flat_heads, join_heads, 
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import frozen_linear, gated_activation, rms_norm
 from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.lora_linear import Group
 from lorita.engine.recognise import AttentionPlan, GatedPlan, weight_of
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorita.engine.kernels.attention import Scores
 from lorita.engine.kernels.heads import Part
+from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.lora_linear import Group, Member
 
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")

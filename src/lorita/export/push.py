@@ -17,7 +17,8 @@ from lorita.inference.load import find_run_base
 from lorita.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import BUNDLED, Base
 from lorita.storage import hub
-from lorita.storage.run_folder import CARD_FILE, RECORD_FILE, read_record
+from lorita.storage.run_folder import CARD_FILE, RECORD_FILE
+from lorita.storage.run_record import read_record
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json",

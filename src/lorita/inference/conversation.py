@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from lorita.data.tokens.chat_template import TemplateError
 from lorita.errors import SettingsError
 from lorita.inference.generation import GenerationOptions
-from lorita.inference.load import TunedModel
 from lorita.inference.streaming import stream
+from lorita.inference.tuned_model import TunedModel
 from lorita.models.base import context_length
 
 OPTIONS = GenerationOptions(max_new_tokens=256, repetition_penalty=1.1)

@@ -3,86 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.errors import AdapterError, ModelError, SettingsError
-from lorita.evaluation.comparison import Comparison, compared
-from lorita.inference.generation import BASE, GenerationOptions, Question, answer, generate
+from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import CONFIG_FILE, load_adapter, load_adapters
 from lorita.models.adapter_sources import find_adapter, is_adapter
 from lorita.models.base import Base, check_tokenizer_fits, find_base, load_model, load_tokenizer
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
-from lorita.storage.run_folder import read_record
+from lorita.storage.run_record import read_record
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclass
-class TunedModel:
-    """A model ready to use: ``model`` is PEFT's, ``tokenizer`` is the one it was trained with.
-
-    ``prompt_format`` is how its training rows put a prompt. ``adapters`` has the same for each
-    adapter where several were loaded by name.
-    """
-
-    model: torch.nn.Module
-    tokenizer: PreTrainedTokenizerBase
-    base: Base
-    prompt_format: PromptFormat = field(default_factory=PromptFormat)
-    adapters: dict[str, PromptFormat] = field(default_factory=dict)
-
-    def generate(self, prompt: str, *, adapter: str | None = None, **options: Any) -> str:
-        """What the model adds to ``prompt``; options as in ``GenerationOptions``.
-
-        A model that was trained on chats is asked through their template. With several adapters,
-        ``adapter`` names the one that answers; none is the base.
-        """
-        return self.generate_batch([prompt], adapters=[adapter], **options)[0]
-
-    def generate_batch(
-        self,
-        prompts: Sequence[str],
-        *,
-        adapters: Sequence[str | None] | None = None,
-        **options: Any,
-    ) -> list[str]:
-        """What the model adds to each prompt, computed together.
-
-        ``adapters`` names for each prompt the adapter that answers it; None is the base.
-        """
-        names = [None] * len(prompts) if adapters is None else list(adapters)
-        if len(names) != len(prompts):
-            raise SettingsError(f"{len(prompts)} prompts, but {len(names)} adapters")
-        how = generation_options(options)
-        questions = [self._question(p, name) for p, name in zip(prompts, names, strict=True)]
-        return answer(self.model, self.tokenizer, questions, how)
-
-    def _question(self, prompt: str, adapter: str | None) -> Question:
-        if adapter is None:
-            return Question(prompt, self.prompt_format, BASE if self.adapters else None)
-        if adapter not in self.adapters:
-            there = (
-                f"there are {', '.join(self.adapters)}" if self.adapters else "load them by name"
-            )
-            raise SettingsError(f"no adapter {adapter!r}: {there}")
-        return Question(prompt, self.adapters[adapter], adapter)
-
-
-def generation_options(options: dict[str, Any]) -> GenerationOptions:
-    """Options by name; ``SettingsError`` for a name that does not exist."""
-    unknown = sorted(options.keys() - GenerationOptions.__dataclass_fields__.keys())
-    if unknown:
-        known = ", ".join(GenerationOptions.__dataclass_fields__)
-        raise SettingsError(
-            [f"unknown option {name!r}" for name in unknown], hint=f"There are: {known}."
-        )
-    return GenerationOptions(**options)
 
 
 def load(
@@ -224,22 +160,3 @@ def torch_dtype(name: str) -> torch.dtype:
     if name not in ("float32", "bfloat16", "float16"):
         raise SettingsError(f"dtype = {name!r}: should be auto, float32, bfloat16 or float16")
     return dtype  # type: ignore[return-value]
-
-
-def compare_prompts(
-    run: Path,
-    prompts: list[str],
-    options: GenerationOptions,
-    *,
-    base: str | None = None,
-    dtype: str = "auto",
-) -> Comparison:
-    """Both models' answers to new prompts; the base answers before the adapter is put on."""
-    folder = find_adapter(run, base)
-    found = find_run_base(folder, base)
-    tokenizer = run_tokenizer(folder, found)
-    model = load_model(found, torch_dtype(dtype))
-    asked = run_prompt_format(folder, tokenizer)
-    before = generate(model, tokenizer, prompts, options, asked)
-    after = generate(load_adapter(model, folder).eval(), tokenizer, prompts, options, asked)
-    return compared(found.name, prompts, before, after)

@@ -10,6 +10,9 @@ from lorita.errors import SettingsError
 from lorita.models.base import context_length
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
@@ -63,3 +66,12 @@ def fits(
         return True
 
     return can_be_answered
+
+
+def require_stretchable(config: PretrainedConfig, max_length: int, context: int) -> None:
+    """Models with a table of positions cannot go beyond it; rotary and linear ones can, badly."""
+    if config.model_type in ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "xglm"):
+        raise SettingsError(
+            f"max_length = {max_length}: {config.model_type} has positions for {context} tokens",
+            hint=f"Set --max-length {context} or less.",
+        )

@@ -24,10 +24,10 @@ from lorita.data.tokens.long_rows import cut_notes, token_note
 from lorita.data.tokens.prompt_format import PromptFormat, shared_system
 from lorita.data.tokens.tokenize import tokenize_rows
 from lorita.errors import SettingsError, UserError
+from lorita.inference.prompt_length import require_stretchable
 from lorita.models.base import Base, context_length, find_base, load_config, load_tokenizer
+from lorita.runs.output_folder import continues, default_output_dir
 from lorita.runs.read_data import (
-    continues,
-    default_output_dir,
     evaluation_decides,
     longest_row,
     read_all_rows,
@@ -174,7 +174,7 @@ def _tokenize(
             "trained on and were left out"
         )
     if context is not None and max_length > context:
-        _require_stretchable(config, max_length, context)
+        require_stretchable(config, max_length, context)
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
     if template is not None:
         tokenizer.chat_template = template.source  # saved with the run
@@ -190,12 +190,3 @@ def _tokenize(
         short_form(problems),
         windows,
     )
-
-
-def _require_stretchable(config: PretrainedConfig, max_length: int, context: int) -> None:
-    """Models with a table of positions cannot go beyond it; rotary and linear ones can, badly."""
-    if config.model_type in ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "xglm"):
-        raise SettingsError(
-            f"max_length = {max_length}: {config.model_type} has positions for {context} tokens",
-            hint=f"Set --max-length {context} or less.",
-        )

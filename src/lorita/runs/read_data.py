@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from lorita.data.formats.choose_format import Wanted
 from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Rows
-from lorita.data.sources.find_files import data_name
 from lorita.data.sources.load_source import Source, load_source
-from lorita.data.sources.python_rows import find_function, map_rows, rows_source
+from lorita.data.sources.map_row import find_function, map_rows
+from lorita.data.sources.python_rows import rows_source
 from lorita.data.splits import Split, split_rows
 from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.tokenize import Treatment
@@ -19,30 +19,12 @@ from lorita.errors import DataError
 from lorita.models.base import context_length
 from lorita.settings.build import ROWS_NAME
 from lorita.settings.schema import RunSettings
-from lorita.storage.run_folder import SETTINGS_FILE
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 LONGEST_DEFAULT = 2048
 """Rows are cut here when the user says nothing and the model could take more."""
-
-
-def default_output_dir(settings: RunSettings) -> Path:
-    """``output_dir``, or ``runs/`` and the name of the data."""
-    if settings.output_dir is not None:
-        return settings.output_dir.expanduser()
-    return Path("runs") / data_name(settings.data[0])
-
-
-def resume_source(settings: RunSettings) -> str | None:
-    """``last`` or the path of the checkpoint to continue from; None for a new run."""
-    return settings.resume_from_checkpoint or ("last" if settings.resume else None)
-
-
-def continues(settings: RunSettings, folder: Path) -> bool:
-    """Whether there is a run in ``folder`` that goes on; one that was wanted may not have begun."""
-    return resume_source(settings) is not None and (folder / SETTINGS_FILE).is_file()
 
 
 def evaluation_decides(settings: RunSettings) -> bool:

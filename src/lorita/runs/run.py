@@ -8,43 +8,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from lorita.errors import Interrupted, RunFailed, UserError
-from lorita.evaluation.checks import Check, require
+from lorita.errors import Interrupted, RunFailed
+from lorita.evaluation.checks import require
 from lorita.evaluation.comparison import MARKDOWN_FILE, Comparison
-from lorita.inference.load import TunedModel
+from lorita.inference.tuned_model import TunedModel
 from lorita.models import adapter as adapters
 from lorita.models.base import save_tokenizer
-from lorita.runs.model_card import model_card
-from lorita.runs.prepare import prepare
-from lorita.runs.read_data import continues, resume_source
+from lorita.runs.output_folder import continues, resume_source
+from lorita.runs.results import write_results
 from lorita.runs.run_model import Session
-from lorita.settings.build import build_settings, to_yaml
+from lorita.settings.build import to_yaml
 from lorita.settings.schema import RunSettings
 from lorita.storage.files import remove_parts, write_atomic
-from lorita.storage.run_folder import (
-    CARD_FILE,
-    RECORD_FILE,
-    SETTINGS_FILE,
-    RunRecord,
-    append_log,
-    create_run_dir,
-    last_logged,
-    last_loss,
-    machine,
-    versions,
-)
+from lorita.storage.run_folder import RECORD_FILE, SETTINGS_FILE, create_run_dir
+from lorita.storage.run_log import append_log
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Compared, Event, Note, RunEnded, StepDone
 from lorita.training.stop_request import StopRequest
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -64,62 +51,6 @@ class RunResult:
     def generate(self, prompt: str, **options: Any) -> str:
         """What the tuned model adds to ``prompt``; options as in ``GenerationOptions``."""
         return self.tuned.generate(prompt, **options)
-
-
-def train(
-    *,
-    config: str | Path | None = None,
-    on_event: Callable[[Event], None] | None = None,
-    **options: Any,
-) -> RunResult:
-    """Train a LoRA adapter and return the finished run.
-
-    ``options`` are the fields of ``RunSettings`` (``model``, ``data``, ``r``, …), ``config`` a
-    YAML file of the same; arguments win. Progress is shown in the terminal or notebook, unless
-    ``on_event`` takes the events. Raises ``UserError``, ``RunFailed`` or ``Interrupted``.
-    """
-    settings = build_settings(config, **options)
-    if on_event is not None:
-        return follow(run_events(settings), on_event)
-    from lorita.workflows.progress import show_progress
-
-    with show_progress() as show:
-        return follow(run_events(settings), show)
-
-
-def follow(events: Generator[Event, None, T], on_event: Callable[[Event], None]) -> T:
-    """Hand every event on and return what the generator returns."""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        on_event(event)
-
-
-def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
-    """The run as events; its return value is the ``RunResult``."""
-    started = time.perf_counter()
-    result = yield from session_events(Session(settings, prepare(settings)), started)
-    if settings.push_to_hub and is_lead():
-        for text in _push(settings, result.path):
-            yield Note(text)
-    return result
-
-
-def _push(settings: RunSettings, folder: Path) -> list[str]:
-    """Upload a finished run; what goes wrong there does not make the run less finished."""
-    from lorita.export.push import push_run
-
-    try:
-        address, notes = push_run(folder, settings.hub_model_id)
-    except UserError as error:
-        command = f"lorita push {folder} {settings.hub_model_id or ''}".strip()
-        again = f"The run is whole: {folder}. Once that is mended: {command}"
-        hint = f"{error.hint}\n{again}" if error.hint else again
-        raise UserError(error.problems, hint=hint) from error
-    return [*notes, f"Pushed: {address}"]
 
 
 def session_events(session: Session, started: float) -> Generator[Event, None, RunResult]:
@@ -212,57 +143,3 @@ def _disk_trouble_said(folder: Path) -> Iterator[None]:
             f"{error.filename or folder}: cannot be written ({error.strerror or error})",
             hint=f"{left}. Make room, then: lorita train {folder} --resume",
         ) from None
-
-
-def write_results(
-    folder: Path, session: Session, comparison: Comparison, checks: Sequence[Check]
-) -> None:
-    """Write the comparison, the model card and, last of all, the record of the run."""
-    comparison.save(folder)
-    base, data = session.prepared.base, session.prepared.data
-    card = model_card(
-        folder.name,
-        session.settings,
-        comparison,
-        base_reference=base.reference,
-        parameter_line=session.parameter_line,
-        data_line=". ".join(data.notes) + ".",
-        final_loss=last_loss(folder),
-    )
-    write_atomic(folder / CARD_FILE, card)
-    held = comparison.held_out
-    RunRecord(
-        base={
-            "name": str(Path(base.name).absolute()) if Path(base.name).exists() else base.name,
-            "reference": base.reference,
-            "revision": base.revision,
-            "trust_remote_code": base.trust_remote_code,
-            "dtype": str(session.dtype).removeprefix("torch."),
-            "fingerprint": session.fingerprint,
-        },
-        prompt_format=data.prompt_format.record(),
-        stop_tokens=_stop_tokens(session),
-        data={
-            "origin": session.settings.data,
-            "fingerprint": data.fingerprint,
-            "train_rows": len(data.train),
-            "held_out_rows": len(data.held_out),
-        },
-        figures={
-            "final_training_loss": last_loss(folder),
-            "training_seconds": last_logged(folder, "TrainingEnded", "seconds"),
-            "held_out_loss_base": held.before if held else None,
-            "held_out_loss_tuned": held.after if held else None,
-            "trainable_parameters": session.parameter_line,
-        },
-        checks=[vars(check) for check in checks],
-        versions=versions(),
-        machine=machine(),
-        seed=session.settings.seed,
-    ).save(folder)
-
-
-def _stop_tokens(session: Session) -> list[str]:
-    tokenizer = session.prepared.tokenizer
-    stops = session.prepared.data.prompt_format.stops(tokenizer)
-    return [str(token) for token in tokenizer.convert_ids_to_tokens(stops)]

@@ -17,8 +17,9 @@ from lorita.engine.numerics import int8_reason
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
 from lorita.evaluation.checks import Check, check_adapter, check_moved, check_reload
-from lorita.evaluation.comparison import Answer, Comparison, held_out_figures, prompts_of
+from lorita.evaluation.comparison import Answer, Comparison, held_out_figures
 from lorita.evaluation.measure import ANSWERS, Questions, ask, make_proof, make_questions
+from lorita.evaluation.prompts import prompts_of
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.scores import score_rows
 from lorita.inference.generation import GenerationOptions, generate
@@ -29,10 +30,11 @@ from lorita.runs.loaded_base import LoadedBase, Measured, load_base
 from lorita.runs.prepare import Prepared
 from lorita.runs.training_job import Job
 from lorita.settings.schema import RunSettings
+from lorita.system.memory import available_memory
 from lorita.training.events import Event, Note
 from lorita.training.objective import LossSum, end_to_end_loss, padded_loss
 from lorita.training.stop_request import StopRequest
-from lorita.training.token_budget import available_memory, bytes_per_token
+from lorita.training.token_budget import bytes_per_token
 
 if TYPE_CHECKING:
     import torch

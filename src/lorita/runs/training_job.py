@@ -14,9 +14,11 @@ from lorita.data.batches import steps_per_epoch
 from lorita.errors import RunFailed
 from lorita.models import adapter as adapters
 from lorita.runs.identity import identity
+from lorita.runs.output_folder import resume_source
 from lorita.runs.prepare import Prepared
-from lorita.runs.read_data import evaluation_decides, resume_source
+from lorita.runs.read_data import evaluation_decides
 from lorita.settings.schema import RunSettings
+from lorita.system.memory import available_memory, memory_in_use, peak_memory
 from lorita.system.processes import is_lead
 from lorita.training.advice import advice
 from lorita.training.checkpoint import (
@@ -35,14 +37,7 @@ from lorita.training.optimizer import Masters, make_optimizer, make_schedule
 from lorita.training.random_state import untouched_random_states
 from lorita.training.step import Trainee
 from lorita.training.stop_request import StopRequest
-from lorita.training.token_budget import (
-    available_memory,
-    bytes_per_token,
-    memory_in_use,
-    most_tokens,
-    peak_memory,
-    token_budget,
-)
+from lorita.training.token_budget import bytes_per_token, most_tokens, token_budget
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True)
@@ -123,3 +124,17 @@ class RunEnded(Event):
     path: Path
     adapter_bytes: int
     seconds: float
+
+
+T = TypeVar("T")
+
+
+def follow(events: Generator[Event, None, T], on_event: Callable[[Event], None]) -> T:
+    """Hand every event on and return what the generator returns."""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        on_event(event)

@@ -5,15 +5,10 @@ from __future__ import annotations
 import platform
 
 from lorita.engine.kernels import native
-from lorita.engine.numerics import (
-    choose_numerics,
-    int8_reason,
-    measured_ratio,
-    usable_cores,
-)
+from lorita.engine.numerics import choose_numerics, int8_reason, measured_ratio, usable_cores
 from lorita.models.base import BUNDLED
-from lorita.storage.run_folder import versions
-from lorita.training.token_budget import available_memory
+from lorita.storage.run_record import versions
+from lorita.system.memory import available_memory
 
 
 def examine() -> str:

@@ -10,18 +10,20 @@ from typing import Any
 
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError, UserError
-from lorita.evaluation.comparison import prompts_of
 from lorita.evaluation.measure import ANSWERS, ask, make_proof, make_questions
+from lorita.evaluation.prompts import prompts_of
 from lorita.evaluation.proof import Proof
 from lorita.export.llamacpp import model as llama_model
-from lorita.inference.load import TunedModel, find_run_base, load, torch_dtype
+from lorita.inference.load import find_run_base, load, torch_dtype
 from lorita.inference.prompt_length import fits
+from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import load_adapter
 from lorita.models.base import check_tokenizer_fits, load_model
 from lorita.runs.prepare import Prepared, prepare
 from lorita.settings.build import build_settings
 from lorita.settings.schema import RunSettings
-from lorita.storage.run_folder import SETTINGS_FILE, read_record
+from lorita.storage.run_folder import SETTINGS_FILE
+from lorita.storage.run_record import read_record
 
 ENGINES = ("transformers", "llama.cpp")
 

@@ -18,7 +18,8 @@ from lorita.data.formats.readers import read_rows
 from lorita.data.formats.stored_rows import row_batches, select_rows
 from lorita.data.quality.duplicates import Duplicates, find_duplicates
 from lorita.data.quality.problems import Problem, find_problems, problem
-from lorita.data.rows import Problems, Rows
+from lorita.data.row_errors import Problems
+from lorita.data.rows import Rows
 from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.encode import Encoded, Encoder

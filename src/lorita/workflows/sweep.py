@@ -20,16 +20,17 @@ from typing import Any
 from lorita.errors import DataError, Interrupted, OutputError, RunFailed
 from lorita.models import adapter as adapters
 from lorita.runs.loaded_base import LoadedBase, load_base
+from lorita.runs.output_folder import default_output_dir
 from lorita.runs.prepare import Prepared, prepare
-from lorita.runs.read_data import default_output_dir
-from lorita.runs.run import RunResult, follow, session_events
+from lorita.runs.run import RunResult, session_events
 from lorita.runs.run_model import Session
 from lorita.settings.build import build_settings
 from lorita.settings.schema import RunSettings
 from lorita.storage.files import write_atomic
-from lorita.storage.run_folder import SETTINGS_FILE, is_run, read_record
+from lorita.storage.run_folder import SETTINGS_FILE, is_run
+from lorita.storage.run_record import read_record
 from lorita.training.checkpoint import list_checkpoints
-from lorita.training.events import Event, Note, TrainingEnded
+from lorita.training.events import Event, Note, TrainingEnded, follow
 from lorita.workflows.sweep_grid import Point, make_grid
 
 SWEEP_FILE = "sweep.json"

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lorita.engine import forwards
 from lorita.engine.kernels import gpu
-from lorita.engine.kernels.attention import Scores
+from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.speedup import packed_loss, speedup
 from tests.engine.test_speedup import LENGTHS, assert_same_step, rows, tuned
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lorita.engine.kernels import loss, native, reference
-from lorita.engine.kernels.attention import Scores, attention
+from lorita.engine.kernels.attention import attention
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.heads import Part, Rotation, join_heads, split_heads
 from lorita.engine.kernels.int8 import Int8Weight
@@ -26,6 +26,7 @@ from lorita.engine.kernels.ops import (
     use_onednn_float32,
 )
 from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.lora_linear import Group, Member
 
 DTYPES = [torch.float32, torch.bfloat16]

@@ -6,7 +6,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lorita.data.rows import RowComplain
+from lorita.data.row_errors import RowComplain
 from lorita.data.sources.load_source import Source
 from lorita.errors import DataError
 

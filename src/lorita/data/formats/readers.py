@@ -11,7 +11,8 @@ from lorita.data.formats.cells import refuse_empty, template_fields, template_re
 from lorita.data.formats.chats import decoded, looks_like_chat, read_chat
 from lorita.data.formats.choose_format import Reading, Wanted, choose_reading, understood
 from lorita.data.formats.stored_rows import Cells, ReadCells, StoredRows
-from lorita.data.rows import Chat, Message, Pair, Problems, Row, RowComplain, Rows, Text
+from lorita.data.row_errors import Problems, RowComplain
+from lorita.data.rows import Chat, Message, Pair, Row, Rows, Text
 from lorita.data.sources.load_source import Source
 
 CHAT_HINT = (

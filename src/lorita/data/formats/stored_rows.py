@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, overload
 
-from lorita.data.rows import Row, RowComplain
+from lorita.data.row_errors import RowComplain
+from lorita.data.rows import Row
 from lorita.data.sources.load_source import Source
 from lorita.data.sources.table_cache import BATCH_BYTES, BATCH_ROWS
 

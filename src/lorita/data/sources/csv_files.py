@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
+from lorita.data.sources.file_table import ONLY_HEADER, FileProblems, in_batches, text_batch
 from lorita.data.sources.open_file import LONGEST_ROW, DataFile, FileProblem, lines_of, too_long
+from lorita.data.sources.table_cache import Writing
 
 DELIMITERS = (",", "\t", ";", "|")
 NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
@@ -147,3 +149,16 @@ def _even_rows(sample: Sequence[str], dialect: Dialect) -> float:
         # The sample may end within a quoted cell.
         rows += "unexpected end" not in str(error)
     return (even + 1) / (rows + 1)
+
+
+def csv_batches(file: DataFile, problems: FileProblems) -> Writing:
+    rows = CsvRows(file, problems)
+    count = 0
+    for batch in in_batches(rows):
+        count += len(batch)
+        yield text_batch(rows.columns, zip(*batch, strict=True))
+    if not count and not problems:
+        raise FileProblem(ONLY_HEADER)
+    usual = "tab" if file.kind == "tsv" else "comma"
+    said = str(rows.dialect)
+    return {"json_columns": [], "notes": [] if said == f"{usual}-separated" else [said]}

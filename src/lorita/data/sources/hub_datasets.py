@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.origin import Part
-from lorita.data.sources.read_file import FileRows
+from lorita.data.sources.file_table import FileRows
 from lorita.errors import DataError
 from lorita.storage import hub
 from lorita.system.quiet import quiet_libraries

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
+from lorita.data.sources.file_table import FileProblems, in_batches, text_batch
 from lorita.data.sources.open_file import (
     LONGEST_ROW,
     DataFile,
@@ -19,6 +20,7 @@ from lorita.data.sources.open_file import (
     open_text,
     too_long,
 )
+from lorita.data.sources.table_cache import Writing
 
 Row: TypeAlias = dict[str, Any]
 CHUNK = 2**18
@@ -198,3 +200,27 @@ def _elements(text: _Text, problems: list[str]) -> Iterator[Row]:
         text.go(text.place + 1)
         if text.next() == "]":
             raise FileProblem(f"line {text.line}: not valid JSON: a comma before the end ]")
+
+
+def json_batches(file: DataFile, forced: Sequence[str], problems: FileProblems) -> Writing:
+    """The columns have to be known first, so the file is gone through twice."""
+    columns: dict[str, bool] = dict.fromkeys(forced, True)
+    count = 0
+    for row in json_rows(file, problems):
+        count += 1
+        for name, value in row.items():
+            columns[name] = columns.get(name, False) or not isinstance(value, (str, type(None)))
+    if problems:
+        return {}
+    if not count:
+        raise FileProblem("there are no rows in it")
+    for batch in in_batches(json_rows(file, problems)):
+        cells = ([_json_cell(row.get(name), columns[name]) for row in batch] for name in columns)
+        yield text_batch(list(columns), cells)
+    return {"json_columns": [name for name, is_json in columns.items() if is_json], "notes": []}
+
+
+def _json_cell(value: Any, is_json: bool) -> str | None:
+    import json
+
+    return json.dumps(value, ensure_ascii=False) if is_json and value is not None else value

@@ -14,10 +14,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.origin import Origin
+from lorita.data.sources.file_table import FileRows
 from lorita.data.sources.find_files import find_data
 from lorita.data.sources.hub_datasets import read_hub
 from lorita.data.sources.open_file import DataFile
-from lorita.data.sources.read_file import FileRows, read_file
+from lorita.data.sources.read_file import read_file
 from lorita.errors import DataError
 
 if TYPE_CHECKING:

@@ -2,104 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from lorita.data.origin import Origin, Part
-from lorita.data.rows import Problems
 from lorita.data.sources.load_source import Source
 from lorita.errors import DataError
-
-MapRow: TypeAlias = Callable[[dict[str, Any]], Any]
-"""A row to a row, a text, or None to leave it out."""
 
 
 def rows_source(rows: Any, name: str) -> Source:
     """A list of dicts or a ``datasets.Dataset`` as a source. ``DataError`` for what is no table."""
-    table = _table(list(rows), name) if isinstance(rows, (list, tuple)) else rows
+    table = as_table(list(rows), name) if isinstance(rows, (list, tuple)) else rows
     if not len(table):
         raise DataError("data: there are no rows in it")
     return Source(table, Origin((Part(name, len(table)),)))
 
 
-def find_function(name: str) -> MapRow:
-    """The function that ``module.py:function`` or ``package.module:function`` names."""
-    place, colon, attribute = name.rpartition(":")
-    if not colon or not place or not attribute:
-        raise DataError(f"map_row {name!r}: write it as module.py:function")
-    try:
-        module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
-    except DataError:
-        raise
-    except Exception as error:  # the user's own code runs here
-        said = f"{type(error).__name__}: {error}"
-        raise DataError(f"map_row: {place} cannot be loaded ({said})") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
-        raise DataError(
-            f"map_row: {place} has no function {attribute!r}",
-            hint=f"It has {', '.join(there)}." if there else None,
-        )
-    return function  # type: ignore[no-any-return]
-
-
-def _load_file(path: Path) -> Any:
-    if not path.is_file():
-        raise DataError(f"map_row: {path}: there is no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _import(name: str) -> Any:
-    if name == "__main__":
-        raise DataError(
-            "map_row was a function of a script or notebook",
-            hint="Give it again: lorita.train(..., map_row=function).",
-        )
-    return importlib.import_module(name)
-
-
-def map_rows(source: Source, function: MapRow, name: str) -> Source:
-    """The source with every row changed by the function; held in memory.
-
-    Raises ``DataError`` that names the rows where the function fails or returns something else.
-    """
-    problems = Problems(source.origin)
-    kept: list[dict[str, Any]] = []
-    for number in range(len(source.rows)):
-        cells = source.cells([number])
-        try:
-            row = function({column: values[0] for column, values in cells.items()})
-        except Exception as error:  # the user's own code
-            problems.add(number, f"map_row {name}: {type(error).__name__}: {error}")
-            continue
-        if isinstance(row, str):
-            row = {"text": row}
-        if isinstance(row, Mapping):
-            kept.append(dict(row))
-        elif row is not None:
-            found = type(row).__name__
-            problems.add(number, f"map_row {name} returned {found}, not a dict, a text or None")
-    problems.raise_any()
-    if not kept:
-        raise DataError(f"{source.origin}: map_row {name} left out every row")
-    whole = len(kept) == len(source.rows)
-    origin = source.origin if whole else Origin((Part(f"{source.origin} ({name})", len(kept)),))
-    left = len(source.rows) - len(kept)
-    notes = source.notes if whole else (*source.notes, f"map_row {name} left out {left:,} rows")
-    table = _table(kept, f"map_row {name}")
-    return replace(source, rows=table, origin=origin, notes=notes, json_columns=frozenset())
-
-
-def _table(rows: list[dict[str, Any]], where: str) -> Any:
+def as_table(rows: list[dict[str, Any]], where: str) -> Any:
     from datasets import Dataset
 
     columns = dict.fromkeys(key for row in rows for key in row)

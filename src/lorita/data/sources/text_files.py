@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorita.data.sources.file_table import MOST_LINES, in_batches, text_batch
 from lorita.data.sources.open_file import LONGEST_ROW, DataFile, FileProblem, lines_of, too_long
+from lorita.data.sources.table_cache import Writing
 
 UNITS = ("line", "paragraph", "file")
 
@@ -37,3 +39,25 @@ def text_rows(file: DataFile, unit: str) -> Iterator[tuple[int, str]]:
     text = "\n".join(held).strip("\n")
     if text.strip():
         yield start, text
+
+
+def text_batches(file: DataFile, unit: str) -> Writing:
+    lines: list[int] = []
+    count = last = 0
+    for batch in in_batches(text_rows(file, unit)):
+        count += len(batch)
+        last = batch[-1][0]
+        if count <= MOST_LINES:
+            lines += [line for line, _ in batch]
+        yield text_batch(["text"], [[text for _, text in batch]])
+    if not count:
+        raise FileProblem("there is no text in it")
+    whole = unit == "line" and last == count
+    notes = [] if unit == usual_unit(file.kind) == "line" else [f"a row is a {unit}"]
+    if unit == "line" and not whole:
+        notes.append("blank lines are left out")
+    return {
+        "json_columns": [],
+        "notes": notes,
+        "lines": None if whole or count > MOST_LINES else lines,
+    }

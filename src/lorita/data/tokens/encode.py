@@ -14,7 +14,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.examples import IGNORE, Example
-from lorita.data.rows import Chat, Pair, Problems
+from lorita.data.row_errors import Problems
+from lorita.data.rows import Chat, Pair
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
 from lorita.data.tokens.choose_template import adds_bos, closes
 from lorita.data.tokens.masks import Rendered, Span, render_chat

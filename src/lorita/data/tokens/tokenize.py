@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from lorita.data.examples import IGNORE, Example, StoredExamples, Tokenized, example_batch
 from lorita.data.formats.stored_rows import row_batches
 from lorita.data.origin import Origin
-from lorita.data.rows import Chat, Pair, Problems, Row, Text, as_chat, fingerprint
+from lorita.data.row_errors import Problems
+from lorita.data.rows import Chat, Pair, Row, Text, as_chat, fingerprint
 from lorita.data.sources.table_cache import Writing, key_of, stored
 from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.encode import Encoded, Encoder

@@ -21,21 +21,11 @@ from torch import Tensor
 from lorita.engine.kernels.flash import FlashAttention, flash_kernels
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import ONE_BLOCK, Bucket, RowLayout
+from lorita.engine.kernels.score_rule import Scores
 
 BLOCK = 256
 """Queries per block of a long row: keys after the block are never touched, so nearly half of the
 row's scores are skipped."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How scores are made of products: scaled, capped, biased by distance, windowed."""
-
-    scale: float
-    window: int | None = None
-    softcap: float | None = None
-    alibi_slopes: Tensor | None = None
-    """[H] float32, in the order of the query heads."""
 
 
 def attention(q_SGd: Tensor, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout, how: Scores) -> Tensor:

@@ -16,7 +16,7 @@ from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import RowLayout
 
 if TYPE_CHECKING:
-    from lorita.engine.kernels.attention import Scores
+    from lorita.engine.kernels.score_rule import Scores
 
 LANES = 16
 """The kernel takes heads of a multiple of this size."""

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorita.engine.kernels.attention import Scores
 from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.kernels.score_rule import Scores
 
 LARGEST_HEAD = 256
 """Flash attention takes no larger heads."""

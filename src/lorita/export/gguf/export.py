@@ -11,13 +11,14 @@ from lorita.export.gguf import file as gguf
 from lorita.export.gguf.number_formats import check_format
 from lorita.export.verify import TOKENS, Reference, ask_reference, prompts_of_run
 from lorita.inference import llamacpp
-from lorita.inference.load import TunedModel, find_run_base, load
+from lorita.inference.load import find_run_base, load
+from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter_sources import find_adapter
 from lorita.models.base import own_dtype
 from lorita.models.gguf_files import float_type
 from lorita.models.gguf_layout import find_layout
 from lorita.storage.files import check_target, replacing
-from lorita.storage.run_folder import read_record
+from lorita.storage.run_record import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

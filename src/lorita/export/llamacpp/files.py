@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from lorita.errors import SettingsError
 from lorita.export.gguf import file as gguf
 from lorita.export.gguf.export import write_run
-from lorita.inference.load import TunedModel, check_same_base, run_tokenizer, torch_dtype
+from lorita.inference.load import check_same_base, run_tokenizer, torch_dtype
+from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import CONFIG_FILE, WEIGHTS_FILE, attach, load_adapter, lora_config
 from lorita.models.base import Base, load_model, load_tokenizer, own_dtype
 from lorita.storage.cache import kept_folder, mark_of

@@ -21,13 +21,8 @@ from lorita.evaluation.comparison import Comparison, compared
 from lorita.export.llamacpp import files as llama_files
 from lorita.inference import llamacpp
 from lorita.inference.generation import GenerationOptions, until_stop
-from lorita.inference.load import (
-    find_any,
-    find_run_base,
-    generation_options,
-    run_prompt_format,
-    run_tokenizer,
-)
+from lorita.inference.load import find_any, find_run_base, run_prompt_format, run_tokenizer
+from lorita.inference.tuned_model import generation_options
 from lorita.models.adapter_sources import find_adapter
 from lorita.models.base import Base, load_tokenizer
 

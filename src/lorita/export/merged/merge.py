@@ -16,7 +16,8 @@ from lorita.export.merged import weights as tensors
 from lorita.export.merged.combine import Part, combine
 from lorita.export.merged.safetensors_writer import Entry, write_safetensors
 from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of_run
-from lorita.inference.load import TunedModel, find_run_base, load, torch_dtype
+from lorita.inference.load import find_run_base, load, torch_dtype
+from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter_sources import find_adapter
 from lorita.models.base import Base, load_model, own_dtype
 from lorita.storage.files import check_target, replacing

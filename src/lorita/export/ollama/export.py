@@ -18,13 +18,15 @@ from lorita.errors import OutputError, SettingsError
 from lorita.export.ollama.chat_layout import CHATS, GoLayout, chat_text, derive_layout, go_data
 from lorita.export.ollama.go_template import GoTemplateError, render_go
 from lorita.export.ollama.modelfile import PLAIN, Modelfile, Sampling, stop_texts
-from lorita.inference.load import TunedModel, find_run_base, load, run_prompt_format, run_tokenizer
+from lorita.inference.load import find_run_base, load, run_prompt_format, run_tokenizer
+from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter_sources import find_adapter
 from lorita.models.base import Base
 from lorita.models.ollama_store import PREFIX
 from lorita.settings.build import read_yaml
 from lorita.storage.files import replacing
-from lorita.storage.run_folder import SETTINGS_FILE, read_record
+from lorita.storage.run_folder import SETTINGS_FILE
+from lorita.storage.run_record import read_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

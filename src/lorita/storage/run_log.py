@@ -1,0 +1,46 @@
+"""``log.jsonl``: one event of the training a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lorita.storage.files import write_atomic
+from lorita.storage.run_folder import LOG_FILE
+
+
+def last_logged(folder: Path, event: str, key: str) -> float:
+    """A figure of the last such event in the log: a resumed run may have had no step to do."""
+    lines = (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()
+    found = (json.loads(line) for line in reversed(lines) if f'"{event}"' in line)
+    return float(next(found)[key])
+
+
+def last_loss(folder: Path) -> float:
+    """The training loss of the last step."""
+    return last_logged(folder, "StepDone", "loss")
+
+
+def append_log(folder: Path, record: dict[str, Any]) -> None:
+    """One event, one line of ``log.jsonl``."""
+    if record["event"] == "TrainingStarted":
+        _rewind_log(folder, record["first_step"])
+    with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _rewind_log(folder: Path, step: int) -> None:
+    """Take out what a run that goes back to ``step`` will do again, and torn lines."""
+    path = folder / LOG_FILE
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if event.get("step", 0) <= step and event["event"] != "TrainingEnded":
+            kept.append(line + "\n")
+    write_atomic(path, "".join(kept))
