@@ -16,7 +16,8 @@ from pathlib import Path
 
 import lorita
 from lorita.engine.numerics import choose_numerics
-from lorita.export.llamacpp import model as llama_model
+from lorita.export.llamacpp.model import open_llamacpp
+from lorita.inference.resolve import resolve
 from lorita.workflows.demo import data_file
 
 TOKENS = 64
@@ -41,7 +42,7 @@ def main() -> None:
     choose_numerics().apply()
     engines = {
         "transformers": lorita.load(given.run, dtype=given.dtype),
-        "llama.cpp": llama_model.load(str(given.run), dtype=given.dtype),
+        "llama.cpp": open_llamacpp(resolve(given.run), given.dtype),
     }
     options = {"max_new_tokens": TOKENS, "repetition_penalty": 1.0}
     count = engines["transformers"].tokenizer

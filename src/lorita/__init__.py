@@ -21,26 +21,25 @@ if TYPE_CHECKING:
     from lorita.errors import LoritaError
     from lorita.inference.load import load
     from lorita.inference.tuned_model import TunedModel
-    from lorita.runs.run import RunResult
     from lorita.settings.schema import RunSettings
     from lorita.workflows.evaluate import evaluate
     from lorita.workflows.preview import preview
     from lorita.workflows.sweep import sweep
-    from lorita.workflows.train import train
+    from lorita.workflows.train import RunResult, train
 
 __version__ = "0.1.0"
 
 _HOME = {
     "LoritaError": "lorita.errors",
-    "RunResult": "lorita.runs.run",
+    "RunResult": "lorita.workflows.train",
     "RunSettings": "lorita.settings.schema",
-    "TunedModel": "lorita.inference.load",
+    "TunedModel": "lorita.inference.tuned_model",
     "evaluate": "lorita.workflows.evaluate",
     "load": "lorita.inference.load",
     "preview": "lorita.workflows.preview",
     "speedup": "lorita.engine.speedup",
     "sweep": "lorita.workflows.sweep",
-    "train": "lorita.runs.run",
+    "train": "lorita.workflows.train",
     "unspeed": "lorita.engine.speedup",
 }
 

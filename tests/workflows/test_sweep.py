@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 
 import lorita
-from lorita.errors import DataError, Interrupted, LoritaError, OutputError, SettingsError
+from lorita.errors import (
+    AdapterError,
+    DataError,
+    Interrupted,
+    LoritaError,
+    OutputError,
+    SettingsError,
+)
 from lorita.models.adapter import WEIGHTS_FILE
+from lorita.runs.loaded_base import load_base
 from lorita.training.events import Event, Note, StepDone
 from lorita.workflows.find_learning_rate import RateStep, find_rate
 from lorita.workflows.sweep import SweepResult, Tried, sweep
@@ -72,15 +80,15 @@ def test_goes_on_where_it_stopped(llama: Path, prompts: Path, tmp_path: Path) ->
             if steps[0] == 15:  # in the second run
                 signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted, match="The same command goes on"):
+    with pytest.raises(Interrupted, match="The same command continues"):
         run_sweep(tmp_path / "sweep", llama, prompts, on_event=stop)
     events: list[Event] = []
     result = run_sweep(tmp_path / "sweep", llama, prompts, on_event=events.append)
     first = next(e.step for e in events if isinstance(e, StepDone))
-    assert first == 4  # the first run is not repeated, the second goes on
+    assert first == 4  # the first run is not repeated, the second continues
     assert [run.held_out for run in result.runs] == [run.held_out for run in whole.runs]
     notes = [e.text for e in events if isinstance(e, Note)]
-    assert any("Run 1 of 4" in text and "already there" in text for text in notes)
+    assert any("Run 1 of 4" in text and "already exists" in text for text in notes)
     events.clear()
     run_sweep(tmp_path / "sweep", llama, prompts, on_event=events.append)
     assert not any(isinstance(event, StepDone) for event in events)
@@ -97,6 +105,39 @@ def test_a_run_that_fails_does_not_end_the_sweep(
     again = run_sweep(tmp_path / "sweep", llama, prompts, on_event=steps.append, **options)
     assert again.runs[0].failed == result.runs[0].failed
     assert not any(isinstance(event, StepDone) for event in steps)
+
+
+@pytest.mark.parametrize("raised", [AdapterError("does not fit"), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["attach", "speedup"])
+def test_what_goes_wrong_while_an_adapter_is_attached_is_said(
+    llama: Path,
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    where: str,
+) -> None:
+    """The error itself reaches the caller, and the base is as it was loaded."""
+    bases: list[Any] = []
+
+    def load(*args: Any) -> Any:
+        bases.append(load_base(*args))
+        return bases[-1]
+
+    def fail(*args: Any, **options: Any) -> Any:
+        raise raised
+
+    module = {"attach": "lorita.models.adapter.attach", "speedup": "lorita.runs.run_model.speedup"}
+    monkeypatch.setattr(module[where], fail)
+    monkeypatch.setattr("lorita.workflows.sweep.load_base", load)
+    with pytest.raises(type(raised)) as caught:
+        run_sweep(tmp_path / "sweep", llama, prompts, gradient_checkpointing=True)
+    assert caught.value is raised
+    (base,) = bases
+    assert not [name for name, _ in base.model.named_modules() if "lora" in name]
+    assert not any(getattr(m, "gradient_checkpointing", False) for m in base.model.modules())
+    assert not any(p.requires_grad for p in base.model.parameters())
+    assert not base.model.get_input_embeddings()._forward_hooks
 
 
 def test_other_settings_are_not_mixed_in(llama: Path, prompts: Path, tmp_path: Path) -> None:

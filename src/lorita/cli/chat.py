@@ -62,10 +62,12 @@ def _load(name: str, base: str | None, dtype: str) -> TunedModel:
 
     from lorita.data.tokens.choose_template import choose_template
     from lorita.data.tokens.prompt_format import PromptFormat
-    from lorita.inference.load import find_any, load_any
+    from lorita.inference.load import open_model
+    from lorita.inference.resolve import resolve
 
-    tuned = load_any(name, base=base, dtype=dtype)
-    if find_any(name, base)[0] is not None or tuned.tokenizer.chat_template is None:
+    resolved = resolve(name, base)
+    tuned = open_model(resolved, dtype)
+    if resolved.folder is not None or tuned.tokenizer.chat_template is None:
         return tuned
     template, _ = choose_template(tuned.tokenizer, None, "chat")
     return replace(tuned, prompt_format=PromptFormat("chat", template))

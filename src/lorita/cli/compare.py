@@ -29,13 +29,11 @@ def command(
     Without --prompt: what was saved at the end of the run. With it: both models answer anew.
     """
     from lorita.evaluation.comparison import read_comparison
-    from lorita.export.llamacpp import model as llama_model
-    from lorita.inference import load as tuned
     from lorita.inference.generation import GenerationOptions
+    from lorita.workflows.compare import compare_prompts
 
     if not prompt:
         print_comparison(read_comparison(run))
         return
     options = GenerationOptions(max_new_tokens, repetition_penalty)
-    by = llama_model if engine == "llama.cpp" else tuned
-    print_comparison(by.compare_prompts(run, prompt, options, base=base, dtype=dtype))
+    print_comparison(compare_prompts(run, prompt, options, base=base, dtype=dtype, engine=engine))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -18,9 +18,6 @@ from lorita.cli.options import (
     SamplingFlags,
 )
 from lorita.cli.render import console
-
-if TYPE_CHECKING:
-    from lorita.inference.generation import GenerationOptions
 
 
 def command(
@@ -38,34 +35,15 @@ def command(
 ) -> None:
     """Write text with a base model or a run: the prompt and what the model adds to it."""
     from lorita.inference.generation import GenerationOptions
+    from lorita.inference.resolve import resolve
+    from lorita.workflows.answering import open_answers
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
-    answer, chat = _answer(run_or_model, prompt, options, engine, base=base, dtype=dtype)
-    end = "\n" if chat else ""
+    model = open_answers(resolve(run_or_model, base), dtype=dtype, engine=engine)
+    answer = model.answer([prompt], options)[0]
+    end = "\n" if model.prompt_format.template is not None else ""
     if not completion_only and console().is_terminal:
         console().print(prompt, style="dim", markup=False, end=end)
     elif not completion_only:
         print(prompt, end=end)
     print(answer)
-
-
-def _answer(
-    name: str,
-    prompt: str,
-    options: GenerationOptions,
-    engine: Engine,
-    *,
-    base: str | None,
-    dtype: str,
-) -> tuple[str, bool]:
-    """The answer, and whether the prompt was put as a chat."""
-    from lorita.export.llamacpp import model as llama_model
-    from lorita.inference.generation import generate
-    from lorita.inference.load import load_any
-
-    if engine == "llama.cpp":
-        model = llama_model.load(name, base=base, dtype=dtype)
-        return model.answer([prompt], options)[0], model.prompt_format.template is not None
-    tuned = load_any(name, base=base, dtype=dtype)
-    answer = generate(tuned.model, tuned.tokenizer, [prompt], options, tuned.prompt_format)[0]
-    return answer, tuned.prompt_format.template is not None

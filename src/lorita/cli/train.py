@@ -35,10 +35,10 @@ def run_and_print(settings: Any) -> None:
     from lorita.system.processes import is_lead
     from lorita.training.events import follow
     from lorita.workflows.progress import show_progress
-    from lorita.workflows.train import run_events
+    from lorita.workflows.train import train_events
 
     with show_progress(settings.logging_steps) as show:
-        result = follow(run_events(settings), show)
+        result = follow(train_events(settings), show)
     if is_lead():
         print_comparison(result.comparison)
         print_result(result.path)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from lorita.data.tokens.tokenize import IGNORE, Example
+from lorita.data.examples import IGNORE, Example
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,18 +77,19 @@ def epoch_order(num_rows: int, *, seed: int, epoch: int) -> list[int]:
 
 
 def iterate_steps(
-    examples: Sequence[Example],
+    rows: Sequence[T],
     *,
     rows_per_step: int,
     seed: int,
     first_step: int = 0,
     windows: Sequence[Sequence[int]] | None = None,
-) -> Iterator[list[Example]]:
+) -> Iterator[list[T]]:
     """The rows of each step from ``first_step`` on, epoch after epoch, without end.
 
+    ``rows`` are examples, or anything else that there is one of for each row, such as its length.
     With ``windows`` (``packing.fill_windows``) a step has so many windows instead of rows.
     """
-    units = range(len(examples)) if windows is None else windows
+    units = range(len(rows)) if windows is None else windows
     per_epoch = steps_per_epoch(len(units), rows_per_step)
     step = first_step
     while True:
@@ -95,7 +98,7 @@ def iterate_steps(
         for start in range(within * rows_per_step, len(units), rows_per_step):
             chosen = order[start : start + rows_per_step]
             places = chosen if windows is None else [i for unit in chosen for i in windows[unit]]
-            yield [examples[i] for i in places]
+            yield [rows[i] for i in places]
             step += 1
 
 
@@ -104,13 +107,18 @@ def micro_batches(rows: Sequence[Example], token_budget: int) -> list[MicroBatch
 
     A row that is longer than the budget is a piece of its own.
     """
-    pieces: list[list[Example]] = []
+    lengths = [len(row.input_ids) for row in rows]
+    return [MicroBatch([rows[i] for i in piece]) for piece in partition(lengths, token_budget)]
+
+
+def partition(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """The places of rows of these lengths, by the micro-batch that each is computed in."""
+    pieces: list[list[int]] = []
     tokens = 0
-    for row in rows:
-        length = len(row.input_ids)
+    for place, length in enumerate(lengths):
         if not pieces or tokens + length > token_budget:
             pieces.append([])
             tokens = 0
-        pieces[-1].append(row)
+        pieces[-1].append(place)
         tokens += length
-    return [MicroBatch(piece) for piece in pieces]
+    return pieces

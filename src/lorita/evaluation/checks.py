@@ -6,7 +6,6 @@ Each check has a name, an outcome and a figure; all are recorded, failed ones to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,19 +16,11 @@ from lorita.models.adapter import (
     set_adapter_tensors,
     trainable_parameters,
 )
+from lorita.storage.run_record import Check
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at, and what was found."""
-
-    name: str
-    passed: bool
-    found: str
 
 
 def check_adapter(model: PeftModel, folder: Path) -> list[Check]:

@@ -1,6 +1,8 @@
-"""One model, asked everything that the proof needs; two of them, base and tuned, make the proof.
+"""One model, measured: its answers, its loss on held-out rows, and what the proof needs.
 
-Each is asked when it is in memory: the tuned one before its adapter is taken off, the base after.
+Two measurements with the same questions, of the base and of the tuned model, are a comparison and
+make the proof. Each model is asked while it is in memory: the tuned one before its adapter is
+taken off, the base after that.
 """
 
 from __future__ import annotations
@@ -9,28 +11,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorita.data.tokens.prompt_format import PromptFormat
-from lorita.data.tokens.tokenize import Example
 from lorita.evaluation.general_passages import general_examples
 from lorita.evaluation.intervals import Change, change_of
 from lorita.evaluation.memorised import copied, extracted, sample_rows
 from lorita.evaluation.proof import Forgot, Learned, Memorised, Proof
-from lorita.evaluation.row_losses import HeldOutLoss
-from lorita.evaluation.scores import Scores, States, divergences, read_states, score_rows
+from lorita.evaluation.scores import divergences, read_states, score_rows
 from lorita.inference.generation import GenerationOptions, generate
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from lorita.data.examples import Example
+    from lorita.data.tokens.prompt_format import PromptFormat
+    from lorita.evaluation.row_losses import HeldOutLoss
+    from lorita.evaluation.scores import Scores, States
+
 ANSWERS = 8
-"""Prompts that are answered freely."""
+"""Prompts that the proof has answered freely, to look for copies of training rows."""
 NEW_TOKENS = 40
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What both models are asked. ``train`` is empty where the training rows are not known."""
+class ProofQuestions:
+    """What the proof asks both models. ``train`` is empty where the training rows are unknown."""
 
     held_out: Sequence[Example]
     train: Sequence[Example]
@@ -42,8 +46,8 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Witness:
-    """What one model answered."""
+class ProofAnswers:
+    """What one model answered; ``answers`` are tokens, one list for each prompt."""
 
     held_out: HeldOutLoss | None
     sample: Scores | None
@@ -51,17 +55,83 @@ class Witness:
     answers: list[list[int]]
 
 
-def make_questions(
+@dataclass(frozen=True)
+class Questions:
+    """What base and tuned model are asked at the end of a run.
+
+    ``prompts`` are answered with ``options`` for the comparison. Without ``proof`` only the loss
+    on ``held_out`` is measured.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    prompt_format: PromptFormat
+    prompts: Sequence[str]
+    options: GenerationOptions
+    held_out: Sequence[Example]
+    proof: ProofQuestions | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one model said. ``logits`` [V] are those after each prompt, without its template."""
+
+    answers: list[str]
+    logits: list[torch.Tensor]
+    held_out: HeldOutLoss | None
+    proof: ProofAnswers | None
+
+
+def measure(model: torch.nn.Module, questions: Questions) -> Measured:
+    """Ask ``model``, as it is now, everything in ``questions``."""
+    answers = generate(
+        model, questions.tokenizer, questions.prompts, questions.options, questions.prompt_format
+    )
+    logits = [_logits(model, questions.tokenizer, prompt) for prompt in questions.prompts]
+    if questions.proof is not None:
+        proof = ask(model, questions.proof)
+        return Measured(answers, logits, proof.held_out, proof)
+    return Measured(answers, logits, held_out_loss(model, questions.held_out), None)
+
+
+def held_out_loss(model: torch.nn.Module, rows: Sequence[Example]) -> HeldOutLoss | None:
+    """The loss of each row, on the model's device; None where there are no rows."""
+    return score_rows(model, rows, _device(model)).rows() if rows else None
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def prompt_tensor(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str
+) -> torch.Tensor:
+    """The prompt's tokens as text, [1, L], on the model's device."""
+    ids_1L: torch.Tensor = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    return ids_1L.to(_device(model))
+
+
+def _logits(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str
+) -> torch.Tensor:
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        logits_1LV: torch.Tensor = model(input_ids=prompt_tensor(model, tokenizer, prompt)).logits
+    return logits_1LV[0, -1].clone()
+
+
+def make_proof_questions(
     tokenizer: PreTrainedTokenizerBase,
     asked: PromptFormat,
     prompts: Sequence[str],
     *,
     held_out: Sequence[Example],
     train: Sequence[Example],
-) -> Questions:
-    """The rows and prompts, as tokens."""
+) -> ProofQuestions:
+    """The rows, the general passages and the prompts, as tokens."""
     sample, general = sample_rows(train), general_examples(tokenizer)
-    return Questions(held_out, train, sample, general, prompts[:ANSWERS], asked, tokenizer)
+    return ProofQuestions(held_out, train, sample, general, prompts[:ANSWERS], asked, tokenizer)
 
 
 Writer = Callable[[Sequence[str], GenerationOptions], list[str]]
@@ -69,15 +139,12 @@ Writer = Callable[[Sequence[str], GenerationOptions], list[str]]
 
 
 def ask(
-    model: torch.nn.Module,
-    questions: Questions,
-    device: torch.device,
-    writer: Writer | None = None,
-) -> Witness:
-    """All answers of the model as it is now."""
-    held, sample = questions.held_out, questions.sample
-    return Witness(
-        score_rows(model, held, device).rows() if held else None,
+    model: torch.nn.Module, questions: ProofQuestions, writer: Writer | None = None
+) -> ProofAnswers:
+    """All that the proof needs to know of the model as it is now."""
+    device, sample = _device(model), questions.sample
+    return ProofAnswers(
+        held_out_loss(model, questions.held_out),
         score_rows(model, sample, device) if sample else None,
         read_states(model, questions.general, device),
         _answers(model, questions, writer) if questions.prompts and sample else [],
@@ -85,7 +152,7 @@ def ask(
 
 
 def _answers(
-    model: torch.nn.Module, questions: Questions, writer: Writer | None
+    model: torch.nn.Module, questions: ProofQuestions, writer: Writer | None
 ) -> list[list[int]]:
     """Free answers as tokens; without a penalty, which would keep a model from copying."""
     tokenizer, options = questions.tokenizer, GenerationOptions(NEW_TOKENS, repetition_penalty=1.0)
@@ -96,7 +163,7 @@ def _answers(
     return [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
 
 
-def make_proof(questions: Questions, base: Witness, tuned: Witness) -> Proof:
+def make_proof(questions: ProofQuestions, base: ProofAnswers, tuned: ProofAnswers) -> Proof:
     """The figures of both side by side."""
     sample = questions.sample
     return Proof(
@@ -123,7 +190,9 @@ def _change(base: HeldOutLoss | None, tuned: HeldOutLoss | None) -> Change | Non
     return change_of(base, tuned) if base is not None and tuned is not None else None
 
 
-def _memorised(questions: Questions, base: Witness, tuned: Witness) -> Memorised | None:
+def _memorised(
+    questions: ProofQuestions, base: ProofAnswers, tuned: ProofAnswers
+) -> Memorised | None:
     if base.sample is None or tuned.sample is None:
         return None
     extracted_base, _ = extracted(questions.sample, base.sample)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from lorita.errors import AdapterError
-from lorita.inference.load import find_run_base
+from lorita.inference.resolve import resolve_folder
 from lorita.models.adapter import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import BUNDLED, Base
 from lorita.storage import hub
 from lorita.storage.run_folder import CARD_FILE, RECORD_FILE
-from lorita.storage.run_record import read_record
+from lorita.storage.run_record import RunRecord
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json",
@@ -41,7 +41,8 @@ def push_run(
     by default the base's own.
     """
     folder = run.expanduser()
-    base = find_run_base(folder)
+    run_found = resolve_folder(folder)
+    base = run_found.base
     if not (folder / WEIGHTS_FILE).is_file():
         raise AdapterError(f"{folder}: no {WEIGHTS_FILE}, so there is nothing to push")
     hub.check_can_push(hub_id or folder.name)
@@ -59,7 +60,8 @@ def push_run(
             if (folder / name).is_file():
                 (part / name).symlink_to((folder / name).absolute())
         (part / CONFIG_FILE).write_text(_config(folder, origin), encoding="utf-8")
-        if (record := _record(folder, base, origin)) is not None:
+        if run_found.record is not None:
+            record = _public(run_found.record, base, origin)
             (part / RECORD_FILE).write_text(record, encoding="utf-8")
         full_id = hub.make_repository(hub_id or folder.name, private=private)
         card = _card(folder, full_id, base, origin, found)
@@ -96,16 +98,15 @@ def _config(folder: Path, origin: str | None) -> str:
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
-def _record(folder: Path, base: Base, origin: str | None) -> str | None:
+def _public(record: RunRecord, base: Base, origin: str | None) -> str:
     """The run's record without the folders of this machine."""
-    record = read_record(folder)
-    if record is None:
-        return None
     name = origin or Path(base.name).name
-    kept: dict[str, Any] = {**record.base, "name": name, "reference": name}
-    names = [name if "://" in name else Path(name).name for name in record.data["origin"]]
-    public = replace(record, base=kept, data={**record.data, "origin": names})
-    return json.dumps(vars(public), indent=2, ensure_ascii=False) + "\n"
+    names = [name if "://" in name else Path(name).name for name in record.data.origin]
+    return replace(
+        record,
+        base=replace(record.base, name=name, reference=name),
+        data=replace(record.data, origin=names),
+    ).to_json()
 
 
 def _card(folder: Path, hub_id: str, base: Base, origin: str | None, license: str | None) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.errors import SettingsError
 from lorita.inference.generation import BASE, GenerationOptions, Question, answer
-from lorita.models.base import Base
+from lorita.models.adapter import changes_base
+from lorita.models.base import Base, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +23,8 @@ class TunedModel:
     """A model ready to use: ``model`` is PEFT's, ``tokenizer`` is the one it was trained with.
 
     ``prompt_format`` is how its training rows put a prompt. ``adapters`` has the same for each
-    adapter where several were loaded by name.
+    adapter where several were loaded by name. ``base_biases`` are the base's own biases, in whose
+    place an adapter may have trained ones.
     """
 
     model: torch.nn.Module
@@ -29,6 +32,7 @@ class TunedModel:
     base: Base
     prompt_format: PromptFormat = field(default_factory=PromptFormat)
     adapters: dict[str, PromptFormat] = field(default_factory=dict)
+    base_biases: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def generate(self, prompt: str, *, adapter: str | None = None, **options: Any) -> str:
         """What the model adds to ``prompt``; options as in ``GenerationOptions``.
@@ -56,6 +60,34 @@ class TunedModel:
         questions = [self._question(p, name) for p, name in zip(prompts, names, strict=True)]
         return answer(self.model, self.tokenizer, questions, how)
 
+    def answer(
+        self, prompts: Sequence[str], options: GenerationOptions, *, with_adapter: bool = True
+    ) -> list[str]:
+        """As ``generate_batch``, with the options as they are; see ``Answers``."""
+        questions = [Question(prompt, self.prompt_format) for prompt in prompts]
+        with nullcontext(self.model) if with_adapter else self._bare() as model:
+            return answer(model, self.tokenizer, questions, options)
+
+    @contextmanager
+    def _bare(self) -> Iterator[torch.nn.Module]:
+        """The base without its adapter, for a while."""
+        model: Any = self.model
+        if not hasattr(model, "peft_config"):
+            yield model
+            return
+        if any(changes_base(config) for config in model.peft_config.values()):
+            # Such an adapter took a part of the base's weights out when it was put on.
+            yield load_model(self.base, model.get_base_model().dtype)
+            return
+        places = {name: _bias(model.get_base_model(), name) for name in self.base_biases}
+        trained = {name: bias.clone() for name, bias in places.items()}
+        try:
+            with model.disable_adapter():
+                _put(places, self.base_biases)
+                yield model
+        finally:
+            _put(places, trained)
+
     def _question(self, prompt: str, adapter: str | None) -> Question:
         if adapter is None:
             return Question(prompt, self.prompt_format, BASE if self.adapters else None)
@@ -76,3 +108,15 @@ def generation_options(options: dict[str, Any]) -> GenerationOptions:
             [f"unknown option {name!r}" for name in unknown], hint=f"There are: {known}."
         )
     return GenerationOptions(**options)
+
+
+def _bias(base: Any, name: str) -> torch.Tensor:
+    """The parameter that the base calls ``name``; an adapter's layer may lie around its module."""
+    module, _, last = name.rpartition(".")
+    found = base.get_submodule(module)
+    return getattr(getattr(found, "base_layer", found), last).data  # type: ignore[no-any-return]
+
+
+def _put(places: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
+    for name, place in places.items():
+        place.copy_(values[name])

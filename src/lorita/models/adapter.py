@@ -69,7 +69,7 @@ def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftMode
     """A PEFT model with a fresh adapter on ``model``; the same seed gives the same adapter.
 
     Adapter weights are float32 whatever the base's dtype. ``AdapterError`` where PEFT cannot put
-    the adapter on.
+    the adapter on; ``model`` is then as it was.
     """
     import torch
     from peft import get_peft_model
@@ -78,11 +78,34 @@ def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftMode
     try:
         with quiet_libraries():
             peft_model = get_peft_model(model, config)
+        if not trainable_parameters(peft_model):
+            raise AdapterError("these LoRA options leave nothing to train")
+        return peft_model
     except (ValueError, NotImplementedError, TypeError) as error:
+        _strip(model)
         raise AdapterError(f"PEFT cannot put this adapter on the model: {error}") from error
-    if not trainable_parameters(peft_model):
-        raise AdapterError("these LoRA options leave nothing to train")
-    return peft_model
+    except BaseException:
+        _strip(model)
+        raise
+
+
+def _strip(model: PreTrainedModel) -> None:
+    """Take out what PEFT has put into the model, also where it was stopped half-way."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            own = module.get_base_layer()
+        elif isinstance(module, ModulesToSaveWrapper):
+            own = module.original_module
+        else:
+            continue
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, own)
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    model.requires_grad_(False)
 
 
 def untouched(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
-from lorita.runs.prepare import Prepared
-from lorita.runs.read_data import evaluation_decides
-from lorita.settings.schema import RunSettings
+if TYPE_CHECKING:
+    from lorita.runs.prepare import Prepared
+    from lorita.settings.schema import RunSettings
 
 _NOT_IDENTITY = {
     "model", "revision", "trust_remote_code", "data", "data_name", "data_split", "data_revision",
@@ -23,7 +24,7 @@ def identity(settings: RunSettings, prepared: Prepared) -> dict[str, object]:
     """What a run that continues another must share with it: model, rows, and the settings that
     change the result. Where files lie and what is reported may change."""
     values = settings.model_dump(mode="json", exclude=_NOT_IDENTITY)
-    if evaluation_decides(settings):
+    if settings.evaluation_decides:
         values["eval_steps"] = settings.eval_steps
         ids = [example.input_ids for example in prepared.data.held_out]
         values["held-out rows"] = hashlib.sha256(json.dumps(ids).encode()).hexdigest()

@@ -1,51 +1,40 @@
-"""A base model in memory, and what was measured of it."""
+"""A base model in memory, ready for one run after another."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorita.engine.numerics import choose_numerics
-from lorita.evaluation.measure import Witness
-from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.models.base import check_tokenizer_fits, load_model
-from lorita.runs.prepare import Prepared
-from lorita.settings.schema import RunSettings
+from lorita.models.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
     from transformers import PreTrainedModel
 
+    from lorita.runs.prepare import Prepared
+    from lorita.settings.schema import RunSettings
+
 
 @dataclass(frozen=True)
-class Measured:
-    """What a model says to the comparison prompts, its loss on the held-out rows, and the rest."""
-
-    answers: list[str]
-    loss: HeldOutLoss | None
-    witness: Witness | None
-    """For the proof; None without it."""
-    logits: list[torch.Tensor]
-    """[V], after each prompt."""
-
-
-@dataclass
 class LoadedBase:
-    """A base model in memory without an adapter; several runs can use it one after another.
+    """A base without an adapter, on the device of this process.
 
-    ``measured`` keeps what was measured of it, for runs that ask it the same.
+    ``dtype`` is the number format of its weights, ``fingerprint`` what tells it from other models,
+    ``notes`` what was chosen for it and why.
     """
 
     model: PreTrainedModel
     dtype: torch.dtype
     accelerator: Accelerator
-    notes: list[str]
-    measured: Measured | None = None
+    fingerprint: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
-    """The base in the number format that suits the machine, on the device of this process."""
+    """Load the base in the number format that suits the machine; ``ModelError`` if it cannot be."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=settings.use_cpu)
@@ -53,4 +42,6 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
     numerics.apply()
     model = load_model(prepared.base, numerics.dtype).to(accelerator.device)
     check_tokenizer_fits(prepared.base, prepared.tokenizer, model)
-    return LoadedBase(model, numerics.dtype, accelerator, list(numerics.reasons))
+    return LoadedBase(
+        model, numerics.dtype, accelerator, fingerprint(model), tuple(numerics.reasons)
+    )

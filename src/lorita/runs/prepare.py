@@ -28,7 +28,6 @@ from lorita.inference.prompt_length import require_stretchable
 from lorita.models.base import Base, context_length, find_base, load_config, load_tokenizer
 from lorita.runs.output_folder import continues, default_output_dir
 from lorita.runs.read_data import (
-    evaluation_decides,
     longest_row,
     read_all_rows,
     split_data,
@@ -95,7 +94,7 @@ def prepare(settings: RunSettings) -> Prepared:
     base, config = model
     tokenizer = load_tokenizer(base)
     data = _tokenize(settings, config, tokenizer, *rows)
-    if evaluation_decides(settings) and not data.held_out:
+    if settings.evaluation_decides and not data.held_out:
         raise SettingsError(
             "load_best_model_at_end and early_stopping_patience need held-out rows, and there "
             "are none",

@@ -27,11 +27,6 @@ LONGEST_DEFAULT = 2048
 """Rows are cut here when the user says nothing and the model could take more."""
 
 
-def evaluation_decides(settings: RunSettings) -> bool:
-    """Whether held-out losses have a part in what the adapter becomes."""
-    return settings.load_best_model_at_end or settings.early_stopping_patience is not None
-
-
 def find_source(settings: RunSettings) -> Source:
     """The data that the settings name, or the rows that Python code gave."""
     return _mapped(settings, _find_source(settings))

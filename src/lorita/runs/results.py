@@ -4,66 +4,106 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lorita.evaluation.checks import Check
-from lorita.evaluation.comparison import Comparison
+from lorita.evaluation.comparison import Answer, Comparison, held_out_figures
+from lorita.evaluation.measure import make_proof
 from lorita.runs.model_card import model_card
-from lorita.runs.run_model import Session
 from lorita.storage.files import write_atomic
 from lorita.storage.run_folder import CARD_FILE
 from lorita.storage.run_log import last_logged, last_loss
-from lorita.storage.run_record import RunRecord, machine, versions
+from lorita.storage.run_record import (
+    BaseRecord,
+    Check,
+    DataRecord,
+    FiguresRecord,
+    RunRecord,
+    machine,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from lorita.evaluation.measure import Measured, Questions
+    from lorita.runs.loaded_base import LoadedBase
+    from lorita.runs.prepare import Prepared
+    from lorita.settings.schema import RunSettings
+
+
+def compare_measured(
+    model: str, questions: Questions, before: Measured, after: Measured
+) -> Comparison:
+    """The measurements of base and tuned model side by side, with the proof if it was asked for.
+
+    ``model`` is the base's name, for people.
+    """
+    pairs = zip(questions.prompts, before.answers, after.answers, strict=True)
+    proof = None
+    if questions.proof is not None and before.proof is not None and after.proof is not None:
+        proof = make_proof(questions.proof, before.proof, after.proof)
+    answers = tuple(Answer(*triple) for triple in pairs)
+    return Comparison(model, answers, held_out_figures(before.held_out, after.held_out), proof)
 
 
 def write_results(
-    folder: Path, session: Session, comparison: Comparison, checks: Sequence[Check]
+    settings: RunSettings,
+    prepared: Prepared,
+    base: LoadedBase,
+    comparison: Comparison,
+    checks: Sequence[Check],
+    *,
+    parameter_line: str,
 ) -> None:
     """Write the comparison, the model card and, last of all, the record of the run."""
+    folder = prepared.output_dir
     comparison.save(folder)
-    base, data = session.prepared.base, session.prepared.data
     card = model_card(
         folder.name,
-        session.settings,
+        settings,
         comparison,
-        base_reference=base.reference,
-        parameter_line=session.parameter_line,
-        data_line=". ".join(data.notes) + ".",
+        base_reference=prepared.base.reference,
+        parameter_line=parameter_line,
+        data_line=". ".join(prepared.data.notes) + ".",
         final_loss=last_loss(folder),
     )
     write_atomic(folder / CARD_FILE, card)
     held = comparison.held_out
     RunRecord(
-        base={
-            "name": str(Path(base.name).absolute()) if Path(base.name).exists() else base.name,
-            "reference": base.reference,
-            "revision": base.revision,
-            "trust_remote_code": base.trust_remote_code,
-            "dtype": str(session.dtype).removeprefix("torch."),
-            "fingerprint": session.fingerprint,
-        },
-        prompt_format=data.prompt_format.record(),
-        stop_tokens=_stop_tokens(session),
-        data={
-            "origin": session.settings.data,
-            "fingerprint": data.fingerprint,
-            "train_rows": len(data.train),
-            "held_out_rows": len(data.held_out),
-        },
-        figures={
-            "final_training_loss": last_loss(folder),
-            "training_seconds": last_logged(folder, "TrainingEnded", "seconds"),
-            "held_out_loss_base": held.before if held else None,
-            "held_out_loss_tuned": held.after if held else None,
-            "trainable_parameters": session.parameter_line,
-        },
-        checks=[vars(check) for check in checks],
+        base=_base_record(prepared, base),
+        prompt_format=prepared.data.prompt_format.record(),
+        stop_tokens=_stop_tokens(prepared),
+        data=DataRecord(
+            origin=settings.data,
+            fingerprint=prepared.data.fingerprint,
+            train_rows=len(prepared.data.train),
+            held_out_rows=len(prepared.data.held_out),
+        ),
+        figures=FiguresRecord(
+            final_training_loss=last_loss(folder),
+            training_seconds=last_logged(folder, "TrainingEnded", "seconds"),
+            held_out_loss_base=held.before if held else None,
+            held_out_loss_tuned=held.after if held else None,
+            trainable_parameters=parameter_line,
+        ),
+        checks=list(checks),
         versions=versions(),
         machine=machine(),
-        seed=session.settings.seed,
+        seed=settings.seed,
     ).save(folder)
 
 
-def _stop_tokens(session: Session) -> list[str]:
-    tokenizer = session.prepared.tokenizer
-    stops = session.prepared.data.prompt_format.stops(tokenizer)
+def _base_record(prepared: Prepared, loaded: LoadedBase) -> BaseRecord:
+    base = prepared.base
+    return BaseRecord(
+        name=str(Path(base.name).absolute()) if Path(base.name).exists() else base.name,
+        reference=base.reference,
+        revision=base.revision,
+        trust_remote_code=base.trust_remote_code,
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        fingerprint=loaded.fingerprint,
+    )
+
+
+def _stop_tokens(prepared: Prepared) -> list[str]:
+    tokenizer = prepared.tokenizer
+    stops = prepared.data.prompt_format.stops(tokenizer)
     return [str(token) for token in tokenizer.convert_ids_to_tokens(stops)]

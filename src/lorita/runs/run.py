@@ -1,8 +1,8 @@
 """A whole run: settings in; adapter, before and after, model card and record out.
 
-    prepare ► base model ► attach ► train ► save ► after ► before ► compare ► record
+    attach ► train ► save ► measure after ► take off ► measure before ► compare ► record
 
-``run_events`` is the run as a generator of events. ``train`` is the function that people call.
+``run_events`` is the run as a generator of events, on a base that is loaded already.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lorita.errors import Interrupted, RunFailed
-from lorita.evaluation.checks import require
+from lorita.evaluation.checks import check_adapter, check_moved, check_reload, require
 from lorita.evaluation.comparison import MARKDOWN_FILE, Comparison
-from lorita.inference.tuned_model import TunedModel
+from lorita.evaluation.measure import measure, prompt_tensor
 from lorita.models import adapter as adapters
 from lorita.models.base import save_tokenizer
 from lorita.runs.output_folder import continues, resume_source
-from lorita.runs.results import write_results
-from lorita.runs.run_model import Session
+from lorita.runs.questions import comparison_prompts, make_questions
+from lorita.runs.results import compare_measured, write_results
+from lorita.runs.run_model import Attached, adapter_on, as_saved, measure_base
+from lorita.runs.training_job import TrainingJob
 from lorita.settings.build import to_yaml
-from lorita.settings.schema import RunSettings
 from lorita.storage.files import remove_parts, write_atomic
 from lorita.storage.run_folder import RECORD_FILE, SETTINGS_FILE, create_run_dir
 from lorita.storage.run_log import append_log
@@ -33,57 +34,76 @@ from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Compared, Event, Note, RunEnded, StepDone
 from lorita.training.stop_request import StopRequest
 
+if TYPE_CHECKING:
+    from lorita.evaluation.measure import Measured
+    from lorita.runs.loaded_base import LoadedBase
+    from lorita.runs.prepare import Prepared
+    from lorita.settings.schema import RunSettings
 
-@dataclass
-class RunResult:
-    """What ``lorita.train`` returns."""
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What came out; ``path`` holds all of it.
+
+    ``losses`` are those of each step done now, in nats per target token. ``before`` is what was
+    measured of the base, for another run that asks it the same.
+    """
 
     path: Path
     comparison: Comparison
-    tuned: TunedModel
     losses: list[float]
-    """Training loss of each step done now, in nats per target token."""
-
-    def compare(self) -> Comparison:
-        """Before and after; ``print`` it."""
-        return self.comparison
-
-    def generate(self, prompt: str, **options: Any) -> str:
-        """What the tuned model adds to ``prompt``; options as in ``GenerationOptions``."""
-        return self.tuned.generate(prompt, **options)
+    before: Measured
 
 
-def session_events(session: Session, started: float) -> Generator[Event, None, RunResult]:
-    """A run whose base is loaded, ``started`` by ``time.perf_counter``; see ``run_events``."""
-    settings, prepared = session.settings, session.prepared
+def run_events(
+    settings: RunSettings,
+    prepared: Prepared,
+    base: LoadedBase,
+    *,
+    before: Measured | None = None,
+    started: float | None = None,
+) -> Generator[Event, None, FinishedRun]:
+    """The run as events. The base ends as it was loaded, also when the run fails.
+
+    ``before`` is what is known of the base from an earlier run with the same questions; ``started``
+    is when the command began, by ``time.perf_counter``. Raises ``RunFailed``, with the last good
+    adapter saved, or ``Interrupted``, with a checkpoint.
+    """
+    started = time.perf_counter() if started is None else started
     folder = prepared.output_dir
-    for text in [*session.take_notes(), *prepared.data.notes]:
-        yield Note(text)
-    for text in prepared.data.warnings:
-        yield Note(text, is_warning=True)
-    session.attach()
-    for text in [*session.take_notes(), session.parameter_line]:
-        yield Note(text)
+    yield from (Note(text) for text in (*base.notes, *prepared.data.notes))
+    yield from (Note(text, is_warning=True) for text in prepared.data.warnings)
+    prompts = comparison_prompts(settings, prepared, base.model)
     with _disk_trouble_said(folder):
+        with adapter_on(base, settings, prepared) as attached:
+            yield from (Note(text) for text in (*attached.notes, attached.parameter_line))
+            if is_lead():
+                _make_ready(settings, folder)
+            losses = yield from _train(settings, prepared, attached)
+            base.accelerator.wait_for_everyone()
+            yield Note("Asking the tuned model and the base")
+            questions = make_questions(settings, prepared, base.model, prompts)
+            after = measure(base.model, questions)
+            first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])
+            checks = [
+                *check_adapter(attached.model, folder),
+                *check_reload(attached.model, folder, first_prompt),
+            ]
+        before = before or measure_base(base, questions, fast=settings.speedup)
+        checks.append(check_moved(before.logits, after.logits))
+        comparison = compare_measured(settings.model, questions, before, after)
         if is_lead():
-            _make_ready(settings, folder)
-        losses = yield from _train(session, folder)
-        session.accelerator.wait_for_everyone()
-        yield Note("Asking the tuned model and the base")
-        before, after, checks = session.finish()
-        comparison = session.compare(before, after)
-        if is_lead():
-            write_results(folder, session, comparison, checks)
-        session.accelerator.wait_for_everyone()
+            write_results(
+                settings, prepared, base, comparison, checks,
+                parameter_line=attached.parameter_line,
+            )  # fmt: skip
+        base.accelerator.wait_for_everyone()
     require(checks)
     yield Note(f"Checks: all {len(checks)} passed (listed in {folder / RECORD_FILE})")
     yield Compared(folder / MARKDOWN_FILE)
     size = (folder / adapters.WEIGHTS_FILE).stat().st_size
     yield RunEnded(folder, size, time.perf_counter() - started)
-    tuned = TunedModel(
-        session.peft_model, prepared.tokenizer, prepared.base, prepared.data.prompt_format
-    )
-    return RunResult(folder, comparison, tuned, losses)
+    return FinishedRun(folder, comparison, losses, before)
 
 
 def _make_ready(settings: RunSettings, folder: Path) -> None:
@@ -95,51 +115,56 @@ def _make_ready(settings: RunSettings, folder: Path) -> None:
     write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
 
 
-def _train(session: Session, folder: Path) -> Generator[Event, None, list[float]]:
+def _train(
+    settings: RunSettings, prepared: Prepared, attached: Attached
+) -> Generator[Event, None, list[float]]:
     """Train and save the adapter; returns the losses. A failure saves the last good adapter."""
+    folder = prepared.output_dir
+    job = TrainingJob(settings, prepared, attached)
     losses = []
     try:
         with StopRequest() as stop:
-            for event in session.train(stop):
+            for event in job.events(stop):
                 if is_lead():
                     append_log(folder, event.record())
                 if isinstance(event, StepDone):
                     losses.append(event.loss)
                 yield event
-        session.detach_from_training()
+        model = as_saved(attached, settings)
         if is_lead():
-            adapters.save_adapter(session.peft_model, folder)
-            save_tokenizer(session.prepared.tokenizer, folder)
+            adapters.save_adapter(model, folder)
+            save_tokenizer(prepared.tokenizer, folder)
     except Interrupted as stopped:
         command = f"lorita train {folder} --resume"
         raise Interrupted(stopped.problems, hint=f"Continue with: {command}") from None
     except RunFailed as failed:
-        raise RunFailed(failed.problems, hint=_save_good(session, folder, failed)) from None
+        hint = _save_good(job, attached, folder, failed)
+        raise RunFailed(failed.problems, hint=hint) from None
     return losses
 
 
-def _save_good(session: Session, folder: Path, failed: RunFailed) -> str:
-    """Save the last good adapter of a run that failed; what there is to say about it."""
-    step = session.job.restore_good()
+def _save_good(job: TrainingJob, attached: Attached, folder: Path, failed: RunFailed) -> str:
+    """Save the last good adapter of a run that failed; the hint that says so."""
+    step = job.restore_good()
     if is_lead():
-        adapters.save_adapter(session.peft_model, folder)
-    what = f"after step {step}" if step else "as it began (no step was good: it changes nothing)"
+        adapters.save_adapter(attached.model, folder)
+    what = f"from step {step}" if step else "as it was initialised (no step was good)"
     kept = f"The last good adapter, {what}, is in {folder}."
     return "\n".join(part for part in (failed.hint, kept) if part)
 
 
 @contextmanager
 def _disk_trouble_said(folder: Path) -> Iterator[None]:
-    """A disk that is full or gone is one message, with what is left and how to go on."""
+    """A disk that is full or gone is one message, with what is left and how to continue."""
     try:
         yield
     except OSError as error:
         try:
             last = next(iter(list_checkpoints(folder)[::-1]), None)
-            left = f"{last} is whole" if last else "No checkpoint was saved yet"
+            left = f"{last} is whole" if last else "No checkpoint had been saved yet"
         except OSError:  # the folder cannot even be read any more
-            left = "The checkpoints in the folder are as they were"
+            left = "The checkpoints in the folder are unchanged"
         raise RunFailed(
             f"{error.filename or folder}: cannot be written ({error.strerror or error})",
-            hint=f"{left}. Make room, then: lorita train {folder} --resume",
+            hint=f"{left}. Free some space, then: lorita train {folder} --resume",
         ) from None

@@ -263,6 +263,16 @@ class RunSettings(BaseModel):
         """Keep what Python code gave."""
         self._objects = dict(objects)
 
+    @property
+    def evaluation_decides(self) -> bool:
+        """Whether held-out losses have a part in what the adapter becomes."""
+        return self.load_best_model_at_end or self.early_stopping_patience is not None
+
+    def lora_options(self) -> dict[str, Any]:
+        """The options of the adapter itself, under the names of PEFT's ``LoraConfig``."""
+        names = [name for name in type(self).model_fields if _group(name) == "LoRA"]
+        return {name: getattr(self, name) for name in names}
+
     @model_validator(mode="after")
     def _combinations(self) -> RunSettings:
         if self.base_precision is not None and not self.speedup:
@@ -286,6 +296,11 @@ class RunSettings(BaseModel):
             raise ValueError(
                 f"prompt_field and completion_field do not go with format {self.format}"
             )
+
+
+def _group(name: str) -> str:
+    extra = RunSettings.model_fields[name].json_schema_extra
+    return str(extra["group"]) if isinstance(extra, dict) else ""
 
 
 ALIASES = {

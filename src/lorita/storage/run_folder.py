@@ -1,7 +1,4 @@
-"""The run folder: where it may be made, what lies in it, and how it is read again.
-
-``lorita.json`` is written last and marks a run that came to its end.
-"""
+"""The run folder: where it may be made, and the names of its files."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""``lorita.json``: what is needed to use the adapter, and what it was made with."""
+"""``lorita.json``: what is needed to use an adapter, and what it was made with.
+
+It is written last, so it marks a run that came to its end.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +20,107 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """``lorita.json``: what is needed to use the adapter, and what it was made with."""
+class BaseRecord:
+    """The base model. ``reference`` is its hub id or absolute path, ``dtype`` torch's name of the
+    number format it was trained in, ``fingerprint`` what ``models.fingerprint`` took of it."""
 
-    base: dict[str, Any]
+    name: str
+    reference: str
+    revision: str | None
+    trust_remote_code: bool
+    dtype: str
+    fingerprint: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The rows: where they came from, how many there were, and a hash of the training rows."""
+
+    origin: list[str]
+    fingerprint: str
+    train_rows: int
+    held_out_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiguresRecord:
+    """Losses in nats per token; those of held-out rows are None where none were held out."""
+
+    final_training_loss: float
+    training_seconds: float | None = None
+    held_out_loss_base: float | None
+    held_out_loss_tuned: float | None
+    trainable_parameters: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked at the end of a run, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class MachineRecord:
+    """What the run was made on; another processor rounds differently."""
+
+    platform: str
+    architecture: str
+    processor: str
+    cores: int | None
+    threads: int
+    gpu: str | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of ``lorita.json``; ``versions`` are those of the packages that took part."""
+
+    base: BaseRecord
     prompt_format: dict[str, Any]
     stop_tokens: list[str]
-    data: dict[str, Any]
-    figures: dict[str, Any]
-    checks: list[dict[str, Any]]
+    data: DataRecord
+    figures: FiguresRecord
+    checks: list[Check]
     versions: dict[str, str]
-    machine: dict[str, Any]
+    machine: MachineRecord
     seed: int | None = None
     format: int = FORMAT
 
     def save(self, folder: Path) -> None:
-        text = json.dumps(vars(self), indent=2, ensure_ascii=False)
-        write_atomic(folder / RECORD_FILE, text + "\n")
+        """Write ``lorita.json`` into the run folder, complete or not at all."""
+        write_atomic(folder / RECORD_FILE, self.to_json())
+
+    def to_json(self) -> str:
+        """The text of ``lorita.json``."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_record(folder: Path) -> RunRecord | None:
     """The record of a run; None for a plain PEFT folder, ``UserError`` for a damaged record."""
+    from pydantic import TypeAdapter, ValidationError
+
     path = folder / RECORD_FILE
     if not path.exists():
         return None
     try:
-        record = RunRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        written = values.get("format", FORMAT) if isinstance(values, dict) else FORMAT
+        if isinstance(written, int) and written > FORMAT:
+            raise UserError(f"{path}: written by a newer lorita (format {written})")
+        return TypeAdapter(RunRecord).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(f"{path}: damaged ({place}: {first['msg'].lower()})") from None
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error})") from None
-    if record.format > FORMAT:
-        raise UserError(f"{path}: written by a newer lorita (format {record.format})")
-    return record
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that has a part in the result."""
+    """Versions of everything that has a part in the result, by package."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
@@ -66,16 +135,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """What the run was made on; another processor rounds otherwise."""
+def machine() -> MachineRecord:
+    """This machine, as a record of a run made on it."""
     import torch
 
-    found = {"platform": platform.platform(), "architecture": platform.machine()}
+    return MachineRecord(
+        platform=platform.platform(),
+        architecture=platform.machine(),
+        processor=_processor(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    )
+
+
+def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        found["processor"] = names[0] if names else platform.processor()
     except OSError:
-        found["processor"] = platform.processor()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {**found, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": device}
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -9,17 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
-from lorita.data.batches import epoch_order, steps_per_epoch
-from lorita.data.examples import Example, count_tokens, token_lengths
-from lorita.training.loop import Pace
-from lorita.training.objective import LossSum
-from lorita.training.step import Trainee, gradients, smaller_budget
-from lorita.training.stop_request import StopRequest
+from lorita.data.batches import iterate_steps, partition, steps_per_epoch
+from lorita.data.examples import count_tokens, token_lengths
+from lorita.training.step import fitting_gradients
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from lorita.data.examples import Example
+    from lorita.training.loop import Pace
+    from lorita.training.objective import LossSum
+    from lorita.training.step import Trainee
+
+T = TypeVar("T")
 
 PROBE_STEPS = 3
 """The first one warms up: memory is mapped, kernels are chosen."""
@@ -49,44 +54,34 @@ class Work:
         )
 
 
-def count_work(
-    train: Sequence[Example], held_out: Sequence[Example], pace: Pace, token_budget: int
-) -> Work:
+def count_work(train: Sequence[Example], held_out: Sequence[Example], pace: Pace) -> Work:
     """Count the steps that a run will do, in the order that it does them."""
-    per_epoch = steps_per_epoch(len(pace.windows or train), pace.rows_per_step)
     lengths = token_lengths(train)
-    whole, rest = divmod(pace.max_steps, per_epoch)
-    steps = [[lengths[i] for i in step] for step in _first_epoch(len(train), pace)]
+    steps = _first_epoch(lengths, pace)
+    whole, rest = divmod(pace.max_steps, len(steps))
     evaluations = (pace.max_steps - 1) // pace.eval_steps if pace.eval_steps else 0
     return Work(
         rows=len(train),
         steps=pace.max_steps,
-        steps_per_epoch=per_epoch,
+        steps_per_epoch=len(steps),
         tokens_per_epoch=sum(lengths),
-        tokens=whole * sum(lengths) + sum(sum(step) for step in steps[:rest]),
+        tokens=whole * sum(lengths) + sum(map(sum, steps[:rest])),
         held_out_tokens=evaluations * count_tokens(held_out),
-        most_at_once=max(_most_at_once(step, token_budget) for step in steps[: pace.max_steps]),
+        most_at_once=max(
+            sum(step[i] for i in piece)
+            for step in steps[: pace.max_steps]
+            for piece in partition(step, pace.token_budget)
+        ),
         longest=max(lengths),
     )
 
 
-def _first_epoch(rows: int, pace: Pace) -> list[list[int]]:
-    """The rows of each step, by their places."""
-    windows = pace.windows or [[row] for row in range(rows)]
-    order = epoch_order(len(windows), seed=pace.seed, epoch=0)
-    return [
-        [row for window in order[i : i + pace.rows_per_step] for row in windows[window]]
-        for i in range(0, len(order), pace.rows_per_step)
-    ]
-
-
-def _most_at_once(lengths: Sequence[int], token_budget: int) -> int:
-    """Tokens in the largest piece that a step of such rows is computed in."""
-    most = piece = 0
-    for length in lengths:
-        piece = piece + length if piece + length <= token_budget else length
-        most = max(most, piece)
-    return most
+def _first_epoch(rows: Sequence[T], pace: Pace) -> list[list[T]]:
+    """The rows of each step of the first epoch, as the loop takes them."""
+    steps = iterate_steps(
+        rows, rows_per_step=pace.rows_per_step, seed=pace.seed, windows=pace.windows
+    )
+    return list(islice(steps, steps_per_epoch(len(pace.windows or rows), pace.rows_per_step)))
 
 
 @dataclass(frozen=True)
@@ -179,7 +174,8 @@ def probe(
 
     A step that does not fit into memory makes ``trainee.token_budget`` smaller, as in a run.
     """
-    lengths, steps = token_lengths(train), _first_epoch(len(train), pace)
+    lengths = token_lengths(train)
+    steps = _first_epoch(range(len(train)), pace)
     largest = max(steps, key=lambda step: sum(lengths[i] for i in step))
     timed: list[tuple[int, float]] = []
     trainee.token_budget = trainee.token_budget or pace.token_budget
@@ -187,8 +183,8 @@ def probe(
     for step in [largest, *steps, *steps][:PROBE_STEPS]:
         rows = [train[i] for i in step]
         started = time.perf_counter()
-        while gradients(trainee, rows, loss_sum, accelerator, StopRequest()) is None:
-            trainee.token_budget = smaller_budget(trainee.token_budget, rows)
+        for _ in fitting_gradients(len(timed) + 1, trainee, rows, loss_sum, accelerator):
+            pass
         timed.append((count_tokens(rows), time.perf_counter() - started))
         trainee.forget_gradients()
         if len(timed) > 1 and sum(seconds for _, seconds in timed) > PROBE_SECONDS:

@@ -19,27 +19,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import iterate_steps, steps_per_epoch
-from lorita.data.examples import Example
 from lorita.errors import Interrupted
 from lorita.training.events import (
     CheckpointSaved,
     EarlyStopped,
     Evaluated,
     Event,
-    MicroBatchReduced,
     StepDone,
     StepSkipped,
     TrainingEnded,
 )
 from lorita.training.loss_watch import Watch
-from lorita.training.objective import LossSum
-from lorita.training.step import Trainee, apply, clip, gradients, pass_over, smaller_budget
+from lorita.training.step import apply, clip, fitting_gradients, pass_over
 from lorita.training.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from accelerate import Accelerator
+
+    from lorita.data.examples import Example
+    from lorita.training.objective import LossSum
+    from lorita.training.step import Trainee
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,10 @@ def train(
             break
         step_started = time.perf_counter()
         rows = next(steps)
-        while (loss := gradients(trainee, rows, loss_sum, accelerator, hooks.stop)) is None:
-            if hooks.stop.requested:
-                yield from _save(hooks, done)
-                raise Interrupted(f"interrupted after step {done} of {pace.max_steps}")
-            trainee.token_budget = smaller_budget(trainee.token_budget, rows)
-            yield MicroBatchReduced(step, trainee.token_budget)
+        loss = yield from fitting_gradients(step, trainee, rows, loss_sum, accelerator, hooks.stop)
+        if loss is None:
+            yield from _save(hooks, done)
+            raise Interrupted(f"interrupted after step {done} of {pace.max_steps}")
         rate = trainee.schedule.get_last_lr()[0]
         grad_norm = clip(trainee, pace.max_grad_norm, accelerator)
         if math.isfinite(loss) and math.isfinite(grad_norm):

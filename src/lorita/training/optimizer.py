@@ -49,6 +49,17 @@ def make_schedule(
     return schedule
 
 
+def make_rising_schedule(
+    optimizer: torch.optim.Optimizer, lowest: float, highest: float, steps: int
+) -> LRScheduler:
+    """From ``lowest`` to ``highest`` over so many steps, by the same factor at each."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = lowest
+    return LambdaLR(optimizer, lambda step: (highest / lowest) ** (step / steps))
+
+
 class Masters:
     """float32 copies of trained parameters that the model holds in a narrower type.
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import micro_batches
-from lorita.data.examples import Example
 from lorita.errors import RunFailed
-from lorita.training.objective import LossSum
-from lorita.training.optimizer import Masters
+from lorita.training.events import MicroBatchReduced
 from lorita.training.stop_request import StopRequest
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
     from torch.optim.lr_scheduler import LRScheduler
+
+    from lorita.data.examples import Example
+    from lorita.training.objective import LossSum
+    from lorita.training.optimizer import Masters
 
 
 @dataclass
@@ -37,6 +39,29 @@ class Trainee:
         self.optimizer.zero_grad(set_to_none=True)
 
 
+def fitting_gradients(
+    step: int,
+    trainee: Trainee,
+    rows: Sequence[Example],
+    loss_sum: LossSum,
+    accelerator: Accelerator,
+    stop: StopRequest | None = None,
+) -> Generator[MicroBatchReduced, None, float | None]:
+    """Leave the gradients of ``step`` in the parameters; the value returned is its mean loss.
+
+    Where memory runs out, the step is begun again in smaller pieces, with an event each time.
+    None: a stop was requested, and the step is undone. ``RunFailed`` where a single row is too
+    much for the memory.
+    """
+    stop = stop or StopRequest()
+    while (loss := gradients(trainee, rows, loss_sum, accelerator, stop)) is None:
+        if stop.requested:
+            return None
+        trainee.token_budget = smaller_budget(trainee.token_budget, rows)
+        yield MicroBatchReduced(step, trainee.token_budget)
+    return loss
+
+
 def gradients(
     trainee: Trainee,
     rows: Sequence[Example],
@@ -44,7 +69,7 @@ def gradients(
     accelerator: Accelerator,
     stop: StopRequest,
 ) -> float | None:
-    """Leave the step's gradients in the parameters and return its mean loss.
+    """Leave the step's gradients in the parameters and return its mean loss (nats per target).
 
     None: the step is undone, because it did not fit into memory or a stop was requested.
     """

@@ -1,31 +1,33 @@
-"""Base and tuned model asked the same new prompts."""
+"""Base and tuned model asked the same new prompts: ``lorita compare RUN --prompt``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorita.evaluation.comparison import Comparison, compared
-from lorita.inference.generation import GenerationOptions, generate
-from lorita.inference.load import find_run_base, run_prompt_format, run_tokenizer, torch_dtype
-from lorita.models.adapter import load_adapter
-from lorita.models.adapter_sources import find_adapter
-from lorita.models.base import load_model
+from lorita.inference.resolve import resolve_adapter
+from lorita.workflows.answering import open_answers
+
+if TYPE_CHECKING:
+    from lorita.inference.generation import GenerationOptions
 
 
 def compare_prompts(
-    run: Path,
-    prompts: list[str],
+    run: str | Path,
+    prompts: Sequence[str],
     options: GenerationOptions,
     *,
     base: str | None = None,
     dtype: str = "auto",
+    engine: str = "transformers",
 ) -> Comparison:
-    """Both models' answers to new prompts; the base answers before the adapter is put on."""
-    folder = find_adapter(run, base)
-    found = find_run_base(folder, base)
-    tokenizer = run_tokenizer(folder, found)
-    model = load_model(found, torch_dtype(dtype))
-    asked = run_prompt_format(folder, tokenizer)
-    before = generate(model, tokenizer, prompts, options, asked)
-    after = generate(load_adapter(model, folder).eval(), tokenizer, prompts, options, asked)
-    return compared(found.name, prompts, before, after)
+    """Both models' answers to new prompts.
+
+    ``base`` says where the base is, if not where the run found it. ``AdapterError`` where ``run``
+    is no adapter, or was trained on another base.
+    """
+    model = open_answers(resolve_adapter(run, base), dtype=dtype, engine=engine)
+    before = model.answer(prompts, options, with_adapter=False)
+    return compared(model.base.name, prompts, before, model.answer(prompts, options))

@@ -6,26 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorita.engine.speedup import speedup, unspeed
-from lorita.errors import SettingsError, UserError
-from lorita.evaluation.measure import ANSWERS, ask, make_proof, make_questions
+from lorita.errors import AdapterError, UserError
+from lorita.evaluation.measure import ANSWERS, ask, make_proof, make_proof_questions
 from lorita.evaluation.prompts import prompts_of
-from lorita.evaluation.proof import Proof
-from lorita.export.llamacpp import model as llama_model
-from lorita.inference.load import find_run_base, load, torch_dtype
+from lorita.inference.load import load, load_checked_base
 from lorita.inference.prompt_length import fits
-from lorita.inference.tuned_model import TunedModel
+from lorita.inference.resolve import Resolved, resolve_folder
 from lorita.models.adapter import load_adapter
-from lorita.models.base import check_tokenizer_fits, load_model
-from lorita.runs.prepare import Prepared, prepare
+from lorita.runs.prepare import prepare
 from lorita.settings.build import build_settings
-from lorita.settings.schema import RunSettings
 from lorita.storage.run_folder import SETTINGS_FILE
-from lorita.storage.run_record import read_record
+from lorita.workflows.answering import check_engine, open_answers
 
-ENGINES = ("transformers", "llama.cpp")
+if TYPE_CHECKING:
+    from lorita.evaluation.proof import Proof
+    from lorita.runs.prepare import Prepared
+    from lorita.settings.schema import RunSettings
 
 
 @dataclass(frozen=True)
@@ -51,48 +50,42 @@ def evaluate(
     run held out. ``engine`` is what writes the free answers: ``transformers`` or ``llama.cpp``.
     ``UserError`` where the folder, its base or the rows cannot be read.
     """
-    if engine not in ENGINES:
-        raise SettingsError(f"engine = {engine!r}: should be {' or '.join(ENGINES)}")
-    folder = Path(run).expanduser()
-    found = find_run_base(folder, base)
-    settings = _settings(folder, found.name if base is None else base, max_samples)
+    check_engine(engine)
+    resolved = resolve_folder(Path(run).expanduser(), base)
+    settings = _settings(resolved, base, max_samples)
     notes: list[str] = []
-    own = _own_rows(folder, settings, notes, needed=not data)
+    own = _own_rows(resolved, settings, notes, needed=not data)
     asked = prepare(_only_rows(settings, list(data))) if data else own
     assert asked is not None
-    rows = asked.data.train if data else asked.data.held_out
-    train = own.data.train if own is not None else []
-    model = load_model(found, torch_dtype(dtype))
-    check_tokenizer_fits(found, asked.tokenizer, model)
-    device = next(model.parameters()).device
-    questions = make_questions(
+    form = asked.data.prompt_format
+    writer = open_answers(resolved, engine=engine).answer if engine != "transformers" else None
+    model, tokenizer = load_checked_base(resolved, dtype)
+    if tokenizer.get_vocab() != asked.tokenizer.get_vocab():
+        raise AdapterError(f"{resolved.folder}: its tokenizer is not that of {resolved.base.name}")
+    questions = make_proof_questions(
         asked.tokenizer,
-        asked.data.prompt_format,
-        prompts_of(
-            asked.data.shown, ANSWERS, fits(model, asked.tokenizer, asked.data.prompt_format)
-        ),
-        held_out=rows,
-        train=train,
+        form,
+        prompts_of(asked.data.shown, ANSWERS, fits(model, asked.tokenizer, form)),
+        held_out=asked.data.train if data else asked.data.held_out,
+        train=own.data.train if own is not None else [],
     )
-    writer = llama_model.load(str(folder), base=base) if engine == "llama.cpp" else None
     speedup(model)
-    before = ask(
-        model, questions, device, partial(writer.answer, with_adapter=False) if writer else None
-    )
+    before = ask(model, questions, partial(writer, with_adapter=False) if writer else None)
     unspeed(model)
-    tuned = load_adapter(model, folder).eval()
+    tuned = load_adapter(model, resolved.adapter).eval()
     speedup(tuned)
-    after = ask(tuned, questions, device, writer.answer if writer else None)
-    return Evaluation(make_proof(questions, before, after), notes)
+    return Evaluation(make_proof(questions, before, ask(tuned, questions, writer)), notes)
 
 
-def _settings(folder: Path, model: str, max_samples: int | None) -> RunSettings:
+def _settings(resolved: Resolved, base: str | None, max_samples: int | None) -> RunSettings:
+    folder = resolved.adapter
     if not (folder / SETTINGS_FILE).is_file():
         raise UserError(
             f"{folder}: has no {SETTINGS_FILE}, so it is not known how its rows are to be read",
             hint="lorita evaluate takes the run folders that lorita train makes.",
         )
-    change: dict[str, Any] = {"model": model, "output_dir": folder, "overwrite": True}
+    change: dict[str, Any] = {"model": base or resolved.base.name}
+    change |= {"output_dir": folder, "overwrite": True}
     if max_samples is not None:
         change["max_eval_samples"] = max_samples
     change |= {"resume": False, "resume_from_checkpoint": None}
@@ -100,7 +93,7 @@ def _settings(folder: Path, model: str, max_samples: int | None) -> RunSettings:
 
 
 def _own_rows(
-    folder: Path, settings: RunSettings, notes: list[str], *, needed: bool
+    resolved: Resolved, settings: RunSettings, notes: list[str], *, needed: bool
 ) -> Prepared | None:
     """The run's rows, if they are still what it was trained on."""
     try:
@@ -110,8 +103,8 @@ def _own_rows(
             raise
         notes.append(f"The run's own data cannot be read: {error.problems[0]}")
         return None
-    record = read_record(folder)
-    if record is None or record.data["fingerprint"] == prepared.data.fingerprint:
+    record = resolved.record
+    if record is None or record.data.fingerprint == prepared.data.fingerprint:
         return prepared
     changed = f"{', '.join(settings.data)}: no longer the rows that the run was trained on"
     if needed:
@@ -142,7 +135,7 @@ def run_lm_eval(
         raise UserError(
             "--lm-eval: lm-eval is not installed", hint="Install it: pip install lm-eval"
         ) from None
-    tuned: TunedModel = load(run, base=base, dtype=dtype)
+    tuned = load(run, base=base, dtype=dtype)
     wrapped = HFLM(pretrained=tuned.model, tokenizer=tuned.tokenizer)
     try:
         found = simple_evaluate(model=wrapped, tasks=list(tasks))

@@ -12,19 +12,26 @@ import json
 import math
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lorita.data.batches import iterate_steps, micro_batches
-from lorita.data.examples import Example, token_lengths
+from lorita.data.batches import iterate_steps
+from lorita.data.examples import token_lengths
 from lorita.evaluation.scores import score_rows
+from lorita.runs.loaded_base import load_base
 from lorita.runs.prepare import prepare
-from lorita.runs.run_model import Session
-from lorita.runs.training_job import Job
-from lorita.settings.schema import RunSettings
+from lorita.runs.run_model import adapter_on
+from lorita.runs.training_job import TrainingJob
 from lorita.storage.files import write_atomic
 from lorita.training.events import Event, StepDone, TrainingEnded, TrainingStarted
-from lorita.training.step import clip
+from lorita.training.optimizer import make_rising_schedule
+from lorita.training.step import apply, clip, fitting_gradients
+
+if TYPE_CHECKING:
+    from lorita.data.examples import Example
+    from lorita.settings.schema import RunSettings
 
 RATE_FILE = "find_lr.json"
 LOWEST, HIGHEST = 1e-5, 1.0
@@ -70,16 +77,15 @@ def find_rate(steps: Sequence[RateStep]) -> float | None:
 def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, None, RateTest]:
     """The test as events. It makes no run; ``find_lr.json`` in ``folder`` is all it leaves."""
     prepared = prepare(settings.model_copy(update={"output_dir": folder}))
-    session = Session(settings, prepared)
-    session.attach()
-    job = session.make_job()
-    seen: list[RateStep] = []
+    base = load_base(settings, prepared)
     rows = prepared.data.train
     yield TrainingStarted(0, STEPS, len(rows), 0, sum(token_lengths(rows)))
     started, tokens = time.perf_counter(), 0
-    for step in _raise(session, job, seen):
-        tokens += step.tokens
-        yield step
+    seen: list[RateStep] = []
+    with adapter_on(base, settings, prepared) as attached:
+        for event in _raise_rate(TrainingJob(settings, prepared, attached), seen):
+            tokens += event.tokens if isinstance(event, StepDone) else 0
+            yield event
     yield TrainingEnded(len(seen), time.perf_counter() - started, tokens)
     result = RateTest(tuple(seen), find_rate(seen))
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,54 +93,49 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
     return result
 
 
-def _raise(session: Session, job: Job, seen: list[RateStep]) -> Generator[StepDone, None, None]:
-    pace, trainee = job.pace, job.trainee
-    examples = session.prepared.data.train
+def _raise_rate(job: TrainingJob, seen: list[RateStep]) -> Generator[Event, None, None]:
+    """Training steps at a rising rate, as a run does them, until the loss is much worse."""
+    pace, accelerator = job.pace, job.attached.base.accelerator
+    rising = make_rising_schedule(job.trainee.optimizer, LOWEST, HIGHEST, STEPS)
+    trainee = replace(job.trainee, schedule=rising, token_budget=pace.token_budget)
     steps = iterate_steps(
-        examples, rows_per_step=pace.rows_per_step, seed=pace.seed, windows=pace.windows
+        job.prepared.data.train,
+        rows_per_step=pace.rows_per_step,
+        seed=pace.seed,
+        windows=pace.windows,
     )
-    taken = [next(steps) for _ in range(STEPS + 1)]
-    unique = list({row.row: row for rows in taken for row in rows}.values())
-    # B is zero: this is the base.
-    losses = score_rows(session.model, unique, session.accelerator.device).rows()
-    base = {row.row: loss for row, loss in zip(unique, losses.sums, strict=True)}
+    taken = list(islice(steps, STEPS + 1))
+    base = _base_losses(job, taken)
     trainee.model.train()
     gain, best = 0.0, 0.0
     for number, rows in enumerate(taken):
         began = time.perf_counter()
-        rate = LOWEST * (HIGHEST / LOWEST) ** (number / STEPS)
-        loss = _gradients(job, rows)
+        loss = yield from fitting_gradients(
+            number + 1, trainee, rows, job.attached.loss_sum, accelerator
+        )
+        assert loss is not None  # nobody asked it to stop
         now = (sum(base[row.row] for row in rows) / _targets(rows)) - loss
         if not math.isfinite(now) or now < best - WORSE:
             return
+        rate = rising.get_last_lr()[0]
         if number:  # what this loss shows is what the rate before it did
             gain = SMOOTHING * gain + (1 - SMOOTHING) * now
             seen.append(RateStep(rate * (LOWEST / HIGHEST) ** (1 / STEPS), gain))
             best = max(best, gain)
-        _apply(job, rate)
+        grad_norm = clip(trainee, pace.max_grad_norm, accelerator)
+        apply(trainee)
         tokens = sum(len(row.input_ids) for row in rows)
         seconds = time.perf_counter() - began
-        yield StepDone(min(number + 1, STEPS), 0.0, loss, 0.0, rate, tokens, seconds)
+        yield StepDone(min(number + 1, STEPS), 0.0, loss, grad_norm, rate, tokens, seconds)
+
+
+def _base_losses(job: TrainingJob, steps: Sequence[Sequence[Example]]) -> dict[int, float]:
+    """The summed loss of each row, by its number, under the base: B is still zero."""
+    unique = list({row.row: row for rows in steps for row in rows}.values())
+    model, device = job.attached.base.model, job.attached.base.accelerator.device
+    losses = score_rows(model, unique, device).rows()
+    return {row.row: loss for row, loss in zip(unique, losses.sums, strict=True)}
 
 
 def _targets(rows: Sequence[Example]) -> int:
     return sum(row.num_targets for row in rows)
-
-
-def _gradients(job: Job, rows: Sequence[Example]) -> float:
-    total = 0.0
-    for batch in micro_batches(rows, job.pace.token_budget):
-        loss = job.loss_sum(batch) / _targets(rows)
-        job.accelerator.backward(loss)
-        job.trainee.masters.take_gradients()
-        total += float(loss.detach())
-    return total
-
-
-def _apply(job: Job, rate: float) -> None:
-    clip(job.trainee, job.pace.max_grad_norm, job.accelerator)
-    for group in job.trainee.optimizer.param_groups:
-        group["lr"] = rate
-    job.trainee.optimizer.step()
-    job.trainee.masters.give_weights()
-    job.trainee.forget_gradients()

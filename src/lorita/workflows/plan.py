@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from lorita.models import adapter as adapters
 from lorita.models.base import Base, find_base, load_config
+from lorita.runs.loaded_base import load_base
 from lorita.runs.prepare import prepare
-from lorita.runs.run_model import Session
+from lorita.runs.run_model import adapter_on
+from lorita.runs.training_job import TrainingJob
 from lorita.settings.schema import RunSettings
 from lorita.system.quiet import quiet_libraries
 from lorita.training.forecast import Forecast, Work
@@ -72,7 +74,7 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
         trust_remote_code=settings.trust_remote_code,
     )
     model = empty_model(base)
-    config = adapters.lora_config(model, settings.model_dump())
+    config = adapters.lora_config(model, settings.lora_options())
     total = sum(parameter.numel() for parameter in model.parameters())
     peft_model = adapters.attach(model, config, seed=settings.seed)
     trained = adapters.trainable_parameters(peft_model).values()
@@ -90,9 +92,9 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
 def _with_data(plan: Plan, settings: RunSettings) -> Plan:
     anew = {"overwrite": True, "resume": False, "resume_from_checkpoint": None}
     prepared = prepare(settings.model_copy(update=anew))
-    session = Session(settings, prepared)
-    session.attach()
-    job = session.make_job()
-    warnings = (*job.advice(), *job.too_large())
-    forecast = job.probe() if settings.probe else job.forecast()
-    return replace(plan, work=job.work, forecast=forecast, warnings=warnings)
+    base = load_base(settings, prepared)
+    with adapter_on(base, settings, prepared) as attached:
+        job = TrainingJob(settings, prepared, attached)
+        warnings = (*job.advice(), *job.too_large())
+        forecast = job.probe() if settings.probe else job.forecast()
+        return replace(plan, work=job.work, forecast=forecast, warnings=warnings)

@@ -11,27 +11,32 @@ finished runs are read, not repeated.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorita.errors import DataError, Interrupted, OutputError, RunFailed
 from lorita.models import adapter as adapters
-from lorita.runs.loaded_base import LoadedBase, load_base
+from lorita.runs.loaded_base import load_base
 from lorita.runs.output_folder import default_output_dir
-from lorita.runs.prepare import Prepared, prepare
-from lorita.runs.run import RunResult, session_events
-from lorita.runs.run_model import Session
+from lorita.runs.prepare import prepare
+from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
-from lorita.settings.schema import RunSettings
 from lorita.storage.files import write_atomic
 from lorita.storage.run_folder import SETTINGS_FILE, is_run
 from lorita.storage.run_record import read_record
 from lorita.training.checkpoint import list_checkpoints
-from lorita.training.events import Event, Note, TrainingEnded, follow
+from lorita.training.events import Event, Note, follow
 from lorita.workflows.sweep_grid import Point, make_grid
+
+if TYPE_CHECKING:
+    from lorita.evaluation.measure import Measured
+    from lorita.runs.loaded_base import LoadedBase
+    from lorita.runs.prepare import Prepared
+    from lorita.runs.run import FinishedRun
+    from lorita.settings.schema import RunSettings
 
 SWEEP_FILE = "sweep.json"
 _ITS_OWN = {
@@ -126,9 +131,9 @@ def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None
     """The sweep as events: those of its runs in ``folder``, and a note before each."""
     _check_folder(folder, points)
     failed = {run.name: run for run in read_sweep(folder) if run.failed}
-    loaded: LoadedBase | None = None
+    base: LoadedBase | None = None
     first: Prepared | None = None
-    base_loss: float | None = None
+    before: Measured | None = None
     done: list[Tried] = []
     for number, point in enumerate(points, 1):
         settings = _settings_in(folder, point)
@@ -139,47 +144,50 @@ def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None
             prepared = prepare(settings)
             first = first or prepared
             _require_same_rows(first, prepared)
-            if loaded is None:
-                loaded = load_base(settings, prepared)
-                _check_targets(loaded, points)
+            if base is None:
+                base = load_base(settings, prepared)
+                _check_targets(base, points)
             yield Note(f"Run {number} of {len(points)}: {point.name}")
-            found = yield from _try(Session(settings, prepared, loaded), point, tell=not done)
+            # What is said about machine and data is the same for all runs: it is said once.
+            events = _quietly(run_events(settings, prepared, base, before=before), tell=not done)
+            found, before = yield from _try(events, point, before)
         else:
-            yield Note(f"Run {number} of {len(points)}: {point.name} is already there")
-        base_loss = base_loss or _base_loss(run)
+            yield Note(f"Run {number} of {len(points)}: {point.name} already exists")
         done.append(found)
-        SweepResult(folder, base_loss, tuple(done)).save()
-    return SweepResult(folder, base_loss, tuple(done))
+        SweepResult(folder, _base_loss(folder, done), tuple(done)).save()
+    return SweepResult(folder, _base_loss(folder, done), tuple(done))
 
 
-def _try(session: Session, point: Point, *, tell: bool) -> Generator[Event, None, Tried]:
-    """One run of the sweep; the base is left as it was.
-
-    What is said about machine and data is the same for all runs: ``tell`` it once.
-    """
-    seconds = None
-    events = session_events(session, time.perf_counter())
-    try:
+def _quietly(
+    events: Generator[Event, None, FinishedRun], *, tell: bool
+) -> Generator[Event, None, FinishedRun]:
+    """The events of a run, its notes only where they are to be told or are warnings."""
+    with closing(events):
         while True:
-            event = next(events)
-            if isinstance(event, TrainingEnded):
-                seconds = event.seconds
+            try:
+                event = next(events)
+            except StopIteration as end:
+                finished: FinishedRun = end.value
+                return finished
             if tell or not isinstance(event, Note) or event.is_warning:
                 yield event
-    except StopIteration as end:
-        result: RunResult = end.value
-        held = result.comparison.held_out
-        after = held.after if held else None
-        return Tried(point.name, point.values, after, _training_loss(result.path), seconds)
+
+
+def _try(
+    events: Generator[Event, None, FinishedRun], point: Point, before: Measured | None
+) -> Generator[Event, None, tuple[Tried, Measured | None]]:
+    """One run of the sweep, and what is known of the base after it."""
+    try:
+        finished = yield from events
     except RunFailed as error:
         yield Note(f"{point.name} failed: {error}", is_warning=True)
-        return Tried(point.name, point.values, None, None, seconds, failed=error.problems[0])
+        return Tried(point.name, point.values, None, None, None, error.problems[0]), before
     except Interrupted as stopped:
-        hint = "The same command goes on with the sweep."
+        hint = "The same command continues the sweep."
         raise Interrupted(stopped.problems, hint=hint) from None
-    finally:
-        events.close()
-        session.release()
+    found = _outcome(finished.path, point)
+    assert found is not None  # the record is the last thing that a run writes
+    return found, finished.before
 
 
 def _settings_in(folder: Path, point: Point) -> RunSettings:
@@ -211,29 +219,30 @@ def _check_folder(folder: Path, points: Sequence[Point]) -> None:
 
 
 def _finished(run: Path, point: Point) -> Tried | None:
-    """What a run that has come to its end found."""
-    record = None if point.settings.overwrite else read_record(run)
+    """What a run that came to its end found; None where it is to be made anew."""
+    return None if point.settings.overwrite else _outcome(run, point)
+
+
+def _outcome(run: Path, point: Point) -> Tried | None:
+    """What a run that came to its end found, by its record; None where there is none."""
+    record = read_record(run)
     if record is None:
         return None
-    failed = [check["name"] for check in record.checks if not check["passed"]]
+    failed = [check.name for check in record.checks if not check.passed]
     return Tried(
         point.name,
         point.values,
-        None if failed else record.figures["held_out_loss_tuned"],
-        record.figures["final_training_loss"],
-        record.figures.get("training_seconds"),
+        None if failed else record.figures.held_out_loss_tuned,
+        record.figures.final_training_loss,
+        record.figures.training_seconds,
         failed[0] if failed else None,
     )
 
 
-def _training_loss(run: Path) -> float | None:
-    record = read_record(run)
-    return record.figures["final_training_loss"] if record else None
-
-
-def _base_loss(run: Path) -> float | None:
-    record = read_record(run)
-    return record.figures["held_out_loss_base"] if record else None
+def _base_loss(folder: Path, done: Sequence[Tried]) -> float | None:
+    """The base's held-out loss, as the first run with a record has it."""
+    records = (read_record(folder / run.name) for run in done)
+    return next((r.figures.held_out_loss_base for r in records if r is not None), None)
 
 
 def _require_same_rows(first: Prepared, now: Prepared) -> None:
@@ -249,10 +258,10 @@ def _require_same_rows(first: Prepared, now: Prepared) -> None:
         )
 
 
-def _check_targets(loaded: LoadedBase, points: Sequence[Point]) -> None:
+def _check_targets(base: LoadedBase, points: Sequence[Point]) -> None:
     """Every adapter must fit the base before the first run takes its time."""
     for point in points:
-        adapters.lora_config(loaded.model, point.settings.model_dump())
+        adapters.lora_config(base.model, point.settings.lora_options())
 
 
 def read_sweep(folder: Path) -> list[Tried]:

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
+from lorita.inference.tuned_model import TunedModel
+from lorita.models.adapter import load_adapter
+from lorita.runs.loaded_base import load_base
 from lorita.runs.prepare import prepare
-from lorita.runs.run import RunResult, session_events
-from lorita.runs.run_model import Session
+from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
-from lorita.settings.schema import RunSettings
 from lorita.system.processes import is_lead
 from lorita.training.events import Event, Note, follow
+
+if TYPE_CHECKING:
+    from lorita.evaluation.comparison import Comparison
+    from lorita.settings.schema import RunSettings
+
+
+@dataclass
+class RunResult:
+    """What ``lorita.train`` returns."""
+
+    path: Path
+    comparison: Comparison
+    tuned: TunedModel
+    losses: list[float]
+    """Training loss of each step done now, in nats per target token."""
+
+    def compare(self) -> Comparison:
+        """Before and after; ``print`` it."""
+        return self.comparison
+
+    def generate(self, prompt: str, **options: Any) -> str:
+        """What the tuned model adds to ``prompt``; options as in ``GenerationOptions``."""
+        return self.tuned.generate(prompt, **options)
 
 
 def train(
@@ -31,21 +56,24 @@ def train(
     """
     settings = build_settings(config, **options)
     if on_event is not None:
-        return follow(run_events(settings), on_event)
+        return follow(train_events(settings), on_event)
     from lorita.workflows.progress import show_progress
 
     with show_progress() as show:
-        return follow(run_events(settings), show)
+        return follow(train_events(settings), show)
 
 
-def run_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
+def train_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
     """The run as events; its return value is the ``RunResult``."""
     started = time.perf_counter()
-    result = yield from session_events(Session(settings, prepare(settings)), started)
+    prepared = prepare(settings)
+    base = load_base(settings, prepared)
+    finished = yield from run_events(settings, prepared, base, started=started)
+    model = load_adapter(base.model, finished.path).eval()  # from its files, as people will
+    tuned = TunedModel(model, prepared.tokenizer, prepared.base, prepared.data.prompt_format)
     if settings.push_to_hub and is_lead():
-        for text in _push(settings, result.path):
-            yield Note(text)
-    return result
+        yield from (Note(text) for text in _push(settings, finished.path))
+    return RunResult(finished.path, finished.comparison, tuned, finished.losses)
 
 
 def _push(settings: RunSettings, folder: Path) -> list[str]:
@@ -56,7 +84,7 @@ def _push(settings: RunSettings, folder: Path) -> list[str]:
         address, notes = push_run(folder, settings.hub_model_id)
     except UserError as error:
         command = f"lorita push {folder} {settings.hub_model_id or ''}".strip()
-        again = f"The run is whole: {folder}. Once that is mended: {command}"
+        again = f"The run itself is complete: {folder}. Once this is fixed: {command}"
         hint = f"{error.hint}\n{again}" if error.hint else again
         raise UserError(error.problems, hint=hint) from error
     return [*notes, f"Pushed: {address}"]

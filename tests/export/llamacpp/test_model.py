@@ -9,12 +9,14 @@ import pytest
 
 import lorita
 from lorita.cli import run as command
+from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.errors import SettingsError, UserError
 from lorita.export.gguf import file as gguf
 from lorita.export.llamacpp import files as llama_files
-from lorita.export.llamacpp import model as llama_model
+from lorita.export.llamacpp.model import open_llamacpp
 from lorita.inference import llamacpp
-from lorita.inference.load import load_any
+from lorita.inference.load import open_model
+from lorita.inference.resolve import resolve
 from tests import tiny
 from tests.command import refused
 from tests.export import models
@@ -41,21 +43,21 @@ def test_the_same_answers(
     """Tuned and base, together and alone, by adapter file and merged."""
     run = saved(tmp_path / "run", base, **options)
     asked = {"max_new_tokens": 12, "repetition_penalty": penalty}
-    ours = llama_model.load(str(run), dtype="float32")
+    ours = open_llamacpp(resolve(str(run)), "float32")
     expected = lorita.load(run, dtype="float32").generate_batch(PROMPTS, **asked)
     assert ours.generate_batch(PROMPTS, **asked) == expected
     assert ours.generate(PROMPTS[1], **asked) == expected[1]
     assert ours.is_merged == ("use_rslora" not in options)
-    plain = load_any(str(base), dtype="float32").generate_batch(PROMPTS, **asked)
+    plain = open_model(resolve(str(base)), "float32").generate_batch(PROMPTS, **asked)
     assert ours.generate_batch(PROMPTS, with_adapter=False, **asked) == plain != expected
-    assert llama_model.load(str(base), dtype="float32").generate_batch(PROMPTS, **asked) == plain
+    assert open_llamacpp(resolve(str(base)), "float32").generate_batch(PROMPTS, **asked) == plain
 
 
 def test_long_prompts(tmp_path: Path) -> None:
     """One that is longer than the first finds room; one beyond the model's context is refused."""
     base = models.save_base(tmp_path / "base", "llama", max_position_embeddings=1024)
-    model = llama_model.load(str(base), dtype="float32")
-    plain = load_any(str(base), dtype="float32")
+    model = open_llamacpp(resolve(str(base)), "float32")
+    plain = open_model(resolve(str(base)), "float32")
     for words in (2, 60):
         prompt = "the thing " * words
         assert model.generate(prompt, max_new_tokens=8) == plain.generate(prompt, max_new_tokens=8)
@@ -65,7 +67,7 @@ def test_long_prompts(tmp_path: Path) -> None:
 
 def test_an_end_of_turn_ends_the_answer(base: Path, tmp_path: Path) -> None:
     """llama.cpp does not know the run's stop tokens: its answers are cut after them."""
-    model = llama_model.load(str(base), dtype="float32")
+    model = open_llamacpp(resolve(str(base)), "float32")
     whole = model.tokenizer(model.generate("the", max_new_tokens=8))["input_ids"]
     stop = whole[3]
     model.prompt_format = Stopping(stop)
@@ -73,7 +75,7 @@ def test_an_end_of_turn_ends_the_answer(base: Path, tmp_path: Path) -> None:
     assert model.tokenizer(model.generate("the", max_new_tokens=8))["input_ids"] == kept
 
 
-class Stopping(llama_model.PromptFormat):
+class Stopping(PromptFormat):
     def __init__(self, stop: int) -> None:
         super().__init__()
         object.__setattr__(self, "stop", stop)
@@ -83,7 +85,7 @@ class Stopping(llama_model.PromptFormat):
 
 
 def test_drawn_answers_have_a_seed(base: Path) -> None:
-    model = llama_model.load(str(base), dtype="float32")
+    model = open_llamacpp(resolve(str(base)), "float32")
     drawn = {"do_sample": True, "temperature": 2.0, "top_k": 0, "max_new_tokens": 8}
     first = model.generate("the", seed=1, **drawn)
     assert model.generate("the", seed=1, **drawn) == first
@@ -107,10 +109,10 @@ def test_files_are_made_once(base: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("write_adapter", "write_merged"):
         monkeypatch.setattr(gguf, name, counting(name, made))
     for _ in range(2):
-        llama_model.load(str(run)).generate("the", max_new_tokens=2)
+        open_llamacpp(resolve(str(run))).generate("the", max_new_tokens=2)
     assert made == ["write_adapter", "write_merged"]
     saved(run, base, r=2)
-    llama_model.load(str(run)).generate("the", max_new_tokens=2)
+    open_llamacpp(resolve(str(run))).generate("the", max_new_tokens=2)
     assert made[2:] == ["write_adapter"]
 
 
@@ -122,19 +124,19 @@ def test_nothing_half_made_stays(
 
     with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
         broken.setattr(gguf, "write_merged", fail)
-        llama_files.base_file(llama_model.load(str(base)).base)
+        llama_files.base_file(open_llamacpp(resolve(str(base))).base)
     assert not list((tmp_path / "cache/lorita").iterdir())
-    assert llama_model.load(str(base)).generate("the", max_new_tokens=2) is not None
+    assert open_llamacpp(resolve(str(base))).generate("the", max_new_tokens=2) is not None
 
 
 def test_bad_options(base: Path) -> None:
-    model = llama_model.load(str(base))
+    model = open_llamacpp(resolve(str(base)))
     with pytest.raises(SettingsError, match="unknown option 'colour'"):
         model.generate("the", colour="red")
     with pytest.raises(SettingsError, match="no tokens"):
         model.generate("")
     with pytest.raises(SettingsError, match="dtype = 'int4'"):
-        llama_model.load(str(base), dtype="int4").generate("the")
+        open_llamacpp(resolve(str(base)), "int4").generate("the")
 
 
 # --- the commands ---------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from lorita.export.gguf import file as gguf
 from lorita.export.gguf.number_formats import check_format
 from lorita.export.verify import TOKENS, Reference, ask_reference, prompts_of_run
 from lorita.inference import llamacpp
-from lorita.inference.load import find_run_base, load
+from lorita.inference.load import open_model
+from lorita.inference.resolve import resolve_adapter
 from lorita.inference.tuned_model import TunedModel
-from lorita.models.adapter_sources import find_adapter
 from lorita.models.base import own_dtype
 from lorita.models.gguf_files import float_type
 from lorita.models.gguf_layout import find_layout
@@ -80,10 +80,10 @@ def export_gguf(
         raise SettingsError("quantize is for --merged: an adapter is small and kept in float32")
     wanted = check_format(quantize or "f16")
     check_target(target, overwrite=overwrite)
-    folder = find_adapter(run, base)
-    found = find_run_base(folder, base)
-    tuned = load(folder, base=base, dtype=_dtype(own_dtype(found), merged, wanted))
-    find_layout(tuned.model.get_base_model().config, found.name)
+    resolved = resolve_adapter(run, base)
+    folder = resolved.adapter
+    tuned = open_model(resolved, _dtype(own_dtype(resolved.base), merged, wanted))
+    find_layout(tuned.model.get_base_model().config, resolved.base.name)
     with replacing(target) as part:
         notes = write_run(tuned, folder, part, merged=merged, quantize=wanted, name=target.stem)
         size = part.stat().st_size

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorita.errors import SettingsError
 from lorita.export.gguf import file as gguf
 from lorita.export.gguf.export import write_run
-from lorita.inference.load import check_same_base, run_tokenizer, torch_dtype
+from lorita.inference.load import load_checked_base
+from lorita.inference.resolve import Resolved
 from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import CONFIG_FILE, WEIGHTS_FILE, attach, load_adapter, lora_config
-from lorita.models.base import Base, load_model, load_tokenizer, own_dtype
+from lorita.models.base import Base, own_dtype
 from lorita.storage.cache import kept_folder, mark_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 VERSION = 2
@@ -38,10 +35,10 @@ def base_file(base: Base, dtype: str = "auto") -> Path:
     quantize = _format(dtype)
 
     def make(path: Path) -> None:
-        model = _model(base)
+        model, tokenizer = load_checked_base(Resolved(base), _widest(base))
         # An adapter that adds nothing: what is written are merged models.
         idle = attach(model, lora_config(model, {"r": 1}), seed=0)
-        tuned = TunedModel(idle, load_tokenizer(base), base)
+        tuned = TunedModel(idle, tokenizer, base)
         write_run(
             tuned, path.parent, path, merged=True, quantize=quantize, name=Path(base.name).name
         )
@@ -49,36 +46,37 @@ def base_file(base: Base, dtype: str = "auto") -> Path:
     return _kept(f"{_base_mark(base)}:{quantize}", make)
 
 
-def adapter_file(folder: Path, base: Base) -> Path | None:
-    """The adapter in ``folder`` as a GGUF file; None where it cannot stand alone."""
+def adapter_file(resolved: Resolved) -> Path | None:
+    """The adapter alone as a GGUF file; None where it cannot stand alone."""
     from peft import PeftConfig
 
     try:
-        gguf.require_representable(PeftConfig.from_pretrained(folder))
-        return _run_file(folder, base, "f32", merged=False)
+        gguf.require_representable(PeftConfig.from_pretrained(resolved.adapter))
+        return _run_file(resolved, "f32", merged=False)
     except gguf.NotAlone:
         return None
 
 
-def merged_file(folder: Path, base: Base, dtype: str = "auto") -> Path:
+def merged_file(resolved: Resolved, dtype: str = "auto") -> Path:
     """Base and adapter as one GGUF file; ``dtype`` as in ``base_file``."""
-    return _run_file(folder, base, _format(dtype), merged=True)
+    return _run_file(resolved, _format(dtype), merged=True)
 
 
-def _run_file(folder: Path, base: Base, quantize: str, *, merged: bool) -> Path:
+def _run_file(resolved: Resolved, quantize: str, *, merged: bool) -> Path:
+    folder, base = resolved.adapter, resolved.base
+
     def make(path: Path) -> None:
-        model = _model(base)
-        check_same_base(folder, base, model)
-        tuned = TunedModel(load_adapter(model, folder), run_tokenizer(folder, base), base)
+        model, tokenizer = load_checked_base(resolved, _widest(base))
+        tuned = TunedModel(load_adapter(model, folder), tokenizer, base)
         write_run(tuned, folder, path, merged=merged, quantize=quantize, name=folder.name)
 
     what = f"merged {quantize}" if merged else "adapter"
     return _kept(f"{_base_mark(base)}:{_adapter_mark(folder)}:{what}", make)
 
 
-def _model(base: Base) -> PreTrainedModel:
-    """The base with every bit that it has: a quantised file is read in float32."""
-    return load_model(base, torch_dtype(own_dtype(base, "float32")))
+def _widest(base: Base) -> str:
+    """The dtype that keeps every bit of the base: a quantised file is read in float32."""
+    return own_dtype(base, "float32")
 
 
 def _kept(mark: str, make: Callable[[Path], None]) -> Path:

@@ -14,20 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.engine.numerics import choose_threads, usable_cores
 from lorita.errors import SettingsError
-from lorita.evaluation.comparison import Comparison, compared
 from lorita.export.llamacpp import files as llama_files
 from lorita.inference import llamacpp
 from lorita.inference.generation import GenerationOptions, until_stop
-from lorita.inference.load import find_any, find_run_base, run_prompt_format, run_tokenizer
 from lorita.inference.tuned_model import generation_options
-from lorita.models.adapter_sources import find_adapter
-from lorita.models.base import Base, load_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from lorita.inference.resolve import Resolved
 
 AT_ONCE = 8
 """Prompts answered side by side."""
@@ -36,29 +31,21 @@ SMALLEST_CONTEXT = 256
 
 
 class LlamaModel:
-    """A base model, or one with an adapter, behind llama.cpp; ``load`` makes it."""
+    """A base model, or one with an adapter, behind llama.cpp; ``open_llamacpp`` makes it."""
 
-    def __init__(
-        self,
-        base: Base,
-        tokenizer: PreTrainedTokenizerBase,
-        prompt_format: PromptFormat | None = None,
-        *,
-        folder: Path | None = None,
-        dtype: str = "auto",
-    ) -> None:
-        self.base = base
-        self.tokenizer = tokenizer
-        self.prompt_format = prompt_format or PromptFormat()
-        self._folder = folder
+    def __init__(self, resolved: Resolved, *, dtype: str = "auto") -> None:
+        self.base = resolved.base
+        self.tokenizer = resolved.tokenizer()
+        self.prompt_format = resolved.prompt_format(self.tokenizer)
+        self._resolved = resolved
         self._dtype = dtype
-        self._adapter = llama_files.adapter_file(folder, base) if folder is not None else None
+        self._adapter = llama_files.adapter_file(resolved) if resolved.folder is not None else None
         self._servers: dict[Path, tuple[int, llamacpp.LlamaCpp]] = {}
 
     @property
     def is_merged(self) -> bool:
         """Whether base and adapter are one file, because the adapter cannot be one alone."""
-        return self._folder is not None and self._adapter is None
+        return self._resolved.folder is not None and self._adapter is None
 
     def generate(self, prompt: str, **options: Any) -> str:
         """What the model adds to ``prompt``; options as in ``GenerationOptions``."""
@@ -93,8 +80,7 @@ class LlamaModel:
         """The file that answers, loaded with room for ``tokens`` in each of its rows."""
         merged = self.is_merged and with_adapter
         if merged:
-            assert self._folder is not None
-            path = llama_files.merged_file(self._folder, self.base, self._dtype)
+            path = llama_files.merged_file(self._resolved, self._dtype)
         else:
             path = llama_files.base_file(self.base, self._dtype)
         room, server = self._servers.get(path, (0, None))
@@ -116,33 +102,13 @@ class LlamaModel:
         return server
 
 
-def load(name: str, *, base: str | None = None, dtype: str = "auto") -> LlamaModel:
-    """What ``name`` means (a run, any LoRA adapter, or a base model) behind llama.cpp.
+def open_llamacpp(resolved: Resolved, dtype: str = "auto") -> LlamaModel:
+    """What was resolved (a run, any LoRA adapter, or a base model), behind llama.cpp.
 
-    Files that llama.cpp needs and that are not there are made once and kept (``HF_HOME``).
+    Files that llama.cpp needs and that do not exist are made once and kept (``HF_HOME``).
     ``dtype`` is the base's: ``auto`` is its own GGUF file, or float32 where it is none or the
     adapter must be merged into it; with ``float32`` llama.cpp also computes in float32.
+    ``UserError`` where llama.cpp is not installed, ``AdapterError`` for an adapter of another base.
     """
     llamacpp.require()
-    folder, found = find_any(name, base)
-    if folder is None:
-        return LlamaModel(found, load_tokenizer(found), dtype=dtype)
-    tokenizer = run_tokenizer(folder, found)
-    asked = run_prompt_format(folder, tokenizer)
-    return LlamaModel(found, tokenizer, asked, folder=folder, dtype=dtype)
-
-
-def compare_prompts(
-    run: Path,
-    prompts: list[str],
-    options: GenerationOptions,
-    *,
-    base: str | None = None,
-    dtype: str = "auto",
-) -> Comparison:
-    """Both models' answers to new prompts, through llama.cpp."""
-    find_run_base(find_adapter(run, base), base)  # a base model has nothing to compare
-    model = load(str(run), base=base, dtype=dtype)
-    before = model.answer(prompts, options, with_adapter=False)
-    after = model.answer(prompts, options)
-    return compared(model.base.name, prompts, before, after)
+    return LlamaModel(resolved, dtype=dtype)

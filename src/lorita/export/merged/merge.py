@@ -16,9 +16,9 @@ from lorita.export.merged import weights as tensors
 from lorita.export.merged.combine import Part, combine
 from lorita.export.merged.safetensors_writer import Entry, write_safetensors
 from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of_run
-from lorita.inference.load import find_run_base, load, torch_dtype
+from lorita.inference.load import open_model, torch_dtype
+from lorita.inference.resolve import resolve_adapter
 from lorita.inference.tuned_model import TunedModel
-from lorita.models.adapter_sources import find_adapter
 from lorita.models.base import Base, load_model, own_dtype
 from lorita.storage.files import check_target, replacing
 
@@ -64,12 +64,12 @@ def merge(
     if dtype not in ("auto", *LIMITS):
         raise SettingsError(f"dtype = {dtype!r}: should be auto, {', '.join(LIMITS)}")
     check_target(target, overwrite=overwrite)
-    folder = find_adapter(run, base)
-    own = own_dtype(find_run_base(folder, base), dtype)
+    resolved = resolve_adapter(run, base)
+    own = own_dtype(resolved.base, dtype)
     written = own if dtype == "auto" else dtype
-    tuned = load(folder, base=base, dtype=own)
+    tuned = open_model(resolved, own)
     combine(tuned.model, weight, others, combination_type, base)
-    asked = ask_reference(tuned, prompts_of_run(folder))
+    asked = ask_reference(tuned, prompts_of_run(resolved.adapter))
     with replacing(target) as part:
         part.mkdir()
         size = write_folder(tuned, part, written, max_shard_size=max_shard_size)

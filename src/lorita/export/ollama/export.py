@@ -18,15 +18,14 @@ from lorita.errors import OutputError, SettingsError
 from lorita.export.ollama.chat_layout import CHATS, GoLayout, chat_text, derive_layout, go_data
 from lorita.export.ollama.go_template import GoTemplateError, render_go
 from lorita.export.ollama.modelfile import PLAIN, Modelfile, Sampling, stop_texts
-from lorita.inference.load import find_run_base, load, run_prompt_format, run_tokenizer
+from lorita.inference.load import open_model
+from lorita.inference.resolve import Resolved, resolve_adapter
 from lorita.inference.tuned_model import TunedModel
-from lorita.models.adapter_sources import find_adapter
 from lorita.models.base import Base
 from lorita.models.ollama_store import PREFIX
 from lorita.settings.build import read_yaml
 from lorita.storage.files import replacing
 from lorita.storage.run_folder import SETTINGS_FILE
-from lorita.storage.run_record import read_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,16 +75,18 @@ def export_ollama(
     """
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: is there already", hint="Replace it with --overwrite.")
-    folder = find_adapter(run, base)
-    found = find_run_base(folder, base)
-    tokenizer = run_tokenizer(folder, found)
-    asked = _prompt_format(folder, tokenizer)
-    layout = _layout(asked, wanted, _runner_bos(found, tokenizer))
+    resolved = resolve_adapter(run, base)
+    tokenizer = resolved.tokenizer()
+    asked = _prompt_format(resolved, tokenizer)
+    layout = _layout(asked, wanted, _runner_bos(resolved.base, tokenizer))
     sampling = Sampling(
-        wanted.temperature, wanted.top_k, wanted.top_p, _penalty(folder, wanted.repetition_penalty)
+        wanted.temperature,
+        wanted.top_k,
+        wanted.top_p,
+        _penalty(resolved.adapter, wanted.repetition_penalty),
     )
-    start, adapter = _start(found, wanted)
-    record = read_record(folder)
+    start, adapter = _start(resolved.base, wanted)
+    record = resolved.record
     stops = record.stop_tokens if record else [str(tokenizer.eos_token)]
     text = str(
         Modelfile(
@@ -101,7 +102,7 @@ def export_ollama(
     with replacing(out) as part:
         part.mkdir()
         file = part / (MODEL if adapter is None else ADAPTER)
-        said = write_gguf(load(folder, base=base, dtype="float32"), file)
+        said = write_gguf(open_model(resolved, "float32"), file)
         (part / FILE).write_text(text, encoding="utf-8")
     return OllamaExport(out, text, (*layout.notes, *said))
 
@@ -110,11 +111,11 @@ def _how_to_use(out: Path) -> tuple[str, str]:
     return f"  ollama create {out.name} -f Modelfile", f'  ollama run {out.name} "..."'
 
 
-def _prompt_format(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
-    """The run's own; for a folder that another tool wrote, the chat template that lies in it."""
-    if read_record(folder) is None and (own := own_template(tokenizer)) is not None:
+def _prompt_format(resolved: Resolved, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
+    """The run's own; for a folder that another tool wrote, the chat template in it."""
+    if resolved.record is None and (own := own_template(tokenizer)) is not None:
         return PromptFormat("chat", own)
-    return run_prompt_format(folder, tokenizer)
+    return resolved.prompt_format(tokenizer)
 
 
 def _layout(asked: PromptFormat, wanted: Wanted, bos: str) -> GoLayout:

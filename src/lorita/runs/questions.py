@@ -1,0 +1,55 @@
+"""What a run asks base and tuned model at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lorita.evaluation.measure import ANSWERS, Questions, make_proof_questions
+from lorita.evaluation.prompts import prompts_of
+from lorita.inference.generation import GenerationOptions
+from lorita.inference.prompt_length import fits, positions_in_table, prompt_ids
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorita.runs.prepare import Prepared
+    from lorita.settings.schema import RunSettings
+
+
+def comparison_prompts(
+    settings: RunSettings, prepared: Prepared, model: torch.nn.Module
+) -> list[str]:
+    """The prompts to answer before and after: the user's own, or three of the rows.
+
+    ``SettingsError`` for a prompt of the user's that the model has no room for.
+    """
+    tokenizer, asked = prepared.tokenizer, prepared.data.prompt_format
+    for prompt in settings.compare_prompt:
+        prompt_ids(tokenizer, prompt, asked, positions_in_table(model))
+    return settings.compare_prompt or _prompts_of_rows(prepared, model, 3)
+
+
+def _prompts_of_rows(prepared: Prepared, model: torch.nn.Module, count: int) -> list[str]:
+    tokenizer, asked = prepared.tokenizer, prepared.data.prompt_format
+    return prompts_of(prepared.data.shown, count, fits(model, tokenizer, asked))
+
+
+def make_questions(
+    settings: RunSettings, prepared: Prepared, model: torch.nn.Module, prompts: Sequence[str]
+) -> Questions:
+    """The prompts, the held-out rows and, where it is wanted, what the proof asks."""
+    data, tokenizer = prepared.data, prepared.tokenizer
+    options = GenerationOptions(
+        max_new_tokens=settings.max_new_tokens, repetition_penalty=settings.repetition_penalty
+    )
+    proof = None
+    if settings.proof:
+        proof = make_proof_questions(
+            tokenizer,
+            data.prompt_format,
+            _prompts_of_rows(prepared, model, ANSWERS),
+            held_out=data.held_out,
+            train=data.train,
+        )
+    return Questions(tokenizer, data.prompt_format, prompts, options, data.held_out, proof)

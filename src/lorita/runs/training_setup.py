@@ -1,0 +1,86 @@
+"""The parts of a training, made from the settings: its pace, what it changes, who watches it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lorita.data.batches import steps_per_epoch
+from lorita.models.adapter import trainable_parameters
+from lorita.system.memory import available_memory
+from lorita.training.loop import Pace
+from lorita.training.loss_watch import Watch, window_of
+from lorita.training.optimizer import Masters, make_optimizer, make_schedule
+from lorita.training.step import Trainee
+from lorita.training.token_budget import bytes_per_token, most_tokens, token_budget
+
+if TYPE_CHECKING:
+    from lorita.runs.prepare import Prepared
+    from lorita.runs.run_model import Attached
+    from lorita.settings.schema import RunSettings
+
+
+def memory_per_token(settings: RunSettings, prepared: Prepared, attached: Attached) -> int:
+    """Bytes of activations that one token keeps, estimated."""
+    return bytes_per_token(
+        prepared.config,
+        attached.base.dtype.itemsize,
+        fast=settings.speedup,
+        checkpointing=attached.checkpointing,
+    )
+
+
+def make_pace(settings: RunSettings, prepared: Prepared, attached: Attached) -> Pace:
+    """How many steps of how many rows, in pieces that fit the memory that is free now."""
+    data, accelerator = prepared.data, attached.base.accelerator
+    rows_per_step = (
+        settings.per_device_train_batch_size
+        * settings.gradient_accumulation_steps
+        * accelerator.num_processes
+    )
+    per_epoch = steps_per_epoch(len(data.windows or data.train), rows_per_step)
+    most = most_tokens(attached.base.dtype.itemsize, on_cpu=accelerator.device.type == "cpu")
+    per_token = memory_per_token(settings, prepared, attached)
+    budget = token_budget(per_token, available_memory(), most)
+    return Pace(
+        max_steps=settings.max_steps or math.ceil(settings.num_train_epochs * per_epoch),
+        rows_per_step=rows_per_step,
+        token_budget=settings.micro_batch_tokens or budget,
+        max_grad_norm=settings.max_grad_norm,
+        eval_steps=settings.eval_steps or (per_epoch if settings.evaluation_decides else None),
+        save_steps=settings.save_steps,
+        seed=settings.seed,
+        windows=data.windows,
+    )
+
+
+def make_trainee(settings: RunSettings, attached: Attached, pace: Pace) -> Trainee:
+    """The adapter's parameters with their optimizer and learning-rate schedule."""
+    masters = Masters(trainable_parameters(attached.model))
+    optimizer = make_optimizer(
+        masters.parameters,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        epsilon=settings.adam_epsilon,
+    )
+    schedule = make_schedule(
+        optimizer,
+        settings.lr_scheduler_type,
+        warmup_steps=settings.warmup_steps,
+        max_steps=pace.max_steps,
+    )
+    return Trainee(attached.model, masters, optimizer, schedule)
+
+
+def make_watch(settings: RunSettings, prepared: Prepared, pace: Pace) -> Watch:
+    """Who looks at the losses: when to skip a step, to stop, and which step was best."""
+    per_epoch = steps_per_epoch(len(prepared.data.train), pace.rows_per_step)
+    return Watch(
+        guessing=math.log(prepared.config.get_text_config().vocab_size),
+        window=window_of(per_epoch),
+        warmup_steps=settings.warmup_steps,
+        max_skipped_steps=settings.max_skipped_steps,
+        patience=settings.early_stopping_patience,
+        keep_best=settings.load_best_model_at_end,
+    )
