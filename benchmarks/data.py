@@ -1,11 +1,11 @@
-"""How fast rows become tokens, and how much memory much data takes.
+"""How fast rows become tokens, and how much memory a large data set takes.
 
     python benchmarks/data.py rate      # lorita against the tokenizer's own encode_batch
     python benchmarks/data.py memory    # peak of `lorita train --max-steps 2`: few rows, many rows
 
-The texts are words of the bundled prompts in a random order. ``rate`` alternates the two sides in
-one process and takes medians; lorita's side includes reading the rows, finding what is trained,
-and writing the result to an empty cache. ``memory`` is the largest resident set of the process.
+The texts are words of the bundled prompts in random order. ``rate`` alternates the two sides in one
+process and takes medians; lorita's side includes reading the rows, finding the trained tokens and
+writing the result to an empty cache. ``memory`` is the peak resident set of the process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODEL = "smollm2-135m"
 
 
 def texts(tokens: int, seed: int = 1) -> Iterator[str]:
-    """Texts of about 250 tokens, about ``tokens`` in all."""
+    """Texts of about 250 tokens each, about ``tokens`` in total."""
     with PROMPTS.open(encoding="utf-8", newline="") as file:
         words = " ".join(row["prompt"] for row in csv.DictReader(file)).split()
     generator = random.Random(seed)
@@ -66,7 +66,7 @@ def rate(tokens: int, repeats: int) -> None:
             assert sum(len(e.input_ids) - 1 for e in made.examples) == count
     middle = {side: statistics.median(times) for side, times in seconds.items()}
     for side, value in middle.items():
-        print(f"{side}: {count:,} tokens in {value:.2f} s, {count / value:,.0f} a second")
+        print(f"{side}: {count:,} tokens in {value:.2f} s, {count / value:,.0f} per second")
     print(f"lorita at {middle['encode_batch'] / middle['lorita']:.0%} of encode_batch")
 
 
@@ -85,7 +85,7 @@ def memory(tokens: int) -> None:
                 f"{name}: {amount:,} tokens, a file of {size:.0f} MB: "
                 f"{peaks[-1] / 1e9:.2f} GB, {seconds:.0f} s"
             )
-        print(f"{(peaks[1] - peaks[0]) / 1e9:.2f} GB more for the data")
+        print(f"The data took {(peaks[1] - peaks[0]) / 1e9:.2f} GB more")
 
 
 def _peak(file: Path, folder: Path) -> int:

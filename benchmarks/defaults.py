@@ -1,15 +1,15 @@
-"""The sweeps that lorita's defaults were chosen by: three data sets, one small pretrained model.
+"""The sweeps behind lorita's defaults: three data sets, one small pretrained model.
 
     python benchmarks/defaults.py prepare build/defaults    # writes the data sets and the settings
     lorita sweep build/defaults/roles.yaml --learning-rate 3e-4,1e-3,3e-3 --output-dir build/roles
 
-- roles: 50 role prompts that come with lorita, plain text (the article's job).
+- roles: 50 of the role prompts that come with lorita, plain text.
 - signatures: 80 functions of Python's standard library, name and arguments to the first sentence of
   the docstring; prompt and completion.
-- repairs: 44 questions about things in the house with answers in one manner, written for this
+- repairs: 44 questions about household repairs, all answered in the same manner, written for this
   project; chats.
 
-What came out is in LOG.md.
+The results are in LOG.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ urllib.parse urllib.request uuid warnings wave weakref xml.dom.minidom zipfile
 
 
 def signatures(count: int = 140) -> list[dict[str, str]]:
-    """Standard library: ``name(arguments)`` and what the docstring says first."""
+    """Standard library: ``name(arguments)`` and the first sentence of the docstring."""
     rows: dict[str, dict[str, str]] = {}
     for module_name in MODULES.split():
         module = importlib.import_module(module_name)

@@ -1,9 +1,9 @@
-"""What ``lorita plan`` says and what ``lorita train`` then takes, on four different jobs.
+"""The forecast of ``lorita plan`` against the time and memory of ``lorita train``, on four jobs.
 
-python benchmarks/forecast.py            # prints the table that docs/plan.md has
+python benchmarks/forecast.py            # prints the table in docs/plan.md
 
-Each side is a process of its own, one after the other. Time is that of training, memory the most
-that the process had.
+Each side runs in its own process, one after the other. Time is training time, memory the peak of
+the process.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
     if given.side:
         print(json.dumps(side(given.side, given.job, given.folder)))
         return
-    print("| job | training, forecast | was | off by | memory, forecast | was | off by |")
+    print("| job | training, forecast | actual | off by | memory, forecast | actual | off by |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     worst = 0.0
     for job in JOBS:

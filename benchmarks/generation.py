@@ -1,10 +1,10 @@
-"""Text through transformers and through llama.cpp: tokens a second, and how far they agree.
+"""Generation with transformers and with llama.cpp: tokens per second, and how far they agree.
 
     python benchmarks/generation.py runs/prompts    # the base's own GGUF file, or float32
     python benchmarks/generation.py runs/prompts --dtype float32
 
-The same prompts, alone and together, greedy, no penalty, 64 tokens each; both engines in turn,
-medians of three. Loading and the making of GGUF files are not counted.
+The same prompts, alone and together, greedy, no penalty, 64 tokens each; the engines alternate,
+medians of three. Loading and making GGUF files are not counted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
         ids = {n: [count(text)["input_ids"] for text in said] for n, said in answers.items()}
         for name in engines:
             rate = sum(map(len, ids[name])) / statistics.median(times[name][1:])
-            print(f"{len(asked)} prompts, {name}: {rate:.0f} tokens a second")
+            print(f"{len(asked)} prompts, {name}: {rate:.0f} tokens per second")
         pairs = list(zip(ids["transformers"], ids["llama.cpp"], strict=True))
         same = [next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), len(a)) for a, b in pairs]  # noqa: B905
         alike = sum(a == b for a, b in pairs)

@@ -1,9 +1,9 @@
-"""What --base-precision int8 costs and gives: the same job in bf16 and in int8.
+"""What --base-precision int8 gains and costs: the same job in bf16 and in int8.
 
     python benchmarks/int8.py --models smollm2-135m,path/to/another.gguf --data prompts.csv
 
-The job is J1 of `jobs.py`. The held-out loss of both is measured by the model's own forward in
-bf16: what is compared is what was learned, not how it is computed.
+The job is J1 in `jobs.py`. The held-out loss of both is measured by the model's own forward in
+bf16, so the comparison is about what was learned, not about how the loss is computed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The jobs that both sides of the benchmark do: model, rows, adapter, steps."""
+"""The jobs that both sides of the benchmark run: model, rows, adapter, steps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lorita.models.base import find_base, load_model, load_tokenizer
 from lorita.workflows.demo import data_file
 
 SHAPE = "bloom-560m-shape"
-"""bloomz-560m's exact shape with random weights."""
+"""The exact shape of bloomz-560m, with random weights."""
 QKV = ["q_proj", "k_proj", "v_proj"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training job. ``rows`` makes (training rows, held-out rows)."""
+    """One training job. ``make_rows`` builds its training rows and held-out rows."""
 
     name: str
     what: str
@@ -34,7 +34,7 @@ class Job:
     model: str = "smollm2-135m"
     dtype: str = "bfloat16"
     rows_at_once: int | None = None
-    """Of PEFT in float32, where the whole batch needs more than 24 GiB: the rest is accumulated."""
+    """For PEFT in float32, if the whole batch needs more than 24 GiB: the rest is accumulated."""
     sides: tuple[str, ...] = ("lorita", "lorita-int8", "peft-a", "peft-b")
     floors: dict[str, float] = field(default_factory=dict)
 
@@ -60,14 +60,14 @@ JOBS = {
 
 
 def read_prompts(data: Path | None) -> tuple[list[str], list[str]]:
-    """(acts, prompts) of the given CSV file, or of the prompts that come with lorita."""
+    """(acts, prompts) from the given CSV file, or from the prompts that come with lorita."""
     with (data or data_file()).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row["act"] for row in rows], [row["prompt"] for row in rows]
 
 
 def make_rows(job: Job, data: Path | None) -> tuple[list[Example], list[Example]]:
-    """Training rows and held-out rows as tokens."""
+    """(training rows, held-out rows) as tokens."""
     acts, prompts = read_prompts(data)
     named = "smollm2-135m" if job.model == SHAPE else job.model
     tokenizer = load_tokenizer(find_base(named))
@@ -75,7 +75,7 @@ def make_rows(job: Job, data: Path | None) -> tuple[list[Example], list[Example]
     if job.kind == "prompts":
         return encode(prompts[: job.rows]), encode(prompts[job.rows : job.rows + 114])
     if job.kind == "long":
-        # Rows of about 1,000 tokens: prompts one after another, a different start for each row.
+        # Rows of about 1,000 tokens: prompts joined together, each row from a different start.
         texts = ["\n\n".join((prompts[i:] + prompts[:i])[:14])[:5200] for i in range(len(prompts))]
         rows = [Example(e.input_ids[:1000], e.labels[:1000], e.row) for e in encode(texts)]
         return rows[: job.rows], rows[job.rows : job.rows + 8]

@@ -1,11 +1,12 @@
-"""What merging needs of memory, beside what the base and its largest layer weigh.
+"""How much memory merging needs, compared with the size of the base and of its largest layer.
 
     python benchmarks/merging.py --shape 360M
     python benchmarks/merging.py --shape 1.1B --dtype float32
 
 A Llama of the given shape with random weights and a LoRA on all linear layers is saved and merged.
-Measured every few milliseconds, before loading and at most: the process's own memory (RssAnon) and
-all that is resident (VmRSS), where mapped files count that the system takes back when it needs to.
+Every few milliseconds the process's own memory (RssAnon) and all resident memory (VmRSS) are
+measured; the output is the peak above the value before loading. VmRSS includes mapped files, which
+the system reclaims when it needs the memory.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ KINDS = ("RssAnon", "VmRSS")
 
 
 def resident_mib() -> dict[str, float]:
-    """Memory of this process by kind."""
+    """The memory of this process by kind, in MiB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return {kind: int(fields[kind].split()[0]) / 1024 for kind in KINDS}
 
 
 class Peak(threading.Thread):
-    """The most memory of each kind that the process has while this runs."""
+    """The peak of each kind of memory while this thread runs."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -57,7 +58,7 @@ class Peak(threading.Thread):
 
 
 def save_job(folder: Path, shape: str, dtype: torch.dtype) -> tuple[Path, Path]:
-    """A base with random weights and an adapter that changes every linear layer of it."""
+    """A base with random weights and an adapter that changes every one of its linear layers."""
     config = LlamaConfig(**SHAPES[shape], tie_word_embeddings=True)
     config.vocab_size = max(config.vocab_size, 49152)  # the tokenizer's
     model = LlamaForCausalLM._from_config(config, dtype=dtype).requires_grad_(False)
@@ -78,13 +79,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--shape", choices=SHAPES, default="360M")
-    parser.add_argument("--dtype", default="bfloat16", help="the base's")
-    parser.add_argument("--folder", type=Path, help="keep the models here")
+    parser.add_argument("--dtype", default="bfloat16", help="dtype of the base")
+    parser.add_argument("--folder", type=Path, help="keep the models in this folder")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = given.folder or Path(place)
         if not (folder / "run").is_dir():
-            # In a process of its own: what making the models needed must not count.
+            # In its own process: the memory for creating the models must not count.
             import multiprocessing
 
             job = (folder, given.shape, getattr(torch, given.dtype))
@@ -101,7 +102,7 @@ def main() -> None:
     print(f"base in {given.dtype}: {made.size / 2**20:,.0f} MiB")
     print(f"largest matrix in float32: {4 * layer / 2**20:,.0f} MiB")
     own, total = (most[kind] - before[kind] for kind in KINDS)
-    print(f"peak above the start: {own:,.0f} MiB of its own, {total:,.0f} MiB with mapped files")
+    print(f"peak above the start: {own:,.0f} MiB, {total:,.0f} MiB including mapped files")
     print(made.agreement.line())
 
 

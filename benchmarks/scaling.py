@@ -1,10 +1,10 @@
-"""How time and memory of a step grow: with rows, length, rank and model size.
+"""How time and memory of a step grow with rows, length, rank and model size.
 
-    python benchmarks/scaling.py            # measures and plots; some minutes
-    python benchmarks/scaling.py --plot     # plots the figures measured before
+    python benchmarks/scaling.py            # measures and plots; takes ten minutes
+    python benchmarks/scaling.py --plot     # plots the existing figures
 
-Each point is a process of its own: a model with random weights in the given shape, one step to warm
-up, the median of three, peak resident memory. Plots need matplotlib (`pip install ".[bench]"`).
+Each point runs in its own process: a model with random weights in the given shape, one step to warm
+up, the median of three steps, peak resident memory. Plots need matplotlib (`pip install ".[bench]"`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OUT = Path(__file__).parent.parent / "docs" / "img"
 
 
 def measure(shape: str, rows: int, length: int, rank: int) -> dict[str, float]:
-    """Seconds of a step and peak MiB, in this process."""
+    """Seconds per step and peak MiB, in this process."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -64,7 +64,7 @@ def measure(shape: str, rows: int, length: int, rank: int) -> dict[str, float]:
             parameter.data.normal_(std=0.02)
         else:
             parameter.data.fill_(1.0)
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers were empty too
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers were empty, too
     model.tie_weights()
     model.requires_grad_(False)
     peft_model = attach(

@@ -1,4 +1,4 @@
-"""One side of one job in a process of its own: train, measure, print one line of JSON.
+"""One side of one job in its own process: train, measure, print one line of JSON.
 
 python benchmarks/side.py lorita J1 --seed 1
 """
@@ -59,7 +59,7 @@ def train_lorita(
 def train_peft(
     model: Any, job: Job, rows: list[Example], epochs: int, seed: int, tuned: bool
 ) -> None:
-    """The HF Trainer as the article has it, or with bf16 weights and rows sorted by length."""
+    """The HF Trainer with its defaults, or tuned: bf16 weights and rows sorted by length."""
     from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainingArguments
 
@@ -95,7 +95,7 @@ def train_peft(
 
 
 def held_out_loss(model: Any, rows: list[Example]) -> float:
-    """Mean loss by the model's own forward, row by row: the same computation for both sides."""
+    """Mean loss by the model's own forward, row by row: the same computation on both sides."""
     total = targets = 0.0
     with torch.no_grad():
         for row in rows:
@@ -107,7 +107,7 @@ def held_out_loss(model: Any, rows: list[Example]) -> float:
 
 
 def product_rate(job: Job, dtype: torch.dtype) -> float:
-    """FLOP/s of the products that the chip can do at this job's width, by the faster library."""
+    """FLOP/s that the chip reaches in products of this job's width, with the faster library."""
     width = 1024 if job.model == SHAPE else 576
     x = torch.randn(768, width).to(dtype)
     w = torch.randn(4 * width, width).to(dtype)
@@ -118,7 +118,7 @@ def product_rate(job: Job, dtype: torch.dtype) -> float:
 
 
 def median_seconds(call: Callable[[], Any]) -> float:
-    """The median of many."""
+    """The median of 60 calls."""
     times = []
     for _ in range(60):
         start = time.perf_counter()
@@ -128,8 +128,8 @@ def median_seconds(call: Callable[[], Any]) -> float:
 
 
 def step_flops(model: Any, rows: list[Example], heads_width: int) -> float:
-    """What one pass over the rows needs: 4 per parameter and token (forward, and the gradient of
-    the input), the head only at targets, and attention's own products."""
+    """FLOPs that one pass over the rows needs: 4 per parameter and token (forward, and the gradient
+    of the input), the head only at targets, and attention's own products."""
     head = model.get_output_embeddings().weight
     body = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "lora_" not in n)
     body -= head.numel()
@@ -138,7 +138,7 @@ def step_flops(model: Any, rows: list[Example], heads_width: int) -> float:
     tokens = sum(len(row.input_ids) for row in rows)
     targets = sum(row.num_targets for row in rows)
     layers = model.config.get_text_config().num_hidden_layers
-    # Scores and mixing, forward and both gradients, half of each square: 6 · L²·width a layer.
+    # Scores and mixing, forward and both gradients, half of each square: 6 · L²·width per layer.
     attention = sum(6 * len(row.input_ids) ** 2 * heads_width * layers for row in rows)
     return 4.0 * body * tokens + 4.0 * head.numel() * targets + attention
 
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--model", help="another base model than the job's")
+    parser.add_argument("--model", help="use this base model instead of the job's")
     parser.add_argument("--no-eval", action="store_true")
     given = parser.parse_args()
     job = replace(JOBS[given.job], **({"model": given.model} if given.model else {}))
@@ -177,7 +177,7 @@ def main() -> None:
         train_peft(peft_model, job, rows, epochs, given.seed, tuned=given.side == "peft-b")
     seconds = time.perf_counter() - start
     peak = peak_mib()
-    # The machine's speed moves during a run: before and after it.
+    # The machine's speed drifts during a run: measure before and after it.
     rate = (rate_before + product_rate(job, dtype)) / 2
     if is_ours:
         from lorita.engine.speedup import unspeed

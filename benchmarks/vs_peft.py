@@ -1,14 +1,14 @@
 """lorita against PEFT + HF Trainer, job by job, side by side.
 
-    python benchmarks/vs_peft.py                       # everything, three times; hours
+    python benchmarks/vs_peft.py                       # all jobs, three times; takes hours
     python benchmarks/vs_peft.py --jobs J1,J2 --short  # fewer epochs and rows
-    python benchmarks/vs_peft.py --resume              # goes on where it was stopped
+    python benchmarks/vs_peft.py --resume              # continues where it stopped
 
-Side (a) is the article's recipe (float32, as the Trainer comes), side (b) the same tuned as well
-as its documentation allows on a CPU: bf16 weights, rows sorted by length. lorita-int8 is lorita
-with --base-precision int8. Every run is a process of its own; the sides alternate, so that a
-machine that slows down slows all of them. Each repeat has its own seed. Ratios are of medians; peak
-is the largest resident memory of the process up to the end of training.
+Side (a) is PEFT with the Trainer's defaults in float32, side (b) the same tuned as far as its
+documentation allows on a CPU: bf16 weights, rows sorted by length. lorita-int8 is lorita with
+--base-precision int8. Every run has its own process, and the sides alternate, so that a machine
+that slows down slows all of them. Each repeat has its own seed. Ratios are of medians; peak is the
+largest resident memory of the process up to the end of training.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from jobs import JOBS, Job
 
 HERE = Path(__file__).parent
 SHORT = {"J1": (2, 50), "J2": (1, 16), "J3": (1, 16), "J4": (1, 24), "J5": (2, 50)}
-"""(epochs, rows) of the short form."""
+"""(epochs, rows) with ``--short``."""
 
 
 def run_side(side: str, job: Job, seed: int, extra: list[str]) -> dict[str, Any] | None:
-    """The figures of one side; None where it died, which is said (memory, as a rule)."""
+    """The figures of one side; None if it died, with the reason on stderr (usually memory)."""
     command = [sys.executable, str(HERE / "side.py"), side, job.name, "--seed", str(seed), *extra]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -55,7 +55,7 @@ def report(job: Job, results: dict[str, list[dict[str, Any]]]) -> str:
     lines.append("| side | seconds | against lorita | peak MiB | held-out loss | utilisation |")
     lines.append("| --- | --- | --- | --- | --- | --- |")
     if not results.get("lorita"):
-        return f"\n{job.name}: lorita itself did not finish"
+        return f"\n{job.name}: lorita did not finish"
     own = median(results["lorita"], "seconds")
     for side, runs in results.items():
         if not runs:
@@ -78,12 +78,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--jobs", default=",".join(JOBS))
-    parser.add_argument("--sides", help="some of lorita,lorita-int8,peft-a,peft-b")
+    parser.add_argument("--sides", help="which of lorita,lorita-int8,peft-a,peft-b to run")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="fewer epochs and rows")
-    parser.add_argument("--epochs", type=int, help="other than the job's")
+    parser.add_argument("--epochs", type=int, help="instead of the job's")
     parser.add_argument("--rows", type=int, help="train on the job's first N rows")
-    parser.add_argument("--resume", action="store_true", help="keep what --json holds already")
+    parser.add_argument("--resume", action="store_true", help="keep the results already in --json")
     parser.add_argument("--data", type=Path, help="CSV with act,prompt; default: lorita's own")
     parser.add_argument("--no-eval", action="store_true")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))

@@ -1,4 +1,4 @@
-"""An ordinary script of PEFT and the HF Trainer, with one line more.
+"""An ordinary PEFT and HF Trainer script, plus one line.
 
 python examples/hf_trainer.py --max-steps 12
 """
@@ -30,7 +30,7 @@ with data_file("en").open(encoding="utf-8", newline="") as file:
 config = LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM")
 model = get_peft_model(load_model(base, torch.bfloat16), config)
 
-print(lorita.speedup(model))  # the line
+print(lorita.speedup(model))  # the extra line
 
 trainer = Trainer(
     model=model,

@@ -1,4 +1,4 @@
-"""Train, compare, generate, load again: the Python API.
+"""The Python API: train, compare, generate, load again.
 
 python examples/train.py --output-dir runs/python
 """
