@@ -4,7 +4,8 @@
     python benchmarks/scaling.py --plot     # plots the existing figures
 
 Each point runs in its own process: a model with random weights in the given shape, one step to warm
-up, the median of three steps, peak resident memory. Plots need matplotlib (`pip install ".[bench]"`).
+up, the median of three steps, peak resident memory. Plots need matplotlib
+(`pip install ".[bench]"`).
 """
 
 from __future__ import annotations
