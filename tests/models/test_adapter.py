@@ -9,6 +9,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers.pytorch_utils import Conv1D
 
+from lorita.errors import AdapterError
 from lorita.models.adapter import attach, lora_config, take_off, trainable_parameters, untouched
 from tests import tiny
 
@@ -54,3 +55,29 @@ def test_without_targets_every_linear_layer_but_the_head(
     peft_model = attach(model, lora_config(model, {"r": 2, "layers_to_transform": layers}), seed=1)
     found = {n for n, m in peft_model.get_base_model().named_modules() if isinstance(m, LoraLayer)}
     assert found == linear
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), ValueError("no"), RuntimeError("no")])
+def test_a_base_is_whole_after_an_adapter_that_could_not_be_put_on(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException
+) -> None:
+    """PEFT is stopped at its third layer: the first two must not stay wrapped."""
+    from peft.tuners.lora import LoraModel
+
+    model = tiny.make_model("llama")
+    before = {name: type(module) for name, module in model.named_modules()}
+    own, count = LoraModel._create_and_replace, [0]
+
+    def stop_at_the_third(*args: Any, **options: Any) -> None:
+        count[0] += 1
+        if count[0] == 3:
+            raise raised
+        own(*args, **options)
+
+    monkeypatch.setattr(LoraModel, "_create_and_replace", stop_at_the_third)
+    with pytest.raises((AdapterError, KeyboardInterrupt, RuntimeError)):
+        attach(model, lora_config(model, {"r": 2}), seed=0)
+    monkeypatch.undo()
+    assert {name: type(module) for name, module in model.named_modules()} == before
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert attach(model, lora_config(model, {"r": 2}), seed=0)
