@@ -1,17 +1,17 @@
 """The errors that lorita raises on purpose.
 
     LoritaError
-    ├── UserError              the user can mend it; exit code 2
+    ├── UserError              the user can fix it; exit code 2
     │   ├── SettingsError      unknown, missing or impossible options
     │   ├── ModelError         the base model cannot be found, read or used
     │   ├── DataError          the data cannot be found, read or used
     │   ├── AdapterError       the LoRA options do not fit the model, or an adapter file is wrong
-    │   └── OutputError        the place for the results cannot be used
-    ├── RunFailed              the run itself went wrong; exit code 1
-    │   └── CheckFailed        it ended, but a check of its result failed
+    │   └── OutputError        the output folder or file cannot be used
+    ├── RunFailed              the run itself failed; exit code 1
+    │   └── CheckFailed        it finished, but a check of its result failed
     └── Interrupted            stopped by the user; exit code 130
 
-Anything else that escapes is a bug in lorita and keeps its traceback.
+Any other exception that reaches the user is a bug in lorita and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from collections.abc import Sequence
 class LoritaError(Exception):
     """Base of all errors that lorita raises on purpose.
 
-    ``problems`` holds every problem found, one string each; ``str(error)`` is the message as the
-    command line shows it.
+    ``problems`` holds every problem found, one string each; ``hint`` says what to do about them.
+    ``str(error)`` is the message as the command line shows it.
     """
 
     exit_code = 1
@@ -34,7 +34,7 @@ class LoritaError(Exception):
         super().__init__(self.message())
 
     def message(self) -> str:
-        """All problems, one a line, then what to do about them."""
+        """All problems, one per line, then the hint."""
         lines = (
             self.problems if len(self.problems) == 1 else [f"- {line}" for line in self.problems]
         )
@@ -42,7 +42,7 @@ class LoritaError(Exception):
 
 
 class UserError(LoritaError):
-    """Something that the user can mend."""
+    """A mistake that the user can fix."""
 
     exit_code = 2
 
@@ -64,15 +64,15 @@ class AdapterError(UserError):
 
 
 class OutputError(UserError):
-    """The place for the results cannot be used."""
+    """The output folder or file cannot be used."""
 
 
 class RunFailed(LoritaError):
-    """The run went wrong on the way."""
+    """The run failed."""
 
 
 class CheckFailed(RunFailed):
-    """The run ended, but a check of its result failed."""
+    """The run finished, but a check of its result failed."""
 
 
 class Interrupted(LoritaError):

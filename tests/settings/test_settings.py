@@ -8,8 +8,9 @@ import pytest
 
 from lorita.cli.options import canonical_flags
 from lorita.errors import SettingsError
+from lorita.settings.aliases import ALIASES
 from lorita.settings.build import build_settings, to_yaml
-from lorita.settings.schema import ALIASES, RunSettings
+from lorita.settings.schema import RunSettings
 
 
 def test_yaml_round_trip(tmp_path: Path) -> None:

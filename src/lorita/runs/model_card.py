@@ -1,27 +1,14 @@
-"""The model card of a run: ``README.md`` with the figures that were measured."""
+"""The model card of a run: ``README.md`` with the measured figures."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lorita.settings.schema import options_where
+
 if TYPE_CHECKING:
     from lorita.evaluation.comparison import Comparison
     from lorita.settings.schema import RunSettings
-
-_SHOWN = (
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "bias",
-    "target_modules",
-    "learning_rate",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "lr_scheduler_type",
-    "seed",
-)
 
 
 def model_card(
@@ -34,7 +21,7 @@ def model_card(
     data_line: str,
     final_loss: float,
 ) -> str:
-    """Markdown with the metadata that the hub reads."""
+    """The card in Markdown; the metadata at its top is what the hub reads."""
     lines = ["---", "library_name: peft"]
     if not base_reference.startswith("/"):
         lines.append(f"base_model: {base_reference}")
@@ -61,7 +48,7 @@ def model_card(
     lines += ["| --- | --- |"]
     lines += [
         f"| {name} | {getattr(settings, name)} |"
-        for name in _SHOWN
+        for name in options_where(on_card=True)
         if getattr(settings, name) is not None
     ]
     lines += ["", f"Training loss of the last step: {final_loss:.4f} nats per token.", ""]
@@ -73,11 +60,12 @@ def model_card(
 def _limits(comparison: Comparison) -> str:
     held = comparison.held_out
     measured = (
-        f"What is said below was measured on {held.rows} held-out rows of the same data"
+        f"The figures below were measured on {held.rows} held-out rows of the same data, and on no "
+        "other data"
         if held is not None
-        else "No rows were held out: nothing here says how it does on texts that it did not see"
+        else "No rows were held out, so nothing here shows how the adapter performs on unseen text"
     )
     return (
-        f"{measured}; on other data nothing was. The adapter works on this base alone, and what "
-        "the base gets wrong or should not say, it still does."
+        f"{measured}. The adapter works with this base model only; what the base gets wrong or "
+        "should not say, the tuned model may still say."
     )

@@ -1,6 +1,6 @@
 """Reading and writing ``RunSettings``: keyword arguments and YAML in, YAML out.
 
-Every mistake is gathered and raised at once, in words for people.
+All mistakes are collected and raised in one error that people can read.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from lorita.errors import SettingsError
-from lorita.settings.schema import ALIASES, RunSettings
+from lorita.settings.aliases import ALIASES
+from lorita.settings.schema import RunSettings, facts
 
 ROWS_NAME = "python-rows"
-"""What stands for rows that Python code gave, where files have their name."""
+"""Takes the place of a file name when Python code passes the rows themselves."""
 
 
 def build_settings(config: str | Path | None = None, /, **options: Any) -> RunSettings:
-    """Settings from a YAML file, keyword arguments, or both; the arguments win.
+    """Settings from a YAML file, keyword arguments, or both; arguments override the file.
 
-    Raises ``SettingsError`` that lists every unknown key and every impossible value.
+    Raises ``SettingsError`` with every unknown key and every invalid value.
     """
     given: dict[str, Any] = {}
     problems: list[str] = []
@@ -40,14 +41,14 @@ def build_settings(config: str | Path | None = None, /, **options: Any) -> RunSe
 
 
 def _is_rows(value: object) -> bool:
-    """Whether a value is rows themselves (dicts, or a ``datasets.Dataset``), not their name."""
+    """Whether a value is the rows themselves (dicts, or a ``datasets.Dataset``), not a name."""
     if isinstance(value, (list, tuple)):
         return bool(value) and isinstance(value[0], Mapping)
     return hasattr(value, "column_names") and hasattr(value, "select")
 
 
 def _without_objects(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rows and functions that are given themselves, and the options with their names instead."""
+    """Rows and functions that Python code passed, and the options with names in their place."""
     objects: dict[str, Any] = {}
     named = dict(options)
     for key, value in options.items():
@@ -68,7 +69,7 @@ def _validate(given: dict[str, Any]) -> tuple[RunSettings | None, list[str]]:
 
 
 def _canonical(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list[str]]:
-    """Known options under their own names, and a line for each that is not known or doubled."""
+    """Known options under their own names, and a line for each unknown or duplicate one."""
     known: dict[str, Any] = {}
     problems = []
     where = f"{source}: " if source else ""
@@ -84,14 +85,14 @@ def _canonical(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any], 
 
 
 def option_name(key: str) -> str | None:
-    """The field that a key means, aliases and dashes understood; None if there is none."""
+    """The option that a key, an alias or a flag means; None if there is none."""
     name = key.strip("-").replace("-", "_")
     name = ALIASES.get(name, name)
     return name if name in RunSettings.model_fields else None
 
 
 def suggestion(key: str) -> str:
-    """`` (did you mean …?)`` or nothing."""
+    """`` (did you mean …?)`` for the closest option, or nothing."""
     names = [*RunSettings.model_fields, *ALIASES]
     near = difflib.get_close_matches(key.strip("-").replace("-", "_"), names, n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
@@ -111,15 +112,15 @@ def _in_words(error: Any) -> str:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; ``SettingsError`` names the line where it breaks."""
+    """The mapping in a YAML file; ``SettingsError`` names the line that cannot be parsed."""
     import yaml
 
     try:
         values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_loader())
     except FileNotFoundError:
-        raise SettingsError(f"{path}: there is no such settings file") from None
+        raise SettingsError(f"{path}: settings file not found") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as a settings file ({error})") from None
+        raise SettingsError(f"{path}: cannot read this settings file ({error})") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
@@ -132,7 +133,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def _loader() -> Any:
-    """YAML's safe loader, made to refuse a key that stands twice and to read 3e-2 as a number."""
+    """YAML's safe loader, changed to refuse duplicate keys and to read 3e-2 as a number."""
     import re
 
     import yaml
@@ -147,21 +148,21 @@ def _loader() -> Any:
                 )
             return super().construct_mapping(node, deep)
 
-    # YAML 1.1 wants a dot and a sign in 3.0e-2; people write 3e-2.
+    # YAML 1.1 requires the dot in 3.0e-2; people write 3e-2.
     number = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     return Loader
 
 
 def to_yaml(settings: RunSettings) -> str:
-    """The settings as YAML, grouped under their headings; ``build_settings`` reads it back."""
+    """The settings as YAML, a comment above each group; ``build_settings`` reads it back."""
     import yaml
 
     values = settings.model_dump(mode="json")
     lines: list[str] = []
     heading = None
     for name in RunSettings.model_fields:
-        group = field_group(name)
+        group = facts(name).group
         if group != heading:
             lines += ["", f"# {group}"] if lines else [f"# {group}"]
             heading = group
@@ -170,9 +171,3 @@ def to_yaml(settings: RunSettings) -> str:
         )
         lines.append(f"{name}: {value.removesuffix('...' + chr(10)).strip()}")
     return "\n".join(lines) + "\n"
-
-
-def field_group(name: str) -> str:
-    """The heading that an option stands under in the help, the YAML file and the web form."""
-    extra = RunSettings.model_fields[name].json_schema_extra
-    return str(extra["group"]) if isinstance(extra, dict) else "Options"

@@ -2,23 +2,32 @@
 
 A field of ``RunSettings`` is at the same time the Python argument of ``lorita.train``, the key in
 ``run.yaml`` and the flag of ``lorita train``; its description is the help text. The layers below
-never see this class: they take plain values. Reading, writing and the error messages are in
-``settings_io.py``.
+never see this class: they take plain values. Reading, writing and the wording of mistakes are in
+``build.py``; what an option states about itself is explained in ``option.py``.
 """
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
+from lorita.settings.combinations import contradiction
+from lorita.settings.option import OptionFacts, facts_of, option
 from lorita.settings.types import Alphas, Format, InitWeights, Layers, Names, Ranks, Targets, Texts
 
-
-def option(group: str, description: str, default: Any = ..., **limits: Any) -> Any:
-    """A field with its help text and the heading that it stands under."""
-    return Field(default, description=description, json_schema_extra={"group": group}, **limits)
+_base = partial(option, "Base model")
+_data = partial(option, "Data")
+_lora = partial(option, "LoRA")
+_training = partial(option, "Training")
+# Files may move: a run knows its base by revision and its rows by their fingerprint.
+_base_place = partial(_base, identity=False)
+_data_place = partial(_data, identity=False)
+# What is reported, and when, does not change the adapter.
+_report = partial(option, "Reports", identity=False)
+_record = partial(_report, reused=False)
 
 
 class RunSettings(BaseModel):
@@ -27,309 +36,259 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=False)
 
     # Base model
-    model: str = option(
-        "Base model",
-        "Hub id, folder in HF format, .gguf file, ollama:NAME, or the bundled smollm2-135m.",
-        min_length=1,
+    model: str = _base_place(
+        "Hub id, model folder, .gguf file, ollama:NAME, or the bundled smollm2-135m.", min_length=1
     )
-    revision: str | None = option("Base model", "Branch, tag or commit of a hub model.", None)
-    trust_remote_code: bool = option("Base model", "Run code that comes with the model.", False)
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "Base model", "Number format of the frozen weights; auto asks the machine.", "auto"
+    revision: str | None = _base_place("Branch, tag or commit of a hub model.", None)
+    trust_remote_code: bool = _base_place(
+        "Run Python code that comes with the model. Only for sources you trust.", False
     )
-
-    base_precision: Literal["int8"] | None = option(
-        "Base model",
-        "int8: products of the frozen layers in 8-bit whole numbers while training; about 1.4 "
-        "times as fast on a CPU, a little less exact. By default in dtype.",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _base(
+        "Number format of the frozen weights; auto chooses for this machine.", "auto"
+    )
+    base_precision: Literal["int8"] | None = _base(
+        "int8: multiply the frozen layers in 8-bit integers during training; about 1.4 times as "
+        "fast on a CPU, slightly less exact. Default: compute in dtype.",
         None,
     )
 
     # Data
-    data: Texts = option(
-        "Data",
-        "Files (.csv .tsv .jsonl .json .parquet .txt .md, also packed as .gz or .zst), a folder, a "
-        'pattern ("data/*.csv"), - for standard input, or a hub data set id. Repeatable.',
+    data: Texts = _data_place(
+        "Files (.csv .tsv .jsonl .json .parquet .txt .md, also compressed as .gz or .zst), a "
+        'folder, a pattern ("data/*.csv"), - for standard input, or a hub dataset id. Repeatable.',
         min_length=1,
     )
-    data_name: str | None = option("Data", "Configuration of a hub data set.", None)
-    data_split: str = option("Data", "Split of a hub data set.", "train")
-    data_revision: str | None = option("Data", "Branch, tag or commit of a hub data set.", None)
-    file_type: Literal["csv", "tsv", "json", "parquet", "text", "markdown"] | None = option(
-        "Data", "What the files are. By default what their names say.", None
+    data_name: str | None = _data_place("Configuration (subset) of a hub dataset.", None)
+    data_split: str = _data_place("Split of a hub dataset.", "train")
+    data_revision: str | None = _data_place("Branch, tag or commit of a hub dataset.", None)
+    file_type: Literal["csv", "tsv", "json", "parquet", "text", "markdown"] | None = _data_place(
+        "Type of the files. Default: from their names.", None
     )
-    text_unit: Literal["line", "paragraph", "file"] | None = option(
-        "Data",
-        "What a row of a text file is. By default a line; of Markdown, the file.",
-        None,
+    text_unit: Literal["line", "paragraph", "file"] | None = _data_place(
+        "What one row of a text file is. Default: line; for Markdown, file.", None
     )
-    streaming: bool = option(
-        "Data",
-        "Read only the rows of a hub data set that max_train_samples and held-out rows ask for, "
-        "without downloading the others.",
+    streaming: bool = _data_place(
+        "Stream a hub dataset: read only the rows that max_train_samples and the held-out rows "
+        "need, without downloading the rest.",
         False,
     )
-    format: Format | None = option(
-        "Data",
-        "What a row is: text, prompt-completion, messages, sharegpt or alpaca. By default what "
-        "the columns say.",
+    format: Format | None = _data("Format of the rows. Default: from the columns.", None)
+    text_field: str | None = _data("Column with the text.", None)
+    text_template: str | None = _data(
+        'Text built from several columns, such as "{act}: {prompt}".', None
+    )
+    prompt_field: str | None = _data("Column with the prompt.", None)
+    completion_field: str | None = _data("Column with the answer to the prompt.", None)
+    map_row: str | None = _data_place(
+        "Function applied to every row before it is read, as module.py:function. It takes a row "
+        "(a dict) and returns a row, a text, or None to skip the row.",
         None,
     )
-    text_field: str | None = option("Data", "Column that holds the text.", None)
-    text_template: str | None = option(
-        "Data", 'Text made from several columns, such as "{act}: {prompt}".', None
-    )
-    prompt_field: str | None = option("Data", "Column that holds the prompt.", None)
-    completion_field: str | None = option("Data", "Column that holds the answer to it.", None)
-    map_row: str | None = option(
-        "Data",
-        "Function that changes every row before it is read, as module.py:function. It takes a row "
-        "(a dict) and returns one, a text, or None to leave the row out.",
+    chat_template: str | None = _data(
+        "Chat template: chatml, llama3, gemma, mistral, alpaca, zephyr, a file, or none. Default: "
+        "the tokenizer's own, else chatml.",
         None,
     )
-    chat_template: str | None = option(
-        "Data",
-        "Layout of chats: chatml, llama3, gemma, mistral, alpaca, zephyr, a file, or none. By "
-        "default the tokenizer's own, else chatml.",
+    train_on: Literal["completion", "assistant", "all"] | None = _data(
+        "Train on the last answer (completion), every answer (assistant) or every token (all). "
+        "Default: assistant; for plain text, all.",
         None,
     )
-    train_on: Literal["completion", "assistant", "all"] | None = option(
-        "Data",
-        "completion (the last answer), assistant (every answer) or all (every token). By default "
-        "every answer, and all of a text.",
-        None,
-    )
-    max_train_samples: int | None = option("Data", "Train on the first N rows only.", None, ge=1)
-    eval_data: str | None = option("Data", "File or hub data set of held-out rows.", None)
-    eval_fraction: float | None = option(
-        "Data",
-        "Share of the rows that is held out. By default rows beyond max_train_samples are held "
-        "out, else a tenth.",
+    max_train_samples: int | None = _data("Train on the first N rows only.", None, ge=1)
+    eval_data: str | None = _data_place("File or hub dataset with held-out rows.", None)
+    eval_fraction: float | None = _data(
+        "Fraction of the rows to hold out; 0 holds out none. Default: the rows beyond "
+        "max_train_samples, else 0.1.",
         None,
         ge=0,
         lt=1,
     )
-    max_eval_samples: int = option("Data", "Hold out at most N rows.", 100, ge=1)
-    max_length: int | None = option(
-        "Data",
-        "Longest row in tokens. By default the model's context, at most 2048.",
+    max_eval_samples: int = _data_place("Hold out at most N rows.", 100, ge=1)
+    max_length: int | None = _data(
+        "Maximum length of a row in tokens. Default: the model's context length, at most 2048.",
         None,
         ge=2,
     )
-    overflow: Literal["truncate", "split", "drop"] | None = option(
-        "Data",
-        "What happens to longer rows: text is cut at its end (truncate) or continued in further "
-        "rows (split), a prompt is cut from the left before its answer, or the row is left out "
-        "(drop). By default truncate; split with packing.",
+    overflow: Literal["truncate", "split", "drop"] | None = _data(
+        "What to do with rows that are too long: cut text at its end (truncate), continue it in "
+        "new rows (split), or skip the row (drop). A prompt is cut from the left and its answer "
+        "kept. Default: truncate; with packing, split.",
         None,
     )
-    packing: bool = option(
-        "Data",
-        "Fill windows of max_length tokens with rows; a batch counts windows. Rows never see each "
-        "other.",
+    packing: bool = _data(
+        "Fill windows of max_length tokens with several rows, which do not see each other. Batch "
+        "sizes then count windows.",
         False,
     )
 
     # LoRA
-    r: int = option("LoRA", "Rank of the two small matrices.", 8, ge=1)
-    lora_alpha: float = option("LoRA", "The update is scaled by lora_alpha/r.", 16.0, gt=0)
-    lora_dropout: float = option("LoRA", "Dropout on the adapter's input.", 0.0, ge=0, lt=1)
-    bias: Literal["none", "all", "lora_only"] = option(
-        "LoRA", "Which biases are trained along.", "none"
+    r: int = _lora(
+        "Rank of the adapter; a higher one can learn more and is larger.", 8, ge=1, on_card=True
     )
-    target_modules: Targets = option(
-        "LoRA",
-        "Names (q_proj,v_proj), a regex, or all-linear: all but the output head.",
+    lora_alpha: float = _lora(
+        "The adapter's output is scaled by lora_alpha/r.", 16.0, gt=0, on_card=True
+    )
+    lora_dropout: float = _lora(
+        "Dropout probability on the adapter's input.", 0.0, ge=0, lt=1, on_card=True
+    )
+    bias: Literal["none", "all", "lora_only"] = _lora(
+        "Biases to train as well.", "none", on_card=True
+    )
+    target_modules: Targets = _lora(
+        "Modules to adapt: names (q_proj,v_proj), a regex, or all-linear, which is every linear "
+        "layer but the output head.",
         "all-linear",
+        on_card=True,
     )
-    exclude_modules: Targets | None = option("LoRA", "Names or a regex to leave out.", None)
-    layers_to_transform: Layers | None = option("LoRA", "Only these layers (0,1,2).", None)
-    modules_to_save: Names | None = option("LoRA", "Modules trained and saved whole.", None)
-    rank_pattern: Ranks | None = option("LoRA", "Ranks of single modules (name=16).", None)
-    alpha_pattern: Alphas | None = option("LoRA", "Alphas of single modules (name=32).", None)
-    use_rslora: bool = option("LoRA", "Scale by lora_alpha/sqrt(r) instead.", False)
-    use_dora: bool = option("LoRA", "Train direction and magnitude apart (DoRA).", False)
-    init_lora_weights: InitWeights = option(
-        "LoRA", "How A and B start: true, false, gaussian or orthogonal.", True
+    exclude_modules: Targets | None = _lora("Modules not to adapt: names or a regex.", None)
+    layers_to_transform: Layers | None = _lora("Adapt only these layers (0,1,2).", None)
+    modules_to_save: Names | None = _lora("Modules to train and save in full.", None)
+    rank_pattern: Ranks | None = _lora("Ranks of single modules (q_proj=16).", None)
+    alpha_pattern: Alphas | None = _lora("lora_alpha of single modules (q_proj=32).", None)
+    use_rslora: bool = _lora("Scale by lora_alpha/sqrt(r) instead (rsLoRA).", False)
+    use_dora: bool = _lora("Train direction and magnitude separately (DoRA).", False)
+    init_lora_weights: InitWeights = _lora(
+        "How the adapter's matrices are initialised, by PEFT's names.", True
     )
 
     # Training
-    learning_rate: float = option(
-        "Training",
-        "Highest learning rate. The default suits small models and few rows; sweep --find-lr "
-        "proposes one.",
+    learning_rate: float = _training(
+        "Peak learning rate. The default suits small models and few rows; lorita sweep --find-lr "
+        "suggests one.",
         2e-3,
         gt=0,
         le=1e3,
+        on_card=True,
     )
-    num_train_epochs: float = option("Training", "Times through the data.", 3.0, gt=0)
-    max_steps: int | None = option(
-        "Training", "Stop after N steps; wins over num_train_epochs.", None, ge=1
+    num_train_epochs: float = _training("Passes over the data.", 3.0, gt=0, on_card=True)
+    max_steps: int | None = _training(
+        "Stop after N steps; overrides num_train_epochs.", None, ge=1, on_card=True
     )
-    per_device_train_batch_size: int = option("Training", "Rows per step and process.", 8, ge=1)
-    gradient_accumulation_steps: int = option("Training", "Batches per step.", 1, ge=1)
-    micro_batch_tokens: int | None = option(
-        "Training",
-        "Tokens computed at once; a batch is split to fit and the result stays the same. By "
-        "default what the memory allows.",
+    per_device_train_batch_size: int = _training(
+        "Rows per batch in each process.", 8, ge=1, on_card=True
+    )
+    gradient_accumulation_steps: int = _training("Batches per step.", 1, ge=1, on_card=True)
+    micro_batch_tokens: int | None = _training(
+        "Tokens computed at once. Batches are split to fit; the result is the same. Default: what "
+        "memory allows.",
         None,
         ge=1,
+        identity=False,
     )
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = option(
-        "Training", "How the learning rate falls.", "linear"
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = _training(
+        "Learning rate schedule after warm-up.", "linear", on_card=True
     )
-    warmup_steps: int = option("Training", "Steps over which the rate rises.", 0, ge=0)
-    weight_decay: float = option("Training", "AdamW's weight decay.", 0.0, ge=0)
-    adam_beta1: float = option("Training", "AdamW's first beta.", 0.9, ge=0, lt=1)
-    adam_beta2: float = option("Training", "AdamW's second beta.", 0.999, ge=0, lt=1)
-    adam_epsilon: float = option("Training", "AdamW's epsilon.", 1e-8, gt=0)
-    max_grad_norm: float = option("Training", "Gradients are clipped here; 0: never.", 1.0, ge=0)
-    max_skipped_steps: int = option(
-        "Training",
-        "Steps in a row that may be skipped because loss or gradient is not finite.",
+    warmup_steps: int = _training("Steps over which the learning rate rises to its peak.", 0, ge=0)
+    weight_decay: float = _training("AdamW weight decay.", 0.0, ge=0)
+    adam_beta1: float = _training("AdamW beta1.", 0.9, ge=0, lt=1)
+    adam_beta2: float = _training("AdamW beta2.", 0.999, ge=0, lt=1)
+    adam_epsilon: float = _training("AdamW epsilon.", 1e-8, gt=0)
+    max_grad_norm: float = _training(
+        "Clip the gradient norm at this value; 0 turns clipping off.", 1.0, ge=0
+    )
+    max_skipped_steps: int = _training(
+        "Steps in a row that may be skipped because loss or gradient is not finite; then the run "
+        "stops.",
         3,
         ge=0,
+        identity=False,
     )
-    early_stopping_patience: int | None = option(
-        "Training",
-        "Stop after N evaluations in a row without a better held-out loss.",
-        None,
-        ge=1,
+    early_stopping_patience: int | None = _training(
+        "Stop after N evaluations in a row without a better held-out loss.", None, ge=1
     )
-    load_best_model_at_end: bool = option(
-        "Training", "End with the adapter that had the best held-out loss.", False
+    load_best_model_at_end: bool = _training(
+        "Keep the adapter with the best held-out loss, not the last one.", False
     )
-    gradient_checkpointing: bool = option(
-        "Training", "Recompute activations to save memory.", False
+    gradient_checkpointing: bool = _training(
+        "Save memory by recomputing activations; slower.", False
     )
-    seed: int = option("Training", "Seed of everything random.", 42, ge=0, lt=2**32)
-    use_cpu: bool = option("Training", "Stay on the CPU although there is a GPU.", False)
-    speedup: bool = option("Training", "Use lorita's fast step (--no-speedup: plain PEFT).", True)
-    use_liger_kernel: bool = option(
-        "Training", "On a GPU: norms and activations by Liger (pip install liger-kernel).", False
+    seed: int = _training(
+        "Random seed of the whole run.", 42, ge=0, lt=2**32, previewed=True, on_card=True
+    )
+    use_cpu: bool = _training("Train on the CPU even if there is a GPU.", False, swept=False)
+    speedup: bool = _training(
+        "Use lorita's fast training step; --no-speedup uses plain PEFT.", True
+    )
+    use_liger_kernel: bool = _training(
+        "On a GPU, use Liger's norms and activations (pip install liger-kernel).", False
     )
 
     # Reports
-    probe: bool = option("Reports", "Time the first steps for a forecast of the whole run.", True)
-    logging_steps: int = option("Reports", "Log every N steps.", 1, ge=1)
-    eval_steps: int | None = option(
-        "Reports",
-        "Held-out loss every N steps as well as at the end. By default only at the end, and once "
-        "an epoch where early_stopping_patience or load_best_model_at_end needs it.",
+    probe: bool = _report("Time the first steps to forecast the whole run.", True)
+    logging_steps: int = _record("Log every N steps.", 1, ge=1)
+    eval_steps: int | None = _record(
+        "Measure the held-out loss every N steps as well as at the end. Default: only at the end, "
+        "or once per epoch if early_stopping_patience or load_best_model_at_end needs it.",
         None,
         ge=1,
     )
-    save_steps: int | None = option("Reports", "A checkpoint every N steps.", None, ge=1)
-    save_total_limit: int = option("Reports", "Keep the newest N checkpoints.", 2, ge=1)
-    resume: bool = option(
-        "Reports", "Continue an interrupted run: lorita train runs/NAME --resume.", False
+    save_steps: int | None = _record("Save a checkpoint every N steps.", None, ge=1)
+    save_total_limit: int = _record("Checkpoints to keep: the newest N, and the best.", 2, ge=1)
+    resume: bool = _record("Continue an interrupted run: lorita train runs/NAME --resume.", False)
+    resume_from_checkpoint: str | None = _record(
+        "Continue from this checkpoint folder, or from the newest (last).", None
     )
-    resume_from_checkpoint: str | None = option(
-        "Reports", "Continue from this checkpoint folder, or from the last one (last).", None
-    )
-    compare_prompt: Texts = option(
-        "Reports",
-        "Prompt answered before and after (repeatable). By default the starts of three held-out "
-        "rows.",
+    compare_prompt: Texts = _report(
+        "Prompt to answer before and after training. Repeatable. Default: the beginnings of three "
+        "held-out rows.",
         [],
     )
-    max_new_tokens: int = option("Reports", "Length of the compared answers.", 50, ge=1)
-    repetition_penalty: float = option("Reports", "Of the compared answers.", 1.5, gt=0)
-    proof: bool = option(
-        "Reports",
-        "At the end measure what was learned, forgotten and memorised (--no-proof: held-out loss "
-        "only).",
+    max_new_tokens: int = _report("Maximum length of these answers in tokens.", 50, ge=1)
+    repetition_penalty: float = _report(
+        "Repetition penalty of these answers; 1 is none.", 1.5, gt=0
+    )
+    proof: bool = _record(
+        "Measure at the end what was learned, forgotten and memorised; --no-proof measures the "
+        "held-out loss only.",
         True,
     )
-    push_to_hub: bool = option(
-        "Reports", "Upload the finished run to the Hugging Face hub; never without this.", False
+    push_to_hub: bool = _report(
+        "Upload the finished run to the Hugging Face Hub; otherwise nothing is uploaded.", False
     )
-    hub_model_id: str | None = option(
-        "Reports", "Where to: owner/name. By default the run's name under your own.", None
+    hub_model_id: str | None = _report(
+        "Hub repository to upload to: owner/name. Default: the run's name in your account.", None
     )
-    output_dir: Path | None = option(
-        "Reports", "Folder of the run. By default runs/ and the name of the data.", None
-    )
-    overwrite: bool = option("Reports", "Replace the run in output_dir.", False)
+    output_dir: Path | None = _record("Run folder. Default: runs/ and the name of the data.", None)
+    overwrite: bool = _record("Replace the run in output_dir.", False)
 
-    # What Python code gives instead of a name: it cannot stand in a file.
+    # What Python code passes instead of a name; it cannot be written to a file.
     _objects: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-    def given(self, name: str) -> Any:
-        """The rows or the function that Python code gave as this option, if it did."""
-        return self._objects.get(name)
-
-    def hold(self, objects: dict[str, Any]) -> None:
-        """Keep what Python code gave."""
-        self._objects = dict(objects)
+    def lora_options(self) -> dict[str, Any]:
+        """The options that PEFT's ``LoraConfig`` takes, under its own names."""
+        return self.model_dump(include=set(options_where(group="LoRA")))
 
     @property
     def evaluation_decides(self) -> bool:
-        """Whether held-out losses have a part in what the adapter becomes."""
+        """Whether the held-out loss influences the final adapter."""
         return self.load_best_model_at_end or self.early_stopping_patience is not None
 
-    def lora_options(self) -> dict[str, Any]:
-        """The options of the adapter itself, under the names of PEFT's ``LoraConfig``."""
-        names = [name for name in type(self).model_fields if _group(name) == "LoRA"]
-        return {name: getattr(self, name) for name in names}
+    def given(self, name: str) -> Any:
+        """The rows or the function that Python code passed as this option; else None."""
+        return self._objects.get(name)
+
+    def hold(self, objects: dict[str, Any]) -> None:
+        """Keep what Python code passed; ``given`` returns it."""
+        self._objects = dict(objects)
 
     @model_validator(mode="after")
     def _combinations(self) -> RunSettings:
-        if self.base_precision is not None and not self.speedup:
-            raise ValueError("base_precision is part of the fast step: it needs speedup")
-        if self.text_field is not None and self.text_template is not None:
-            raise ValueError("text_field and text_template exclude each other")
-        if self.streaming and self.max_train_samples is None:
-            raise ValueError("streaming needs max_train_samples: how many rows are to be read")
-        self._check_columns()
+        found = contradiction(dict(self))
+        if found is not None:
+            raise ValueError(found)
         return self
 
-    def _check_columns(self) -> None:
-        """Columns of one format with the name of another are a contradiction."""
-        text = self.text_field is not None or self.text_template is not None
-        pair = self.prompt_field is not None or self.completion_field is not None
-        if text and pair:
-            raise ValueError("text_field and prompt_field or completion_field exclude each other")
-        if text and self.format not in (None, "text"):
-            raise ValueError(f"text_field and text_template do not go with format {self.format}")
-        if pair and self.format not in (None, "prompt-completion"):
-            raise ValueError(
-                f"prompt_field and completion_field do not go with format {self.format}"
-            )
+
+@cache
+def facts(name: str) -> OptionFacts:
+    """What the option ``name`` states about itself."""
+    return facts_of(RunSettings.model_fields[name])
 
 
-def _group(name: str) -> str:
-    extra = RunSettings.model_fields[name].json_schema_extra
-    return str(extra["group"]) if isinstance(extra, dict) else ""
-
-
-ALIASES = {
-    "base_model": "model",
-    "model_name_or_path": "model",
-    "dataset": "data",
-    "train_file": "data",
-    "dataset_text_field": "text_field",
-    "template": "chat_template",
-    "lora_r": "r",
-    "lora_rank": "r",
-    "rank": "r",
-    "lora_target": "target_modules",
-    "lora_target_modules": "target_modules",
-    "cutoff_len": "max_length",
-    "max_seq_length": "max_length",
-    "max_seq_len": "max_length",
-    "sequence_len": "max_length",
-    "epochs": "num_train_epochs",
-    "num_epochs": "num_train_epochs",
-    "lr": "learning_rate",
-    "batch_size": "per_device_train_batch_size",
-    "micro_batch_size": "per_device_train_batch_size",
-    "lr_scheduler": "lr_scheduler_type",
-    "val_set_size": "eval_fraction",
-    "validation_file": "eval_data",
-    "max_samples": "max_train_samples",
-    "output": "output_dir",
-    "overwrite_output_dir": "overwrite",
-    "torch_dtype": "dtype",
-}
-"""Names that other tools taught people, and what they are called here."""
+def options_where(**wanted: str | bool) -> tuple[str, ...]:
+    """The options with these facts, in the order of their definition."""
+    return tuple(
+        name
+        for name in RunSettings.model_fields
+        if all(getattr(facts(name), fact) == value for fact, value in wanted.items())
+    )

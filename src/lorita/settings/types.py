@@ -1,11 +1,30 @@
-"""The types of options, and how what is typed in YAML or on the command line becomes one."""
+"""The types of options, and how a value typed in YAML or on the command line becomes one.
+
+Types that Python's own do not describe carry a ``Written``: how people write such a value.
+"""
 
 from __future__ import annotations
 
+import types
+import typing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a value is written on the command line: ``INT,...``.
+
+    ``holds_commas``: commas separate the parts of one value. ``repeatable``: a value is one part;
+    the flag is given once for each.
+    """
+
+    form: str
+    holds_commas: bool = False
+    repeatable: bool = False
 
 
 def _split_commas(value: Any) -> Any:
@@ -16,12 +35,12 @@ def _split_commas(value: Any) -> Any:
 
 
 def _one_or_many(value: Any) -> Any:
-    """A single text stands for a list of one; its commas are part of it."""
+    """A single text becomes a list of one; its commas are part of it."""
     return [value] if isinstance(value, (str, Path)) else value
 
 
 def _names_or_pattern(value: Any) -> Any:
-    """``q_proj,v_proj`` is a list, one bare word a list of one, anything else a regex for PEFT."""
+    """``q_proj,v_proj`` is a list, one bare name a list of one, anything else a regex for PEFT."""
     if not isinstance(value, str) or value == "all-linear":
         return value
     if "," in value and not set(value) & set("(|["):
@@ -38,7 +57,7 @@ def _mapping_from_pairs(value: Any) -> Any:
 
 
 def _init_word(value: Any) -> Any:
-    """YAML and the command line say true and false in several ways."""
+    """YAML and the command line spell true and false in several ways."""
     words = {"true": True, "default": True, "false": False}
     word = words.get(value.lower(), value.lower()) if isinstance(value, str) else value
     if word not in (True, False, "gaussian", "orthogonal"):
@@ -47,7 +66,7 @@ def _init_word(value: Any) -> Any:
 
 
 def _format_word(value: Any) -> Any:
-    """Other tools' words for the formats."""
+    """Other tools' names for the formats."""
     words = {
         "prompt_completion": "prompt-completion",
         "completion": "prompt-completion",
@@ -59,14 +78,56 @@ def _format_word(value: Any) -> Any:
     return words.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_split_commas)]
-Texts = Annotated[list[str], BeforeValidator(_one_or_many)]
-Layers = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_split_commas)]
-Targets = Annotated[list[str] | str, BeforeValidator(_names_or_pattern)]
-Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapping_from_pairs)]
-Alphas = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_mapping_from_pairs)]
+Names = Annotated[list[str], BeforeValidator(_split_commas), Written("NAME,...", holds_commas=True)]
+Texts = Annotated[list[str], BeforeValidator(_one_or_many), Written("STR", repeatable=True)]
+Layers = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    BeforeValidator(_split_commas),
+    Written("INT,...", holds_commas=True),
+]
+Targets = Annotated[
+    list[str] | str,
+    BeforeValidator(_names_or_pattern),
+    Written("NAME,...|REGEX", holds_commas=True),
+]
+Ranks = Annotated[
+    dict[str, Annotated[int, Field(ge=1)]],
+    BeforeValidator(_mapping_from_pairs),
+    Written("NAME=INT,...", holds_commas=True),
+]
+Alphas = Annotated[
+    dict[str, Annotated[float, Field(gt=0)]],
+    BeforeValidator(_mapping_from_pairs),
+    Written("NAME=FLOAT,...", holds_commas=True),
+]
 Format = Annotated[
     Literal["text", "prompt-completion", "messages", "sharegpt", "alpaca"],
     BeforeValidator(_format_word),
 ]
 InitWeights = Annotated[bool | Literal["gaussian", "orthogonal"], BeforeValidator(_init_word)]
+
+
+def how_written(annotation: Any) -> Written | None:
+    """What a type says about the writing of its values; None if Python's type says it all."""
+    if typing.get_origin(annotation) is Annotated:
+        return next((m for m in annotation.__metadata__ if isinstance(m, Written)), None)
+    found = map(how_written, typing.get_args(annotation)) if is_union(annotation) else ()
+    return next((written for written in found if written is not None), None)
+
+
+def choices_of(annotation: Any) -> tuple[str, ...]:
+    """The words that a type accepts, in order; none where it accepts more than words."""
+    if typing.get_origin(annotation) is Annotated:
+        return choices_of(annotation.__origin__)
+    if typing.get_origin(annotation) is Literal:
+        return tuple(map(str, typing.get_args(annotation)))
+    if not is_union(annotation):
+        return ()
+    members = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+    words = [("true", "false") if kind is bool else choices_of(kind) for kind in members]
+    return tuple(word for some in words for word in some) if all(words) else ()
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether a type is ``A | B`` or ``Optional[A]``."""
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)

@@ -24,6 +24,7 @@ from lorita.runs.output_folder import default_output_dir
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
+from lorita.settings.schema import options_where
 from lorita.storage.files import write_atomic
 from lorita.storage.run_folder import SETTINGS_FILE, is_run
 from lorita.storage.run_record import read_record
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
     from lorita.settings.schema import RunSettings
 
 SWEEP_FILE = "sweep.json"
-_ITS_OWN = {
-    "output_dir", "overwrite", "resume", "resume_from_checkpoint", "logging_steps", "eval_steps",
-    "save_steps", "save_total_limit", "proof",
-}  # fmt: skip
-"""What may differ between a run that is found and the one that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -201,12 +197,13 @@ def _settings_in(folder: Path, point: Point) -> RunSettings:
 def _check_folder(folder: Path, points: Sequence[Point]) -> None:
     """``OutputError`` where runs with other settings lie in the sweep's folder."""
     problems = []
+    may_differ = set(options_where(reused=False))
     for point in points:
         there = folder / point.name / SETTINGS_FILE
         if not there.is_file() or point.settings.overwrite:
             continue
-        before = build_settings(there).model_dump(mode="json", exclude=_ITS_OWN)
-        now = point.settings.model_dump(mode="json", exclude=_ITS_OWN)
+        before = build_settings(there).model_dump(mode="json", exclude=may_differ)
+        now = point.settings.model_dump(mode="json", exclude=may_differ)
         problems += [
             f"{there.parent}: made with {name} = {before[name]}, now it is {now[name]}"
             for name in now

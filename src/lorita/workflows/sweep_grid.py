@@ -1,6 +1,6 @@
-"""Which runs a sweep is made of: every combination of the values that were given.
+"""The runs of a sweep: every combination of the given values.
 
-Only options of the adapter and of training can differ: the base stays in memory, and losses are
+Only options of the adapter and of training can vary: the base stays in memory, and losses are
 compared on the same rows.
 """
 
@@ -13,20 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from lorita.errors import LoritaError, SettingsError
-from lorita.settings.build import build_settings, field_group, option_name, suggestion
-from lorita.settings.schema import RunSettings
-
-SWEPT_GROUPS = ("LoRA", "Training")
-_HOLDS_COMMAS = (
-    "target_modules", "exclude_modules", "layers_to_transform", "modules_to_save",
-    "rank_pattern", "alpha_pattern",
-)  # fmt: skip
-"""Options whose own values have commas in them: their values are parted by semicolons."""
+from lorita.settings.build import build_settings, option_name, suggestion
+from lorita.settings.schema import RunSettings, facts
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run of the grid: its name, the values that make it differ, its settings."""
+    """One run of the grid: its name, the values that set it apart, all its settings."""
 
     name: str
     values: dict[str, Any]
@@ -34,16 +27,17 @@ class Point:
 
 
 def split_values(flags: Mapping[str, Any]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """Flags as they were typed: those with several values, and the others.
+    """Flags as typed: those with several values, split, and the others.
 
-    ``--r 4,16`` is two values; ``--target-modules "q_proj,v_proj;all-linear"`` too.
+    ``--r 4,16`` is two values; so is ``--target-modules "q_proj,v_proj;all-linear"``, whose
+    values have commas of their own.
     """
     grid: dict[str, list[Any]] = {}
     others: dict[str, Any] = {}
     for name, value in flags.items():
-        mark = ";" if name in _HOLDS_COMMAS else ","
+        mark = ";" if facts(name).holds_commas else ","
         many = isinstance(value, str) and mark in value
-        if many and field_group(name) in SWEPT_GROUPS:
+        if many and facts(name).swept:
             grid[name] = [part.strip() for part in value.split(mark) if part.strip()]
         else:
             others[name] = value
@@ -55,11 +49,11 @@ def make_grid(
 ) -> list[Point]:
     """Every combination of the values in ``grid``, the last option changing fastest.
 
-    Raises ``SettingsError`` with everything that is wrong with any of them.
+    Raises ``SettingsError`` with the problems of all of them.
     """
     names = {name: option_name(name) for name in grid}
     problems = [_refusal(name, known) for name, known in names.items()]
-    problems += [f"{name}: no values are given" for name in grid if not list(grid[name])]
+    problems += [f"{name}: no values given" for name in grid if not list(grid[name])]
     if any(problems):
         raise SettingsError([problem for problem in problems if problem])
     options = {key: value for key, value in options.items() if option_name(key) not in grid}
@@ -82,9 +76,12 @@ def make_grid(
 def _refusal(name: str, known: str | None) -> str | None:
     if known is None:
         return f"unknown option {name!r}{suggestion(name)}"
-    if field_group(known) in SWEPT_GROUPS and known != "use_cpu":
+    if facts(known).swept:
         return None
-    return f"{known} cannot be swept: only options of LoRA and training can, on one base and data"
+    return (
+        f"{known} cannot be swept: runs differ in LoRA and training options, and share base, data "
+        "and device"
+    )
 
 
 def _name(values: Mapping[str, Any]) -> str:

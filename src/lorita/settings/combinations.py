@@ -1,0 +1,31 @@
+"""Options that cannot be used together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def contradiction(values: Mapping[str, Any]) -> str | None:
+    """The first contradiction among the values of all options, in words; None if there is none."""
+    if values["base_precision"] is not None and not values["speedup"]:
+        return "base_precision is part of the fast step, so it needs speedup"
+    if values["text_field"] is not None and values["text_template"] is not None:
+        return "text_field and text_template cannot be used together"
+    if values["streaming"] and values["max_train_samples"] is None:
+        return "streaming needs max_train_samples, the number of rows to read"
+    return _columns(values)
+
+
+def _columns(values: Mapping[str, Any]) -> str | None:
+    """Columns of one format beside the name of another."""
+    text = values["text_field"] is not None or values["text_template"] is not None
+    pair = values["prompt_field"] is not None or values["completion_field"] is not None
+    if text and pair:
+        return "text_field cannot be used together with prompt_field or completion_field"
+    kind = values["format"]
+    if text and kind not in (None, "text"):
+        return f"text_field and text_template cannot be used with format {kind}"
+    if pair and kind not in (None, "prompt-completion"):
+        return f"prompt_field and completion_field cannot be used with format {kind}"
+    return None
