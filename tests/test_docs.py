@@ -1,4 +1,4 @@
-"""What the documents say is there, and what is there is documented."""
+"""The docs describe what exists, and what exists is documented."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lorita.cli import COMMANDS
-from lorita.settings.schema import ALIASES, RunSettings
+from lorita.settings.aliases import ALIASES
+from lorita.settings.schema import RunSettings
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.es.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,7 +50,7 @@ def test_output_in_the_docs_is_what_the_commands_print() -> None:
 
 
 def test_import_and_help_are_quick() -> None:
-    """Processor time, the best of several: how busy the machine is does not count."""
+    """Processor time, the best of five runs, so that other load does not matter."""
 
     def best(*arguments: str) -> float:
         times = []

@@ -1,4 +1,4 @@
-"""Each mistake: one message that says what, where and what to do; exit 2; nothing half-written."""
+"""Each mistake gets one message: what, where, and what to do. Exit code 2, nothing written."""
 
 from __future__ import annotations
 
@@ -131,15 +131,15 @@ OPTIONS: dict[str, tuple[tuple[str, ...], Said]] = {
     "rate of zero": (("--learning-rate", "0"), "greater than 0"),
     "two ways to the text": (
         ("--text-field", "a", "--text-template", "{a}"),
-        "text_field and text_template exclude each other",
+        "text_field and text_template cannot be used together",
     ),
     "a text and a prompt": (
         ("--text-field", "prompt", "--completion-field", "act"),
-        "text_field and prompt_field or completion_field exclude each other",
+        "text_field cannot be used together with prompt_field or completion_field",
     ),
     "prompt of another format": (
         ("--format", "alpaca", "--prompt-field", "act"),
-        "do not go with format alpaca",
+        "cannot be used with format alpaca",
     ),
     "unknown format": (("--format", "parquet"), "'prompt-completion', 'messages'"),
     "columns without messages": (

@@ -1,4 +1,4 @@
-"""The command line: one file per command; each parses, calls one public function and renders.
+"""The command line: one file per command; each parses, calls one workflow and shows the result.
 
 ``main`` turns what a command raises into a message and an exit code: 0 done, 1 the run failed,
 2 the user's mistake, 130 interrupted.
@@ -8,43 +8,75 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group, Parameter
 
-from lorita import __version__
+from lorita.cli.help import full_help, shown_default
 
 COMMANDS = {
-    "demo": "Train the bundled model on bundled prompts; see before and after.",
+    "demo": "Train the bundled model on bundled prompts and show the difference.",
     "preview": "Show how the data is understood, token by token.",
-    "train": "Train a LoRA adapter on a list of texts.",
-    "sweep": "Train several settings on one base and say which is best.",
-    "plan": "Count parameters and sizes before anything is spent.",
-    "targets": "List the modules of a model that a LoRA can go on.",
-    "generate": "Write text with a base model or a run.",
-    "chat": "Talk to a run or a base model in the terminal.",
+    "train": "Train a LoRA adapter.",
+    "sweep": "Train with several settings and find the best.",
+    "plan": "Show what a run would take: parameters, memory and time.",
+    "targets": "List the modules of a model that LoRA can adapt.",
+    "generate": "Generate text with a run or a base model.",
+    "chat": "Chat with a run or a base model in the terminal.",
     "evaluate": "Measure what a run learned, forgot and memorised.",
-    "compare": "Show base and tuned model side by side.",
-    "push": "Upload a run to the Hugging Face hub.",
-    "merge": "Put an adapter into its base: one plain model folder.",
-    "export": "Take a run to another program.",
+    "compare": "Show answers of the base and the tuned model side by side.",
+    "push": "Upload a run to the Hugging Face Hub.",
+    "merge": "Merge an adapter into its base model.",
+    "export": "Export a run to other programs.",
     "doctor": "Show what this machine can do and what lorita will choose.",
 }
-"""Command: its line in the help. Each lives in the module of the same name."""
+"""Command: its line in the help. Each is in the module of the same name; ``export`` is a group."""
+
+EXPORTS = {
+    "gguf": "Write an adapter or a merged model as a GGUF file for llama.cpp.",
+    "ollama": "Write a Modelfile and its GGUF file for Ollama.",
+}
+"""Target: its line in the help of ``lorita export``. Each is in ``cli/export_TARGET.py``."""
 
 
-def make_app() -> App:
-    """The application; a command's module is imported only when the command is used."""
-    app = App(
-        name="lorita",
-        help="LoRA fine-tuning on the machine you already have.",
-        version=f"lorita {__version__}",
+def make_app(tokens: Sequence[str] = ()) -> App:
+    """The application, for a command line of ``tokens``: only the used command is imported."""
+    first, second = [*tokens[:2], "", ""][:2]
+    app = _group("lorita", "LoRA fine-tuning on the machine you already have.", version=_version)
+    export = _group("export", COMMANDS["export"], sort_key=list(COMMANDS).index("export"))
+    for order, name in enumerate(COMMANDS):
+        if name == "export":
+            app.command(export)
+        else:
+            _add(app, f"lorita.cli.{name}", name, COMMANDS[name], order, used=name == first)
+    for order, name in enumerate(EXPORTS):
+        used = first == "export" and name == second
+        _add(export, f"lorita.cli.export_{name}", name, EXPORTS[name], order, used=used)
+    return app
+
+
+def _group(name: str, text: str, **more: Any) -> App:
+    return App(
+        name=name,
+        help=text,
         help_format="plaintext",
         result_action="return_value",
+        group_parameters=Group.create_default_parameters("Options"),
+        default_parameter=Parameter(show_default=shown_default),
+        **more,
     )
-    for name, help_text in COMMANDS.items():
-        app.command(f"lorita.cli.{name}:command", name=name, help=help_text)
-    return app
+
+
+def _add(app: App, module: str, name: str, line: str, order: int, *, used: bool) -> None:
+    """Register a command by the name of its module; its own help is the whole docstring."""
+    text = full_help(module) if used else line
+    app.command(f"{module}:command", name=name, help=text, sort_key=order)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"lorita {version('lorita')}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
 
         tokens = canonical_flags(tokens)
     try:
-        make_app()(tokens, exit_on_error=False, print_error=False)
+        make_app(tokens)(tokens, exit_on_error=False, print_error=False)
         return 0
     except CycloptsError as error:
         return _fail(_usage_message(error, tokens), 2)
@@ -70,16 +102,18 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:
-        errors = import_module("lorita.errors")
-        if isinstance(error, errors.LoritaError):
+        from lorita.errors import LoritaError
+
+        if isinstance(error, LoritaError):
             return _fail(str(error), error.exit_code)
         raise
 
 
 def _usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:
     message = str(error).strip().replace("\n", " ")
-    command = tokens[0] if tokens[0] in COMMANDS else None
-    return f"{message}\nSee: lorita {command + ' ' if command else ''}--help"
+    words = [tokens[0]] if tokens[0] in COMMANDS else []
+    words += [token for token in tokens[1:2] if words == ["export"] and token in EXPORTS]
+    return f"{message}\nSee: {' '.join(['lorita', *words, '--help'])}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""``lorita chat``: talk to a run or a base model in the terminal."""
+"""``lorita chat``: a chat with a run or a base model in the terminal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from lorita.inference.conversation import Conversation
     from lorita.inference.tuned_model import TunedModel
 
-HELP = "/reset forgets the talk, /exit (or Ctrl-D) ends it, Ctrl-C stops an answer."
+HELP = "/reset clears the conversation, /exit or Ctrl-D quits, Ctrl-C stops an answer."
 
 
 def command(
-    run_or_model: Annotated[str, Parameter(help="A run folder, or a model as --model takes it.")],
+    run_or_model: Annotated[str, Parameter(help="Run folder, or base model.")],
     /,
     *,
     system: Annotated[
-        str | None, Parameter(help="System message. By default the one of the training rows.")
+        str | None, Parameter(help="System message. Default: that of the training rows.")
     ] = None,
     max_new_tokens: Length = 256,
     repetition_penalty: Penalty = 1.1,
@@ -32,9 +32,10 @@ def command(
     dtype: Dtype = "auto",
     base: BasePlace = None,
 ) -> None:
-    """Talk to a run or a base model; answers come word by word.
+    """Chat with a run or a base model in the terminal.
 
-    Reads questions from the terminal, or a line each from standard input.
+    Answers appear word by word. If standard input is not a terminal, each of its lines is a
+    question.
     """
     from lorita.inference.conversation import Conversation
     from lorita.inference.generation import GenerationOptions

@@ -1,4 +1,4 @@
-"""``lorita compare``: base and tuned model side by side."""
+"""``lorita compare``: answers of the base and the tuned model side by side."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from lorita.cli.render import print_comparison
 
 
 def command(
-    run: Annotated[Path, Parameter(help="A run folder, or any PEFT LoRA folder.")],
+    run: Annotated[Path, Parameter(help="Run folder, or any PEFT LoRA folder.")],
     /,
     *,
     prompt: Annotated[
-        list[str] | None, Parameter(help="Answer this one (repeatable).", negative=())
+        list[str] | None,
+        Parameter(
+            help="Prompt to answer. Repeatable. Default: show the run's saved answers.",
+            metavar="STR",
+            negative=(),
+        ),
     ] = None,
     max_new_tokens: Length = 50,
     repetition_penalty: Penalty = 1.5,
@@ -24,9 +29,10 @@ def command(
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
     base: BasePlace = None,
 ) -> None:
-    """Show base and tuned model side by side.
+    """Show answers of the base and the tuned model side by side.
 
-    Without --prompt: what was saved at the end of the run. With it: both models answer anew.
+    Without --prompt, shows the answers saved at the end of the run. With it, both models answer
+    again.
     """
     from lorita.evaluation.comparison import read_comparison
     from lorita.inference.generation import GenerationOptions

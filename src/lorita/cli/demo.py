@@ -1,4 +1,4 @@
-"""``lorita demo``: the whole story on the bundled model and data."""
+"""``lorita demo``: a whole run on the bundled model and data."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from lorita.cli.train import run_and_print
+from lorita.cli.show_run import show_run
 
 
 def command(
     *,
-    language: Annotated[Literal["en", "es"], Parameter(help="English or Spanish prompts.")] = "en",
-    output_dir: Annotated[Path, Parameter(help="Folder of the run.")] = Path("runs/demo"),
+    language: Annotated[Literal["en", "es"], Parameter(help="Language of the prompts.")] = "en",
+    output_dir: Annotated[Path, Parameter(help="Run folder.")] = Path("runs/demo"),
     overwrite: Annotated[bool, Parameter(help="Replace the run in output_dir.")] = False,
 ) -> None:
-    """Train the bundled model on bundled prompts; see before and after.
+    """Train the bundled model on bundled prompts and show the difference.
 
-    Takes a minute or two on two cores, and needs no network.
+    Takes a minute or two on two cores and needs no network.
     """
     from lorita.workflows.demo import demo_settings
+    from lorita.workflows.train import train_events
 
-    run_and_print(demo_settings(language, output_dir=output_dir, overwrite=overwrite))
+    settings = demo_settings(language, output_dir=output_dir, overwrite=overwrite)
+    show_run(train_events(settings), settings.logging_steps)

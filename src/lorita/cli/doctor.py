@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 def command() -> None:
-    """Show what this machine can do and what lorita will choose, with the reason."""
+    """Show what this machine can do and what lorita will choose.
+
+    Each choice comes with its reason.
+    """
     from lorita.workflows.doctor import examine
 
     print(examine())

@@ -13,32 +13,34 @@ from lorita.cli.render import console, plain_table
 
 
 def command(
-    run: Annotated[Path, Parameter(help="A run folder.")],
+    run: Annotated[Path, Parameter(help="Run folder.")],
     /,
     *,
     data: Annotated[
         list[str] | None,
         Parameter(
-            help="Rows to measure learning with, read as the run's own (repeatable). By default "
-            "those that the run held out.",
+            help="Rows to measure learning on, read in the same way as the run's own. Repeatable. "
+            "Default: the rows that the run held out.",
             negative=(),
+            metavar="STR",
         ),
     ] = None,
     max_samples: Annotated[
-        int | None, Parameter(help="Use at most N rows. By default as the run.")
+        int | None, Parameter(help="Use at most N rows. Default: as in the run.")
     ] = None,
     lm_eval: Annotated[
-        str | None, Parameter(help="Tasks of lm-eval for the tuned model, with commas.")
+        str | None,
+        Parameter(help="Run these lm-eval tasks with the tuned model instead.", metavar="TASK,..."),
     ] = None,
     dtype: Dtype = "auto",
     engine: Annotated[
-        Engine, Parameter(help=f"{ENGINE_HELP} Losses are transformers' with either.")
+        Engine, Parameter(help=f"{ENGINE_HELP} Losses always come from transformers.")
     ] = "transformers",
     base: BasePlace = None,
 ) -> None:
-    """Measure anew what a run learned, forgot and memorised, in three sentences.
+    """Measure what a run learned, forgot and memorised.
 
-    Needs the run's files, its base and its data. With --lm-eval, runs those tasks instead.
+    Prints a sentence on each. Needs the run folder, its base model and its data.
     """
     from lorita.errors import SettingsError
     from lorita.workflows.evaluate import evaluate, run_lm_eval

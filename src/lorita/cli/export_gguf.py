@@ -7,32 +7,31 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import BasePlace
+from lorita.cli.options import BasePlace, Quantize
 from lorita.cli.render import size_text
 
 
 def command(
-    run: Annotated[str, Parameter(help="A run folder, or any LoRA adapter (folder or hub id).")],
-    out: Annotated[Path, Parameter(help="The .gguf file to write.")],
+    run: Annotated[str, Parameter(help="Run folder, or any LoRA adapter (folder or hub id).")],
+    out: Annotated[Path, Parameter(help="GGUF file to write.")],
     /,
     *,
     merged: Annotated[
-        bool, Parameter(help="The whole model, the adapter merged into it.", negative=())
+        bool, Parameter(help="Write the whole model with the adapter merged in.", negative=())
     ] = False,
     quantize: Annotated[
-        str | None,
-        Parameter(help="With --merged: f32, f16 (default), bf16, q8_0, q4_0, q4_1, q5_0 or q5_1."),
+        Quantize | None, Parameter(help="With --merged: number format of the file. Default: f16.")
     ] = None,
     base: BasePlace = None,
     allow_loss: Annotated[
-        bool, Parameter(help="Keep the file although llama.cpp answers otherwise.", negative=())
+        bool, Parameter(help="Keep the file even if llama.cpp answers differently.", negative=())
     ] = False,
-    overwrite: Annotated[bool, Parameter(help="Replace the file.", negative=())] = False,
+    overwrite: Annotated[bool, Parameter(help="Replace an existing file.", negative=())] = False,
 ) -> None:
-    """Write an adapter as a GGUF file for llama.cpp, or with --merged the whole model.
+    """Write an adapter or a merged model as a GGUF file for llama.cpp.
 
-    Where llama.cpp is installed (the extra llamacpp), it reads the file and must answer as base
-    and adapter do.
+    If llama.cpp is installed (pip install lorita[llamacpp]), the file is loaded in it, and its
+    answers must match those of base and adapter.
     """
     from lorita.export.gguf.export import export_gguf
 

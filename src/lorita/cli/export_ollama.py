@@ -7,45 +7,58 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import BasePlace
+from lorita.cli.options import BasePlace, Quantize
 
 
 def command(
-    run: Annotated[str, Parameter(help="A run folder, or any LoRA adapter (folder or hub id).")],
-    out: Annotated[Path, Parameter(help="The folder to write.")],
+    run: Annotated[str, Parameter(help="Run folder, or any LoRA adapter (folder or hub id).")],
+    out: Annotated[Path, Parameter(help="Folder to write.")],
     /,
     *,
     from_: Annotated[
         str | None,
         Parameter(
             name="--from",
-            help="What Ollama puts the adapter on: a model that it has, or a GGUF file of the "
-            "same base. By default the run's own base where that is a GGUF file.",
+            help="Base for the adapter in Ollama: a model Ollama has, or a GGUF file of the same "
+            "base. Default: the run's own base if that is a GGUF file.",
         ),
     ] = None,
     merged: Annotated[
         bool,
-        Parameter(help="Write base and adapter as one GGUF file.", negative=()),
+        Parameter(help="Write base and adapter merged into one GGUF file.", negative=()),
     ] = False,
     quantize: Annotated[
-        str, Parameter(help="Of the merged file: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0 or q5_1.")
+        Quantize, Parameter(help="With --merged: number format of the file.")
     ] = "q8_0",
     template: Annotated[
         Path | None,
-        Parameter(help="A template in Ollama's language, instead of one derived from the run's."),
+        Parameter(
+            help="File with a chat template in Ollama's language. Default: derived from the run's."
+        ),
     ] = None,
-    temperature: Annotated[float, Parameter(help="0 takes the likeliest token.")] = 0.0,
-    top_k: Annotated[int | None, Parameter(help="With a temperature.")] = None,
-    top_p: Annotated[float | None, Parameter(help="With a temperature.")] = None,
+    temperature: Annotated[
+        float, Parameter(help="Sampling temperature; 0 always takes the most likely token.")
+    ] = 0.0,
+    top_k: Annotated[
+        int | None, Parameter(help="With a temperature: consider only the N most likely tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        Parameter(
+            help="With a temperature: consider only the most likely tokens that together reach "
+            "this probability."
+        ),
+    ] = None,
     repetition_penalty: Annotated[
-        float | None, Parameter(help="1.0 is none. By default as the run was compared.")
+        float | None,
+        Parameter(help="Repetition penalty; 1 is none. Default: that of the run's comparison."),
     ] = None,
     base: BasePlace = None,
-    overwrite: Annotated[bool, Parameter(help="Replace the folder.", negative=())] = False,
+    overwrite: Annotated[bool, Parameter(help="Replace an existing folder.", negative=())] = False,
 ) -> None:
-    """Write a Modelfile, and the GGUF file that it names, for ollama create.
+    """Write a Modelfile and its GGUF file for Ollama.
 
-    The layout of chats is derived from the run's chat template and compared with it on ten chats.
+    Ollama's chat template is derived from the run's and compared with it on ten chats.
     """
     from lorita.export.gguf.export import write_run
     from lorita.export.ollama.export import ADAPTER, Wanted, export_ollama

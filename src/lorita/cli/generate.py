@@ -1,4 +1,4 @@
-"""``lorita generate``: text from a base model or a run."""
+"""``lorita generate``: text from a run or a base model."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from lorita.cli.render import console
 
 
 def command(
-    run_or_model: Annotated[str, Parameter(help="A run folder, or a model as --model takes it.")],
-    prompt: Annotated[str, Parameter(help="The text to continue.")],
+    run_or_model: Annotated[str, Parameter(help="Run folder, or base model.")],
+    prompt: Annotated[str, Parameter(help="Text to continue, or question for a chat model.")],
     /,
     *,
     max_new_tokens: Length = 100,
@@ -31,9 +31,14 @@ def command(
     dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
     base: BasePlace = None,
-    completion_only: Annotated[bool, Parameter(help="Do not repeat the prompt.")] = False,
+    completion_only: Annotated[
+        bool, Parameter(help="Print only the answer, not the prompt.")
+    ] = False,
 ) -> None:
-    """Write text with a base model or a run: the prompt and what the model adds to it."""
+    """Generate text with a run or a base model.
+
+    Prints the prompt and the model's answer to it.
+    """
     from lorita.inference.generation import GenerationOptions
     from lorita.inference.resolve import resolve
     from lorita.workflows.answering import open_answers

@@ -7,33 +7,45 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import BasePlace
+from lorita.cli.options import BasePlace, DtypeName
 from lorita.cli.render import size_text
 
 
 def command(
-    run: Annotated[str, Parameter(help="A run folder, or any LoRA adapter (folder, hub id).")],
-    out: Annotated[Path, Parameter(help="The folder to write.")],
+    run: Annotated[str, Parameter(help="Run folder, or any LoRA adapter (folder or hub id).")],
+    out: Annotated[Path, Parameter(help="Folder to write.")],
     /,
     *,
     adapter: Annotated[
         list[str] | None,
-        Parameter(help="Another adapter to add, RUN or RUN:0.5 (repeatable).", negative=()),
+        Parameter(
+            help="Another adapter to add, as RUN or RUN:WEIGHT. Repeatable.",
+            metavar="RUN",
+            negative=(),
+        ),
     ] = None,
-    weight: Annotated[float, Parameter(help="How much of the first adapter.")] = 1.0,
+    weight: Annotated[float, Parameter(help="Weight of the first adapter.")] = 1.0,
     combination_type: Annotated[
-        str, Parameter(help="PEFT's: cat (the sum), linear, svd, ties, dare_ties, …")
+        str,
+        Parameter(
+            help="How to combine several adapters, by PEFT's names: cat (sum), linear, svd, ties, "
+            "dare_ties and others.",
+            metavar="NAME",
+        ),
     ] = "cat",
     dtype: Annotated[
-        str, Parameter(help="auto (the base's own), float32, bfloat16 or float16.")
+        DtypeName, Parameter(help="Number format of the merged model; auto keeps the base's.")
     ] = "auto",
     base: BasePlace = None,
     allow_loss: Annotated[
-        bool, Parameter(help="Write it although it answers otherwise.", negative=())
+        bool, Parameter(help="Keep the model even if it answers differently.", negative=())
     ] = False,
-    overwrite: Annotated[bool, Parameter(help="Replace the folder.", negative=())] = False,
+    overwrite: Annotated[bool, Parameter(help="Replace an existing folder.", negative=())] = False,
 ) -> None:
-    """Put an adapter into its base: one plain model folder, compared with base and adapter."""
+    """Merge an adapter into its base model.
+
+    Writes a plain model folder, which must give the same answers as base and adapter.
+    """
     from lorita.export.merged.combine import parse_part
     from lorita.export.merged.merge import merge
 

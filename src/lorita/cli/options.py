@@ -1,7 +1,7 @@
-"""Flags made from ``RunSettings``: the one definition of every option becomes the command line.
+"""Flags made from ``RunSettings``, the one definition of every option, and other shared flags.
 
-Values are handed on as they were typed; ``RunSettings`` reads and checks them, so that a flag and
-a YAML key mean the same and all mistakes come in one message.
+The help shows each option's real type, but values are passed on as typed: ``RunSettings`` reads and
+checks them, so that a flag and a YAML key mean the same and all mistakes come in one message.
 """
 
 from __future__ import annotations
@@ -13,48 +13,85 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
+from pydantic import SkipValidation
+from pydantic.fields import FieldInfo
 
+from lorita.cli.help import WHOLE_NAMES, shown_default
 from lorita.errors import SettingsError
-from lorita.settings.build import field_group, option_name
-from lorita.settings.schema import RunSettings
+from lorita.settings.build import option_name
+from lorita.settings.option import field_written
+from lorita.settings.schema import RunSettings, facts
+from lorita.settings.types import choices_of, is_union
 
-REPEATABLE = ("data", "compare_prompt")
 Command = Callable[..., None]
 Engine = Literal["transformers", "llama.cpp"]
 ENGINE_HELP = (
-    "What answers. llama.cpp (the extra llamacpp) is two to four times as fast on a CPU; it makes "
-    "the GGUF files that it needs once."
+    "Program that generates the answers. llama.cpp (pip install lorita[llamacpp]) is two to four "
+    "times as fast on a CPU; the GGUF files it needs are made once."
 )
-
-Dtype = Annotated[str, Parameter(help="auto, float32, bfloat16 or float16.")]
-BasePlace = Annotated[
-    str | None, Parameter(help="Where the base is, if not where the run found it.")
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Annotated[
+    DtypeName,
+    Parameter(help="Number format of the weights; auto chooses for this machine."),
 ]
-Penalty = Annotated[float, Parameter(help="1.0 is none.")]
-Length = Annotated[int, Parameter(help="Length of an answer at most.")]
+BasePlace = Annotated[
+    str | None,
+    Parameter(help="Where the base model is, if it has moved since the run."),
+]
+Penalty = Annotated[float, Parameter(help="Repetition penalty; 1 is none.")]
+Length = Annotated[int, Parameter(help="Maximum length of an answer in tokens.")]
+
+
+def _as_typed(hint: Any, tokens: Sequence[Token]) -> str:
+    """A converter for cyclopts that leaves reading and checking the value to others.
+
+    cyclopts also lets pydantic check the result, hence ``SkipValidation`` beside it.
+    """
+    return tokens[0].value
+
+
+Quantize = Annotated[
+    SkipValidation[Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]],
+    Parameter(converter=_as_typed),
+]
+"""As typed: the export's own message says how to make other formats."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn; under transformers' names."""
+    """How answers are sampled; under transformers' names."""
 
-    do_sample: Annotated[bool, Parameter(help="Draw instead of taking the likeliest.")] = False
-    temperature: Annotated[float, Parameter(help="With --do-sample.")] = 1.0
-    top_k: Annotated[int, Parameter(help="With --do-sample; 0 is off.")] = 50
-    top_p: Annotated[float, Parameter(help="With --do-sample.")] = 1.0
-    seed: Annotated[int, Parameter(help="With --do-sample.")] = 42
+    do_sample: Annotated[
+        bool, Parameter(help="Sample instead of always taking the most likely token.")
+    ] = False
+    temperature: Annotated[
+        float, Parameter(help="With --do-sample: higher makes answers more varied.")
+    ] = 1.0
+    top_k: Annotated[
+        int, Parameter(help="With --do-sample: consider only the N most likely tokens; 0 is all.")
+    ] = 50
+    top_p: Annotated[
+        float,
+        Parameter(
+            help="With --do-sample: consider only the most likely tokens that together reach this "
+            "probability; 1 is all."
+        ),
+    ] = 1.0
+    seed: Annotated[int, Parameter(help="With --do-sample: random seed.")] = 42
 
 
 SamplingFlags = Annotated[Sampling, Parameter(name="*")]
 LIKELIEST = Sampling()
 
 
-def with_run_options(*, leave_out: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Give a command every option of a run as a flag.
+def with_run_options(
+    *, without: Collection[str] = (), lists: bool = False
+) -> Callable[[Command], Command]:
+    """Give a command every option of a run as a flag, except those in ``without``.
 
-    The command takes ``target`` (the positional argument, or None) and the flags that were really
-    given as keyword arguments.
+    The command is called with its positional argument and, as keyword arguments, the flags that
+    were given. ``lists``: options that can be swept take several values, and the help says so.
     """
 
     def decorate(command: Command) -> Command:
@@ -65,7 +102,7 @@ def with_run_options(*, leave_out: Collection[str] = ()) -> Callable[[Command], 
         wrapper.__doc__ = command.__doc__
         own = list(inspect.signature(command, eval_str=True).parameters.values())
         own = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        flags = [_flag(name) for name in RunSettings.model_fields if name not in leave_out]
+        flags = [_flag(name, lists) for name in RunSettings.model_fields if name not in without]
         signature = inspect.Signature([*own, *flags])
         wrapper.__signature__ = signature  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
@@ -75,7 +112,7 @@ def with_run_options(*, leave_out: Collection[str] = ()) -> Callable[[Command], 
 
 
 def canonical_flags(tokens: Sequence[str]) -> list[str]:
-    """Flags under their own names: underscores and the aliases of other tools are understood.
+    """Flags under their own names: underscores and other tools' aliases are understood.
 
     Done before parsing, so that the help shows each option once.
     """
@@ -89,56 +126,71 @@ def _canonical(token: str) -> str:
     return f"--{no}{name.replace('_', '-')}{equals}{value}" if name else token
 
 
-def _flag(name: str) -> inspect.Parameter:
+def _flag(name: str, lists: bool) -> inspect.Parameter:
     field = RunSettings.model_fields[name]
-    kind: Any = str
-    if field.annotation is bool:
-        kind = bool
-    elif name in REPEATABLE:
-        kind = list[str]
+    kind = _kind(field)
     parameter = Parameter(
         name=f"--{name.replace('_', '-')}",
-        help=_help(name),
-        group=Group(field_group(name), sort_key=_order(name)),
-        negative=() if kind is not bool else None,
-        show_default=False,
+        help=field.description,
+        group=Group(facts(name).group, sort_key=_order(name), help_formatter=WHOLE_NAMES),
+        converter=None if kind in (bool, list[str]) else _as_typed,
+        metavar=_metavar(name, kind, lists),
+        negative=None if kind is bool else (),
+        show_default=(not field.is_required() and shown_default(field.default)) or False,
     )
+    unchecked = SkipValidation()  # type: ignore[type-arg]
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[typing.Optional[kind], parameter],  # noqa: UP045
+        annotation=Annotated[typing.Optional[kind], unchecked, parameter],  # noqa: UP045
     )
 
 
-def _help(name: str) -> str:
-    field = RunSettings.model_fields[name]
-    text = field.description or ""
-    choices = typing.get_args(field.annotation)
-    if typing.get_origin(field.annotation) is typing.Literal:
-        text += f" One of {', '.join(map(str, choices))}."
-    default = field.default
-    if not field.is_required() and default not in (None, [], False):
-        shown = str(default).lower() if isinstance(default, bool) else default
-        text += f" (default {shown})"
-    return text
+def _kind(field: FieldInfo) -> Any:
+    """The type that the help shows and shells complete; ``str`` where Python has none for it."""
+    choices = choices_of(field.annotation)
+    if choices:
+        return Literal[choices]
+    written = field_written(field)
+    if written is not None:
+        return list[str] if written.repeatable else str
+    kinds = typing.get_args(field.annotation) if is_union(field.annotation) else [field.annotation]
+    one, *more = [kind for kind in kinds if kind is not type(None)]
+    return str if more else one
+
+
+def _metavar(name: str, kind: Any, lists: bool) -> str | None:
+    """The placeholder for a value; None where cyclopts makes it from the type."""
+    written = field_written(RunSettings.model_fields[name])
+    form = written.form if written else None
+    if not lists or not facts(name).swept or kind is bool:
+        return form
+    if facts(name).holds_commas:
+        return f"{form};..."
+    one = "CHOICE" if typing.get_origin(kind) is Literal else kind.__name__.upper()
+    return f"{one},..."
 
 
 def _order(name: str) -> int:
-    groups = list(dict.fromkeys(field_group(field) for field in RunSettings.model_fields))
-    return groups.index(field_group(name))
+    groups = list(dict.fromkeys(facts(field).group for field in RunSettings.model_fields))
+    return groups.index(facts(name).group)
+
+
+def is_settings(target: str) -> bool:
+    """Whether a positional argument is a settings file or a run folder."""
+    path = Path(target).expanduser()
+    return path.suffix.lower() in (".yaml", ".yml") or (path / "run.yaml").is_file()
 
 
 def settings_file(target: str | None) -> Path | None:
     """The YAML file that a positional argument means: itself, or the ``run.yaml`` of a run."""
     if target is None:
         return None
+    if not is_settings(target):
+        raise SettingsError(
+            f"{target}: neither a settings file (.yaml) nor a run folder",
+            hint="Give models and data as --model and --data.",
+        )
     path = Path(target).expanduser()
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return path
-    if (path / "run.yaml").is_file():
-        return path / "run.yaml"
-    raise SettingsError(
-        f"{target}: neither a settings file (.yaml) nor a run folder",
-        hint="Models and data are given as --model and --data.",
-    )
+    return path / "run.yaml" if (path / "run.yaml").is_file() else path

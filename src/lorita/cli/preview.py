@@ -1,4 +1,4 @@
-"""``lorita preview``: how the data was understood, before a second of training."""
+"""``lorita preview``: how the data is understood, before any training."""
 
 from __future__ import annotations
 
@@ -7,32 +7,28 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import settings_file, with_run_options
-from lorita.settings.build import field_group
-from lorita.settings.schema import RunSettings
-
-_OTHERS = [
-    name
-    for name in RunSettings.model_fields
-    if field_group(name) not in ("Base model", "Data") and name != "seed"
-]
+from lorita.cli.options import is_settings, settings_file, with_run_options
+from lorita.settings.schema import options_where
 
 
-@with_run_options(leave_out=_OTHERS)
+@with_run_options(without=options_where(previewed=False))
 def command(
     target: Annotated[
         str | None,
-        Parameter(help="What --data takes, a settings file (run.yaml) or a run folder."),
+        Parameter(help="Data as for --data, a settings file (run.yaml) or a run folder."),
     ] = None,
     /,
     *,
-    html: Annotated[Path | None, Parameter(help="Write a page with the rows in full.")] = None,
-    json: Annotated[bool, Parameter(help="Print everything as JSON.", negative=())] = False,
+    html: Annotated[
+        Path | None, Parameter(help="Also write an HTML page that shows the rows in full.")
+    ] = None,
+    json: Annotated[bool, Parameter(help="Print the preview as JSON.", negative=())] = False,
     **options: Any,
 ) -> None:
-    """Show how the data was understood, the first rows token by token, and what is wrong.
+    """Show how the data is understood, token by token.
 
-    Takes the options of train that are about model and data. Needs the model's tokenizer only.
+    Shows which columns are used, how long the rows are, which tokens of the first rows are trained,
+    and the problems found. Needs only the model's tokenizer.
     """
     import json as dump
 
@@ -40,7 +36,7 @@ def command(
     from lorita.workflows.preview import preview
 
     config = None
-    if target is not None and _is_settings(target):
+    if target is not None and is_settings(target):
         config = settings_file(target)
     elif target is not None:
         options["data"] = [target, *options.get("data", [])]
@@ -55,8 +51,3 @@ def command(
         print_preview(found)
     if html is not None and not json:
         print(f"\nPage: {html}")
-
-
-def _is_settings(target: str) -> bool:
-    path = Path(target).expanduser()
-    return path.suffix.lower() in (".yaml", ".yml") or (path / "run.yaml").is_file()

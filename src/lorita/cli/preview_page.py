@@ -1,18 +1,21 @@
-"""A preview as a page: one file, no scripts, nothing loaded from elsewhere."""
+"""A preview as an HTML page: one file, no scripts, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorita.cli.preview_text import facts, glyphs
 from lorita.errors import OutputError
 from lorita.storage.files import write_atomic
-from lorita.workflows.preview import Preview
+
+if TYPE_CHECKING:
+    from lorita.workflows.preview import Preview
 
 
 def write_page(file: Path, found: Preview) -> None:
-    """Write the page; ``OutputError`` where that cannot be done."""
+    """Write the page; ``OutputError`` if that is not possible."""
     text = page(found)
     try:
         write_atomic(file.expanduser(), text)
@@ -21,7 +24,7 @@ def write_page(file: Path, found: Preview) -> None:
 
 
 def page(found: Preview) -> str:
-    """The page's text. Whatever the data says is escaped."""
+    """The HTML of the page; text from the data is escaped."""
     from jinja2 import Environment, StrictUndefined
 
     source = (files("lorita") / "resources" / "preview.html.jinja").read_text(encoding="utf-8")

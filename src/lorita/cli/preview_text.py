@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 LABEL, BAR = 10, 40
 HEAD, TAIL = 32, 8
-"""Of a long run of tokens so many are shown; the page and the JSON have all."""
+"""Tokens shown at each end of a long stretch; the page and the JSON have them all."""
 STYLES = {"trained": "green", "masked": "bright_black", "special": "bold magenta"}
 
 
 def print_preview(found: Preview) -> None:
-    """Everything but the tokens in the middle of long rows."""
+    """Print the whole preview, except the tokens in the middle of long rows."""
     from rich.text import Text
 
     out = console()
@@ -32,7 +32,7 @@ def print_preview(found: Preview) -> None:
         for i, line in enumerate(_wrapped(text, width) or [""]):
             out.print(Text((label if i == 0 else "").ljust(LABEL), "bold").append(line, "none"))
     out.print()
-    out.print(Text("Tokens a row", "bold"))
+    out.print(Text("Tokens per row", "bold"))
     for line in histogram(found.histogram):
         out.print(Text(line))
     for view in found.first_rows:
@@ -47,7 +47,7 @@ def print_preview(found: Preview) -> None:
 
 
 def facts(found: Preview) -> Iterator[tuple[str, str]]:
-    """What was understood, and the figures, each with its heading."""
+    """How the data is understood, and its figures: a label and a text each."""
     yield "Data", found.origin
     left = f"; not used: {', '.join(found.not_used)}" if found.not_used else ""
     yield "Read as", found.reading + left
@@ -56,14 +56,14 @@ def facts(found: Preview) -> Iterator[tuple[str, str]]:
     unusable = f", {found.unusable_rows:,} cannot be used" if found.unusable_rows else ""
     yield (
         "Rows",
-        f"{found.rows:,}: {found.train_rows:,} to train on, {found.held_out_rows:,} held out"
+        f"{found.rows:,}: {found.train_rows:,} for training, {found.held_out_rows:,} held out"
         + unusable,
     )
     for note in found.notes:
         yield "", note
     yield "Tokens", f"{_spread(found.lengths)}; max_length is {found.max_length:,}"
     kept = found.lengths.total - found.tokens_cut
-    share = f" ({found.trained.total / kept:.0%} of what is kept)" if kept else ""
+    share = f" ({found.trained.total / kept:.0%} of the tokens kept)" if kept else ""
     yield "Trained", _spread(found.trained) + share
     yield "Cut", cut_text(found)
 
@@ -74,13 +74,13 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _spread(spread: Spread) -> str:
     return (
-        f"{spread.total:,} in all; a row has {spread.least:,} to {spread.most:,}, "
-        f"the median is {spread.median:,}"
+        f"{spread.total:,} in total; {spread.least:,} to {spread.most:,} per row, "
+        f"median {spread.median:,}"
     )
 
 
 def cut_text(found: Preview) -> str:
-    """How many rows were cut, split or dropped, and what that cost."""
+    """How many rows were cut, split or dropped, and how many tokens were lost."""
     parts = [
         f"{count:,} row{'s' if count > 1 else ''} {how}"
         for count, how in (
@@ -91,13 +91,13 @@ def cut_text(found: Preview) -> str:
         if count
     ]
     if not parts:
-        return "no row"
+        return "none"
     trained = f", {found.trained_tokens_cut:,} of them trained"
-    return f"{', '.join(parts)}: {found.tokens_cut:,} tokens are lost{trained}"
+    return f"{', '.join(parts)}: {found.tokens_cut:,} tokens lost{trained}"
 
 
 def histogram(bins: Sequence[Bin]) -> Iterator[str]:
-    """A line for each bin."""
+    """A line for each bin: its range, a bar and the number of rows."""
     most = max((each.rows for each in bins), default=1)
     names = [f"{each.start:,} to {each.end:,}" for each in bins]
     for each, name in zip(bins, names, strict=True):
@@ -106,13 +106,13 @@ def histogram(bins: Sequence[Bin]) -> Iterator[str]:
 
 
 def glyphs(token: Token) -> str:
-    """The token with its white space to be seen."""
+    """The token with its white space made visible."""
     shown = token.text.replace(" ", "·").replace("\n", "↵").replace("\t", "→")
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown) or "▪"
 
 
 def token_lines(view: RowView, width: int) -> Iterator[Text]:
-    """Runs of trained and of masked tokens, each token parted from the next by a bar."""
+    """Stretches of trained and of masked tokens, a bar between tokens."""
     from rich.cells import cell_len
     from rich.text import Text
 
@@ -138,7 +138,7 @@ def _pieces(tokens: Sequence[Token], style: str) -> Iterator[tuple[str, str]]:
 
 
 def problem_lines(problems: Sequence[Problem], width: int) -> Iterator[Text]:
-    """Each problem with its rows and what to do."""
+    """Each problem, with its rows and how to fix it."""
     from rich.text import Text
 
     if not problems:
@@ -146,7 +146,7 @@ def problem_lines(problems: Sequence[Problem], width: int) -> Iterator[Text]:
         return
     yield Text("Problems", "bold")
     for found in problems:
-        mark = "stops" if found.stops else "•"
+        mark = "error" if found.stops else "•"
         for i, line in enumerate(_wrapped(str(found), width)):
             head = f"{mark.rjust(LABEL - 2)}  " if i == 0 else " " * LABEL
             yield Text(head, "red" if found.stops else "none").append(line, "none")

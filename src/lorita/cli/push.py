@@ -1,4 +1,4 @@
-"""``lorita push``: a run to the Hugging Face hub."""
+"""``lorita push``: upload a run to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from cyclopts import Parameter
 
 
 def command(
-    run: Annotated[Path, Parameter(help="A run folder, or any PEFT LoRA folder.")],
+    run: Annotated[Path, Parameter(help="Run folder, or any PEFT LoRA folder.")],
     hub_model_id: Annotated[
-        str | None, Parameter(help="owner/name. By default the run's name under your own.")
+        str | None,
+        Parameter(help="Repository, owner/name. Default: the run's name in your account."),
     ] = None,
     /,
     *,
     base_model: Annotated[
-        str | None, Parameter(help="The base's hub id, where the run was made from a file.")
+        str | None, Parameter(help="Hub id of the base model, if the run was trained from a file.")
     ] = None,
-    license: Annotated[str | None, Parameter(help="By default that of the base.")] = None,
-    private: Annotated[bool, Parameter(help="Others cannot see it.", negative=())] = False,
+    license: Annotated[
+        str | None,
+        Parameter(help="License id, such as apache-2.0. Default: that of the base model."),
+    ] = None,
+    private: Annotated[bool, Parameter(help="Make the repository private.", negative=())] = False,
 ) -> None:
-    """Upload the adapter, its tokenizer and a card with the figures of the run.
+    """Upload a run to the Hugging Face Hub.
 
-    Settings, logs and the data's folders are not uploaded.
+    Uploads the adapter, its tokenizer and a model card with the figures of the run. Settings, logs
+    and the folders of your data are not uploaded.
     """
     from lorita.export.push import push_run
 

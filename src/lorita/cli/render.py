@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Standard output; at least 80 columns wide where there is no terminal to ask."""
+    """Standard output; 80 columns wide if it is not a terminal."""
     from rich.console import Console
 
     return Console(highlight=False)
@@ -43,7 +43,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def print_result(run: Path) -> None:
-    """Where the run is, what its size is made of, and what to do next."""
+    """Where the adapter is, what makes up its size, and how to use it."""
     from lorita.models.adapter import WEIGHTS_FILE, size_report
 
     total = (run / WEIGHTS_FILE).stat().st_size
@@ -53,12 +53,12 @@ def print_result(run: Path) -> None:
 
 
 def size_text(size: int) -> str:
-    """Bytes as people read them."""
+    """A number of bytes in kB or MB."""
     return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of text columns, numbers to the right."""
+    """A table; columns of numbers are aligned to the right."""
     from rich.table import Table
 
     table = Table()

@@ -1,4 +1,4 @@
-"""``lorita sweep``: several runs on one base, and the best of them."""
+"""``lorita sweep``: several runs on one base, and which of them is best."""
 
 from __future__ import annotations
 
@@ -14,26 +14,31 @@ if TYPE_CHECKING:
     from lorita.workflows.sweep import SweepResult
 
 
-@with_run_options(leave_out=("resume", "resume_from_checkpoint"))
+@with_run_options(without=("resume", "resume_from_checkpoint"), lists=True)
 def command(
     target: Annotated[
-        str | None, Parameter(help="A settings file (run.yaml) or a run folder; flags win over it.")
+        str | None, Parameter(help="Settings file (run.yaml) or run folder; flags override it.")
     ] = None,
     /,
     *,
     find_lr: Annotated[
         bool,
         Parameter(
-            help="Instead of runs: raise the rate step by step and propose one.", negative=()
+            help="Instead of training runs, raise the learning rate step by step and suggest one.",
+            negative=(),
         ),
     ] = False,
     **options: Any,
 ) -> None:
-    """Train every combination of values and say which is best on the held-out rows.
+    """Train with several settings and find the best.
 
-    Options of LoRA and Training take several values: --learning-rate 1e-4,1e-3 --r 4,16.
-    Lists are parted by semicolons: --target-modules "q_proj,v_proj;all-linear". Each run is a
-    folder in --output-dir. The same command goes on with a sweep that was stopped.
+    LoRA and training options take several values, separated by commas: --learning-rate 1e-4,1e-3
+    --r 4,16. Values that contain commas are separated by semicolons: --target-modules
+    "q_proj,v_proj;all-linear".
+
+    Every combination is trained on the same base, and the best is the one with the lowest loss on
+    the held-out rows. Each run gets a folder in --output-dir. To continue a sweep that was
+    stopped, repeat the command.
     """
     from lorita.errors import SettingsError
     from lorita.settings.build import build_settings
@@ -47,7 +52,7 @@ def command(
     grid, others = split_values(options)
     if find_lr:
         if grid:
-            raise SettingsError("--find-lr makes no runs: give each option one value")
+            raise SettingsError("--find-lr makes no runs, so give each option one value")
         with show_progress(logging_steps=8) as show:
             settings = build_settings(config, **others)
             folder = sweep_dir(settings, others.get("output_dir"))
@@ -65,7 +70,7 @@ def command(
 
 
 def print_sweep(result: SweepResult) -> None:
-    """A line for each run, the best one marked, and how to use it."""
+    """A line for each run, the best one marked, and where it is."""
     best = result.best
     names = list(result.runs[0].values)
     rows = [
@@ -81,17 +86,17 @@ def print_sweep(result: SweepResult) -> None:
     headings = (*names, "held-out loss", "training loss", "seconds", "")
     console().print(plain_table(headings, rows))
     if result.held_out_base is not None:
-        print(f"Held-out loss of the base: {result.held_out_base:.4f} (nats per token)")
+        print(f"Held-out loss of the base: {result.held_out_base:.4f} nats per token")
     for line in result.edges():
         print(line)
     if best is None:
-        print("No run came to its end.")
+        print("No run finished.")
     else:
         print(f"Best: {result.path / best.name}")
 
 
 def print_rate_test(test: RateTest) -> None:
-    """The rates that were tried, what they gained, and the one that is proposed."""
+    """The rates that were tried, what they gained, and the suggested one."""
     shown = [*test.steps[3::4]]
     rows = [[f"{step.rate:.1e}", f"{step.gain:.3f}"] for step in shown]
     console().print(plain_table(("learning rate", "gain over the base, nats per token"), rows))

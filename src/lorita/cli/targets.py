@@ -1,4 +1,4 @@
-"""``lorita targets``: the modules that a LoRA can go on."""
+"""``lorita targets``: the modules that LoRA can adapt."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from lorita.cli.render import console, plain_table
 
 
 def command(
-    model: Annotated[str, Parameter(help="Hub id, folder, .gguf file, or bundled name.")],
+    model: Annotated[
+        str, Parameter(help="Hub id, model folder, .gguf file, or the bundled smollm2-135m.")
+    ],
     /,
     *,
     revision: Annotated[str | None, Parameter(help="Branch, tag or commit of a hub model.")] = None,
     trust_remote_code: Annotated[
-        bool, Parameter(help="Run code that comes with the model.")
+        bool,
+        Parameter(help="Run Python code that comes with the model. Only for sources you trust."),
     ] = False,
 ) -> None:
-    """List the modules of a model that a LoRA can go on, their shapes, and what each costs.
+    """List the modules of a model that LoRA can adapt.
 
-    Needs the model's config.json only. Without --target-modules, train takes
-    all of them.
+    Shows their shapes and the parameters that each adds per rank. Needs only the model's
+    config.json. By default, train adapts all of them.
     """
     from lorita.models.base import find_base
     from lorita.models.targets import list_targets

@@ -1,0 +1,25 @@
+"""A training run on the screen: progress while it runs, then before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from lorita.cli.render import print_comparison, print_result
+
+if TYPE_CHECKING:
+    from lorita.runs.run import RunResult
+    from lorita.training.events import Event
+
+
+def show_run(events: Generator[Event, None, RunResult], logging_steps: int) -> None:
+    """Follow a run to its end with progress on stderr; print its result on stdout."""
+    from lorita.system.processes import is_lead
+    from lorita.training.events import follow
+    from lorita.workflows.progress import show_progress
+
+    with show_progress(logging_steps) as show:
+        result = follow(events, show)
+    if is_lead():
+        print_comparison(result.comparison)
+        print_result(result.path)
