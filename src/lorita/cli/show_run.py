@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from lorita.cli.render import print_comparison, print_result
 
 if TYPE_CHECKING:
-    from lorita.runs.run import RunResult
     from lorita.training.events import Event
+    from lorita.workflows.train import RunResult
 
 
 def show_run(events: Generator[Event, None, RunResult], logging_steps: int) -> None:
