@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from lorita.data.batches import MicroBatch, epoch_order, iterate_steps, micro_batches
+from lorita.data.examples import IGNORE, Example
 from lorita.data.formats.choose_format import Wanted
 from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Text
-from lorita.data.sources.load_source import Source, load_source
+from lorita.data.sources.load_source import load_source
+from lorita.data.sources.source import Source
 from lorita.data.splits import split_rows
-from lorita.data.tokens.tokenize import IGNORE, Example, tokenize_texts
+from lorita.data.tokens.tokenize import tokenize_texts
 from tests import tiny
 
 ROWS = [("cook", 'Say "soup", please.\nTwo lines.'), ("poet", "1"), ("ñandú", "NA")]

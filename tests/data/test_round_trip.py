@@ -9,16 +9,16 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorita.data.examples import IGNORE, Example
+from lorita.data.examples import IGNORE, Encoded, Example
 from lorita.data.formats.choose_format import Wanted
 from lorita.data.formats.readers import read_rows
 from lorita.data.origin import Origin, Part
 from lorita.data.packing import fill_windows
 from lorita.data.row_errors import Problems
 from lorita.data.rows import Rows
-from lorita.data.sources.load_source import Source
+from lorita.data.sources.source import Source
 from lorita.data.tokens.choose_template import choose_template
-from lorita.data.tokens.encode import Encoded, Encoder
+from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.long_rows import CHOICES, fit_rows
 from lorita.data.tokens.tokenize import Treatment, encode_rows
 from tests.data.tokens.tokenizers import make

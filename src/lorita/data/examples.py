@@ -1,6 +1,6 @@
-"""What training sees of a row: token ids, with the targets marked.
+"""What training sees of a row: token ids with the targets marked.
 
-Many rows are kept on disk (``store.py``) and come one by one as they are asked for.
+Data sets of any size stay on disk (``sources/table_cache.py``) and are read row by row.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
 IGNORE = -100
-"""The label of a token that is no target, as in torch and transformers."""
+"""The label of a token that is not a target, as in torch and transformers."""
+Span: TypeAlias = tuple[int, int]
+"""Start and end (exclusive) of a run of tokens or characters."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,28 @@ class Example:
 
     @property
     def num_targets(self) -> int:
-        """Tokens that are predicted: the first one never is."""
+        """How many tokens are predicted; the first token never is."""
         first = bool(self.labels) and self.labels[0] != IGNORE
         return len(self.labels) - self.labels.count(IGNORE) - first
 
 
 @dataclass(frozen=True)
-class Tokenized:
-    """All rows as tokens, and what became of those that were too long.
+class Encoded:
+    """A row at full length. ``answer`` is the token span of its last answer; None for plain text.
 
-    ``targets_cut`` counts the trained tokens among ``tokens_cut``; the tokens of rows that were
-    dropped are in both.
+    What must be kept of a row that is too long depends on it (``tokens/long_rows.py``).
+    """
+
+    example: Example
+    answer: Span | None = None
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """All rows as tokens, and what happened to those that were too long.
+
+    ``targets_cut`` counts the trained tokens among ``tokens_cut``; both include the tokens of
+    dropped rows.
     """
 
     examples: Sequence[Example]
@@ -53,14 +66,14 @@ class Tokenized:
 
 
 class StoredExamples(Sequence[Example]):
-    """Examples on disk. One that is asked for is read; nothing else is held in memory."""
+    """Examples on disk, read when they are indexed or iterated; none are held in memory."""
 
     def __init__(self, table: Dataset) -> None:
         self._table = table
 
     @cached_property
     def lengths(self) -> list[int]:
-        """The tokens of each example, without reading them."""
+        """The number of tokens of each example, computed without reading the tokens."""
         import pyarrow.compute as pc
 
         column = self._table.data.column("input_ids")
@@ -91,7 +104,7 @@ def _examples(columns: dict[str, list[Any]]) -> list[Example]:
 
 
 def example_schema() -> pa.Schema:
-    """How examples are stored. ``labels`` are null where every token is a target."""
+    """The Arrow schema of stored examples; ``labels`` is null if every token is a target."""
     import pyarrow as pa
 
     ids = pa.large_list(pa.int32())
@@ -99,7 +112,7 @@ def example_schema() -> pa.Schema:
 
 
 def example_batch(examples: Sequence[Example]) -> pa.RecordBatch:
-    """Examples as they are stored."""
+    """Examples as a record batch in ``example_schema``."""
     import pyarrow as pa
 
     labels = [None if e.labels == e.input_ids else e.labels for e in examples]
@@ -110,12 +123,12 @@ def example_batch(examples: Sequence[Example]) -> pa.RecordBatch:
 
 
 def token_lengths(examples: Sequence[Example]) -> list[int]:
-    """The tokens of each example."""
+    """The number of tokens of each example, without reading stored ones."""
     if isinstance(examples, StoredExamples):
         return examples.lengths
     return [len(example.input_ids) for example in examples]
 
 
 def count_tokens(examples: Sequence[Example]) -> int:
-    """All tokens of the examples."""
+    """The total number of tokens in the examples."""
     return sum(token_lengths(examples))

@@ -10,8 +10,8 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from lorita.data.tokens.encode import Encoder
-from lorita.data.tokens.tokenize import Example
+from lorita.data.examples import Example
+from lorita.data.tokens.encoder import Encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
-from lorita.data.tokens.tokenize import IGNORE, Example
+from lorita.data.examples import IGNORE, Example
 from lorita.evaluation.scores import Scores
 
 ROWS = 32

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.batches import MicroBatch, micro_batches
-from lorita.data.tokens.tokenize import IGNORE, Example
+from lorita.data.examples import IGNORE, Example
 from lorita.evaluation.row_losses import HeldOutLoss
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What was converted once and is kept in the hub's cache folder (``HF_HOME``) for the next time."""
+"""Folders where lorita caches converted models and adapters (``HF_HOME``) and tables of data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+
+def tables_folder() -> Path:
+    """The folder of cached tables, beside those of ``datasets`` (``HF_DATASETS_CACHE``)."""
+    import datasets
+
+    return Path(datasets.config.HF_DATASETS_CACHE) / "lorita"
 
 
 def kept_at(kind: str, mark: str) -> Path:

@@ -18,10 +18,11 @@ from lorita.data.formats.choose_format import Wanted
 from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Chat, Text
 from lorita.data.sources import open_file as opening
-from lorita.data.sources.csv_files import find_dialect
+from lorita.data.sources.csv_dialect import find_dialect
 from lorita.data.sources.find_files import data_name
 from lorita.data.sources.load_source import load_source
 from lorita.errors import DataError
+from lorita.storage.cache import tables_folder
 
 ROWS = [
     {"act": "cook", "prompt": 'Say "soup", please;\nTwo\tlines | and more.'},
@@ -142,7 +143,7 @@ def test_folder(tmp_path: Path) -> None:
     write(tmp_path / "picture.png", b"\x89PNG")
     source = load_source(str(tmp_path))
     assert source.rows["text"][:] == ["one", "two", "three"]
-    assert source.notes == (f"{tmp_path}: left out: picture.png",)
+    assert source.notes == (f"{tmp_path}: skipped picture.png",)
 
 
 def test_folder_with_splits(tmp_path: Path) -> None:
@@ -254,12 +255,10 @@ def test_batches_read_the_same_as_single_rows(
 
 
 def test_nothing_stays_of_a_file_that_is_wrong(tmp_path: Path) -> None:
-    from lorita.data.sources.table_cache import cache_folder
-
     def kept() -> set[str]:
-        return {path.name for path in cache_folder().glob("*")}
+        return {path.name for path in tables_folder().glob("*")}
 
-    before = kept() if cache_folder().exists() else set()
+    before = kept() if tables_folder().exists() else set()
     file = write(tmp_path / "a.csv", "a,b\n" + "1,2\n" * 3000 + "1\n")
     with pytest.raises(DataError, match="line 3002"):
         load_source(str(file))
@@ -277,6 +276,6 @@ def test_limits_are_on_characters_of_a_row(tmp_path: Path, monkeypatch: pytest.M
 
 LIMITED = (
     "lorita.data.sources.text_files",
-    "lorita.data.sources.csv_files",
+    "lorita.data.sources.csv_dialect",
     "lorita.data.sources.json_files",
 )

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lorita.data.examples import StoredExamples, count_tokens
+from lorita.data.examples import IGNORE, StoredExamples, count_tokens
 from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Row, Text
 from lorita.data.sources import table_cache as store
 from lorita.data.sources.load_source import load_source
-from lorita.data.tokens.tokenize import IGNORE, Treatment, tokenize_rows, tokenize_texts
+from lorita.data.tokens.tokenize import Treatment, tokenize_rows, tokenize_texts
 from lorita.errors import DataError
 from tests import tiny
 
@@ -23,7 +23,7 @@ from tests import tiny
 @pytest.fixture
 def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache."""
-    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(store, "tables_folder", lambda: tmp_path / "cache")
     yield tmp_path / "cache"
 
 
@@ -111,7 +111,7 @@ def test_stored_examples_are_a_sequence(entries: Path) -> None:
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path / "file" / "cache")
+    monkeypatch.setattr(store, "tables_folder", lambda: tmp_path / "file" / "cache")
     with pytest.raises(DataError, match="HF_DATASETS_CACHE names another folder"):
         tokenize_texts(["a"], tiny.make_tokenizer(), max_length=9)
 

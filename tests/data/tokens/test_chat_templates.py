@@ -13,7 +13,7 @@ from lorita.data.examples import IGNORE, Example
 from lorita.data.rows import Chat, Message, Pair, as_chat
 from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.choose_template import NAMED, choose_template, template_from
-from lorita.data.tokens.encode import Encoder
+from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.errors import DataError

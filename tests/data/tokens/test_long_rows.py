@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorita.data.examples import IGNORE, Example
+from lorita.data.examples import IGNORE, Encoded, Example
 from lorita.data.rows import Chat, Message, Pair, Row, Text
 from lorita.data.tokens.choose_template import choose_template
-from lorita.data.tokens.encode import Encoded
 from lorita.data.tokens.long_rows import CHOICES, cut_notes, fit_rows
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lorita.data.row_errors import RowComplain
-from lorita.data.sources.load_source import Source
+from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 FILL_HINT = "Remove the empty rows, or fill them."

@@ -12,7 +12,7 @@ from typing import Any
 
 from lorita.data.formats.cells import holds_text, require_column
 from lorita.data.formats.chats import is_sharegpt, looks_like_chat
-from lorita.data.sources.load_source import Source
+from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 TEXT_COLUMNS = ("text", "prompt", "content")

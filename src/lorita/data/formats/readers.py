@@ -13,7 +13,7 @@ from lorita.data.formats.choose_format import Reading, Wanted, choose_reading, u
 from lorita.data.formats.stored_rows import Cells, ReadCells, StoredRows
 from lorita.data.row_errors import Problems, RowComplain
 from lorita.data.rows import Chat, Message, Pair, Row, Rows, Text
-from lorita.data.sources.load_source import Source
+from lorita.data.sources.source import Source
 
 CHAT_HINT = (
     "A row is a list of messages such as "

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, overload
 
 from lorita.data.row_errors import RowComplain
 from lorita.data.rows import Row
-from lorita.data.sources.load_source import Source
-from lorita.data.sources.table_cache import BATCH_BYTES, BATCH_ROWS
+from lorita.data.sources.source import Source
+from lorita.data.sources.table_batches import BATCH_BYTES, BATCH_ROWS
 
 Cells: TypeAlias = Mapping[str, list[Any]]
 """Some rows of a table, column by column."""

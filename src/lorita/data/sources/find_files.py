@@ -1,35 +1,28 @@
-"""What the user named as data: which files and hub data sets it means. Nothing is read here,
-except standard input.
-"""
+"""Which files and hub data sets the user's ``--data`` names. Their content is not read here."""
 
 from __future__ import annotations
 
-import csv
 import glob
 import re
-import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorita.data.sources.csv_files import LONGEST_NAME, find_dialect
-from lorita.data.sources.open_file import DataFile, FileProblem, data_file, kind_of, open_text
-from lorita.data.sources.table_cache import cache_folder
+from lorita.data.sources.open_file import DataFile, FileProblem, data_file, kind_of
+from lorita.data.sources.standard_input import NAME, copy_standard_input
 from lorita.errors import DataError
 
 STANDARD_INPUT = "-"
 NOT_DATA = re.compile(r"(README|LICEN[CS]E|CHANGELOG|CONTRIBUTING|NOTICE)\b.*", re.IGNORECASE)
-"""Names of files that stand beside data in a folder."""
+"""Files that often accompany data in a folder and are not data themselves."""
 MOST_NOTES = 3
-SAMPLE = 2**16
-"""Characters of standard input that tell what it is."""
+"""Skipped files named in a note; the others are counted."""
 
 
 @dataclass
 class Found:
-    """The files and hub data sets that are meant, and what there is to say about it."""
+    """The files and hub data sets to read; ``temporary`` are files to delete after reading."""
 
     files: list[DataFile] = field(default_factory=list)
     hub: list[str] = field(default_factory=list)
@@ -38,13 +31,16 @@ class Found:
     temporary: list[Path] = field(default_factory=list)
 
     def clean(self) -> None:
-        """Remove what was made to be read once."""
+        """Delete the temporary files; call it once they have been read."""
         for path in self.temporary:
             path.unlink(missing_ok=True)
 
 
 def find_data(items: Sequence[str], *, split: str, file_type: str | None) -> Found:
-    """All that ``items`` mean. ``DataError`` with everything that is not there or unknown."""
+    """Everything that ``items`` name: files, folders, patterns, ``-``, or hub data sets.
+
+    Raises ``DataError`` listing every item that is missing, unreadable or of an unknown type.
+    """
     found = Found()
     for item in items:
         path = Path(item).expanduser()
@@ -70,7 +66,7 @@ def find_data(items: Sequence[str], *, split: str, file_type: str | None) -> Fou
 
 
 def data_name(item: str) -> str:
-    """A short name for the data, for the run's folder."""
+    """A short name for one ``--data`` item, used to name the run folder."""
     if item == STANDARD_INPUT:
         return "stdin"
     parts = [part for part in Path(item).parts if not glob.has_magic(part)]
@@ -87,11 +83,18 @@ def _is_hub_id(item: str) -> bool:
     )
 
 
+def _standard_input(found: Found, file_type: str | None) -> None:
+    file = copy_standard_input(file_type)
+    found.temporary.append(file.path)
+    found.files.append(file)
+    found.notes.append(f"{NAME} is read as {file.kind} (--file-type)")
+
+
 def _pattern(found: Found, pattern: str, file_type: str | None) -> None:
     paths = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
     files = [path for path in paths if path.is_file()]
     if not files:
-        raise FileProblem("no file has a name like this")
+        raise FileProblem("no file matches this pattern")
     _take(found, files, file_type)
 
 
@@ -104,19 +107,19 @@ def _take(found: Found, paths: Sequence[Path], file_type: str | None) -> None:
 
 
 def _folder(found: Found, folder: Path, split: str, file_type: str | None) -> None:
-    """The data files in a folder; where their names say splits, those of ``split``."""
+    """The data files in a folder; if their names indicate splits, only those of ``split``."""
     paths = [
         path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)
     ]
     known = [path for path in paths if file_type or kind_of(path)[1]]
     if not known:
-        others = f"; there are {len(paths)} of other kinds" if paths else ""
-        raise FileProblem(f"there is no data file in this folder{others}")
+        others = f" ({len(paths)} files of other types)" if paths else ""
+        raise FileProblem(f"no data files in this folder{others}")
     taken = _of_split(folder, known, split)
     if len(taken) < len(paths):
         left = [str(path.relative_to(folder)) for path in paths if path not in set(taken)]
         more = f" and {len(left) - MOST_NOTES} more" if len(left) > MOST_NOTES else ""
-        found.notes.append(f"{folder}: left out: {', '.join(left[:MOST_NOTES])}{more}")
+        found.notes.append(f"{folder}: skipped {', '.join(left[:MOST_NOTES])}{more}")
     _take(found, taken, file_type)
 
 
@@ -126,7 +129,7 @@ def _is_data(path: Path, folder: Path) -> bool:
 
 
 def _of_split(folder: Path, files: Sequence[Path], split: str) -> list[Path]:
-    """As ``datasets`` tells splits from names; all files where the names say none."""
+    """The files of ``split``, by the naming rules of ``datasets``; all files if no rule applies."""
     from datasets.data_files import EmptyDatasetError, get_data_patterns, resolve_pattern
 
     try:
@@ -137,51 +140,9 @@ def _of_split(folder: Path, files: Sequence[Path], split: str) -> list[Path]:
     if names <= {"train"} and split == "train":
         return list(files)
     if split not in patterns:
-        raise FileProblem(
-            f"no file of this folder is of the split {split!r} ({', '.join(patterns)})"
-        )
+        raise FileProblem(f"this folder has no split {split!r} (found: {', '.join(patterns)})")
     meant: set[Path] = set()
     for pattern in patterns[split]:
         with suppress(FileNotFoundError):
             meant |= {Path(str(path)) for path in resolve_pattern(pattern, str(folder))}
     return [file for file in files if file.absolute() in meant or file.resolve() in meant]
-
-
-def _standard_input(found: Found, file_type: str | None) -> None:
-    """Standard input as a file for as long as it is read, its kind told from its content."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise FileProblem("nothing is sent to standard input; write: some-command | lorita ...")
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="input-", delete=False) as copy:
-        path = Path(copy.name)
-        found.temporary.append(path)
-        while chunk := sys.stdin.buffer.read(2**20):
-            copy.write(chunk)
-    if path.stat().st_size == 0:
-        raise FileProblem("standard input is empty")
-    with path.open("rb") as raw:
-        start = raw.read(4)
-    packing = next((name for magic, name in PACKED.items() if start.startswith(magic)), None)
-    file = DataFile(path, "text", packing, "standard input")
-    kind = file_type or ("parquet" if start == b"PAR1" else _told_from_content(file))
-    found.files.append(replace(file, kind=kind))
-    found.notes.append(f"standard input is read as {kind} (--file-type)")
-
-
-PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-
-
-def _told_from_content(file: DataFile) -> str:
-    """``json``, ``csv`` (rows as wide as a header of several columns), or ``text``."""
-    with open_text(file) as text:
-        sample = text.read(SAMPLE)
-    if sample.lstrip().startswith(("{", "[")):
-        return "json"
-    dialect = find_dialect(sample.splitlines(keepends=True), ",")
-    try:
-        rows = [row for row in dialect.reader(iter(sample.splitlines(keepends=True))) if row]
-    except csv.Error:
-        return "text"
-    even = len(rows) > 1 and len(rows[0]) > 1 and len({len(row) for row in rows[:-1]}) == 1
-    return "csv" if even and all(len(name) < LONGEST_NAME for name in rows[0]) else "text"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from lorita.data.sources.file_table import FileProblems, in_batches, text_batch
+from lorita.data.sources.file_table import FileProblems
 from lorita.data.sources.open_file import (
     LONGEST_ROW,
     DataFile,
@@ -20,7 +20,7 @@ from lorita.data.sources.open_file import (
     open_text,
     too_long,
 )
-from lorita.data.sources.table_cache import Writing
+from lorita.data.sources.table_batches import TableBatches, in_batches, text_batch
 
 Row: TypeAlias = dict[str, Any]
 CHUNK = 2**18
@@ -202,7 +202,7 @@ def _elements(text: _Text, problems: list[str]) -> Iterator[Row]:
             raise FileProblem(f"line {text.line}: not valid JSON: a comma before the end ]")
 
 
-def json_batches(file: DataFile, forced: Sequence[str], problems: FileProblems) -> Writing:
+def json_batches(file: DataFile, forced: Sequence[str], problems: FileProblems) -> TableBatches:
     """The columns have to be known first, so the file is gone through twice."""
     columns: dict[str, bool] = dict.fromkeys(forced, True)
     count = 0

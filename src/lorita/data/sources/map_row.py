@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from lorita.data.origin import Origin, Part
 from lorita.data.row_errors import Problems
-from lorita.data.sources.load_source import Source
 from lorita.data.sources.python_rows import as_table
+from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 MapRow: TypeAlias = Callable[[dict[str, Any]], Any]

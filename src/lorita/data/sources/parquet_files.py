@@ -9,7 +9,7 @@ from pathlib import Path
 from lorita.data.origin import Part
 from lorita.data.sources.file_table import FileRows
 from lorita.data.sources.open_file import DataFile, FileProblem, open_bytes
-from lorita.data.sources.table_cache import cache_folder
+from lorita.storage.cache import tables_folder
 from lorita.system.quiet import quiet_libraries
 
 
@@ -35,7 +35,7 @@ def read_parquet(file: DataFile) -> FileRows:
 
 def _unpack(file: DataFile) -> Path:
     """An unpacked copy in the cache, one for the same bytes."""
-    folder = cache_folder()
+    folder = tables_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{file.digest()[:40]}.parquet"
     if not path.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lorita.data.origin import Origin, Part
-from lorita.data.sources.load_source import Source
+from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 

@@ -14,7 +14,8 @@ from lorita.data.sources.file_table import FileProblems, FileRows, TooManyProble
 from lorita.data.sources.json_files import json_batches
 from lorita.data.sources.open_file import DataFile, FileProblem, no_utf8
 from lorita.data.sources.parquet_files import read_parquet
-from lorita.data.sources.table_cache import Writing, key_of, stored
+from lorita.data.sources.table_batches import TableBatches
+from lorita.data.sources.table_cache import key_of, stored
 from lorita.data.sources.text_files import text_batches, usual_unit
 from lorita.errors import DataError
 
@@ -42,7 +43,7 @@ def read_file(file: DataFile, text_unit: str | None, json_columns: frozenset[str
     return FileRows(table, part, frozenset(said["json_columns"]), notes)
 
 
-def _write(file: DataFile, unit: str, forced: Sequence[str]) -> Writing:
+def _write(file: DataFile, unit: str, forced: Sequence[str]) -> TableBatches:
     problems = FileProblems()
     try:
         if file.kind in ("csv", "tsv"):

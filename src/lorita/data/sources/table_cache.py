@@ -9,30 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from lorita.data.sources.table_batches import TableBatches
 from lorita.errors import DataError
+from lorita.storage.cache import tables_folder
 from lorita.storage.files import write_atomic
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
-
-Writing: TypeAlias = "Generator[pa.RecordBatch, None, dict[str, Any]]"
-"""Batches of one schema, and at the end what is noted beside them."""
-
-BATCH_ROWS, BATCH_BYTES = 1000, 2**24
-"""What is read or written at once: at most so many rows, and about so many bytes."""
-
-
-def cache_folder() -> Path:
-    """Where entries lie: beside those of ``datasets`` (``HF_DATASETS_CACHE``)."""
-    import datasets
-
-    return Path(datasets.config.HF_DATASETS_CACHE) / "lorita"
 
 
 def key_of(*parts: object) -> str:
@@ -52,12 +41,12 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def stored(key: str, write: Callable[[], Writing]) -> tuple[Dataset, dict[str, Any]]:
+def stored(key: str, write: Callable[[], TableBatches]) -> tuple[Dataset, dict[str, Any]]:
     """The entry of this key; ``write`` makes it where there is none, of one batch at least.
 
     Nothing stays behind if ``write`` fails. ``DataError`` where the cache cannot be written.
     """
-    folder = cache_folder()
+    folder = tables_folder()
     table, notes = folder / f"{key}.arrow", folder / f"{key}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +60,7 @@ def stored(key: str, write: Callable[[], Writing]) -> tuple[Dataset, dict[str, A
         ) from error
 
 
-def _write(table: Path, notes: Path, batches: Writing) -> None:
+def _write(table: Path, notes: Path, batches: TableBatches) -> None:
     import pyarrow as pa
 
     with tempfile.TemporaryDirectory(dir=table.parent, prefix=".writing-") as scratch:
@@ -84,7 +73,7 @@ def _write(table: Path, notes: Path, batches: Writing) -> None:
         part.replace(table)
 
 
-def _write_rest(out: pa.RecordBatchWriter, batches: Writing) -> dict[str, Any]:
+def _write_rest(out: pa.RecordBatchWriter, batches: TableBatches) -> dict[str, Any]:
     while True:
         try:
             out.write_batch(next(batches))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorita.data.sources.file_table import MOST_LINES, in_batches, text_batch
+from lorita.data.sources.file_table import MOST_LINES
 from lorita.data.sources.open_file import LONGEST_ROW, DataFile, FileProblem, lines_of, too_long
-from lorita.data.sources.table_cache import Writing
+from lorita.data.sources.table_batches import TableBatches, in_batches, text_batch
 
 UNITS = ("line", "paragraph", "file")
 
@@ -41,7 +41,7 @@ def text_rows(file: DataFile, unit: str) -> Iterator[tuple[int, str]]:
         yield start, text
 
 
-def text_batches(file: DataFile, unit: str) -> Writing:
+def text_batches(file: DataFile, unit: str) -> TableBatches:
     lines: list[int] = []
     count = last = 0
     for batch in in_batches(text_rows(file, unit)):

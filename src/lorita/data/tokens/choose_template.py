@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
+from lorita.data.tokens.encoder import adds_bos as adds_bos
 from lorita.errors import DataError
 
 if TYPE_CHECKING:
@@ -110,12 +111,6 @@ def _marks_note(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> l
     end = template.end_of_turn
     what = f"{end!r} is no token of this tokenizer" if end else "the template does not end answers"
     return [f"{what}: the end-of-text token is put after the last answer"]
-
-
-def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts a beginning-of-text token before a text by itself."""
-    bos = tokenizer.bos_token_id
-    return bos is not None and list(tokenizer("a")["input_ids"])[:1] == [bos]
 
 
 def closes(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> bool:

@@ -1,174 +1,127 @@
-"""Rows to token ids with exact targets, at their full length.
+"""Rows to token ids with exact targets, at full length.
 
-The tokens before an answer are those that generation will give the model for the same prompt: a
-token never reaches over the border between what is given and what is trained.
+The tokens before an answer are those the model is given at generation time for the same prompt:
+no token ever spans the boundary between what is given and what is trained.
 """
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
 
-from lorita.data.examples import IGNORE, Example
+from lorita.data.examples import IGNORE, Encoded, Example, Span
 from lorita.data.row_errors import Problems
 from lorita.data.rows import Chat, Pair
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
-from lorita.data.tokens.choose_template import adds_bos, closes
-from lorita.data.tokens.masks import Rendered, Span, render_chat
+from lorita.data.tokens.choose_template import closes
+from lorita.data.tokens.encoder import Encoder, TokenOffsets
+from lorita.data.tokens.masks import Rendered, render_chat
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+__all__ = ["Encoded", "Encoder", "encode_chats", "encode_pairs", "encode_texts"]
 
 TEMPLATE_HINT = (
-    "Give another template (--chat-template chatml), or one that marks the answers with "
+    "Choose another template (--chat-template chatml), or one that marks the answers with "
     "{% generation %} and {% endgeneration %}."
 )
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A whole row. ``answer`` is where its last answer stands (tokens); None for plain text."""
+def encode_texts(encoder: Encoder, texts: Sequence[str], numbers: Sequence[int]) -> list[Encoded]:
+    """Plain texts: every token is a target, including the end-of-text token that is added."""
+    rows = [[*ids, encoder.eos] for ids in encoder.starts(texts)]
+    return [
+        Encoded(Example(ids, list(ids), number)) for ids, number in zip(rows, numbers, strict=True)
+    ]
 
-    example: Example
-    answer: Span | None = None
+
+def encode_pairs(
+    encoder: Encoder, pairs: Sequence[Pair], numbers: Sequence[int], *, train_prompt: bool = False
+) -> list[Encoded]:
+    """Prompt, completion and end-of-text token; only the prompt is not a target."""
+    heads = encoder.starts([pair.prompt for pair in pairs])
+    tails = encoder.goes_on([pair.completion for pair in pairs])
+    rows = []
+    for head, tail, number in zip(heads, tails, numbers, strict=True):
+        answer = [*tail, encoder.eos]
+        labels = [*(head if train_prompt else [IGNORE] * len(head)), *answer]
+        ids = [*head, *answer]
+        rows.append(Encoded(Example(ids, labels, number), (len(head), len(ids))))
+    return rows
 
 
-class Encoder:
-    """A tokenizer, and what has to be known about it to put rows together from parts."""
+def encode_chats(
+    encoder: Encoder,
+    chats: Sequence[Chat],
+    numbers: Sequence[int],
+    template: ChatTemplate,
+    *,
+    train_on: str,
+    problems: Problems,
+) -> list[Encoded]:
+    """Chats rendered by their template; those it rejects are reported to ``problems``."""
+    rendered: list[tuple[Rendered, int]] = []
+    for chat, number in zip(chats, numbers, strict=True):
+        try:
+            rendered.append((render_chat(template, chat, train_on), number))
+        except TemplateError as error:
+            problems.add(number, str(error), TEMPLATE_HINT)
+    closed = closes(encoder.tokenizer, template)
+    offsets = encoder.with_offsets([row.text for row, _ in rendered])
+    pieces = _Pieces(encoder)
+    return [
+        _encode_chat(pieces, row, number, tokens, closed)
+        for (row, number), tokens in zip(rendered, offsets, strict=True)
+    ]
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
-        self.eos: int = tokenizer.eos_token_id
-        self.bos: int | None = tokenizer.bos_token_id if adds_bos(tokenizer) else None
-        # Some tokenizers put a space before every text; one that goes on has none.
-        line, letter, both = self._plain(["\n", "a", "\na"])
+
+def _encode_chat(
+    pieces: _Pieces, row: Rendered, number: int, tokens: TokenOffsets | None, closed: bool
+) -> Encoded:
+    """One chat; if nothing in the template stops an answer, the row ends with end-of-text."""
+    ids, places = pieces.tokens_of(row, tokens)
+    labels = [IGNORE] * len(ids)
+    for start, end in row.trained:
+        first, last = places[start], places[end]
+        labels[first:last] = ids[first:last]
+    answer = (places[row.answer[0]], places[row.answer[1]]) if row.answer else None
+    if answer is not None and not closed and labels[answer[1] - 1] != IGNORE:
+        eos = pieces.encoder.eos
+        ids, labels = [*ids[: answer[1]], eos], [*labels[: answer[1]], eos]
+        answer = (answer[0], len(ids))
+    if answer is None:  # if the row is too long, its last trained turn is what is kept
+        begin, end = row.trained[-1] if row.trained else (len(row.text), len(row.text))
+        answer = (places.get(begin, len(ids)), places.get(end, len(ids)))
+    return Encoded(Example(list(ids), labels, number), answer)
+
+
+class _Pieces:
+    """Finds the tokens of rendered chats, and the token at each border of a trained span."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
         self._ends: dict[str, list[int]] = {}
-        self._line = line if both[: len(line)] == line and both[len(line) :] != letter else None
 
-    def fingerprint(self) -> list[object]:
-        """Everything about the tokenizer that the tokens depend on."""
-        import tokenizers
-        import transformers
+    def tokens_of(
+        self, row: Rendered, tokens: TokenOffsets | None
+    ) -> tuple[list[int], dict[int, int]]:
+        """The ids of the whole text, and the index of the token that begins at each border.
 
-        tokenizer = self.tokenizer
-        if tokenizer.is_fast:
-            inner = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-        else:
-            from datasets.fingerprint import Hasher
-
-            inner = Hasher.hash(tokenizer)
-        versions = [tokenizers.__version__, transformers.__version__]
-        return [type(tokenizer).__name__, inner, self.eos, self.bos, self._line, versions]
-
-    def starts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Texts that begin a row, with the special tokens that the tokenizer puts before them.
-
-        A beginning-of-text token that the text itself has is not doubled, an end-of-text token
-        that the tokenizer puts behind is taken off.
+        The text is tokenised piece by piece if a token would reach across a border.
         """
-        if not texts:
-            return []
-        rows = self._ids(texts, special=True)
-        if self.bos is not None:
-            rows = [ids[1:] if ids[:2] == [self.bos] * 2 else ids for ids in rows]
-        return [ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids for ids in rows]
-
-    def goes_on(self, texts: Sequence[str]) -> list[list[int]]:
-        """Texts that continue a row: no special tokens, no space that is not theirs."""
-        rows = self._plain(texts)
-        if self._line is None:
-            return rows
-        start = len(self._line)
-        after_line = self._plain(["\n" + text for text in texts])
-        return [
-            after[start:] if after[:start] == self._line else ids
-            for ids, after in zip(rows, after_line, strict=True)
-        ]
-
-    def texts(self, texts: Sequence[str], numbers: Sequence[int]) -> list[Encoded]:
-        """Plain texts: every token is a target, the end-of-text token that is added included."""
-        rows = [[*ids, self.eos] for ids in self.starts(texts)]
-        return [
-            Encoded(Example(ids, list(ids), number))
-            for ids, number in zip(rows, numbers, strict=True)
-        ]
-
-    def pairs(
-        self, pairs: Sequence[Pair], numbers: Sequence[int], *, train_prompt: bool = False
-    ) -> list[Encoded]:
-        """Prompt, completion, end-of-text token; the prompt is given, the rest are targets."""
-        heads = self.starts([pair.prompt for pair in pairs])
-        tails = self.goes_on([pair.completion for pair in pairs])
-        rows = []
-        for head, tail, number in zip(heads, tails, numbers, strict=True):
-            answer = [*tail, self.eos]
-            labels = [*(head if train_prompt else [IGNORE] * len(head)), *answer]
-            ids = [*head, *answer]
-            rows.append(Encoded(Example(ids, labels, number), (len(head), len(ids))))
-        return rows
-
-    def chats(
-        self,
-        chats: Sequence[Chat],
-        numbers: Sequence[int],
-        template: ChatTemplate,
-        *,
-        train_on: str,
-        problems: Problems,
-    ) -> list[Encoded]:
-        """Chats through their template; ``problems`` hears of those that it does not take."""
-        rendered: list[tuple[Rendered, int]] = []
-        for chat, number in zip(chats, numbers, strict=True):
-            try:
-                rendered.append((render_chat(template, chat, train_on), number))
-            except TemplateError as error:
-                problems.add(number, str(error), TEMPLATE_HINT)
-        closed = closes(self.tokenizer, template)
-        offsets = self._with_offsets([row.text for row, _ in rendered])
-        return [
-            self._chat(row, number, tokens, closed)
-            for (row, number), tokens in zip(rendered, offsets, strict=True)
-        ]
-
-    def _chat(
-        self, row: Rendered, number: int, tokens: tuple[list[int], list[Span]] | None, closed: bool
-    ) -> Encoded:
-        """One chat; where nothing stops an answer, it ends with the end-of-text token."""
         edges = [*row.trained, row.answer or (0, 0)]
         borders = sorted({edge for span in edges for edge in span})
         places = _token_places(borders, len(row.text), *tokens) if tokens else None
         starts = {start for start, _ in edges}
         if tokens is None or places is None or not self._alike(row.text, tokens, places, starts):
-            ids, places = self._apart(row.text, borders)
-        else:
-            ids = tokens[0]
-        labels = [IGNORE] * len(ids)
-        for start, end in row.trained:
-            first, last = places[start], places[end]
-            labels[first:last] = ids[first:last]
-        answer = (places[row.answer[0]], places[row.answer[1]]) if row.answer else None
-        if answer is not None and not closed and labels[answer[1] - 1] != IGNORE:
-            ids, labels = [*ids[: answer[1]], self.eos], [*labels[: answer[1]], self.eos]
-            answer = (answer[0], len(ids))
-        if answer is None:  # what is kept of a long row is then its last trained turn
-            begin, end = row.trained[-1] if row.trained else (len(row.text), len(row.text))
-            answer = (places.get(begin, len(ids)), places.get(end, len(ids)))
-        return Encoded(Example(list(ids), labels, number), answer)
+            return self._apart(row.text, borders)
+        return tokens[0], places
 
     def _alike(
-        self,
-        text: str,
-        tokens: tuple[list[int], list[Span]],
-        places: dict[int, int],
-        starts: set[int],
+        self, text: str, tokens: TokenOffsets, places: dict[int, int], starts: set[int]
     ) -> bool:
-        """Whether the prompt's last tokens would be the same if the answer were not there yet.
+        """Whether the prompt's last tokens would be the same without the answer behind them.
 
-        White space is where they may differ: some tokenizers keep its last character for the word
+        White space is where they may differ: some tokenizers join its last character to the word
         that follows.
         """
         ids, offsets = tokens
@@ -177,56 +130,27 @@ class Encoder:
             first = max(place - 4, 0)
             piece = text[offsets[first][0] : start]
             if piece not in self._ends:
-                self._ends[piece] = self.goes_on([piece])[0]
+                self._ends[piece] = self.encoder.goes_on([piece])[0]
             if self._ends[piece] != ids[first:place]:
                 return False
         return True
 
     def _apart(self, text: str, borders: Sequence[int]) -> tuple[list[int], dict[int, int]]:
-        """The text tokenised piece by piece, and the token at each border."""
+        """The text tokenised piece by piece, and the index of the token at each border."""
         ids: list[int] = []
         places = {0: 0}
         edges = sorted({0, *borders, len(text)})
         for start, end in pairwise(edges):
             piece = [text[start:end]]
-            ids += (self.goes_on(piece) if start else self._plain(piece))[0]
+            ids += (self.encoder.goes_on(piece) if start else self.encoder.plain(piece))[0]
             places[end] = len(ids)
         return ids, places
-
-    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._ids(texts, special=False)
-
-    def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
-        """What ``tokenizer(texts)`` gives; a fast one is asked for nothing but the ids."""
-        tokenizer = self.tokenizer
-        if tokenizer.is_fast:
-            inner = tokenizer.backend_tokenizer
-            inner.no_truncation()
-            inner.no_padding()
-            rows = inner.encode_batch_fast(list(texts), add_special_tokens=special)
-            return [row.ids for row in rows]
-        encoded = tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False)
-        return [list(ids) for ids in encoded["input_ids"]]
-
-    def _with_offsets(
-        self, texts: Sequence[str]
-    ) -> list[tuple[list[int], list[Span]]] | list[None]:
-        """Ids and the characters of each token; None where the tokenizer does not tell them."""
-        if not self.tokenizer.is_fast or not texts:
-            return [None] * len(texts)
-        encoded: Any = self.tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_offsets_mapping=True,
-        )
-        return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
 
 
 def _token_places(
     borders: Sequence[int], length: int, ids: Sequence[int], offsets: Sequence[Span]
 ) -> dict[int, int] | None:
-    """The token that begins at each border; None where a token reaches over one.
+    """The index of the token that begins at each border; None if a token reaches across one.
 
     Offsets may leave out white space around a token, so only a token that ends at the border
     proves that the next one begins there.

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median_low
 
-from lorita.data.examples import IGNORE, Example, Tokenized
-from lorita.data.tokens.encode import Encoded
+from lorita.data.examples import IGNORE, Encoded, Example, Tokenized
 
 CHOICES = ("truncate", "split", "drop")
 

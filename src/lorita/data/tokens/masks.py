@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lorita.data.examples import Span
 from lorita.data.rows import Chat
 from lorita.data.tokens.chat_template import PROBE, ChatTemplate, TemplateError
-
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)

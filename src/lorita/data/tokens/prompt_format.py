@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lorita.data.rows import Chat, Kind, Row
 from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.choose_template import closes, stop_tokens, template_from
-from lorita.data.tokens.encode import Encoder
+from lorita.data.tokens.encoder import Encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,14 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorita.data.examples import IGNORE, Example, StoredExamples, Tokenized, example_batch
+from lorita.data.examples import (
+    IGNORE,
+    Encoded,
+    Example,
+    StoredExamples,
+    Tokenized,
+    example_batch,
+)
 from lorita.data.formats.stored_rows import row_batches
 from lorita.data.origin import Origin
 from lorita.data.row_errors import Problems
 from lorita.data.rows import Chat, Pair, Row, Text, as_chat, fingerprint
-from lorita.data.sources.table_cache import Writing, key_of, stored
+from lorita.data.sources.table_batches import TableBatches
+from lorita.data.sources.table_cache import key_of, stored
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.encode import Encoded, Encoder
+from lorita.data.tokens.encode import encode_chats, encode_pairs, encode_texts
+from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.long_rows import fit_rows
 from lorita.errors import DataError
 
@@ -26,7 +35,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["IGNORE", "Example", "Tokenized", "Treatment", "tokenize_rows", "tokenize_texts"]
-
 
 BARREN_HINT = "Remove these rows, or say with --train-on what is to be trained."
 
@@ -83,7 +91,7 @@ def _batches(
     encoder: Encoder,
     how: Treatment,
     origin: Origin | str,
-) -> Writing:
+) -> TableBatches:
     """Rows as examples, some at a time, and what was cut of all of them."""
     counts = dict.fromkeys(("rows_cut", "tokens_cut", "targets_cut", "rows_split"), 0)
     counts["rows_dropped"] = done = 0
@@ -135,13 +143,14 @@ def _encode(
                 "the rows are plain text and have no answers",
                 hint="Say which columns they are in: --prompt-field NAME --completion-field NAME.",
             )
-        return encoder.texts(texts, numbers)
+        return encode_texts(encoder, texts, numbers)
     pairs = [row for row in rows if isinstance(row, Pair)]
     if pairs and how.template is None:
-        return encoder.pairs(pairs, numbers, train_prompt=how.train_on == "all")
+        return encode_pairs(encoder, pairs, numbers, train_prompt=how.train_on == "all")
     chats = [as_chat(row) if isinstance(row, Pair) else row for row in rows]
     assert how.template is not None, "chats always have a template"
-    return encoder.chats(
+    return encode_chats(
+        encoder,
         [chat for chat in chats if isinstance(chat, Chat)],
         numbers,
         how.template,
