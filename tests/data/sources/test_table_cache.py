@@ -1,8 +1,9 @@
-"""What the cache keeps: found again for the same bytes, tokenizer and settings, and only then."""
+"""The table cache: reused for the same bytes, code, tokenizer and settings, and only then."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+import lorita.data
 from lorita.data.examples import IGNORE, StoredExamples, count_tokens
 from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Row, Text
@@ -22,9 +24,36 @@ from tests import tiny
 
 @pytest.fixture
 def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache."""
+    """An empty cache folder for this test alone."""
     monkeypatch.setattr(store, "tables_folder", lambda: tmp_path / "cache")
     yield tmp_path / "cache"
+
+
+DATA = Path(lorita.data.__file__).parent
+
+
+def test_a_change_in_any_file_of_data_changes_every_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sub-folders included: a corrected reader or tokeniser must not find its old tables."""
+    copy = tmp_path / "data"
+    shutil.copytree(DATA, copy)
+    files = sorted(copy.rglob("*.py"))
+    assert {file.parent.name for file in files} >= {"data", "sources", "formats", "tokens"}
+    hashes = {store.code_hash(copy)}
+    for file in files:
+        file.write_text(file.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        hashes.add(store.code_hash(copy))
+    assert len(hashes) == len(files) + 1
+    (copy / "sources" / "csv_files.py").rename(copy / "formats" / "csv_files.py")
+    assert store.code_hash(copy) not in hashes
+
+    key = store.key_of("rows", "digest")
+    assert store.key_of("rows", "digest") == key
+    monkeypatch.setattr(store, "_code", lambda: store.code_hash(copy))
+    assert store.key_of("rows", "digest") != key
+    monkeypatch.setattr(store, "_code", lambda: store.code_hash(DATA))
+    assert store.key_of("rows", "digest") == key
 
 
 def count(entries: Path) -> int:
@@ -43,7 +72,7 @@ def test_a_file_is_read_again_only_when_its_bytes_change(entries: Path, tmp_path
     assert str(load_source(str(tmp_path / "b.csv")).origin) == str(tmp_path / "b.csv")
     assert count(entries) == 1
 
-    # As long as before and of the same time: only the content tells.
+    # Same size and modification time as before: only the content differs.
     file.write_text("text\ntwo\n")
     os.utime(file, times)
     assert load_source(str(file)).cells([0]) == {"text": ["two"]}
@@ -86,7 +115,7 @@ def test_tokens_are_made_again_only_for_something_else(
     ):
         assert tokens(again, tokenizer, **how) != first
         assert count(entries) == n
-    # A hit does not tokenise.
+    # A cache hit tokenises nothing.
     monkeypatch.setattr("lorita.data.tokens.tokenize._batches", None)
     assert tokens(rows, tiny.make_tokenizer()) == first
 
@@ -112,7 +141,7 @@ def test_stored_examples_are_a_sequence(entries: Path) -> None:
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(store, "tables_folder", lambda: tmp_path / "file" / "cache")
-    with pytest.raises(DataError, match="HF_DATASETS_CACHE names another folder"):
+    with pytest.raises(DataError, match=r"the cache cannot be written.*\n.*HF_DATASETS_CACHE"):
         tokenize_texts(["a"], tiny.make_tokenizer(), max_length=9)
 
 

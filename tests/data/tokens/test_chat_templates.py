@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lorita.data.examples import IGNORE, Example
 from lorita.data.rows import Chat, Message, Pair, as_chat
+from lorita.data.tokens import choose_template as templates
 from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.choose_template import NAMED, choose_template, template_from
 from lorita.data.tokens.encoder import Encoder
@@ -324,6 +325,12 @@ def test_which_template_is_taken(tmp_path: Path) -> None:
         assert mine is not None and (mine.name, mine.source) == ("mine.jinja", CHATML)
     finally:
         own.chat_template = None
+
+
+def test_named_templates_are_in_the_folder_beside_their_module() -> None:
+    folder = Path(templates.__file__).parent / "chat_templates"
+    assert folder == templates.FOLDER
+    assert sorted(file.stem for file in folder.glob("*.jinja")) == sorted(NAMED)
 
 
 def test_templates_that_are_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Tables kept in the ``datasets`` cache: written once, read from disk without loading them.
+"""Tables cached beside those of ``datasets``: written once, memory-mapped afterwards.
 
-An entry is an Arrow file and what there is to say about it, under a key made of everything that
-the content depends on. What is asked for again is read; what has changed has another key.
+An entry is an Arrow file with its notes, under a key made of everything that its content depends
+on. If any of that changes, so does the key, and the table is made again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def key_of(*parts: object) -> str:
-    """A key from everything that an entry depends on; lorita's own code is part of it."""
+    """A cache key from everything an entry depends on; the code in ``data`` is always included."""
     digest = hashlib.sha256(_code().encode())
     for part in parts:
         digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
@@ -34,17 +34,23 @@ def key_of(*parts: object) -> str:
 
 @cache
 def _code() -> str:
-    """A hash of all of ``data``, which reads and tokenises: a corrected reader reads again."""
+    """The hash of ``lorita/data``, which reads and tokenises: a corrected reader reads again."""
+    return code_hash(Path(__file__).parents[1])
+
+
+def code_hash(folder: Path) -> str:
+    """A hash of the names and contents of all Python files under ``folder``."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(file.read_bytes())
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
 def stored(key: str, write: Callable[[], TableBatches]) -> tuple[Dataset, dict[str, Any]]:
-    """The entry of this key; ``write`` makes it where there is none, of one batch at least.
+    """The table and notes under ``key``, written first if missing.
 
-    Nothing stays behind if ``write`` fails. ``DataError`` where the cache cannot be written.
+    ``write`` yields at least one batch; if it fails, nothing is left behind. Raises ``DataError``
+    if the cache cannot be written.
     """
     folder = tables_folder()
     table, notes = folder / f"{key}.arrow", folder / f"{key}.json"
@@ -55,8 +61,8 @@ def stored(key: str, write: Callable[[], TableBatches]) -> tuple[Dataset, dict[s
         return _open(table), json.loads(notes.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
-            f"{folder}: rows cannot be kept there ({error.strerror or error})",
-            hint="HF_DATASETS_CACHE names another folder.",
+            f"{folder}: the cache cannot be written ({error.strerror or error})",
+            hint="Choose another folder with HF_DATASETS_CACHE.",
         ) from error
 
 
@@ -68,8 +74,8 @@ def _write(table: Path, notes: Path, batches: TableBatches) -> None:
         first = next(batches)
         with pa.OSFile(str(part), "wb") as file, pa.ipc.new_stream(file, first.schema) as out:
             out.write_batch(first)
-            said = _write_rest(out, batches)
-        write_atomic(notes, json.dumps(said, ensure_ascii=False))
+            content = _write_rest(out, batches)
+        write_atomic(notes, json.dumps(content, ensure_ascii=False))
         part.replace(table)
 
 
@@ -78,8 +84,8 @@ def _write_rest(out: pa.RecordBatchWriter, batches: TableBatches) -> dict[str, A
         try:
             out.write_batch(next(batches))
         except StopIteration as end:
-            said: dict[str, Any] = end.value
-            return said
+            notes: dict[str, Any] = end.value
+            return notes
 
 
 def _open(table: Path) -> Dataset:
