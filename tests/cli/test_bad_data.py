@@ -67,8 +67,8 @@ SEVERAL_LINES = b'{"text": "a"}\n'
 
 FILES: dict[str, Case] = {
     # what is named
-    "missing": ("a.csv", None, ["a.csv: there is no such file"]),
-    "missing folder": ("none/", None, ["there is no such file"]),
+    "missing": ("a.csv", None, ["a.csv: file not found"]),
+    "missing folder": ("none/", None, ["file not found"]),
     "unknown type": ("a.docx", b"x", ["a.docx: unknown file type", ".parquet", "--file-type"]),
     "no ending": ("rows", b"x", ["rows: unknown file type"]),
     "empty folder": ("sub", lambda p: (p / "sub").mkdir(), ["sub: no data files in this folder"]),
@@ -115,31 +115,31 @@ FILES: dict[str, Case] = {
     "broken bytes in a json list": ("a.json", b'[{"text": "\xc3("}]', ["not UTF-8 (line 1"]),
     "half a letter at the end": ("a.txt", b"caf\xc3", ["not UTF-8 (line 1"]),
     "utf-16 with its mark": ("a.csv", "text\na\n".encode("utf-16"), ["UTF-16 text; save it as"]),
-    "utf-16 without a mark": ("a.txt", "text\n".encode("utf-16-le"), ["line 1: a NUL character"]),
-    "a mark alone": ("a.txt", b"\xef\xbb\xbf", ["a.txt: there is no text in it"]),
-    "null characters": ("a.csv", b"text\na\0b\n", ["line 2: a NUL character at column 2"]),
+    "utf-16 without a mark": ("a.txt", "text\n".encode("utf-16-le"), ["line 1: NUL character"]),
+    "a mark alone": ("a.txt", b"\xef\xbb\xbf", ["a.txt: the file contains no text"]),
+    "null characters": ("a.csv", b"text\na\0b\n", ["line 2: NUL character at column 2"]),
     "an excel sheet": ("a.csv", b"PK\x03\x04rest", ["a zip archive or an office document"]),
     "a pdf": ("a.txt", b"%PDF-1.7 x", ["a PDF; extract its text"]),
-    "parquet called csv": ("a.csv", b"PAR1xxxxPAR1", ["a Parquet file; call it .parquet"]),
+    "parquet called csv": ("a.csv", b"PAR1xxxxPAR1", ["a Parquet file; rename it to .parquet"]),
     "packed without saying so": ("a.csv", gzip.compress(b"text\na\n"), ["add .gz to its name"]),
     # packed files
-    "not packed": ("a.csv.gz", b"text\na\n", ["a.csv.gz: cannot be unpacked", "damaged"]),
+    "not packed": ("a.csv.gz", b"text\na\n", ["a.csv.gz: cannot be decompressed", "damaged"]),
     "cut gzip": (
         "a.csv.gz",
         gzip.compress(os.urandom(5000).hex().encode())[:-2000],
-        ["a.csv.gz: cannot be unpacked, damaged or cut short"],
+        ["a.csv.gz: cannot be decompressed; damaged or truncated"],
     ),
     "damaged gzip": (
         "a.txt.gz",
         gzip.compress(b"text\n" * 99)[:-8] + b"\0" * 8,
-        ["a.txt.gz: cannot be unpacked"],
+        ["a.txt.gz: cannot be decompressed"],
     ),
     "cut zstd": (
         "a.txt.zst",
         pa.compress(os.urandom(5000).hex().encode(), "zstd", asbytes=True)[:-200],
-        ["a.txt.zst: cannot be unpacked"],
+        ["a.txt.zst: cannot be decompressed"],
     ),
-    "packed nothing": ("a.txt.gz", gzip.compress(b""), ["a.txt.gz: there is no text in it"]),
+    "packed nothing": ("a.txt.gz", gzip.compress(b""), ["a.txt.gz: the file contains no text"]),
     # CSV
     "header only": ("a.csv", b"act,text\n", ["a.csv: the file has a header but no rows"]),
     "short row": ("a.csv", b"act,text\na,b\nc\n", ["line 3: 1 field, but the header has 2"]),
@@ -147,7 +147,7 @@ FILES: dict[str, Case] = {
     "ragged rows, many": (
         "a.csv",
         b"act,text\n" + b"a\n" * 99,
-        ["line 2: 1 field", "line 6: 1 field", "and more of the kind"],
+        ["line 2: 1 field", "line 6: 1 field", "and more problems like these"],
     ),
     "open quote": ("a.csv", b'act,text\na,b\na,"b\n', ["line 3: a quote that opens here is"]),
     "letters after a quote": ("a.csv", b'act,text\na,"b"c\n', ["line 2: broken quoting"]),
@@ -168,7 +168,7 @@ FILES: dict[str, Case] = {
     "empty rows": (
         "a.csv",
         b"act,text\na,b\nc,\nd,  \n",
-        ["a.csv: rows 2, 3: the column 'text' is empty", "Remove the empty rows, or fill them"],
+        ["a.csv: rows 2, 3: the column 'text' is empty", "Remove the empty rows, or fill them in"],
     ),
     # JSON
     "broken json line": (
@@ -185,29 +185,29 @@ FILES: dict[str, Case] = {
     "json line, no object": (
         "a.jsonl",
         b'"a"\n',
-        ["line 1: expected an object with columns as keys, found a text"],
+        ["line 1: expected an object whose keys are columns, found a string"],
     ),
     "json line, a list": ("a.jsonl", SEVERAL_LINES + b"[1]\n", ["line 2: expected", "a list"]),
-    "key given twice": ("a.jsonl", b'{"text": "a", "text": "b"}\n', ["line 1", "'text' stands"]),
-    "not a number": ("a.jsonl", b'{"text": NaN}\n', ["line 1: not valid JSON: NaN is no JSON"]),
-    "half a character": ("a.jsonl", b'{"text": "\\ud83d"}\n', ["line 1: half a character"]),
+    "key given twice": ("a.jsonl", b'{"text": "a", "text": "b"}\n', ["line 1", "duplicate key 't"]),
+    "not a number": ("a.jsonl", b'{"text": NaN}\n', ["line 1: not valid JSON: NaN is not"]),
+    "half a character": ("a.jsonl", b'{"text": "\\ud83d"}\n', ["line 1: incomplete char"]),
     "nested too deeply": ("a.jsonl", b"[" * 100 + b'{"a":' * 10**5 + b"\n", ["not valid JSON"]),
     "deep line": ("a.jsonl", b'{"a":' * 10**5 + b"\n", ["line 1: not valid JSON"]),
-    "empty object": ("a.jsonl", b"{}\n", ["line 1: an object without keys"]),
-    "one object over lines": ("a.json", b'{\n "text": "a"\n}\n', ["line 1: not", "put it into"]),
+    "empty object": ("a.jsonl", b"{}\n", ["line 1: empty object"]),
+    "one object over lines": ("a.json", b'{\n "text": "a"\n}\n', ["line 1: not", "put it in a"]),
     "broken json": ("a.json", b'[{"text": "a"},\n{]', ["a.json: line 2: not valid JSON"]),
-    "list not closed": ("a.json", b'[{"text": "a"},\n{"text": "b"}\n', ["cut short"]),
-    "comma at the end": ("a.json", b'[{"text": "a"},\n]', ["line 2", "a comma before the end"]),
+    "list not closed": ("a.json", b'[{"text": "a"},\n{"text": "b"}\n', ["truncated"]),
+    "comma at the end": ("a.json", b'[{"text": "a"},\n]', ["line 2", "a comma before the closing"]),
     "no comma": ("a.json", b'[{"text": "a"}\n{"text": "b"}]', ["line 2", "expected , or ]"]),
-    "more after the list": ("a.json", b'[{"text": "a"}]\n[]', ["line 2: there is more after"]),
+    "more after the list": ("a.json", b'[{"text": "a"}]\n[]', ["line 2: extra content after"]),
     "list of numbers": ("a.json", b"[1, 2]", ["row 1 (line 1): expected an object", "a number"]),
-    "empty list": ("a.json", b"[]", ["a.json: there are no rows in it"]),
-    "blank json": ("a.jsonl", b"\n \n", ["a.jsonl: there are no rows in it"]),
+    "empty list": ("a.json", b"[]", ["a.json: the file has no rows"]),
+    "blank json": ("a.jsonl", b"\n \n", ["a.jsonl: the file has no rows"]),
     "row without the key": ("a.jsonl", SEVERAL_LINES + b'{"id": 1}\n', ["row 2: the column"]),
     "a list for a text": (
         "a.jsonl",
         SEVERAL_LINES + b'{"text": ["a"]}\n',
-        ["row 2: the column 'text' holds no text (found list)", "Name a column that holds text"],
+        ["row 2: the column 'text' does not hold text (found l", "Name a column that holds text"],
     ),
     "an object for a text": ("a.jsonl", b'{"text": {"a": 1}}\n', ["row 1", "(found dict)"]),
     "null for a text": ("a.jsonl", SEVERAL_LINES + b'{"text": null}\n', ["row 2", "is empty"]),
@@ -215,18 +215,18 @@ FILES: dict[str, Case] = {
     "no parquet": ("a.parquet", b"PAR1xxxx", ["a.parquet: cannot be read as Parquet"]),
     "parquet cut in half": ("a.parquet", cut_parquet, ["a.parquet: cannot be read as Parquet"]),
     "parquet damaged inside": ("a.parquet", damaged_parquet, ["a.parquet: cannot be read as"]),
-    "parquet without rows": ("a.parquet", table(text=pa.array([], pa.string())), ["no rows in it"]),
+    "parquet without rows": ("a.parquet", table(text=pa.array([], pa.string())), ["has no rows"]),
     "doubled columns in parquet": ("a.parquet", doubled_parquet, ["a.parquet: ", "text"]),
     "NaN cells": ("a.parquet", table(text=[1.5, float("nan")]), ["row 2: the column 'text' is"]),
     "bytes for texts": ("a.parquet", table(text=[b"a"]), ["row 1: the column 'text'", "bytes"]),
     # text
-    "empty text": ("a.txt", b"\n \n", ["a.txt: there is no text in it"]),
-    "empty markdown": ("a.md", b"\n\n", ["a.md: there is no text in it"]),
-    "blank text": ("a.txt", b" \t\r\n", ["a.txt: there is no text in it"]),
+    "empty text": ("a.txt", b"\n \n", ["a.txt: the file contains no text"]),
+    "empty markdown": ("a.md", b"\n\n", ["a.md: the file contains no text"]),
+    "blank text": ("a.txt", b" \t\r\n", ["a.txt: the file contains no text"]),
 }  # fmt: skip
 
 CHATS: dict[str, tuple[bytes, list[str]]] = {
-    "no assistant": (chat(turn("user", "a")), ["row 2: no assistant's turn"]),
+    "no assistant": (chat(turn("user", "a")), ["row 2: no assistant turn"]),
     "assistant first": (chat(turn("assistant", "a")), ["row 2: the assistant speaks first"]),
     "no role": (chat({"content": "a"}, turn("assistant", "b")), ["row 2: message 1 has no role"]),
     "unknown role": (
@@ -235,10 +235,13 @@ CHATS: dict[str, tuple[bytes, list[str]]] = {
     ),
     "role of another type": (chat(turn(3, "a"), turn("assistant", "b")), ["unknown role 3"]),  # type: ignore[arg-type]
     "no content": (chat({"role": "user"}, turn("assistant", "b")), ["message 1 has no content"]),
-    "content a number": (chat(turn("user", 5), turn("assistant", "b")), ["its content is no text"]),
+    "content a number": (
+        chat(turn("user", 5), turn("assistant", "b")),
+        ["its content is not text"],
+    ),
     "content an image": (
         chat(turn("user", [{"type": "image_url"}]), turn("assistant", "b")),
-        ["its content has parts that are no text"],
+        ["its content has parts that are not text"],
     ),
     "empty answer": (
         chat(turn("user", "a"), turn("assistant", " ")),
@@ -247,7 +250,7 @@ CHATS: dict[str, tuple[bytes, list[str]]] = {
     "messages a text": (b'{"messages": "hello"}\n', ["row 2: expected a list of messages"]),
     "messages an object": (b'{"messages": {"role": "user"}}\n', ["row 2: expected a list"]),
     "messages missing": (b'{"other": 1}\n', ["row 2: expected a list of messages, found nothing"]),
-    "no messages": (b'{"messages": []}\n', ["row 2: there are no messages"]),
+    "no messages": (b'{"messages": []}\n', ["row 2: the chat has no messages"]),
     "message a text": (b'{"messages": ["a"]}\n', ["row 2: message 1: expected an object"]),
     "odd weight": (
         chat(turn("user", "a"), turn("assistant", "b", weight=0.5)),

@@ -112,7 +112,7 @@ def test_several_mistakes_are_one_message(
     )
     assert "this is a file" in message
     assert "no such model folder" in message
-    assert "none.csv: there is no such file" in message
+    assert "none.csv: file not found" in message
 
 
 # --- options --------------------------------------------------------------------------------

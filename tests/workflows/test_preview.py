@@ -74,8 +74,8 @@ def test_rows_that_training_refuses_are_told_with_the_others(llama: Path, tmp_pa
     found = lorita.preview(model=str(llama), data=str(data))
     stops = {problem.what: problem.rows for problem in found.problems if problem.stops}
     assert stops == {
-        "message 2: the assistant's turn is empty": [4],
-        "there are no messages": [6],
+        "message 2: the assistant turn is empty": [4],
+        "the chat has no messages": [6],
         "nothing is left to predict": [8],
     }
     others = {problem.what: problem.rows for problem in found.problems if not problem.stops}

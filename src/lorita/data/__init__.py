@@ -1,1 +1,1 @@
-"""From what the user has to what the model sees: source ► format ► tokens ► batches."""
+"""From the user's files to what the model sees: source ► format ► tokens ► batches."""

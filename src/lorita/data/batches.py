@@ -1,7 +1,7 @@
-"""Rows to steps: the order of an epoch, and the micro-batches that a step is computed in.
+"""From rows to steps: the order of rows in an epoch, and the micro-batches of a step.
 
-A step is a number of rows, as users know it. How many of them are computed at once is a matter of
-memory alone and changes nothing in the result.
+A step is a number of rows, as users know it. How many of them are computed at once is only a
+matter of memory and does not change the result.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Some rows that are computed together."""
+    """Rows that are computed together in one forward pass."""
 
     examples: Sequence[Example]
 
     @property
     def num_tokens(self) -> int:
+        """The tokens of all its rows, without padding."""
         return sum(len(example.input_ids) for example in self.examples)
 
     @property
     def num_targets(self) -> int:
+        """The tokens that are predicted, over all its rows."""
         return sum(example.num_targets for example in self.examples)
 
     def padded(self, pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
         """``input_ids``, ``attention_mask`` and ``labels``, each [rows, longest], padded right.
 
-        Padding is masked by its place, not by its id: with pad = eos the real end stays a target.
+        Padding is masked by position, not by id: if pad = eos, the real end stays a target.
         """
         import torch
 
@@ -53,7 +55,7 @@ class MicroBatch:
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
     def end_to_end(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """``input_ids`` and ``labels``, each [tokens], rows laid end to end, and their lengths."""
+        """``input_ids`` and ``labels``, each [tokens], rows laid end to end, and row lengths."""
         import torch
 
         ids_T = torch.tensor([i for example in self.examples for i in example.input_ids])
@@ -63,12 +65,12 @@ class MicroBatch:
 
 
 def steps_per_epoch(num_rows: int, rows_per_step: int) -> int:
-    """Steps that see every row once; the last one may have fewer rows."""
+    """Steps needed to see every row once; the last one may have fewer rows."""
     return ceil(num_rows / rows_per_step)
 
 
 def epoch_order(num_rows: int, *, seed: int, epoch: int) -> list[int]:
-    """The order of the rows in an epoch; it depends on nothing but its arguments."""
+    """The shuffled row indices of an epoch; it depends only on its arguments."""
     import torch
 
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
@@ -84,10 +86,10 @@ def iterate_steps(
     first_step: int = 0,
     windows: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[list[T]]:
-    """The rows of each step from ``first_step`` on, epoch after epoch, without end.
+    """The rows of each step from ``first_step`` on, epoch after epoch, endlessly.
 
-    ``rows`` are examples, or anything else that there is one of for each row, such as its length.
-    With ``windows`` (``packing.fill_windows``) a step has so many windows instead of rows.
+    ``rows`` are examples, or anything else with one item per row, such as the rows' lengths.
+    With ``windows`` (``packing.fill_windows``), ``rows_per_step`` counts windows instead of rows.
     """
     units = range(len(rows)) if windows is None else windows
     per_epoch = steps_per_epoch(len(units), rows_per_step)
@@ -103,16 +105,16 @@ def iterate_steps(
 
 
 def micro_batches(rows: Sequence[Example], token_budget: int) -> list[MicroBatch]:
-    """``rows`` in their order, in as few pieces as hold at most ``token_budget`` tokens each.
+    """``rows``, in order, in micro-batches of at most ``token_budget`` tokens each.
 
-    A row that is longer than the budget is a piece of its own.
+    A row longer than the budget is a micro-batch of its own.
     """
     lengths = [len(row.input_ids) for row in rows]
     return [MicroBatch([rows[i] for i in piece]) for piece in partition(lengths, token_budget)]
 
 
 def partition(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """The places of rows of these lengths, by the micro-batch that each is computed in."""
+    """Indices of rows with these lengths, grouped into micro-batches of ``token_budget`` tokens."""
     pieces: list[list[int]] = []
     tokens = 0
     for place, length in enumerate(lengths):

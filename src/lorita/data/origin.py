@@ -1,4 +1,4 @@
-"""Where rows come from, so that a message can name the file and the place in it."""
+"""Where rows come from, so that messages can name the file and the row or line."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST_ROWS = 5
-"""Row numbers that a message names; the others are counted."""
+"""Row numbers shown in a message; the rest are counted."""
 MOST_NAMES = 3
-"""Files that are named; the others are counted."""
+"""Files named in a message; the rest are counted."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file or data set. ``lines`` are the lines of its rows, where a row is a line."""
+    """One file or data set. ``lines`` are the line numbers of its rows, if rows are lines."""
 
     name: str
     rows: int
     lines: Sequence[int] | None = None
 
     def place(self, rows: Sequence[int]) -> str:
-        """These rows of the part, counted from 0, in words."""
+        """These rows of the part, counted from 0, as text: ``a.csv: rows 2, 3``."""
         if self.lines is None:
             return f"{self.name}: {rows_text([row + 1 for row in rows])}"
         return f"{self.name}: {rows_text([self.lines[row] for row in rows], 'line')}"
@@ -28,7 +28,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Origin:
-    """The parts of some data in their order. ``str()`` names them."""
+    """The parts of a data set in order. ``str()`` names them."""
 
     parts: tuple[Part, ...]
 
@@ -38,7 +38,7 @@ class Origin:
         return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
     def places(self, rows: Sequence[int]) -> list[str]:
-        """Where these rows are, counted from 0 over all parts: a phrase for each part."""
+        """Where these rows are: one phrase per part. Rows are counted from 0 across all parts."""
         phrases, start = [], 0
         for part in self.parts:
             inside = [row - start for row in rows if start <= row < start + part.rows]
@@ -48,7 +48,7 @@ class Origin:
 
 
 def rows_text(rows: Sequence[int], word: str = "row", most: int = MOST_ROWS) -> str:
-    """``row 3`` or ``rows 3, 7 and 12 more``; the numbers are shown as they are."""
+    """``row 3`` or ``rows 3, 7 and 12 more``; the numbers are shown as given."""
     if len(rows) == 1:
         return f"{word} {rows[0]}"
     shown = ", ".join(str(row) for row in rows[:most])

@@ -1,9 +1,9 @@
-"""Rows put together into windows of a fixed size, for corpora whose rows differ much in length.
+"""Pack rows into windows of a fixed size, for corpora whose rows vary widely in length.
 
-A window is what a step counts instead of a row: steps are then equally large. Attention never
-crosses from one row into the next, and no row is cut to fill a window: rows go, the longest first,
-into the window that they leave the least room in (best fit decreasing; Ding et al., "Fewer
-Truncations Improve Language Modeling", 2024). Long texts have been split before.
+A step then counts windows instead of rows, so that all steps are about equally large. Attention
+never crosses from one row into the next, and no row is cut to fill a window: each row, longest
+first, goes into the window in which it leaves the least room (best fit decreasing; Ding et al.,
+"Fewer Truncations Improve Language Modeling", 2024). Long texts have been split before.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 
 def fill_windows(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Windows of at most ``size`` tokens: the places of their rows, each place once.
+    """Windows of at most ``size`` tokens, each a list of row indices; every row is in one window.
 
-    Depends on nothing but its arguments. A row longer than ``size`` is a window of its own.
+    Deterministic. A row longer than ``size`` gets a window of its own.
     """
     windows: list[list[int]] = []
     rooms: list[int] = []
@@ -36,13 +36,13 @@ def fill_windows(lengths: Sequence[int], size: int) -> list[list[int]]:
         if not by_room.get(left):
             insort(rooms, left)
         by_room.setdefault(left, []).append(number)
-    # In the order of the data: the shuffle of an epoch is the seed's affair.
+    # In data order: shuffling is left to each epoch's seed.
     return sorted(sorted(window) for window in windows)
 
 
 def packing_note(windows: Sequence[Sequence[int]], lengths: Sequence[int], size: int) -> str:
-    """How many windows there are, and how full."""
+    """A sentence on how many windows there are and how full they are."""
     return (
         f"packing: {len(lengths):,} rows in {len(windows):,} windows of {size:,} tokens, "
-        f"{sum(lengths) / (len(windows) * size):.1%} full; a batch counts windows"
+        f"{sum(lengths) / (len(windows) * size):.1%} full; batch sizes count windows"
     )

@@ -1,4 +1,4 @@
-"""Mistakes in rows, gathered and raised as one error that names file and row."""
+"""Problems in rows, collected and raised as one error that names files and rows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lorita.data.origin import Origin, rows_text
 from lorita.errors import DataError
 
 RowComplain: TypeAlias = Callable[[int, str, str], None]
-"""Hears of a row (counted from 0) what is wrong with it and what to do about it."""
+"""Called with a row (counted from 0), what is wrong with it, and what to do about it."""
 
 
 class Problems:
-    """Mistakes in rows: each kind of mistake once, with the places of its rows.
+    """Problems in rows: each kind once, with the rows that have it.
 
-    ``found`` is what is wrong with which rows, counted from 0; ``hints`` what to do about it.
+    ``found`` maps each problem to its rows, counted from 0; ``hints`` to what to do about it.
     """
 
     def __init__(self, origin: Origin | str) -> None:
@@ -24,18 +24,21 @@ class Problems:
         self.hints: dict[str, str] = {}
 
     def add(self, row: int, what: str, hint: str = "") -> None:
-        """``row`` is counted from 0; ``what`` follows the row numbers in the message."""
+        """Add a problem of ``row``, counted from 0; ``what`` follows the row number in messages."""
         self.found.setdefault(what, []).append(row)
         if hint:
             self.hints[what] = hint
 
     @property
     def rows(self) -> set[int]:
-        """All rows that something is wrong with."""
+        """All rows with at least one problem."""
         return {row for rows in self.found.values() for row in rows}
 
     def raise_any(self, hint: str | None = None) -> None:
-        """``DataError`` with a line for each kind of mistake and each file, if there is any."""
+        """Raise a ``DataError`` with one line per problem and file, if there are any problems.
+
+        ``hint`` replaces the hints of the problems.
+        """
         if self.found:
             lines = [
                 f"{place}: {what}"

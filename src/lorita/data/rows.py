@@ -1,7 +1,4 @@
-"""What a row can be, whatever file it came from: a text, a prompt with its completion, a chat.
-
-Also the collector of what is wrong with rows: a mistake is told once, with the rows that have it.
-"""
+"""The three kinds of row, whatever file they came from: text, prompt with completion, chat."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ Kind: TypeAlias = Literal["text", "pair", "chat"]
 
 @dataclass(frozen=True)
 class Text:
-    """Plain text: every token is trained."""
+    """Plain text, on which every token is trained."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt and what should follow it."""
+    """A prompt and the completion that should follow it."""
 
     prompt: str
     completion: str
@@ -33,9 +30,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. ``extra`` holds what only the template reads, such as tool calls.
+    """One turn of a chat.
 
-    ``muted`` is the row's own word that this turn is not to be trained.
+    ``muted`` means that the row itself excludes this turn from training. ``extra`` holds keys that
+    only the template reads, such as tool calls.
     """
 
     role: str
@@ -44,25 +42,25 @@ class Message:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The message as templates know it."""
+        """The message as chat templates expect it."""
         return {"role": self.role, "content": self.content, **self.extra}
 
 
 @dataclass(frozen=True)
 class Chat:
-    """Turns in their order; ``tools`` are the JSON schemas that a template may list."""
+    """Turns in order; ``tools`` are JSON schemas that a template may list."""
 
     messages: tuple[Message, ...]
     tools: tuple[Any, ...] = ()
 
     @property
     def prompt(self) -> str:
-        """The first thing that the user says; empty if the user says nothing."""
+        """The first user message; empty if there is none."""
         return next((m.content for m in self.messages if m.role == "user"), "")
 
     @property
     def system(self) -> str | None:
-        """The system message that the chat starts with."""
+        """The system message at the start of the chat; None if there is none."""
         first = self.messages[0]
         return first.content if first.role == "system" else None
 
@@ -72,7 +70,7 @@ Row: TypeAlias = Text | Pair | Chat
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one kind; ``understood`` says in a sentence how the columns were read."""
+    """Rows of one kind; ``understood`` explains in a sentence how the columns were read."""
 
     kind: Kind
     rows: Sequence[Row]
@@ -81,12 +79,12 @@ class Rows:
 
 
 def as_chat(pair: Pair) -> Chat:
-    """The pair as one question and one answer."""
+    """The pair as a chat of one user turn and one assistant turn."""
     return Chat((Message("user", pair.prompt), Message("assistant", pair.completion)))
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
-    """A hash of the rows in their order."""
+    """A SHA-256 of the rows in order; run records store it to recognise their data."""
     digest = hashlib.sha256()
     for row in rows:
         if isinstance(row, Text):

@@ -1,4 +1,4 @@
-"""Which rows are trained on and which are held out; duplicates are never on both sides."""
+"""Which rows are trained on and which are held out, never with a duplicate on both sides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers, counted from 0, and the sentence that says how they were chosen."""
+    """Row numbers, counted from 0, and a sentence that explains how they were chosen."""
 
     train: list[int]
     held_out: list[int]
@@ -25,29 +25,29 @@ def split_rows(
     seed: int,
     groups: Sequence[int] | None = None,
 ) -> Split:
-    """Choose the held-out rows.
+    """Choose the training rows and the held-out rows.
 
-    Rows of their own (``eval_data``) leave all others to training. A given ``eval_fraction`` is
-    drawn by the seed. Else rows that ``max_train_samples`` leaves over cost training nothing and
-    are taken; else a tenth, if there are ten rows. Rows of one group (``Duplicates.groups``; by
-    default every row is its own) are held out together or not at all.
+    With ``eval_data`` (``has_eval_data``) no other row is held out. An ``eval_fraction`` is drawn
+    at random from the seed. Without one, the rows left over by ``max_train_samples`` are used,
+    as they cost training nothing; otherwise a tenth, given at least ten rows. Rows of one group
+    (``Duplicates.groups``; by default each row is its own) are held out together or not at all.
     """
     groups = range(num_rows) if groups is None else groups
     first = list(range(num_rows))[:max_train_samples]
     if has_eval_data or eval_fraction == 0:
-        where = "rows of their own are held out" if has_eval_data else "no row is held out"
+        where = "held-out rows come from eval_data" if has_eval_data else "no rows are held out"
         return Split(first, [], where)
     if eval_fraction is None and len(first) < num_rows:
         return _rest(first, num_rows, max_eval_samples, groups)
     fraction = 0.1 if eval_fraction is None else eval_fraction
     count = min(round(fraction * len(first)), max_eval_samples, len(first) - 1)
     if eval_fraction is None and len(first) < 10:
-        return Split(first, [], "fewer than ten rows: none is held out")
+        return Split(first, [], "fewer than ten rows, so none are held out")
     return _draw(first, max(count, 1) if len(first) > 1 else 0, seed, groups)
 
 
 def unseen(train: Sequence[int], held_out: Sequence[int], groups: Sequence[int]) -> list[int]:
-    """The held-out rows that duplicate no row that is trained on."""
+    """The held-out rows that do not duplicate a training row."""
     trained = {groups[row] for row in train}
     return [row for row in held_out if groups[row] not in trained]
 
@@ -58,7 +58,7 @@ def _rest(first: list[int], num_rows: int, most: int, groups: Sequence[int]) -> 
     how = f"held out: {len(held_out)} of the rows after the first {len(first)}"
     left = len(rest) - len(unseen(first, rest, groups))
     if left:
-        how += f"; {left} that duplicate rows that are trained on were left out"
+        how += f"; {left} that duplicate training rows were skipped"
     return Split(first, held_out, how)
 
 
@@ -76,7 +76,7 @@ def _draw(rows: list[int], count: int, seed: int, groups: Sequence[int]) -> Spli
             drawn |= set(group)
     held_out = [row for row in rows if row in drawn]
     train = [row for row in rows if row not in drawn]
-    how = f"held out: {len(held_out)} of {len(rows)} rows, drawn by the seed"
+    how = f"held out: {len(held_out)} of {len(rows)} rows, chosen at random (seed {seed})"
     if count and not held_out:
-        how = "no row is held out: every row is a near duplicate of too many others"
+        how = "no rows are held out: every row is a near duplicate of too many others"
     return Split(train, held_out, how)

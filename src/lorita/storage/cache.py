@@ -17,7 +17,7 @@ def tables_folder() -> Path:
 
 
 def kept_at(kind: str, mark: str) -> Path:
-    """Where ``kept_folder`` keeps it; a folder there is whole."""
+    """The path at which ``kept_folder`` keeps its folder; if it exists, it is complete."""
     from huggingface_hub.constants import HF_HOME
 
     key = hashlib.sha256(mark.encode()).hexdigest()[:16]
@@ -25,10 +25,10 @@ def kept_at(kind: str, mark: str) -> Path:
 
 
 def kept_folder(kind: str, mark: str, make: Callable[[Path], None]) -> Path:
-    """The folder that ``make`` filled for this ``mark``, filled now if it is not there.
+    """The folder that ``make`` filled for this ``mark``, made now if it does not exist.
 
-    ``mark`` names everything that the content depends on. The folder appears when it is whole;
-    nothing stays behind where ``make`` fails. Where the cache cannot be written, the folder is a
+    ``mark`` names everything the content depends on. The folder appears only once complete; if
+    ``make`` fails, nothing is left behind. If the cache cannot be written, the folder is a
     temporary one.
     """
     folder = kept_at(kind, mark)
@@ -59,7 +59,7 @@ def _put(part: Path, folder: Path) -> None:
 
 
 def mark_of(*paths: Path) -> str:
-    """What changes when one of the files does: place, size and time of each."""
+    """A text that changes whenever one of the files does: path, size and modification time."""
     marks = []
     for path in paths:
         status = path.stat()

@@ -185,7 +185,11 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], dict[str, str], list[str]]] = {
         {},
         ["row 1: the column 'instruction' is empty", "row 2: the column 'output' is empty"],
     ),
-    "no messages": ([{"messages": TURNS}, {"messages": []}], {}, ["row 2: there are no messages"]),
+    "no messages": (
+        [{"messages": TURNS}, {"messages": []}],
+        {},
+        ["row 2: the chat has no messages"],
+    ),
     "messages missing": (
         [{"messages": TURNS}, {"messages": None}],
         {},
@@ -209,7 +213,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], dict[str, str], list[str]]] = {
     "empty answer": (
         [{"messages": [USER, {"role": "assistant", "content": ""}]}],
         {},
-        ["row 1: message 2: the assistant's turn is empty"],
+        ["row 1: message 2: the assistant turn is empty"],
     ),
     "assistant first": (
         [{"messages": TURNS}, {"messages": [ASSISTANT, *TURNS]}],
@@ -219,22 +223,22 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], dict[str, str], list[str]]] = {
     "no answer": (
         [{"messages": [USER]}, {"messages": [USER, USER]}],
         {},
-        ["rows 1, 2: no assistant's turn"],
+        ["rows 1, 2: no assistant turn"],
     ),
     "weight of a half": (
         [{"messages": [USER, {**ASSISTANT, "weight": 0.5}]}],
         {},
-        ["row 1: message 2: weight is 0.5; it can be 0 or 1"],
+        ["row 1: message 2: weight is 0.5; it must be 0 or 1"],
     ),
     "an image": (
         [{"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ASSISTANT]}],
         {},
-        ["row 1: message 1: its content has parts that are no text"],
+        ["row 1: message 1: its content has parts that are not text"],
     ),
     "content is a number": (
         [{"messages": json.dumps([{"role": "user", "content": 3}, ASSISTANT])}],
         {},
-        ["row 1: message 1: its content is no text (found int)"],
+        ["row 1: message 1: its content is not text (found int)"],
     ),
     "message is a text": (
         [{"messages": json.dumps([USER, "Hello"])}],
@@ -254,12 +258,12 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], dict[str, str], list[str]]] = {
     "lists for texts": (
         [{"prompt": ["a"], "completion": "b"}],
         {},
-        ["row 1: the column 'prompt' holds no text (found list)"],
+        ["row 1: the column 'prompt' does not hold text (found list)"],
     ),
     "many mistakes": (
         [{"messages": [USER]}, {"messages": [{"role": "x", "content": "y"}]}],
         {},
-        ["row 1: no assistant's turn", "row 2: message 1: unknown role 'x'"],
+        ["row 1: no assistant turn", "row 2: message 1: unknown role 'x'"],
     ),
 }
 

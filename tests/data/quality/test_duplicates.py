@@ -103,5 +103,5 @@ def test_without_duplicates_the_draw_is_that_of_the_seed(seed: int) -> None:
 def test_what_is_trained_on_is_not_held_out() -> None:
     split = split_rows(6, **{**DEFAULTS, "max_train_samples": 3}, groups=[0, 1, 2, 1, 4, 2])  # type: ignore[arg-type]
     assert split.held_out == [4]
-    assert "2 that duplicate rows that are trained on were left out" in split.how
+    assert "2 that duplicate training rows were skipped" in split.how
     assert unseen([0], [1, 2], [0, 0, 2]) == [2]

@@ -123,7 +123,7 @@ def test_blank_lines_do_not_shift_line_numbers(tmp_path: Path) -> None:
     file = write(tmp_path / "a.txt", "one\n\n\ntwo\n")
     source = load_source(str(file))
     assert source.origin.places([1]) == [f"{file}: line 4"]
-    assert "blank lines are left out" in str(source.notes)
+    assert "blank lines are skipped" in str(source.notes)
 
 
 def test_rows_of_several_files_are_named_by_their_file(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_limits_are_on_characters_of_a_row(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(module, "LONGEST_ROW", 1000)
     good = write(tmp_path / "a.txt", "x" * 999 + "\n" + "y" * 999)
     assert [len(text) for text in texts(good)] == [999, 999]
-    with pytest.raises(DataError, match="from line 1 on"):
+    with pytest.raises(DataError, match="that starts on line 1"):
         texts(good, text_unit="file")
 
 

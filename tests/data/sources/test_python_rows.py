@@ -56,7 +56,7 @@ def test_a_flag_names_the_function(llama: Path, tmp_path: Path, capsys: Any) -> 
 def test_rows_can_be_left_out_and_it_is_said(llama: Path) -> None:
     found = lorita.preview(model=str(llama), data=ROWS, map_row=to_text)
     assert found.format == "text" and found.rows == 11
-    assert any("map_row to_text left out 1 rows" in note for note in found.notes)
+    assert any("map_row to_text dropped 1 rows" in note for note in found.notes)
 
 
 def broken(row: dict[str, Any]) -> Any:
@@ -67,13 +67,13 @@ def broken(row: dict[str, Any]) -> Any:
     ("function", "said"),
     [
         (broken, r"rows 2, 11, 12: map_row broken: KeyError: 'question'"),
-        (lambda row: 3, "returned int, not a dict, a text or None"),
-        (lambda row: None, "left out every row"),
-        ("mine.py:f", "mine.py: there is no such file"),
-        ("mine", "write it as module.py:function"),
+        (lambda row: 3, "returned int; expected a dict, a str or None"),
+        (lambda row: None, "dropped every row"),
+        ("mine.py:f", "mine.py: file not found"),
+        ("mine", "use the form module.py:function"),
         ("json:nothing", "json has no function 'nothing'"),
         ("no.such.module:f", "cannot be loaded"),
-        ("__main__:f", "was a function of a script"),
+        ("__main__:f", "was a function defined in a script"),
     ],
 )
 def test_mistakes(function: Any, said: str, llama: Path) -> None:
@@ -82,7 +82,7 @@ def test_mistakes(function: Any, said: str, llama: Path) -> None:
 
 
 def test_rows_that_are_no_table(llama: Path) -> None:
-    with pytest.raises(DataError, match="make no table"):
+    with pytest.raises(DataError, match="do not form a table"):
         lorita.preview(model=str(llama), data=[{"a": 1}, {"a": {"b": "x"}}])
 
 

@@ -1,1 +1,1 @@
-"""From a table of cells to rows: which columns mean what."""
+"""From a table of cells to rows: what each column means."""

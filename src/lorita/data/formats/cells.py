@@ -1,4 +1,4 @@
-"""Cells of a source as texts, and templates over several columns."""
+"""Cells of a source as texts, and text templates over several columns."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ from lorita.data.row_errors import RowComplain
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
-FILL_HINT = "Remove the empty rows, or fill them."
+FILL_HINT = "Remove the empty rows, or fill them in."
 OTHER_HINT = "Name a column that holds text."
 
 
 def require_column(source: Source, field: str) -> None:
-    """``DataError`` that lists the columns there are, unless ``field`` is one of them."""
+    """Raise a ``DataError`` listing the columns unless ``field`` is one of them."""
     if field not in source.columns:
         raise DataError(
-            f"{source.origin}: there is no column {field!r}; "
-            f"the columns are {', '.join(source.columns)}"
+            f"{source.origin}: no column {field!r}; the columns are {', '.join(source.columns)}"
         )
 
 
 def text_cells(cells: Mapping[str, list[Any]], field: str, complain: RowComplain) -> list[str]:
-    """The column as texts; a missing cell is an empty one, lists and objects are wrong."""
+    """The column as texts; missing cells become empty, lists and objects are reported."""
     texts = []
     for row, cell in enumerate(cells[field]):
-        if cell is None or cell != cell:  # NaN is a table's word for nothing
+        if cell is None or cell != cell:  # NaN is how tables mark a missing value
             texts.append("")
         elif is_plain(cell):
             texts.append(str(cell))
         else:
             kind = type(cell).__name__
-            complain(row, f"the column {field!r} holds no text (found {kind})", OTHER_HINT)
+            complain(row, f"the column {field!r} does not hold text (found {kind})", OTHER_HINT)
             texts.append("-")
     return texts
 
 
 def is_plain(cell: object) -> bool:
-    """Whether a cell can be read as a text."""
+    """Whether a cell can be read as text: a string or a number."""
     return isinstance(cell, (str, int, float))
 
 
 def holds_text(cells: Sequence[object]) -> bool:
-    """Whether some cells are words, not numbers alone: numbers are ids, scores and years."""
+    """Whether any cell contains words; numbers alone are ids, scores or years."""
     return any(isinstance(cell, str) and cell.strip() and not _is_number(cell) for cell in cells)
 
 
@@ -59,12 +58,15 @@ def _is_number(cell: str) -> bool:
 def template_reader(
     source: Source, template: str
 ) -> Callable[[Mapping[str, list[Any]], RowComplain], list[str]]:
-    """A function that fills the template from cells; empty where all that it names are empty."""
+    """A function that fills the template from cells; empty if all cells it uses are empty.
+
+    Raises ``DataError`` as ``template_fields`` does.
+    """
     fields = template_fields(source, template)
 
     def fill(cells: Mapping[str, list[Any]], complain: RowComplain) -> list[str]:
         columns = [text_cells(cells, field, complain) for field in fields]
-        # A row whose cells are all empty still has the template's own words.
+        # Filling it from empty cells would still leave the template's own words.
         return [
             template.format_map(dict(zip(fields, row, strict=True)))
             if any(cell.strip() for cell in row)
@@ -76,21 +78,21 @@ def template_reader(
 
 
 def template_fields(source: Source, template: str) -> list[str]:
-    """The columns that the template names; ``DataError`` if it is broken or one is not there."""
+    """The columns that the template names; ``DataError`` if it is malformed or one is missing."""
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
         raise DataError(f"text_template {template!r}: {error}") from None
     fields = [field for _, field, _, _ in parsed if field is not None]
     if not fields:
-        raise DataError(f"text_template {template!r} names no column; write it as {{column}}")
+        raise DataError(f"text_template {template!r} names no column; write a column as {{name}}")
     for field in fields:
         require_column(source, field)
     return list(dict.fromkeys(fields))
 
 
 def refuse_empty(texts: Sequence[str], column: str | None, complain: RowComplain) -> None:
-    """Tell the rows without text."""
+    """Report the rows whose text is empty; ``column`` is named if it is given."""
     for row, text in enumerate(texts):
         if not text.strip():
             where = "" if column is None else f"the column {column!r} "

@@ -1,7 +1,7 @@
-"""One cell or row to a chat: ``role``/``content``, ShareGPT's ``from``/``value``, OpenAI's JSONL.
+"""Cells to chats: ``role``/``content``, ShareGPT's ``from``/``value``, OpenAI's JSONL.
 
-Every reader takes a ``complain`` function and goes on after a mistake, so that all of them are
-told at once.
+Every reader takes a ``complain`` function and continues after a problem, so that all problems
+are reported at once.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ROLES = {
     "function_response": "tool",
     "observation": "tool",
 }
-"""What files call a role, and what templates call it."""
+"""The names of roles in files, and those that chat templates use."""
 ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
 MARKS = ("weight", "train")
-"""Keys that say whether a turn is trained; templates never see them."""
+"""Keys that say whether a turn is trained; templates do not see them."""
 
 
 def looks_like_chat(cell: object) -> bool:
-    """Whether a cell holds turns: a list of objects that name a role, or the same as JSON text."""
+    """Whether a cell holds turns: a list of objects with a role, or the same as JSON text."""
     turns = decoded(cell)
     return (
         isinstance(turns, list)
@@ -55,7 +55,7 @@ def is_sharegpt(cell: object) -> bool:
 
 
 def decoded(cell: object) -> Any:
-    """CSV has no lists: there, they are written as JSON."""
+    """The cell with a JSON list decoded, as CSV files can hold lists only as JSON text."""
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
             return json.loads(cell)
@@ -65,7 +65,11 @@ def decoded(cell: object) -> Any:
 
 
 def read_chat(cell: object, complain: Complain, *, system: str = "", tools: object = None) -> Chat:
-    """The chat in a cell; ``system`` is put first where the chat has no system message."""
+    """The chat in a cell, its problems reported to ``complain``.
+
+    ``system`` is put first if the chat has no system message; ``tools`` is a list of JSON schemas,
+    or the same as JSON text.
+    """
     turns = decoded(cell)
     if not isinstance(turns, list):
         found = "nothing" if turns is None else type(turns).__name__
@@ -96,7 +100,7 @@ def _message(turn: object, number: int, complain: Complain) -> Message | None:
     content = next((given.pop(key) for key in CONTENT_KEYS if key in given), None)
     text = _plain_text(content, where, complain)
     if content is not None and not text.strip() and role == "assistant" and not _calls(given):
-        complain(f"{where}: the assistant's turn is empty")
+        complain(f"{where}: the assistant turn is empty")
     elif content is None and not _calls(given):
         complain(f"{where} has no content")
     muted = _is_muted(given, where, complain)
@@ -109,42 +113,42 @@ def _calls(message: Mapping[str, Any]) -> bool:
 
 
 def _without_none(value: Any) -> Any:
-    """Tables fill in what other rows have; a key that this row never had goes again."""
+    """The value without keys that are None: tables add every key of the other rows."""
     if isinstance(value, Mapping):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain_text(content: object, where: str, complain: Complain) -> str:
-    """Text as it is, or the parts of OpenAI's content list put together."""
+    """The content if it is text, or the joined parts of OpenAI's content list."""
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, list):
         parts = [p.get("text") if isinstance(p, Mapping) else p for p in content]
         if all(isinstance(part, str) for part in parts):
             return "".join(str(part) for part in parts)
-        complain(f"{where}: its content has parts that are no text; lorita trains on text only")
+        complain(f"{where}: its content has parts that are not text; lorita trains on text only")
         return ""
-    complain(f"{where}: its content is no text (found {type(content).__name__})")
+    complain(f"{where}: its content is not text (found {type(content).__name__})")
     return ""
 
 
 def _is_muted(message: Mapping[str, Any], where: str, complain: Complain) -> bool:
-    """``weight`` 0 and ``train`` false; what stands there else must be 1 and true."""
+    """Whether ``weight`` is 0 or ``train`` is false; values other than 0 and 1 are reported."""
     for key in MARKS:
         if key in message and message[key] not in (0, 1):
-            complain(f"{where}: {key} is {message[key]!r}; it can be 0 or 1, false or true")
+            complain(f"{where}: {key} is {message[key]!r}; it must be 0 or 1, false or true")
     return any(key in message and message[key] in (0, False) for key in MARKS)
 
 
 def _check_order(messages: list[Message], complain: Complain) -> None:
     turns = [message.role for message in messages if message.role != "system"]
     if not turns:
-        complain("there are no messages")
+        complain("the chat has no messages")
     elif turns[0] == "assistant":
-        complain("the assistant speaks first: there is no prompt for its turn")
+        complain("the assistant speaks first, so its turn has no prompt")
     elif "assistant" not in turns:
-        complain("no assistant's turn: there is nothing to train on")
+        complain("no assistant turn, so there is nothing to train on")
 
 
 def _tools(tools: object, complain: Complain) -> tuple[Any, ...]:

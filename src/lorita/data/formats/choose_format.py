@@ -1,7 +1,7 @@
-"""What the columns mean: which reading of them is taken, and which others were possible.
+"""What the columns mean: the reading that is chosen, and the others that were possible.
 
-Nothing is guessed in silence: the result says which columns fed which role, which were left, and
-how another reading is asked for. The rows themselves are read in ``readers.py``.
+Nothing is guessed silently: the result says which column fed which role, which were not used, and
+how to ask for another reading. The rows themselves are read in ``readers``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 TEXT_COLUMNS = ("text", "prompt", "content")
-"""Columns that hold the text when nothing else is said, in this order."""
+"""Columns that hold the text by default, in order of preference."""
 CHAT_COLUMNS = ("messages", "conversations", "conversation", "chat", "dialogue", "dialog", "turns")
 PAIR_COLUMNS = (
     ("prompt", "completion"),
@@ -34,16 +34,16 @@ PAIR_COLUMNS = (
     ("user", "assistant"),
     ("inputs", "targets"),
 )
-"""Columns that are known to hold a prompt and its completion, the likeliest first."""
+"""Columns known to hold a prompt and its completion, the likeliest first."""
 ALPACA_OUTPUTS, ALPACA_INPUTS = ("output", "response"), ("input", "context")
 TOOL_COLUMNS = ("tools", "functions")
 MOST_OTHERS = 2
-"""Other readings that are told."""
+"""Other possible readings mentioned in the explanation."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read the columns: role to column, or a template over them."""
+    """One way to read the columns: a column for each role, or a template over columns."""
 
     format: str
     roles: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Reading:
 
     @property
     def flags(self) -> str:
-        """The options that ask for this reading."""
+        """The command-line options that select this reading."""
         if self.format == "text":
             return f"--text-field {self.roles['text']}"
         if self.format == "prompt-completion":
@@ -74,7 +74,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user said about the columns; None is nothing."""
+    """What the user specified about the columns; None means unspecified."""
 
     format: str | None = None
     text_field: str | None = None
@@ -84,9 +84,9 @@ class Wanted:
 
 
 def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Reading]]:
-    """The reading that is taken, and the others that the columns would have allowed.
+    """The reading to use, and the others that the columns would allow.
 
-    Raises ``DataError`` where the columns allow none, or where it takes a person to choose.
+    Raises ``DataError`` if the columns allow none, or if only the user can choose.
     """
     possible = list(_readings(source))
     taken = _asked_for(source, wanted, possible)
@@ -101,7 +101,7 @@ def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Readin
 
 
 def understood(source: Source, taken: Reading, others: list[Reading]) -> str:
-    """The reading in a sentence: what feeds what, what is left, what else could be meant."""
+    """The reading in a sentence: columns used and unused, notes, and other possible readings."""
     used = set(taken.roles.values())
     left = [column for column in source.columns if column not in used]
     parts = [str(taken)]
@@ -113,7 +113,7 @@ def understood(source: Source, taken: Reading, others: list[Reading]) -> str:
 
 
 def _asked_for(source: Source, wanted: Wanted, possible: list[Reading]) -> Reading | None:
-    """The reading that the user's own column names say."""
+    """The reading the user specified by columns or template; None if neither is given."""
     if wanted.text_template is not None:
         return Reading("text", template=wanted.text_template)
     if wanted.text_field is not None:
@@ -134,15 +134,15 @@ def _asked_for(source: Source, wanted: Wanted, possible: list[Reading]) -> Readi
     if missing and len(rest) != 1:
         raise DataError(
             f"{source.origin}: which column is the {missing[0]}? "
-            f"It has {', '.join(source.columns)}",
-            hint=f"Say it with --{missing[0]}-field NAME.",
+            f"The columns are {', '.join(source.columns)}",
+            hint=f"Name it with --{missing[0]}-field NAME.",
         )
     roles = {role: column or rest[0] for role, column in given.items()}
     return Reading("prompt-completion", roles)
 
 
 def _readings(source: Source) -> Iterator[Reading]:
-    """Every reading that the columns allow, the likeliest first."""
+    """Every reading the columns allow, the likeliest first."""
     sample = source.sample
     columns = source.columns
     yield from _chat_readings(sample, columns)
@@ -171,8 +171,8 @@ def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Itera
     firsts = {c: next((x for x in sample[c] if x is not None), None) for c in columns}
     chats = [c for c in columns if looks_like_chat(firsts[c])]
     if {"prompt", "completion"} <= set(chats):
-        return  # a chat cut in two: the pair of these names
-    # A column that is called so holds chats, even if its first cell is broken.
+        return  # a chat split over two columns: read as a pair
+    # A column with such a name holds chats even if its first cell is malformed.
     chats += [c for c in CHAT_COLUMNS if isinstance(firsts.get(c), list) and c not in chats]
     for column in sorted(chats, key=lambda c: CHAT_COLUMNS.index(c) if c in CHAT_COLUMNS else 99):
         kind = "sharegpt" if is_sharegpt(firsts[column]) else "messages"
@@ -189,7 +189,7 @@ def _text_columns(source: Source) -> list[str]:
 
 
 NEEDED = {
-    "text": "one column of text",
+    "text": "a column of text",
     "prompt-completion": "a prompt and a completion",
     "messages": "a column of messages, each with role and content",
     "sharegpt": "a column of conversations, each turn with from and value",
@@ -202,12 +202,12 @@ def _no_reading(source: Source, format: str | None) -> DataError:
     if format is not None and format != "text":
         hint = None
         if format == "prompt-completion":
-            hint = "Say which columns they are: --prompt-field NAME --completion-field NAME."
+            hint = "Name the columns: --prompt-field NAME --completion-field NAME."
         return DataError(
             f"{source.origin}: {format} needs {NEEDED[format]}; the columns are {columns}",
             hint=hint,
         )
-    hint = 'Say it with --text-field NAME or --text-template "{a}: {b}".'
+    hint = 'Name it with --text-field NAME or --text-template "{a}: {b}".'
     texts = _text_columns(source)
     if format is None and len(texts) >= 2:
         hint += (
@@ -215,6 +215,6 @@ def _no_reading(source: Source, format: str | None) -> DataError:
             f"--prompt-field {texts[0]} --completion-field {texts[1]}."
         )
     return DataError(
-        f"{source.origin}: which column holds the text? It has {columns}",
+        f"{source.origin}: which column holds the text? The columns are {columns}",
         hint=hint,
     )

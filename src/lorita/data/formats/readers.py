@@ -1,4 +1,4 @@
-"""Rows from columns whose meaning is known (``formats.py``); every mistake is told with its row."""
+"""Rows from columns whose meaning is known (``choose_format``); problems name their rows."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ CHAT_HINT = (
 def read_rows(
     source: Source, wanted: Wanted | None = None, problems: Problems | None = None
 ) -> Rows:
-    """All rows, read as ``wanted`` says or as the columns suggest.
+    """All rows, read as ``wanted`` specifies or as the columns suggest.
 
-    They stay on disk; here they are looked through once. Raises ``DataError`` for columns that
-    are not there, cells of another kind than the format needs, and empty rows: all of them, with
-    their row numbers. With ``problems`` these rows are told there instead, and are among the
-    result nevertheless.
+    The rows stay on disk and are checked once here. Raises a single ``DataError`` for missing
+    columns, cells of the wrong type and empty rows, with all their row numbers. If ``problems`` is
+    given, bad rows are added to it instead and remain in the result.
     """
     taken, others = choose_reading(source, wanted or Wanted())
     readers: dict[str, Callable[[Source, Reading], ReadCells]] = {
@@ -51,7 +50,7 @@ def read_rows(
 
 
 def columns_of(source: Source, reading: Reading) -> list[str]:
-    """The columns that a reading needs."""
+    """The columns a reading uses; ``DataError`` if its template names one that is missing."""
     if reading.template is not None:
         return template_fields(source, reading.template)
     return list(reading.roles.values())
@@ -87,7 +86,7 @@ def _pairs(source: Source, reading: Reading) -> ReadCells:
 
 
 def _divided_chats(prompt: str, completion: str) -> ReadCells:
-    """Messages cut in two columns: only those of the completion are trained."""
+    """Chats split over two columns: only the messages of the completion are trained."""
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
         rows: list[Row] = []

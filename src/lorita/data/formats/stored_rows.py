@@ -1,6 +1,6 @@
-"""Rows that stay in their table on disk and are read when they are asked for.
+"""Rows that stay on disk in their table and are read on demand.
 
-So that data larger than memory can be looked through, tokenised and sampled like a list.
+Data larger than memory can thus be checked, tokenised and sampled like a list.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from lorita.data.sources.table_batches import BATCH_BYTES, BATCH_ROWS
 Cells: TypeAlias = Mapping[str, list[Any]]
 """Some rows of a table, column by column."""
 ReadCells: TypeAlias = Callable[[Cells, RowComplain], list[Row]]
-"""Cells to as many rows; what is wrong is told with the row's place in the cells."""
+"""Turns cells into as many rows; problems are reported with the row's index in the cells."""
 
 
 def _accept(row: int, what: str, hint: str) -> None:
-    """Rows were looked through before; what is wrong has been told then."""
+    """Ignore a problem: the rows were checked before, and it was reported then."""
 
 
 class StoredRows(Sequence[Row]):
-    """The rows of a source, or those with the given ``numbers``.
+    """The rows of a source, or those with the given ``numbers``, as a sequence.
 
-    Going through them, or taking many with ``select`` or a slice, reads batches; a single row
-    costs a read of its own.
+    Iterating, ``select`` and slices read in batches; indexing a single row costs one read.
     """
 
     def __init__(self, source: Source, read: ReadCells, numbers: Sequence[int] | None = None):
@@ -49,11 +48,11 @@ class StoredRows(Sequence[Row]):
         return self._read(self._source.cells([self.numbers[at]]), _accept)[0]
 
     def select(self, places: Sequence[int]) -> StoredRows:
-        """The rows at these places, in this order."""
+        """The rows at these indices, in this order, still on disk."""
         return StoredRows(self._source, self._read, [self.numbers[place] for place in places])
 
     def batches(self, complain: RowComplain = _accept) -> Iterator[list[Row]]:
-        """All rows in portions; ``complain`` hears what is wrong, with the row's number."""
+        """All rows in batches; problems go to ``complain`` with the row's number in the data."""
         for start in range(0, len(self), self.batch_rows):
             numbers = self.numbers[start : start + self.batch_rows]
 
@@ -68,14 +67,14 @@ class StoredRows(Sequence[Row]):
 
 
 def select_rows(rows: Sequence[Row], places: Sequence[int]) -> Sequence[Row]:
-    """The rows at these places; stored ones stay where they are."""
+    """The rows at these indices; stored rows stay on disk."""
     if isinstance(rows, StoredRows):
         return rows.select(places)
     return [rows[place] for place in places]
 
 
 def row_batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """All rows in portions that fit into memory."""
+    """All rows in batches that fit in memory."""
     if isinstance(rows, StoredRows):
         yield from rows.batches()
         return

@@ -1,4 +1,4 @@
-"""Data sets of the hub, read by ``datasets``: downloaded once, or the first rows streamed."""
+"""Hub data sets, read by ``datasets``: downloaded once, or only the first rows streamed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti")
-"""Columns of these kinds are left out: reading them needs more libraries, and none is text."""
+"""Columns of these types are dropped: they hold no text, and reading them needs more libraries."""
 
 
 def read_hub(
     hub_id: str, name: str | None, split: str, revision: str | None, streaming: int | None = None
 ) -> FileRows:
-    """A split of a hub data set, or its first ``streaming`` rows without downloading the others.
+    """A split of a hub data set, or its first ``streaming`` rows without downloading the rest.
 
-    Raises ``DataError`` in words, whatever the hub or ``datasets`` said.
+    ``name`` is the configuration. Raises ``DataError`` whatever the hub or ``datasets`` raised.
     """
     with quiet_libraries():
         try:
@@ -49,20 +49,20 @@ def _load(
 
 
 def _hub_error(error: Exception, hub_id: str, split: str, revision: str | None) -> Exception:
-    """``datasets``' refusal in words; it wraps the hub's own errors in its own."""
+    """An error of ``datasets``, which also wraps those of the hub, as a clear message."""
     from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     if isinstance(error, (DataFilesNotFoundError, EmptyDatasetError)):
-        return DataError(f"{hub_id}: the hub's repository holds no data files that can be read")
+        return DataError(f"{hub_id}: the hub repository has no readable data files")
     if isinstance(error, DatasetNotFoundError):
         cause = error.__cause__ or error
         if isinstance(cause, (GatedRepoError, HfHubHTTPError)):
             return hub.explain(cause, hub_id, revision, DataError)
         return DataError(
-            f"{hub_id}: there is neither a file nor a hub data set of this name",
-            hint="Give a file, or check the spelling (owner/name).",
+            f"{hub_id}: no file or hub data set with this name",
+            hint="Check the spelling (owner/name), or give a file.",
         )
     if isinstance(error, ValueError):  # an unknown split or configuration: the text lists them
         return DataError(f"{hub_id}: {str(error).strip().splitlines()[0]}")

@@ -1,7 +1,7 @@
-"""JSON: a list of objects, read piece by piece, or an object a line.
+"""JSON: a list of objects, read piece by piece, or one object per line.
 
-What a key holds stays what it is: text as text, anything else as JSON, so that no two rows need
-the same shape.
+Values keep their form: text stays text, everything else is stored as JSON, so that rows need not
+have the same shape.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ CHUNK = 2**18
 FOUND = {
     dict: "an object",
     list: "a list",
-    str: "a text",
+    str: "a string",
     bool: "true or false",
     type(None): "null",
 }
 
 
 class _Refused(ValueError):
-    """What standard JSON does not have."""
+    """Something that Python accepts and standard JSON does not."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
@@ -42,19 +42,19 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         doubled = next(key for key in keys if keys.count(key) > 1)
-        raise _Refused(f"the key {doubled!r} stands there twice")
+        raise _Refused(f"duplicate key {doubled!r}")
     return row
 
 
 def _constant(word: str) -> Any:
-    raise _Refused(f"{word} is no JSON; write null, or leave the key out")
+    raise _Refused(f"{word} is not allowed; write null, or omit the key")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def json_rows(file: DataFile, problems: list[str]) -> Iterator[Row]:
-    """Every object; ``problems`` grows on the way."""
+    """Every object of the file, a list or JSON Lines; bad rows are appended to ``problems``."""
     with open_text(file) as text:
         first = text.read(4096)
         while first.isspace() and (more := text.read(4096)):
@@ -85,7 +85,7 @@ def _lines(file: DataFile, problems: list[str]) -> Iterator[Row]:
 def _one_object_hint(line: str) -> str:
     if line.strip() not in ("{", '{"'):
         return ""
-    return "; if the file is one object over several lines, put it into a list, or on one line"
+    return "; if the file is one object over several lines, put it in a list or on one line"
 
 
 def _reason(error: BaseException) -> str:
@@ -95,11 +95,11 @@ def _reason(error: BaseException) -> str:
 def _checked(row: Any, where: str, raw: str, problems: list[str]) -> Iterator[Row]:
     if not isinstance(row, dict):
         found = FOUND.get(type(row), "a number")
-        problems.append(f"{where}: expected an object with columns as keys, found {found}")
+        problems.append(f"{where}: expected an object whose keys are columns, found {found}")
     elif "\\ud" in raw.lower() and _half_a_character(row):
-        problems.append(f"{where}: half a character (a lone surrogate such as \\ud83d)")
+        problems.append(f"{where}: incomplete character (a lone surrogate such as \\ud83d)")
     elif not row:
-        problems.append(f"{where}: an object without keys")
+        problems.append(f"{where}: empty object")
     else:
         yield row
 
@@ -113,25 +113,26 @@ def _half_a_character(row: Row) -> bool:
 
 
 class _Text:
-    """The part of a file that is looked at: the place in it, and the line of that place."""
+    """A window on the text of a file, with the current position and its line number."""
 
     def __init__(self, file: DataFile) -> None:
         self._file = open_text(file)
         self.text, self.place, self.line, self.ended = "", 0, 1, False
 
     def more(self, count: int = CHUNK) -> None:
-        """Take in more of the file, and let go of what is done with."""
+        """Read ``count`` more characters and discard those before the current position."""
         new = self._file.read(count)
         self.ended = not new
         self.text = self.text[self.place :] + new
         self.place = 0
 
     def go(self, place: int) -> None:
+        """Move to ``place`` in the window, counting the lines in between."""
         self.line += self.text.count("\n", self.place, place)
         self.place = place
 
     def next(self) -> str:
-        """Go to the next character that is no white space; it is empty at the end."""
+        """Move to the next character that is not white space and return it; empty at the end."""
         while True:
             found = _NO_SPACE.search(self.text, self.place)
             if found or self.ended:
@@ -141,7 +142,10 @@ class _Text:
             self.more()
 
     def value(self, where: str) -> tuple[Any, int]:
-        """The value that begins here, and where it ends; more is read until it is whole."""
+        """The JSON value that begins here and where it ends; reads on until it is complete.
+
+        ``where`` names the value in the message of a ``FileProblem``.
+        """
         while True:
             try:
                 return _DECODER.raw_decode(self.text, self.place)
@@ -157,12 +161,13 @@ class _Text:
             self.more(max(CHUNK, len(self.text) - self.place))
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 _NO_SPACE = re.compile(r"\S")
 _OPEN = "Unterminated string starting at"
-"""What the decoder says when the text ends within a string, at the string's start."""
+"""The decoder's message if the text ends inside a string; its position is the string's start."""
 
 
 def _list(file: DataFile, problems: list[str]) -> Iterator[Row]:
@@ -174,7 +179,7 @@ def _list(file: DataFile, problems: list[str]) -> Iterator[Row]:
             yield from _elements(text, problems)
         text.go(text.place + 1)
         if text.next():
-            raise FileProblem(f"line {text.line}: there is more after the end of the list")
+            raise FileProblem(f"line {text.line}: extra content after the end of the list")
     except FileProblem as problem:
         problems.append(str(problem))
     finally:
@@ -193,17 +198,21 @@ def _elements(text: _Text, problems: list[str]) -> Iterator[Row]:
         if mark == "]":
             return
         if not mark:
-            raise FileProblem(f"line {text.line}: the list is not closed; the file is cut short")
+            raise FileProblem(f"line {text.line}: the list is not closed; the file is truncated")
         if mark != ",":
             what = f"expected , or ] after a row, found {mark!r}"
             raise FileProblem(f"line {text.line}: not valid JSON: {what}")
         text.go(text.place + 1)
         if text.next() == "]":
-            raise FileProblem(f"line {text.line}: not valid JSON: a comma before the end ]")
+            raise FileProblem(f"line {text.line}: not valid JSON: a comma before the closing ]")
 
 
 def json_batches(file: DataFile, forced: Sequence[str], problems: FileProblems) -> TableBatches:
-    """The columns have to be known first, so the file is gone through twice."""
+    """The rows as batches of strings, after a first pass that finds the columns.
+
+    Columns in ``forced`` are JSON even if they hold only text. Bad rows are appended to
+    ``problems``; raises ``FileProblem`` if there are no rows.
+    """
     columns: dict[str, bool] = dict.fromkeys(forced, True)
     count = 0
     for row in json_rows(file, problems):
@@ -213,7 +222,7 @@ def json_batches(file: DataFile, forced: Sequence[str], problems: FileProblems) 
     if problems:
         return {}
     if not count:
-        raise FileProblem("there are no rows in it")
+        raise FileProblem("the file has no rows")
     for batch in in_batches(json_rows(file, problems)):
         cells = ([_json_cell(row.get(name), columns[name]) for row in batch] for name in columns)
         yield text_batch(list(columns), cells)
@@ -221,6 +230,4 @@ def json_batches(file: DataFile, forced: Sequence[str], problems: FileProblems) 
 
 
 def _json_cell(value: Any, is_json: bool) -> str | None:
-    import json
-
     return json.dumps(value, ensure_ascii=False) if is_json and value is not None else value

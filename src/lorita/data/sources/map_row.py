@@ -1,4 +1,4 @@
-"""``map_row``: a function of the user's that changes each row before it is read."""
+"""``map_row``: a user-supplied function that changes each row before its format is read."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 MapRow: TypeAlias = Callable[[dict[str, Any]], Any]
-"""A row to a row, a text, or None to leave it out."""
+"""Takes a row; returns a row, a text, or None to drop the row."""
 
 
 def find_function(name: str) -> MapRow:
-    """The function that ``module.py:function`` or ``package.module:function`` names."""
+    """The function named by ``module.py:function`` or ``package.module:function``.
+
+    Raises ``DataError`` if the module cannot be loaded or has no such function.
+    """
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
-        raise DataError(f"map_row {name!r}: write it as module.py:function")
+        raise DataError(f"map_row {name!r}: use the form module.py:function")
     try:
         module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
     except DataError:
         raise
-    except Exception as error:  # the user's own code runs here
+    except Exception as error:  # user code runs here
         said = f"{type(error).__name__}: {error}"
         raise DataError(f"map_row: {place} cannot be loaded ({said})") from error
     function = getattr(module, attribute, None)
@@ -36,14 +39,14 @@ def find_function(name: str) -> MapRow:
         there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise DataError(
             f"map_row: {place} has no function {attribute!r}",
-            hint=f"It has {', '.join(there)}." if there else None,
+            hint=f"It defines {', '.join(there)}." if there else None,
         )
     return function  # type: ignore[no-any-return]
 
 
 def _load_file(path: Path) -> Any:
     if not path.is_file():
-        raise DataError(f"map_row: {path}: there is no such file")
+        raise DataError(f"map_row: {path}: file not found")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -54,16 +57,17 @@ def _load_file(path: Path) -> Any:
 def _import(name: str) -> Any:
     if name == "__main__":
         raise DataError(
-            "map_row was a function of a script or notebook",
-            hint="Give it again: lorita.train(..., map_row=function).",
+            "map_row was a function defined in a script or notebook",
+            hint="Pass it again: lorita.train(..., map_row=function).",
         )
     return importlib.import_module(name)
 
 
 def map_rows(source: Source, function: MapRow, name: str) -> Source:
-    """The source with every row changed by the function; held in memory.
+    """A source with ``function`` applied to every row; the new rows are held in memory.
 
-    Raises ``DataError`` that names the rows where the function fails or returns something else.
+    ``name`` is what messages call the function. Raises ``DataError`` naming the rows for which it
+    fails or returns the wrong type.
     """
     problems = Problems(source.origin)
     kept: list[dict[str, Any]] = []
@@ -71,7 +75,7 @@ def map_rows(source: Source, function: MapRow, name: str) -> Source:
         cells = source.cells([number])
         try:
             row = function({column: values[0] for column, values in cells.items()})
-        except Exception as error:  # the user's own code
+        except Exception as error:  # user code
             problems.add(number, f"map_row {name}: {type(error).__name__}: {error}")
             continue
         if isinstance(row, str):
@@ -80,13 +84,13 @@ def map_rows(source: Source, function: MapRow, name: str) -> Source:
             kept.append(dict(row))
         elif row is not None:
             found = type(row).__name__
-            problems.add(number, f"map_row {name} returned {found}, not a dict, a text or None")
+            problems.add(number, f"map_row {name} returned {found}; expected a dict, a str or None")
     problems.raise_any()
     if not kept:
-        raise DataError(f"{source.origin}: map_row {name} left out every row")
+        raise DataError(f"{source.origin}: map_row {name} dropped every row")
     whole = len(kept) == len(source.rows)
     origin = source.origin if whole else Origin((Part(f"{source.origin} ({name})", len(kept)),))
     left = len(source.rows) - len(kept)
-    notes = source.notes if whole else (*source.notes, f"map_row {name} left out {left:,} rows")
+    notes = source.notes if whole else (*source.notes, f"map_row {name} dropped {left:,} rows")
     table = as_table(kept, f"map_row {name}")
     return replace(source, rows=table, origin=origin, notes=notes, json_columns=frozenset())

@@ -1,7 +1,8 @@
-"""Open a data file: its kind told from its name, unpacked, decoded, line by line.
+"""Open a data file: type from its name, decompressed, decoded, line by line.
 
-No line and no packed file can fill the memory. What is wrong is a ``FileProblem`` that names the
-line; what the lines mean is for ``csv_files.py``, ``json_files.py`` and ``text_files.py``.
+Neither a long line nor a compressed file can fill the memory. Problems are raised as
+``FileProblem``, naming the line. What the lines mean is left to ``csv_files``, ``json_files`` and
+``text_files``.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ KINDS = {
     ".md": "markdown",
     ".markdown": "markdown",
 }
-"""File ending: what is in the file."""
+"""File ending: the type of the content."""
 PACKINGS = {".gz": "gzip", ".zst": "zstd"}
-"""Further ending: how it is packed."""
+"""Second ending: how the file is compressed."""
 
 LONGEST_ROW = 16 * 2**20
-"""Characters of a line, a cell or a text; more is a mistake, or not for one row."""
+"""Characters of a line, cell or text; anything longer is a mistake, or not meant for one row."""
 BOMB_SIZE, BOMB_RATIO = 64 * 2**20, 200
-"""What unpacks to more than this, in bytes and in times its own size, is not unpacked further."""
+"""Decompression stops beyond both: this many bytes, and this many times the compressed size."""
 
 MAGIC = {
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
@@ -45,21 +46,24 @@ MAGIC = {
     b"PK\x03\x04": "a zip archive or an office document; unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an old office document; save it as CSV",
     b"%PDF": "a PDF; extract its text first",
-    b"PAR1": "a Parquet file; call it .parquet",
-    b"\x1f\x8b": "packed with gzip; add .gz to its name",
-    b"\x28\xb5\x2f\xfd": "packed with zstd; add .zst to its name",
+    b"PAR1": "a Parquet file; rename it to .parquet",
+    b"\x1f\x8b": "compressed with gzip; add .gz to its name",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; add .zst to its name",
     b"SQLite format 3": "an SQLite database; export the table as CSV",
 }
-"""First bytes of files that are not what their name says."""
+"""First bytes of files that are not what their name says, and what to do about them."""
 
 
 class FileProblem(Exception):
-    """What is wrong with a file, without its name: ``str()`` is the message."""
+    """A problem with a file. ``str()`` is the message; the caller adds the file's name."""
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file, what is in it (a value of ``KINDS``), and how it is packed (of ``PACKINGS``)."""
+    """A file, its type (a value of ``KINDS``) and its compression (a value of ``PACKINGS``).
+
+    ``name`` is what messages call it.
+    """
 
     path: Path
     kind: str
@@ -67,7 +71,7 @@ class DataFile:
     name: str
 
     def digest(self) -> str:
-        """A hash of its bytes."""
+        """The SHA-256 of its bytes, as they are on disk."""
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
             while chunk := file.read(2**20):
@@ -76,14 +80,17 @@ class DataFile:
 
 
 def data_file(path: Path, kind: str | None = None, name: str | None = None) -> DataFile:
-    """The file as its name, or ``kind``, says. ``FileProblem`` if it cannot be read."""
+    """The file at ``path``, its type taken from ``kind`` or its name.
+
+    Raises ``FileProblem`` if it is missing, empty or of an unknown type.
+    """
     if not path.exists():
-        raise FileProblem("there is no such file")
+        raise FileProblem("file not found")
     packing, found = kind_of(path)
     if (kind or found) is None:
         raise FileProblem(
-            f"unknown file type; lorita reads {', '.join(KINDS)}, each also with "
-            f"{' or '.join(PACKINGS)}. --file-type says what it is"
+            f"unknown file type; lorita reads {', '.join(KINDS)}, each optionally followed by "
+            f"{' or '.join(PACKINGS)}. Name the type with --file-type"
         )
     if path.stat().st_size == 0:
         raise FileProblem("the file is empty")
@@ -91,7 +98,7 @@ def data_file(path: Path, kind: str | None = None, name: str | None = None) -> D
 
 
 def kind_of(path: Path) -> tuple[str | None, str | None]:
-    """Packing and kind that a file name says."""
+    """Compression and type, as far as the file name tells; None for each that it does not."""
     endings = [ending.lower() for ending in path.suffixes]
     packing = PACKINGS.get(endings[-1]) if endings else None
     ending = endings[-2:-1] if packing else endings[-1:]
@@ -99,14 +106,17 @@ def kind_of(path: Path) -> tuple[str | None, str | None]:
 
 
 def open_bytes(file: DataFile) -> BinaryIO:
-    """The unpacked bytes."""
+    """The decompressed bytes, as a stream."""
     if file.packing is None:
         return file.path.open("rb")
     return io.BufferedReader(_Unpacking(file), 2**18)
 
 
 def open_text(file: DataFile) -> io.TextIOWrapper:
-    """The text, with its line ends as they are; a byte order mark is left out."""
+    """The decoded text, line ends unchanged, without a byte order mark.
+
+    Raises ``FileProblem`` if the first bytes belong to another type of file (``MAGIC``).
+    """
     raw = open_bytes(file)
     start = raw.peek(16) if isinstance(raw, io.BufferedReader) else b""
     for magic, what in MAGIC.items():
@@ -117,7 +127,10 @@ def open_text(file: DataFile) -> io.TextIOWrapper:
 
 
 def lines_of(file: DataFile) -> Iterator[str]:
-    """Every line with its end. ``FileProblem`` for one that is too long or has NUL characters."""
+    """Every line with its line end.
+
+    Raises ``FileProblem`` for a line that is too long or contains a NUL character.
+    """
     number = 0
     with open_text(file) as text:
         while line := text.readline(LONGEST_ROW + 1):
@@ -126,22 +139,22 @@ def lines_of(file: DataFile) -> Iterator[str]:
                 raise FileProblem(too_long(f"line {number}"))
             if "\0" in line:
                 raise FileProblem(
-                    f"line {number}: a NUL character at column {line.index(chr(0)) + 1}; "
-                    "this is no text file, or not in UTF-8"
+                    f"line {number}: NUL character at column {line.index(chr(0)) + 1}; "
+                    "this is not a text file, or not UTF-8"
                 )
             yield line
 
 
 def too_long(what: str) -> str:
-    """What is said of a line, cell or text that is longer than ``LONGEST_ROW``."""
+    """The message for a line, cell or text that is longer than ``LONGEST_ROW``."""
     return (
-        f"{what} is longer than {LONGEST_ROW // 2**20} million characters, too much for one row; "
-        "divide it into rows"
+        f"{what} is longer than {LONGEST_ROW // 2**20} million characters, too long for one row; "
+        "split it into several rows"
     )
 
 
 def no_utf8(file: DataFile, error: UnicodeDecodeError) -> str:
-    """Decoding fails in a chunk of unknown place: look for the line."""
+    """The message for a decoding error, with the line found by reading the file again."""
     with open_bytes(file) as raw:
         number = 0
         while line := raw.readline(LONGEST_ROW):
@@ -155,7 +168,7 @@ def no_utf8(file: DataFile, error: UnicodeDecodeError) -> str:
 
 
 class _Unpacking(io.RawIOBase):
-    """A packed file as it comes out, watched for growing beyond all measure."""
+    """A compressed file as a stream, stopped if it grows like a zip bomb."""
 
     def __init__(self, file: DataFile) -> None:
         self._packed = max(file.path.stat().st_size, 1)
@@ -170,13 +183,13 @@ class _Unpacking(io.RawIOBase):
         try:
             data = self._stream.read(len(view))
         except (EOFError, zlib.error, OSError) as error:
-            raise FileProblem(f"cannot be unpacked, damaged or cut short ({error})") from None
+            raise FileProblem(f"cannot be decompressed; damaged or truncated ({error})") from None
         self._size += len(data)
         if self._size > max(BOMB_SIZE, BOMB_RATIO * self._packed):
             raise FileProblem(
-                f"{self._packed:,} bytes that unpack to more than {BOMB_RATIO} times as much "
-                f"({self._size:,} bytes so far): this looks like a zip bomb. If it is meant, "
-                "unpack it first"
+                f"its {self._packed:,} bytes decompress to more than {BOMB_RATIO} times as much "
+                f"({self._size:,} bytes so far), which looks like a zip bomb. If it is intended, "
+                "decompress the file yourself first"
             )
         view[: len(data)] = data
         return len(data)

@@ -1,4 +1,4 @@
-"""Parquet files, packed or not, as tables."""
+"""Parquet files as tables. Compressed ones are decompressed into the cache first."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from lorita.system.quiet import quiet_libraries
 
 
 def read_parquet(file: DataFile) -> FileRows:
+    """The table of a Parquet file, read by ``datasets``.
+
+    Raises ``FileProblem`` if the file is damaged or has no rows.
+    """
     import pyarrow.parquet as pq
     from datasets import load_dataset
 
@@ -21,20 +25,20 @@ def read_parquet(file: DataFile) -> FileRows:
     try:
         footer = pq.read_metadata(path)
         if footer.num_rows == 0:
-            raise FileProblem("there are no rows in it")
+            raise FileProblem("the file has no rows")
         with quiet_libraries():
             table = load_dataset("parquet", data_files=str(path), split="train", name=file.digest())
     except FileProblem:
         raise
-    except Exception as error:  # the reader behind `datasets` has errors of its own
+    except Exception as error:  # the reader behind `datasets` has its own errors
         cause = error.__cause__ or error
         what = str(cause).strip().splitlines()[0]
-        raise FileProblem(f"cannot be read as Parquet, damaged or cut short ({what})") from error
+        raise FileProblem(f"cannot be read as Parquet; damaged or truncated ({what})") from error
     return FileRows(table, Part(file.name, len(table)))
 
 
 def _unpack(file: DataFile) -> Path:
-    """An unpacked copy in the cache, one for the same bytes."""
+    """The path of a decompressed copy in the cache, shared by files with the same bytes."""
     folder = tables_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{file.digest()[:40]}.parquet"

@@ -1,7 +1,7 @@
-"""One data file to a table in the cache, whatever is in it.
+"""Read one data file of any type into a table in the cache.
 
-The file is read once, and again only when its bytes or the way of reading change. Its mistakes
-are gathered on the way, each with its line.
+A file is read again only if its bytes or the way of reading change. All problems found on the way
+are reported together, each with its line.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lorita.errors import DataError
 
 
 def read_file(file: DataFile, text_unit: str | None, json_columns: frozenset[str]) -> FileRows:
-    """All rows of a file; ``json_columns`` are to be kept as JSON even if they hold texts.
+    """All rows of a file; ``json_columns`` are kept as JSON even if they hold only text.
 
-    Raises ``DataError`` with all that is wrong with the file.
+    ``text_unit`` is what a row of a text file is. Raises ``DataError`` with all problems found.
     """
     try:
         if file.kind == "parquet":
@@ -31,31 +31,32 @@ def read_file(file: DataFile, text_unit: str | None, json_columns: frozenset[str
         unit = text_unit or usual_unit(file.kind)
         forced = sorted(json_columns)
         key = key_of("rows", file.digest(), file.kind, file.packing, unit, forced)
-        table, said = stored(key, lambda: _write(file, unit, forced))
+        table, stored_notes = stored(key, lambda: _write(file, unit, forced))
     except UnicodeDecodeError as error:
         raise DataError(f"{file.name}: {no_utf8(file, error)}") from None
     except FileProblem as problem:
         raise DataError(f"{file.name}: {problem}") from None
     except OSError as error:
         raise DataError(f"{file.name}: cannot be read ({error.strerror or error})") from None
-    part = Part(file.name, len(table), said.get("lines"))
-    notes = tuple(f"{file.name}: {note}" for note in said["notes"])
-    return FileRows(table, part, frozenset(said["json_columns"]), notes)
+    part = Part(file.name, len(table), stored_notes.get("lines"))
+    notes = tuple(f"{file.name}: {note}" for note in stored_notes["notes"])
+    return FileRows(table, part, frozenset(stored_notes["json_columns"]), notes)
 
 
 def _write(file: DataFile, unit: str, forced: Sequence[str]) -> TableBatches:
+    """The batches of a CSV, JSON or text file, or one ``DataError`` with its problems."""
     problems = FileProblems()
     try:
         if file.kind in ("csv", "tsv"):
-            said = yield from csv_batches(file, problems)
+            notes = yield from csv_batches(file, problems)
         elif file.kind == "json":
-            said = yield from json_batches(file, forced, problems)
+            notes = yield from json_batches(file, forced, problems)
         else:
-            said = yield from text_batches(file, unit)
+            notes = yield from text_batches(file, unit)
     except TooManyProblems:
-        problems[-1:] = ["and more of the kind"]
+        problems[-1:] = ["and more problems like these"]
     except FileProblem as problem:
         problems += [str(problem)]
     if problems:
         raise DataError([f"{file.name}: {problem}" for problem in problems])
-    return said
+    return notes

@@ -1,4 +1,4 @@
-"""Plain text and Markdown: a line, a paragraph or a whole file is a row."""
+"""Plain text and Markdown: each row is a line, a paragraph or a whole file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ UNITS = ("line", "paragraph", "file")
 
 
 def usual_unit(kind: str) -> str:
-    """What a row is when nothing is said: a line of Markdown means nothing by itself."""
+    """The default unit of a row; a single line of Markdown would mean nothing by itself."""
     return "file" if kind == "markdown" else "line"
 
 
 def text_rows(file: DataFile, unit: str) -> Iterator[tuple[int, str]]:
-    """Every text with the line that it begins on; those of white space alone are left out."""
+    """Every text and the number of its first line; blank texts are skipped."""
     if unit == "line":
         for number, line in enumerate(lines_of(file), 1):
             if line.strip():
@@ -32,7 +32,7 @@ def text_rows(file: DataFile, unit: str) -> Iterator[tuple[int, str]]:
             held.append(line.rstrip("\r\n"))
             size += len(line)
             if size > LONGEST_ROW:
-                raise FileProblem(too_long(f"the {unit} from line {start} on"))
+                raise FileProblem(too_long(f"the {unit} that starts on line {start}"))
         elif held:
             yield start, "\n".join(held)
             held, size = [], 0
@@ -42,6 +42,10 @@ def text_rows(file: DataFile, unit: str) -> Iterator[tuple[int, str]]:
 
 
 def text_batches(file: DataFile, unit: str) -> TableBatches:
+    """The texts of a file as batches of one column; ``FileProblem`` if there are none.
+
+    The line of every row is noted, unless rows are simply the lines or there are too many.
+    """
     lines: list[int] = []
     count = last = 0
     for batch in in_batches(text_rows(file, unit)):
@@ -51,11 +55,11 @@ def text_batches(file: DataFile, unit: str) -> TableBatches:
             lines += [line for line, _ in batch]
         yield text_batch(["text"], [[text for _, text in batch]])
     if not count:
-        raise FileProblem("there is no text in it")
+        raise FileProblem("the file contains no text")
     whole = unit == "line" and last == count
-    notes = [] if unit == usual_unit(file.kind) == "line" else [f"a row is a {unit}"]
+    notes = [] if unit == usual_unit(file.kind) == "line" else [f"each {unit} is a row"]
     if unit == "line" and not whole:
-        notes.append("blank lines are left out")
+        notes.append("blank lines are skipped")
     return {
         "json_columns": [],
         "notes": notes,
