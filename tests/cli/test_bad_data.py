@@ -258,7 +258,7 @@ CHATS: dict[str, tuple[bytes, list[str]]] = {
     ),
     "nothing trained": (
         chat(turn("user", "a"), turn("assistant", "b", weight=0)),
-        ["row 2: nothing is left to predict"],
+        ["row 2: nothing to train on"],
     ),
     "broken tools": (
         chat(turn("user", "a"), turn("assistant", "b"), tools="{"),

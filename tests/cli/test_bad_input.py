@@ -148,7 +148,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], Said]] = {
     ),
     "unknown template": (
         ("--prompt-field", "act", "--completion-field", "prompt", "--chat-template", "lama3"),
-        ["neither a file nor a template of this name (did you mean llama3?)", "zephyr, none"],
+        ["no file or built-in template with this name (did you mean llama3?)", "zephyr, none"],
     ),
     "answers of a text": (
         ("--text-field", "prompt", "--train-on", "assistant"),

@@ -89,7 +89,7 @@ def test_a_base_without_a_template_gets_chatml(llama: Path, tmp_path: Path) -> N
     said = "\n".join(notes)
     assert "messages from 'messages'" in said
     assert "the tokenizer has no chat template: chatml is used" in said
-    assert "'<|im_end|>' is no token of this tokenizer" in said
+    assert "'<|im_end|>' is not a token of this tokenizer" in said
     assert record(run)["prompt_format"]["template_name"] == "chatml"
     assert record(run)["prompt_format"]["end_of_turn"] == "<|im_end|>"
     assert "<|im_start|>" in (run / "chat_template.jinja").read_text()

@@ -115,7 +115,7 @@ def test_model_refused(
 @pytest.mark.parametrize(
     ("data", "extra", "said"),
     [
-        ("someone/nothing", (), "neither a file nor a hub data set"),
+        ("someone/nothing", (), "no file or hub data set with this name"),
         ("someone/gated", (), "gated"),
         ("someone/prompts", ("--data-split", "dev"), "dev"),
     ],

@@ -76,10 +76,10 @@ def test_rows_that_training_refuses_are_told_with_the_others(llama: Path, tmp_pa
     assert stops == {
         "message 2: the assistant turn is empty": [4],
         "the chat has no messages": [6],
-        "nothing is left to predict": [8],
+        "nothing to train on": [8],
     }
     others = {problem.what: problem.rows for problem in found.problems if not problem.stops}
-    assert others["HTML is left over"] == [10]
+    assert others["leftover HTML"] == [10]
     assert found.unusable_rows == 3 and found.rows == 20
 
 
@@ -128,7 +128,7 @@ def test_in_the_terminal(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     arguments = ["preview", str(data), "--model", str(llama), "--html", str(html)]
     assert command(arguments) == 0
     said = capsys.readouterr().out
-    for part in ("messages from 'messages'", "Row 1:", " masked ", " trained ", "HTML is left"):
+    for part in ("messages from 'messages'", "Row 1:", " masked ", " trained ", "leftover HTML"):
         assert part in said
     assert html.read_text().count('class="row"') == 3
     assert command([*arguments[:4], "--json"]) == 0
@@ -149,7 +149,7 @@ def test_a_run_warns_and_stops(llama: Path, tmp_path: Path, capsys: Any) -> None
     same = write(tmp_path / "same.jsonl", [{"text": "the same text"}] * 12)
     code = command(["train", "--model", str(llama), "--data", str(same)])
     assert code == 2
-    assert "every row says the same" in capsys.readouterr().err
+    assert "all rows are identical" in capsys.readouterr().err
     mailed = [{"text": f"Write to jane.roe{i}@mail.org about {i}."} for i in range(12)]
     data = write(tmp_path / "mailed.jsonl", mailed)
     settings = build_settings(model=str(llama), data=str(data), output_dir=tmp_path / "run")

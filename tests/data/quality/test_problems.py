@@ -85,13 +85,13 @@ def chat(*roles: str) -> Chat:
 def test_contradictions() -> None:
     rows: list[Row] = [Pair("Who?", "Me."), Pair("Who? ", "You."), Pair("Why?", "So.")]
     rows += [Pair("Why?", "So. ")]
-    problem = find(rows)["different answers to one prompt (1 prompt)"]
+    problem = find(rows)["different answers to the same prompt (1 prompt)"]
     assert problem.rows == [101, 102] and problem.example == "'Who?'"
 
 
 def test_roles() -> None:
     found = find([chat("user", "assistant"), chat("user", "user", "assistant")])
-    assert found["one role speaks twice in a row"].rows == [102]
+    assert found["consecutive turns of the same role"].rows == [102]
     found = find([chat("user", "assistant", "user"), chat("user", "assistant", "tool")])
     assert found["ends with a question that has no answer"].rows == [101]
 
@@ -106,19 +106,19 @@ def test_languages() -> None:
     rows: list[Row] = [Text(english + f"It was number {i} of many letters.") for i in range(9)]
     assert not any("language" in what for what in find(rows))
     rows += [Text(spanish + f"Era la número {i} de muchas cartas.") for i in range(2)]
-    problem = find(rows)["another language than most"]
+    problem = find(rows)["in a different language from most rows"]
     assert problem.rows == [110, 111] and problem.example == "en 9, es 2"
 
 
 def test_many_rows_are_counted_and_the_first_are_named() -> None:
-    problem = find([Text(f"<b>{i}</b>") for i in range(30)])["HTML is left over"]
+    problem = find([Text(f"<b>{i}</b>") for i in range(30)])["leftover HTML"]
     assert problem.count == 30
     assert problem.where == "30 rows (101, 102, 103, 104, 105, …)"
 
 
 def test_rows_that_are_all_the_same_are_pointless() -> None:
     problems = find_problems([Text("a")] * 12, range(12), find_duplicates([Text("a")] * 12))
-    with pytest.raises(DataError, match="every row says the same") as caught:
+    with pytest.raises(DataError, match="all rows are identical") as caught:
         refuse_pointless(problems, "a.csv")
     assert "--num-train-epochs" in str(caught.value)
     few = [Text("a")] * 5

@@ -317,7 +317,7 @@ def test_which_template_is_taken(tmp_path: Path) -> None:
         found, notes = choose_template(base, None, "chat")
         assert found is not None and found.name == "chatml"
         assert "has no chat template: chatml is used" in notes[0]
-        assert "is no token of this tokenizer" in notes[1]
+        assert "is not a token of this tokenizer" in notes[1]
         assert choose_template(own, None, "chat")[1] == ["chat template: the tokenizer's own"]
         assert choose_template(own, "zephyr", "text")[0] is None
         (tmp_path / "mine.jinja").write_text(CHATML)
@@ -340,8 +340,8 @@ def test_templates_that_are_refused(tmp_path: Path) -> None:
     for wanted, said in {
         "chatlm": "did you mean chatml",
         "none": "cannot be trained without a template",
-        str(tmp_path / "broken.jinja"): "broken.jinja: the chat template says: .*line 2",
-        str(tmp_path / "silent.jinja"): "does not show what the assistant says",
+        str(tmp_path / "broken.jinja"): "broken.jinja: chat template error: .*line 2",
+        str(tmp_path / "silent.jinja"): "does not render the assistant's messages",
     }.items():
         with pytest.raises(DataError, match=said):
             choose_template(tokenizer, wanted, "chat")
@@ -351,12 +351,12 @@ def test_what_the_template_refuses_is_named_by_row() -> None:
     case = CASES["gemma"]
     tokenizer = tokenizer_for(case, "bytes")
     rows = [chat(1, True), chat(1, False), chat(2, True)]
-    with pytest.raises(DataError, match="rows 1, 3: the chat template says: no system"):
+    with pytest.raises(DataError, match="rows 1, 3: chat template error: no system"):
         encode(tokenizer, template_for(case, tokenizer), rows)
 
 
 def test_spans_that_are_not_exact_are_refused() -> None:
     tokenizer = make("bytes", IM)
     changed = CHATML.replace("m.content", "(m.content if loop.last else m.content | upper)")
-    with pytest.raises(DataError, match=r"row 2: message 2: .* does not tell exactly"):
+    with pytest.raises(DataError, match=r"row 2: message 2: .* does not show exactly"):
         encode(tokenizer, template_from(tokenizer, changed), [chat(1, False), chat(2, False)])

@@ -1,1 +1,1 @@
-"""What is wrong with rows: problems, duplicates, secrets, languages."""
+"""Problems in rows: duplicates, contradictions, secrets, broken text, mixed languages."""

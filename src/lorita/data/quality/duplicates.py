@@ -1,9 +1,9 @@
-"""Rows that say the same, word for word or nearly.
+"""Rows that repeat each other, exactly or nearly.
 
 Near duplicates share most runs of three words: their Jaccard similarity is at least ``SIMILAR``.
 Candidates come from MinHash and locality-sensitive hashing (Broder 1997; Indyk and Motwani 1998,
-in the library ``rensa``) and are then compared exactly. Short rows differ in a word or a number
-and mean something else; they are duplicates only where they are the same but for case and space.
+in the library ``rensa``) and are then compared exactly. Short rows that differ in one word or
+number mean different things; they are duplicates only if they differ in nothing but case and space.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from dataclasses import dataclass
 from lorita.data.rows import Pair, Row, Text
 
 MOST_CHARACTERS = 20_000_000
-"""Text that is compared; the rows beyond it are not."""
+"""Characters of text that are compared; rows beyond them are not."""
 SIMILAR = 0.8
 SHORT = 12
-"""Words below which only equal rows are duplicates."""
-# Two rows of a similarity of 0.8 miss each other in one case of 4,500: (1 - 0.8^4)^16.
+"""Rows with fewer words are duplicates only if they are equal."""
+# Two rows with a similarity of 0.8 are missed in one case out of 4,500: (1 - 0.8^4)^16.
 _NUM_PERM, _BANDS, _SEED, _BATCH = 64, 16, 42, 1000
 _CROWD = 100
-"""Of a group of near duplicates this many are kept to compare others with."""
+"""Members of a group of near duplicates that are kept for comparing other rows with."""
 # Scripts without spaces: every character is a word.
 _WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """``groups[i]`` is the first row that row i is a duplicate of, i itself where there is none.
+    """``groups[i]`` is the first row that row i duplicates, or i itself if there is none.
 
     ``exact`` are the rows that repeat an earlier one to the letter, ``near`` those that nearly do.
-    Rows are counted from 0; ``compared`` is how many were looked at.
+    Rows are counted from 0; ``compared`` is how many were compared.
     """
 
     groups: list[int]
@@ -41,16 +41,16 @@ class Duplicates:
     compared: int
 
     def first_rows(self, count: int) -> Duplicates:
-        """The same about the first rows only."""
+        """The same findings, restricted to the first ``count`` rows."""
         exact = [i for i in self.exact if i < count]
         near = [i for i in self.near if i < count]
         return Duplicates(self.groups[:count], exact, near, min(self.compared, count))
 
 
 def find_duplicates(rows: Iterable[Row], *, most: int = MOST_CHARACTERS) -> Duplicates:
-    """Compare the rows with each other, as many as have ``most`` characters together.
+    """Compare the rows with each other, up to ``most`` characters of text in total.
 
-    System messages are left out: they are the same in every row.
+    System messages are ignored, as they are often the same in every row.
     """
     texts, characters, count = [], 0, 0
     for row in rows:
@@ -74,7 +74,7 @@ def find_duplicates(rows: Iterable[Row], *, most: int = MOST_CHARACTERS) -> Dupl
 
 
 def said(row: Row) -> str:
-    """What the row itself says, as one text."""
+    """The row as one text, without system messages."""
     if isinstance(row, Text):
         return row.text
     if isinstance(row, Pair):
@@ -87,7 +87,7 @@ def said(row: Row) -> str:
 
 
 class _Groups:
-    """Disjoint sets of row numbers; each is known by its smallest."""
+    """Disjoint sets of row numbers; each is identified by its smallest."""
 
     def __init__(self, firsts: Sequence[int]) -> None:
         self._above = list(firsts)
@@ -109,7 +109,7 @@ def _join_similar(numbers: Sequence[int], texts: Sequence[str], groups: _Groups)
     sizes: dict[int, int] = {}
     for start in range(0, len(numbers), _BATCH):
         batch = numbers[start : start + _BATCH]
-        # Not of all rows at once: the runs take many times the memory of their text.
+        # In batches: the runs of words take many times the memory of the text.
         shingles = {i: runs for i in batch if (runs := _shingles(texts[i]))}
         hashes = RMinHash.from_token_sets(list(shingles.values()), _NUM_PERM, _SEED)
         for i, digest in zip(shingles, hashes, strict=True):

@@ -1,4 +1,4 @@
-"""Which languages rows are in, by ``py3langid``: Lui and Baldwin's langid, 97 languages."""
+"""The languages of rows, identified by ``py3langid`` (Lui and Baldwin's langid, 97 languages)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 SURE = 0.9
 ENOUGH_LETTERS = 80
-"""Shorter texts are too easily mistaken."""
+"""Texts with fewer letters are too easily misidentified."""
 _LETTERS = re.compile(r"[^\W\d_]")
 
 
 def languages(texts: Iterable[tuple[int, str]]) -> dict[str, list[int]]:
-    """Language code to the rows that are surely in it, the commonest first."""
+    """Language codes with the rows identified with confidence ``SURE``, the commonest first.
+
+    ``texts`` are pairs of row number and text; only the first 2,000 characters count.
+    """
     found: dict[str, list[int]] = {}
     for row, text in texts:
         if len(_LETTERS.findall(text[:2000])) >= ENOUGH_LETTERS:

@@ -1,6 +1,6 @@
-"""What is wrong with rows: each problem once, with its rows and what to do about it.
+"""Problems in rows: each reported once, with its rows and what to do about it.
 
-Nothing is changed and nothing refused here. ``stops`` marks what makes training pointless.
+Nothing is changed here. ``stops`` marks problems that make training pointless.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ from lorita.errors import DataError
 MOST_ROWS_SHOWN, MOST_CHARACTERS_SHOWN = 5, 120
 MOST_LANGUAGE_ROWS = 1000
 MOST_OF_A_ROW = 100_000
-"""Characters of a row that are looked through."""
+"""Characters of a row that are checked."""
 FEWEST_OF_A_KIND = 10
-"""So many rows that are all the same are one row."""
+"""From this many rows on, data whose rows are all identical stops training."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """``rows`` are the numbers of the first ones, counted from 1; ``example`` is from the first."""
+    """One kind of problem and the rows that have it.
+
+    ``rows`` are the first ``MOST_ROWS_SHOWN`` of ``count``, counted from 1; ``example`` is an
+    excerpt from the first. ``fix`` is what to do about it.
+    """
 
     what: str
     count: int
@@ -50,7 +54,7 @@ class Problem:
 def problem(
     what: str, rows: Sequence[int], fix: str, example: str | None = None, *, stops: bool = False
 ) -> Problem:
-    """A problem of these rows, counted from 0; secrets in the example are masked."""
+    """A ``Problem`` of these rows, counted from 0; secrets in the example are masked."""
     shown = [row + 1 for row in sorted(rows)[:MOST_ROWS_SHOWN]]
     if example is not None:
         example = hide_secrets(example)[:MOST_CHARACTERS_SHOWN]
@@ -60,31 +64,31 @@ def problem(
 TEXT_CHECKS: dict[str, tuple[Callable[[str], str | None], str]] = {
     "invisible or control characters": (
         invisible,
-        "Take them out: they cost tokens and come back in what the model writes.",
+        "Remove them: they cost tokens, and the model will write them too.",
     ),
-    "text that was read in a wrong encoding": (
+    "text decoded with the wrong encoding": (
         mojibake,
-        "Save the file again as UTF-8, or repair it: ftfy.fix_text(text).",
+        "Save the file as UTF-8 again, or repair the text: ftfy.fix_text(text).",
     ),
-    "HTML is left over": (
+    "leftover HTML": (
         markup,
-        "Take the markup out (html.unescape turns &amp; into &), unless it is to be learned.",
+        "Remove the markup (html.unescape turns &amp; into &) unless the model should learn it.",
     ),
     "possible secrets": (
         find_secrets,
-        "Replace them: a model can tell what it was trained on to anyone.",
+        "Replace them: a model can repeat its training data to anyone.",
     ),
-    "very long repetitions": (repetition, "Shorten them: the model learns to go on and on."),
+    "very long repetitions": (repetition, "Shorten them: the model would learn to repeat itself."),
 }
 
 
 def find_problems(
     rows: Iterable[Row], numbers: Sequence[int], seen: Duplicates, *, most: int | None = None
 ) -> list[Problem]:
-    """All problems that the rows themselves show; ``numbers`` are their places in the data.
+    """All problems found in the rows; ``numbers`` are their row numbers in the data.
 
-    ``seen`` is about the rows' places here. With ``most`` only so many rows are looked at for
-    what is not a duplicate, and never more text than ``MOST_CHARACTERS``.
+    ``seen`` refers to rows by their index here. Problems other than duplicates are looked for in
+    the first ``most`` rows only, and in at most ``MOST_CHARACTERS`` of text.
     """
     looked = _portion(islice(rows, most))
     return [
@@ -97,7 +101,7 @@ def find_problems(
 
 
 def _portion(rows: Iterable[Row]) -> list[Row]:
-    """The first rows, as many as have ``MOST_CHARACTERS`` together."""
+    """The first rows, up to ``MOST_CHARACTERS`` of text in total."""
     taken, characters = [], 0
     for row in rows:
         taken.append(row)
@@ -108,12 +112,12 @@ def _portion(rows: Iterable[Row]) -> list[Row]:
 
 
 def short_form(problems: Sequence[Problem]) -> list[str]:
-    """A line for each problem."""
+    """One line per problem, for the output of a run."""
     return [f"{str(found)[0].upper()}{str(found)[1:]}" for found in problems]
 
 
 def refuse_pointless(problems: Sequence[Problem], origin: str) -> None:
-    """``DataError`` for the problems that make training pointless."""
+    """Raise a ``DataError`` if any problem makes training pointless."""
     stops = [found for found in problems if found.stops]
     if stops:
         hints = "\n".join(found.fix for found in stops)
@@ -126,18 +130,18 @@ def _duplicate_problems(seen: Duplicates, numbers: Sequence[int]) -> list[Proble
         same = len(seen.exact) == len(seen.groups) - 1 and len(seen.groups) >= FEWEST_OF_A_KIND
         found.append(
             problem(
-                "every row says the same" if same else "the same as an earlier row",
+                "all rows are identical" if same else "the same as an earlier row",
                 [numbers[i] for i in seen.exact],
-                "Leave one and train more epochs (--num-train-epochs)."
+                "Keep one of them and train more epochs (--num-train-epochs)."
                 if same
-                else "Remove the copies, unless these rows are to weigh more.",
+                else "Remove the copies, unless these rows should count more.",
                 _same_as(seen.exact[0], seen, numbers),
                 stops=same,
             )
         )
     if seen.near:
         what = "nearly the same as another row"
-        fix = "Look at them: near copies weigh more, and say little new."
+        fix = "Check them: near copies count more and add little."
         rows = [numbers[i] for i in seen.near]
         found.append(problem(what, rows, fix, _same_as(seen.near[0], seen, numbers)))
     return found
@@ -163,17 +167,17 @@ def _contradictions(rows: Sequence[Row], numbers: Sequence[int]) -> list[Problem
     prompt = shown[next(iter(several))]
     return [
         problem(
-            f"different answers to one prompt ({len(several):,} "
+            f"different answers to the same prompt ({len(several):,} "
             f"prompt{'s' if len(several) > 1 else ''})",
             places,
-            "Keep the answer that is meant, or say in the prompt what differs.",
+            "Keep the right answer, or make the prompts differ.",
             repr(hide_secrets(prompt)[:40]),
         )
     ]
 
 
 def _asked(row: Row) -> tuple[tuple[str, ...] | None, str]:
-    """All that stands before the last answer, and that answer."""
+    """Everything before the last answer, and that answer; (None, "") for rows without one."""
     if isinstance(row, Pair):
         return (" ".join(row.prompt.split()),), row.completion
     if isinstance(row, Text):
@@ -191,11 +195,11 @@ def _unpaired(rows: Sequence[Row], numbers: Sequence[int]) -> list[Problem]:
     twice = [n for n, chat in chats if _twice(chat.messages)]
     found = []
     if ends:
-        fix = "Add the answer, or leave the last question out: nothing of it is trained."
+        fix = "Add the answer, or remove the last question: it is not trained on."
         found.append(problem("ends with a question that has no answer", ends, fix))
     if twice:
-        fix = "Put the turns together, or add the turn that is missing."
-        found.append(problem("one role speaks twice in a row", twice, fix))
+        fix = "Join these turns, or add the missing one."
+        found.append(problem("consecutive turns of the same role", twice, fix))
     return found
 
 
@@ -241,6 +245,6 @@ def _mixed_languages(rows: Sequence[Row], numbers: Sequence[int]) -> list[Proble
     if len(places) < max(2, 0.01 * len(asked)):
         return []
     counts = ", ".join(f"{code} {len(some)}" for code, some in [(most, common), *others][:5])
-    fix = "Fine where it is meant; otherwise the model may answer in the wrong language."
-    what = "another language than most"
+    fix = "Fine if intended; otherwise the model may answer in the wrong language."
+    what = "in a different language from most rows"
     return [problem(what, places, fix, counts + (f" of every {step}th row" if step > 1 else ""))]

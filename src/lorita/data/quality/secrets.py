@@ -1,7 +1,7 @@
-"""What looks like a key, a password, an e-mail address or a phone number; shown masked.
+"""Finds keys, passwords, e-mail addresses and phone numbers, and masks them.
 
-A model learns such things by heart and tells them to whoever asks. The forms are those that the
-services publish; a number is only taken for a phone number where it is written like one.
+A model memorises such things and repeats them to anyone who asks. The patterns are those that the
+services publish; a number counts as a phone number only if it is written like one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ KINDS = {
     r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[.-]\d{3}[.-]\d{4})(?![\w-])",
 }
 _PATTERNS = {kind: re.compile(pattern) for kind, pattern in KINDS.items()}
-# Addresses that stand for no one: RFC 2606.
+# Reserved for examples, so nobody's address: RFC 2606.
 _EXAMPLE = re.compile(r"(?i)@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|[\w-]+\.(?:example|test))$")
 
 
 def find_secrets(text: str) -> str | None:
-    """The first of each kind, as ``kind mask``; None where there is none."""
+    """The first match of each kind, as ``kind mask``; None if there are none."""
     found = []
     for kind, pattern in _PATTERNS.items():
         real = (m[0] for m in pattern.finditer(text) if not _EXAMPLE.search(m[0]))
@@ -40,14 +40,14 @@ def find_secrets(text: str) -> str | None:
 
 
 def hide_secrets(text: str) -> str:
-    """The text with everything that looks like a secret masked."""
+    """The text with everything that looks like a secret masked, so that it can be shown."""
     for pattern in _PATTERNS.values():
         text = pattern.sub(lambda match: masked(match[0]), text)
     return text
 
 
 def masked(secret: str) -> str:
-    """The first characters of a secret and how long it is."""
+    """The first characters of a secret and its length: ``sk-… (40 characters)``."""
     name, at, host = secret.partition("@")
     if at:
         return f"{name[:1]}…@{host[:1]}….{host.rpartition('.')[2]}"

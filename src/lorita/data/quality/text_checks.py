@@ -1,6 +1,6 @@
-"""What is wrong with a text as a text: characters, encoding, markup, loops.
+"""Checks of a single text: invisible characters, wrong encoding, markup, repetition.
 
-Each check takes a text and returns what it found, as a short phrase, or None.
+Each check takes a text and returns a short phrase for what it found, or None.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOP_CHARACTERS, LOOP_TIMES, LOOP_WORDS = 200, 6, 40
 
 
 def invisible(text: str) -> str | None:
-    """Control characters, zero-width spaces and other characters that nobody sees."""
+    """Control characters, zero-width spaces and other invisible characters."""
     match = _INVISIBLE.search(text)
     if match is None:
         return None
@@ -37,7 +37,7 @@ def invisible(text: str) -> str | None:
 
 
 def mojibake(text: str) -> str | None:
-    """Text that was read in a wrong encoding."""
+    """Text decoded with the wrong encoding, by the patterns of ``ftfy`` and U+FFFD."""
     if text.isascii():
         return None
     if "\ufffd" in text:
@@ -49,19 +49,19 @@ def mojibake(text: str) -> str | None:
 
 
 def markup(text: str) -> str | None:
-    """HTML tags and entities."""
+    """HTML tags and entities; returns the first one."""
     match = _TAG.search(text)
     return match[0] if match else None
 
 
 def repetition(text: str) -> str | None:
-    """A character, or a phrase of up to 40 words, over and over again."""
+    """A character, or a phrase of up to 40 words, repeated over and over."""
     run = _RUN.search(text)
     if run:
         return f"{run[1]!r} {len(run[0])} times"
     if len(text) < LOOP_CHARACTERS:
         return None
-    # Cheap: a text with long loops in it packs far better than any other.
+    # A cheap test first: a text with long loops compresses far better than any other.
     raw = text.encode("utf-8", "surrogatepass")
     if len(zlib.compress(raw, 1)) > 0.4 * len(raw):
         return None

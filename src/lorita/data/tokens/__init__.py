@@ -1,1 +1,1 @@
-"""From rows to tokens and the mask of what is trained."""
+"""From rows to tokens, with the targets marked."""

@@ -1,4 +1,4 @@
-"""A chat template, and what it tells about itself when it is asked to render a probe."""
+"""A chat template, and what rendering a probe reveals about its structure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from functools import cached_property
 from typing import Any
 
 PROBE = "\ue000answer\ue001"
-"""Stands for an answer when a template is asked where it puts one; no text contains it."""
+"""A stand-in for an answer, to see where a template puts it; no real text contains it."""
 _QUESTION = [{"role": "user", "content": "a question"}]
 _ANSWER = {"role": "assistant", "content": PROBE}
 
 
 class TemplateError(ValueError):
-    """The template refuses these messages, or cannot be read."""
+    """The template rejects these messages, or is itself broken."""
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A Jinja template and the special tokens that it may name."""
+    """A Jinja template and the special tokens it may refer to.
+
+    Its methods and properties raise ``TemplateError`` if it cannot be rendered.
+    """
 
     name: str
     source: str
@@ -29,13 +32,13 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = (), *, ask: bool = False
     ) -> str:
-        """The messages as one text; ``ask`` ends it where the assistant begins to speak."""
+        """The messages as one text; with ``ask``, it ends where the assistant's answer begins."""
         return self._render(messages, tools, add_generation_prompt=ask)[0]
 
     def render_marked(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()
     ) -> tuple[str, list[tuple[int, int]]]:
-        """The text, and where the template's ``{% generation %}`` blocks stand in it."""
+        """The text and the character spans of the template's ``{% generation %}`` blocks."""
         return self._render(messages, tools, return_assistant_tokens_mask=True)
 
     def _render(
@@ -55,74 +58,74 @@ class ChatTemplate:
             )
         except (JinjaError, TypeError, ValueError, KeyError, IndexError) as error:
             line = getattr(error, "lineno", None)
-            where = f" (its line {line})" if line else ""
+            where = f" (line {line})" if line else ""
             said = str(error).strip() or type(error).__name__
-            raise TemplateError(f"the chat template says: {said}{where}") from error
+            raise TemplateError(f"chat template error: {said}{where}") from error
         return texts[0], [tuple(mark) for mark in marks[0]] if marks else []
 
     @cached_property
     def has_marks(self) -> bool:
-        """Whether the template itself says what is trained."""
+        """Whether the template itself marks what is trained (``{% generation %}``)."""
         return re.search(r"\{%-?\s*generation\s*-?%\}", self.source) is not None
 
     @cached_property
     def _asked(self) -> tuple[str, str]:
-        """A question, without and with the call for an answer."""
+        """A question, without and with the generation prompt."""
         return self.render(_QUESTION), self.render(_QUESTION, ask=True)
 
     @cached_property
     def tail(self) -> str:
-        """All that follows the last answer of a chat."""
+        """Everything that follows the last answer of a chat."""
         parts = self.render([*_QUESTION, _ANSWER]).split(PROBE)
         if len(parts) != 2:
-            raise TemplateError("the chat template does not show what the assistant says")
+            raise TemplateError("the chat template does not render the assistant's messages")
         return parts[1]
 
     @cached_property
     def end_of_turn(self) -> str:
-        """What closes the last answer, without the white space after it; empty if nothing does."""
+        """What closes the last answer, without trailing white space; empty if nothing does."""
         plain, asked = self._asked
         call = asked.removeprefix(plain).strip()
         end = self.tail.find(call) if call else -1
         rest = self.tail[len(self._inner) :]
-        # Some templates call for the next answer even when they are not told to.
+        # Some templates add a generation prompt even when not asked for one.
         if end < 0 and asked == plain and rest.strip() and plain.endswith(rest):
             end = len(self._inner)
         return (self.tail if end < 0 else self.tail[:end]).rstrip()
 
     @property
     def inner_end(self) -> str:
-        """What closes an answer when the chat goes on."""
+        """What closes an answer that is followed by another turn."""
         return self._inner.rstrip()
 
     @cached_property
     def _inner(self) -> str:
-        """What stands between an answer and the head of the next turn."""
+        """The text between an answer and the header of the next turn."""
         more = {"role": "user", "content": PROBE}
         try:
             parts = self.render([*_QUESTION, _ANSWER, more]).split(PROBE)
             head = self.render([more]).partition(PROBE)[0]
         except TemplateError:
-            return ""  # it takes one question only
+            return ""  # the template accepts a single question only
         between = parts[1] if len(parts) == 3 else ""
         if between.startswith(self.tail.rstrip()):
             return between[: _in_common(between, self.tail)]
-        # The end of the chat is marked in another way; the head of a turn is known from the first.
+        # The end of a chat is marked differently; the header of a turn is known from the first one.
         same = _in_common(between[::-1], head[::-1])
         return between[: len(between) - same]
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
-        """The text after which the assistant's own words begin."""
+        """The text directly before the assistant's answer to these messages."""
         plain, asked = self._asked
         head = self.render(messages, tools, ask=True)
         if asked != plain:
             return head
-        # The template knows no call for an answer; what it puts before one is part of the prompt.
+        # There is no generation prompt: what precedes an answer belongs to the prompt.
         before, found, _ = self.render([*messages, _ANSWER], tools).partition(PROBE)
         return before if found and before.removeprefix(head).strip() else head
 
 
 def _in_common(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
+    """The length of the common prefix of two texts."""
     shorter = min(len(one), len(other))
     return next((i for i in range(shorter) if one[i] != other[i]), shorter)

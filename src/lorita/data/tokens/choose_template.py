@@ -1,7 +1,7 @@
-"""Chat templates: the tokenizer's own, a named one or a file, and what they make of messages.
+"""Choose a chat template: the tokenizer's own, a built-in one by name, or a file.
 
-Named templates are in ``chat_templates/``. They are written without the beginning-of-text token:
-it is put in front where the tokenizer itself would add it, so that it stands there once.
+The built-in templates are in ``chat_templates/``. They are written without a beginning-of-text
+token; it is put in front if the tokenizer itself would add it, so that it appears exactly once.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ FOLDER = Path(__file__).parent / "chat_templates"
 NAMED = ("chatml", "llama3", "gemma", "mistral", "alpaca", "zephyr")
 FOR_BASE_MODELS = "chatml"
 NONE = "none"
-"""What switches templates off."""
+"""The value of ``chat_template`` that switches templates off."""
 
 
 def choose_template(
     tokenizer: PreTrainedTokenizerBase, wanted: str | None, kind: str
 ) -> tuple[ChatTemplate | None, list[str]]:
-    """The template for rows of a kind (None: they stay as they are), and what to say about it.
+    """The template for rows of a kind (None: rows are used as is), and notes about the choice.
 
-    Raises ``DataError`` for a template that is not there, is broken, or cannot be left out.
+    ``wanted`` is a name, a file or ``none``; None chooses by itself. Raises ``DataError`` if the
+    template is missing or broken, or if chats are to be used without one.
     """
     own = own_template(tokenizer)
     if kind == "text":
@@ -37,7 +38,7 @@ def choose_template(
         return None, ["the chat template is not used: the rows are plain text"] if unused else []
     if wanted == NONE:
         if kind == "chat":
-            raise DataError("chat_template none: a chat cannot be trained without a template")
+            raise DataError("chat_template none: chats cannot be trained without a template")
         return None, []
     if wanted is not None:
         found = _wanted_template(tokenizer, wanted)
@@ -47,12 +48,12 @@ def choose_template(
     if kind == "pair":
         return None, []
     found = _named(tokenizer, FOR_BASE_MODELS)
-    said = f"the tokenizer has no chat template: {FOR_BASE_MODELS} is used (--chat-template)"
-    return found, [said, *_marks_note(tokenizer, found)]
+    note = f"the tokenizer has no chat template: {FOR_BASE_MODELS} is used (--chat-template)"
+    return found, [note, *_marks_note(tokenizer, found)]
 
 
 def own_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
-    """The template that comes with the tokenizer; the one called default, where it has several."""
+    """The tokenizer's own template, the one called ``default`` if it has several; None if none."""
     source = tokenizer.chat_template
     if isinstance(source, dict):
         source = source.get("default") or next(iter(source.values()), None)
@@ -62,7 +63,7 @@ def own_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
 def template_from(
     tokenizer: PreTrainedTokenizerBase, source: str, name: str = "own"
 ) -> ChatTemplate:
-    """A template from its text."""
+    """A template from its source, with the tokenizer's special tokens."""
     return ChatTemplate(name, source, _special(tokenizer))
 
 
@@ -81,8 +82,8 @@ def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTem
         near = difflib.get_close_matches(wanted, NAMED, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise DataError(
-            f"chat_template {wanted}: neither a file nor a template of this name{hint}",
-            hint=f"There are {', '.join(NAMED)}, none, and any file with a Jinja template.",
+            f"chat_template {wanted}: no file or built-in template with this name{hint}",
+            hint=f"Choose one of {', '.join(NAMED)}, none, or a file with a Jinja template.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"chat_template {wanted}: cannot be read ({error})") from None
@@ -90,11 +91,11 @@ def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTem
 
 
 def _usable(template: ChatTemplate, where: str) -> ChatTemplate:
-    """The template, if it can render a question and an answer."""
+    """The template if it can render a question and an answer; else a ``DataError``."""
     try:
         _ = template.end_of_turn
     except TemplateError as error:
-        hint = f"Give another one: --chat-template {', '.join(NAMED)}, or a file."
+        hint = f"Choose another: --chat-template with one of {', '.join(NAMED)}, or a file."
         raise DataError(f"{where}: {error}", hint=hint) from None
     return template
 
@@ -109,17 +110,17 @@ def _marks_note(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> l
     if closes(tokenizer, template):
         return []
     end = template.end_of_turn
-    what = f"{end!r} is no token of this tokenizer" if end else "the template does not end answers"
-    return [f"{what}: the end-of-text token is put after the last answer"]
+    what = f"{end!r} is not a token of this tokenizer" if end else "answers have no end mark"
+    return [f"{what}, so the end-of-text token follows the last answer"]
 
 
 def closes(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> bool:
-    """Whether the template ends the last answer with a token that can stop generation."""
+    """Whether the template ends the last answer with a special token, which can stop generation."""
     return _last_special(tokenizer, template.end_of_turn) is not None
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> set[int]:
-    """The special tokens that the template ends answers with."""
+    """The ids of the special tokens with which the template ends answers."""
     ends = (template.end_of_turn, template.inner_end)
     found = (_last_special(tokenizer, end) for end in ends)
     return {token for token in found if token is not None}

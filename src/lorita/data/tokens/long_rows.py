@@ -1,7 +1,7 @@
-"""Rows that are longer than ``max_length``: cut, split or dropped, and counted.
+"""Rows longer than ``max_length``: cut, split or dropped, and counted.
 
-Plain text is cut at its end, or split in order. Where there is an answer, the prompt is cut from
-the left and the answer is kept.
+Plain text is cut at its end, or split in order. In rows with an answer, the prompt is cut from the
+left and the answer is kept.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ CHOICES = ("truncate", "split", "drop")
 def fit_rows(
     rows: Sequence[Encoded], *, max_length: int, overflow: str, bos: int | None
 ) -> Tokenized:
-    """Every row in at most ``max_length`` tokens.
+    """All rows fitted to at most ``max_length`` tokens; ``overflow`` is one of ``CHOICES``.
 
-    ``bos`` is the token that begins every row, if there is one: each piece of a row begins with
-    it. Between the rows and the result, no target is lost but those counted, and none is doubled.
+    ``bos`` is the token that begins every row, if any; each piece of a row then begins with it. No
+    target is lost except those counted, and none is duplicated.
     """
     examples: list[Example] = []
     cut = tokens = targets = split = dropped = 0
@@ -55,8 +55,8 @@ def _fit(row: Encoded, max_length: int, overflow: str, bos: int | None) -> list[
 def _split(whole: Example, max_length: int, bos: int | None) -> list[Example]:
     """Pieces in order. Each but the first begins with a token that is only context.
 
-    It is the beginning-of-text token, else the token before: without one, the first token of a
-    piece would be predicted from nothing, and so never trained.
+    That is the beginning-of-text token, or else the token before the piece: without it, the first
+    token of a piece would be predicted from nothing, and so never be trained.
     """
     ids, labels = whole.input_ids, whole.labels
     begins = bos is not None and ids[0] == bos
@@ -73,7 +73,7 @@ def _keep_answer(
 ) -> Example:
     """The last answer with as much before it as fits; the beginning-of-text token stays first.
 
-    An answer that is itself too long loses its end. What follows the answer goes first.
+    What follows the answer is dropped first. An answer that is itself too long loses its end.
     """
     ids, labels = whole.input_ids, whole.labels
     lead = 1 if bos is not None and ids[0] == bos else 0
@@ -86,25 +86,25 @@ def _keep_answer(
     else:
         start = max(end - room, lead)
     kept_labels = [*labels[:lead], *labels[start:end]]
-    # The first token is predicted from nothing; it is context now.
+    # The first token is predicted from nothing, so it is only context.
     kept_labels[0] = IGNORE
     return Example([*ids[:lead], *ids[start:end]], kept_labels, whole.row)
 
 
 def token_note(examples: Sequence[Example]) -> str:
-    """How long rows are, and how many tokens are trained in an epoch."""
+    """A sentence on the lengths of rows and the tokens trained per epoch."""
     lengths, trained = [], 0
     for example in examples:
         lengths.append(len(example.input_ids))
         trained += example.num_targets
     return (
-        f"{min(lengths):,} to {max(lengths):,} tokens a row (median {median_low(lengths):,}); "
+        f"{min(lengths):,} to {max(lengths):,} tokens per row (median {median_low(lengths):,}); "
         f"{trained:,} of {sum(lengths):,} are trained"
     )
 
 
 def cut_notes(result: Tokenized, *, rows: int, max_length: int) -> list[str]:
-    """What happened to long rows, in sentences; none where all fitted."""
+    """Sentences on what happened to long rows; none if all rows fitted."""
     notes = []
     longer = f"longer than max_length ({max_length})"
     if result.rows_cut:

@@ -1,9 +1,9 @@
-"""Which characters of a rendered chat are trained: each answer, and what closes its turn.
+"""Which characters of a rendered chat are trained: each answer and what closes its turn.
 
-Where the template marks them (``{% generation %}``), the marks hold. Else the spans come from
-rendering the chat up to an answer and up to its end; and where a template shows earlier turns in
-another way than the last, from rendering the chat with the answer exchanged. What none of these
-tells exactly is refused: a mask that is wrong by a token teaches the wrong thing.
+If the template marks them (``{% generation %}``), the marks are used. Otherwise the spans come from
+rendering the chat up to an answer and up to its end, or, if a template renders earlier turns
+differently from the last, from rendering the chat with the answer replaced. If none of these is
+exact, the row is refused: a mask that is off by one token teaches the wrong thing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lorita.data.tokens.chat_template import PROBE, ChatTemplate, TemplateError
 
 @dataclass(frozen=True)
 class Rendered:
-    """A chat as text; ``trained`` are spans of characters in order.
+    """A chat as text; ``trained`` are character spans in order.
 
-    ``answer`` is the span of the last answer, None where no answer is trained at the end of it.
+    ``answer`` is the span of the last answer; None if there is none or it is muted.
     """
 
     text: str
@@ -30,11 +30,11 @@ class Rendered:
 
 
 def render_chat(template: ChatTemplate, chat: Chat, train_on: str) -> Rendered:
-    """The chat as the model sees it, and what of it is trained.
+    """The chat as the model sees it, with the spans that are trained.
 
-    ``train_on`` is ``assistant`` (every answer), ``completion`` (the last one) or ``all``. Turns
-    that the row mutes are never trained. Raises ``TemplateError`` where the template refuses the
-    chat or a span is not exact.
+    ``train_on`` is ``assistant`` (every answer), ``completion`` (the last one) or ``all``. Muted
+    turns are never trained. Raises ``TemplateError`` if the template rejects the chat or a span
+    cannot be determined exactly.
     """
     messages = [message.as_dict() for message in chat.messages]
     answers = [i for i, message in enumerate(chat.messages) if message.role == "assistant"]
@@ -72,8 +72,8 @@ def _find(
             found = found or _by_exchange(template, messages, tools, text, i)
             if found is None:
                 raise TemplateError(
-                    f"message {i + 1}: the chat template does not tell exactly which tokens are "
-                    "its own"
+                    f"message {i + 1}: the chat template does not show exactly which tokens belong "
+                    "to it"
                 )
             spans[i] = found
     return text, spans
@@ -86,19 +86,19 @@ def _by_prefixes(
     text: str,
     i: int,
 ) -> Span | None:
-    """From where the chat before an answer ends to where the chat with it ends."""
+    """The span from the end of the chat before an answer to the end of the chat with it."""
     if messages[i]["role"] != "assistant":
         return None
     try:
         head = template.prompt(messages[:i], tools)
         upto = template.render(messages[: i + 1], tools)
     except TemplateError:
-        return None  # it wants whole chats only
+        return None  # it accepts complete chats only
     if not (text.startswith(head) and text.startswith(upto) and len(head) < len(upto)):
         return None
     turn = upto[len(head) :]
     content = messages[i]["content"].strip()
-    # Reasoning may stand in a place of its own, calls of tools in a form of their own.
+    # Reasoning may be moved elsewhere, and tool calls are rendered in their own form.
     plain = "</think>" not in content and not messages[i].keys() - {"role", "content"}
     if plain and content not in turn:
         return None
@@ -115,7 +115,7 @@ def _by_exchange(
     text: str,
     i: int,
 ) -> Span | None:
-    """What differs when the message says something else, if that is its content and no more."""
+    """The span that changes with the message, if that is exactly its content."""
     other = [*messages[:i], {**messages[i], "content": PROBE}, *messages[i + 1 :]]
     try:
         parts = template.render(other, tools).split(PROBE)
@@ -135,7 +135,7 @@ def _by_exchange(
 
 
 def _closed(template: ChatTemplate, text: str, end: int) -> int:
-    """``end``, moved behind what closes the turn where that comes next."""
+    """``end``, moved past the text that closes the turn if that comes next."""
     for mark in (template.end_of_turn, template.inner_end):
         if text.startswith(mark, end):
             return end + len(mark)
@@ -143,7 +143,7 @@ def _closed(template: ChatTemplate, text: str, end: int) -> int:
 
 
 def _without(spans: Sequence[Span], length: int) -> list[Span]:
-    """What is left of a text when spans are taken out."""
+    """The spans of a text that remain when ``spans`` are removed."""
     left, start = [], 0
     for begin, end in sorted(spans):
         left.append((start, begin))

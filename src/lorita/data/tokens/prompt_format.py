@@ -1,4 +1,4 @@
-"""How a prompt is put to a model: as it is, or through the chat template of its training rows."""
+"""How a model is given a prompt: as is, or through the chat template of its training rows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """``system`` is the system message that every training row had; prompts get it too."""
+    """The form of prompts and answers that a model was trained on.
+
+    ``system`` is the system message that every training row had; prompts are given it too.
+    """
 
     kind: Kind = "text"
     template: ChatTemplate | None = None
     system: str | None = None
 
     def record(self) -> dict[str, Any]:
-        """What ``lorita.json`` keeps."""
+        """The JSON values stored in ``lorita.json``; ``format_from_record`` reads them back."""
         if self.template is None:
             return {"kind": self.kind, "chat_template": None}
         return {
@@ -36,7 +39,7 @@ class PromptFormat:
         }
 
     def ids(self, tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-        """The tokens that the model is given, as training had them before an answer."""
+        """The token ids of a prompt, exactly as training had them before an answer."""
         if self.template is None:
             return Encoder(tokenizer).starts([prompt])[0]
         return self.chat_ids(tokenizer, [{"role": "user", "content": prompt}])
@@ -44,33 +47,36 @@ class PromptFormat:
     def chat_ids(
         self, tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]]
     ) -> list[int]:
-        """The tokens of a chat that the assistant is to go on with; the system message is added."""
+        """The token ids of a chat up to the assistant's next answer, system message included.
+
+        Needs a format with a template; raises ``TemplateError`` if it rejects the turns.
+        """
         assert self.template is not None
         system = [{"role": "system", "content": self.system}] if self.system else []
         text = self.template.prompt([*system, *turns])
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """The tokens that end an answer."""
+        """The ids of the tokens that end an answer, end-of-text included."""
         found = {int(tokenizer.eos_token_id)}
         if self.template is not None:
             found |= stop_tokens(tokenizer, self.template)
         return sorted(found)
 
     def answer(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-        """The new tokens as text, without what closes the turn."""
+        """The generated tokens as text, without what closes the turn."""
         text = str(tokenizer.decode(ids, skip_special_tokens=True))
         if self.template is None:
             return text
         end = self.template.end_of_turn
-        # A mark that is no token of the tokenizer is spelled out.
+        # A mark that is not a single token comes out as ordinary text.
         return text.partition(end)[0] if end and not closes(tokenizer, self.template) else text
 
 
 def format_from_record(
     record: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> PromptFormat:
-    """The format that a run's record names."""
+    """The prompt format stored in a run's record (see ``PromptFormat.record``)."""
     source = record.get("chat_template")
     if source is None:
         return PromptFormat(record.get("kind", "text"))
@@ -80,6 +86,6 @@ def format_from_record(
 
 
 def shared_system(rows: Sequence[Row]) -> str | None:
-    """The system message that all rows start with; None where they differ."""
+    """The system message that all rows start with; None if they differ."""
     systems = {row.system if isinstance(row, Chat) else None for row in rows}
     return systems.pop() if len(systems) == 1 else None

@@ -1,4 +1,4 @@
-"""A row as the model sees it: every token with its text, and whether it is trained."""
+"""A row as the model sees it: each token with its text, and whether it is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Token:
-    """``text`` is empty for a token whose character is only complete with a later one."""
+    """One token of a row; ``text`` is empty if its character is completed by a later token."""
 
     text: str
     id: int
@@ -24,18 +24,19 @@ class Token:
 
 @dataclass(frozen=True)
 class RowView:
-    """``row`` is counted from 1."""
+    """The tokens of a row; ``row`` is its number in the data, counted from 1."""
 
     row: int
     tokens: list[Token]
 
     @property
     def trained(self) -> int:
+        """How many of its tokens are trained."""
         return sum(token.trained for token in self.tokens)
 
 
 def view_row(example: Example, tokenizer: PreTrainedTokenizerBase) -> RowView:
-    """The tokens of a row. The first one is predicted from nothing, and so never trained."""
+    """The tokens of a row. The first is predicted from nothing, and so is never trained."""
     special = {*tokenizer.all_special_ids, *_marked(tokenizer)}
     texts = spell(tokenizer, example.input_ids)
     tokens = [
@@ -52,10 +53,10 @@ def _marked(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 def spell(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """The text of each token; together they are the text of all.
+    """The text of each token; joined, they are the text of the whole row.
 
-    A token is decoded behind those before it: some tokenizers drop the space of the first one,
-    and a character may be several tokens, of which the last one shows it.
+    Tokens are decoded together with those before them: some tokenizers drop the space of the first
+    token, and a character may span several tokens, of which the last one shows it.
     """
     texts: list[str] = []
     start = read = 0

@@ -1,8 +1,8 @@
 """Rows to the examples that training sees: encoded, fitted to ``max_length``, checked.
 
-The end-of-text token ends every row that was not cut, and is a target: a model that never sees
-it as one never learns to stop. Padding does not exist here; it is made, where a model needs it,
-when rows are put side by side (``batches.py``).
+The end-of-text token ends every row that was not cut, and is a target; without it a model never
+learns to stop. There is no padding here: it is added, if a model needs it, when rows are put side
+by side (``batches``).
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 __all__ = ["IGNORE", "Example", "Tokenized", "Treatment", "tokenize_rows", "tokenize_texts"]
 
-BARREN_HINT = "Remove these rows, or say with --train-on what is to be trained."
+BARREN_HINT = "Remove these rows, or choose what is trained with --train-on."
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """How rows become tokens: their template, what is trained, what happens to long ones.
+    """How rows become tokens: template, what is trained, and what happens to long rows.
 
-    ``train_on`` is ``completion``, ``assistant`` or ``all``; None trains answers where there are
-    any, else everything.
+    ``train_on`` is ``completion``, ``assistant`` or ``all``; None trains on the answers if there
+    are any, otherwise on everything.
     """
 
     max_length: int
@@ -53,7 +53,7 @@ class Treatment:
     overflow: str = "truncate"
 
     def record(self) -> list[object]:
-        """Everything that the tokens depend on."""
+        """Everything here that the tokens depend on, for cache keys."""
         template = self.template and [self.template.source, self.template.special]
         return [self.max_length, template, self.train_on, self.overflow]
 
@@ -66,12 +66,10 @@ def tokenize_rows(
     *,
     origin: Origin | str,
 ) -> Tokenized:
-    """All rows as examples; ``numbers`` are their places in the data, counted from 0.
+    """All rows as examples; ``numbers`` are their row numbers in the data, counted from 0.
 
-    They are kept in the cache, under a key of the rows, the tokenizer and ``how``.
-
-    Raises ``DataError`` for rows that the template does not take, rows in which nothing is
-    trained, and where no row is left.
+    Examples are cached under a key of the rows, the tokenizer and ``how``. Raises ``DataError`` for
+    rows that the template rejects, for rows without anything to train on, and if no row is left.
     """
     encoder = Encoder(tokenizer)
     key = key_of("tokens", fingerprint(rows), list(numbers), encoder.fingerprint(), how.record())
@@ -92,7 +90,7 @@ def _batches(
     how: Treatment,
     origin: Origin | str,
 ) -> TableBatches:
-    """Rows as examples, some at a time, and what was cut of all of them."""
+    """The examples in batches, then the counts of what was cut."""
     counts = dict.fromkeys(("rows_cut", "tokens_cut", "targets_cut", "rows_split"), 0)
     counts["rows_dropped"] = done = 0
     problems = Problems(origin)
@@ -117,14 +115,14 @@ def encode_rows(
     how: Treatment,
     problems: Problems,
 ) -> list[Encoded]:
-    """Rows at their full length; ``problems`` hears of those that cannot be trained on.
+    """Rows at full length; those that cannot be trained on are added to ``problems``.
 
-    Those that the template does not take are not among them.
+    Rows that the template rejects are not in the result.
     """
     encoded = _encode(rows, numbers, encoder, how, problems)
     for row in encoded:
         if row.example.num_targets == 0:
-            problems.add(row.example.row, "nothing is left to predict", BARREN_HINT)
+            problems.add(row.example.row, "nothing to train on", BARREN_HINT)
     return encoded
 
 
@@ -141,7 +139,7 @@ def _encode(
             raise DataError(
                 f"{problems.origin}: train_on {how.train_on}: "
                 "the rows are plain text and have no answers",
-                hint="Say which columns they are in: --prompt-field NAME --completion-field NAME.",
+                hint="Name their columns: --prompt-field NAME --completion-field NAME.",
             )
         return encode_texts(encoder, texts, numbers)
     pairs = [row for row in rows if isinstance(row, Pair)]
@@ -166,9 +164,9 @@ def tokenize_texts(
     max_length: int,
     rows: Sequence[int] | None = None,
 ) -> Tokenized:
-    """Plain texts, each with its end-of-text token; longer ones are cut at ``max_length``.
+    """Plain texts, each with its end-of-text token, cut at ``max_length``.
 
-    ``rows`` are the texts' numbers in the data, 0, 1, 2, … by default.
+    ``rows`` are the texts' row numbers in the data, by default 0, 1, 2, …
     """
     numbers = range(len(texts)) if rows is None else rows
     how = Treatment(max_length)
