@@ -1,1 +1,1 @@
-"""Base models and adapters, wherever they lie. Nothing here trains or generates."""
+"""Base models and adapters: found, checked and loaded. Nothing here trains or generates."""

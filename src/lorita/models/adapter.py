@@ -1,7 +1,7 @@
-"""The LoRA adapter, through PEFT: options, attaching, counting, files.
+"""The LoRA adapter, through PEFT: options, attaching, counting, saving and loading.
 
-The file format is PEFT's own (``adapter_config.json`` and ``adapter_model.safetensors``), so what
-is written here loads with ``PeftModel.from_pretrained`` and the other way round.
+The file format is PEFT's own (``adapter_config.json`` and ``adapter_model.safetensors``), so
+adapters saved here load with ``PeftModel.from_pretrained``, and vice versa.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError, RunFailed
+from lorita.models.adapter_files import CONFIG_FILE as CONFIG_FILE
+from lorita.models.adapter_files import WEIGHTS_FILE as WEIGHTS_FILE
+from lorita.models.adapter_files import require_files
+from lorita.models.adapter_files import size_report as size_report
 from lorita.models.targets import check_targets, linear_names
 from lorita.storage.files import write_atomic
 from lorita.system.quiet import quiet_libraries
@@ -22,8 +26,6 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
 LORA_OPTIONS = (
     "r",
     "lora_alpha",
@@ -39,11 +41,15 @@ LORA_OPTIONS = (
     "use_dora",
     "init_lora_weights",
 )
-"""The options that go to PEFT's ``LoraConfig`` under the same names."""
+"""The options passed to PEFT's ``LoraConfig`` under the same names."""
 
 
 def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfig:
-    """PEFT's configuration for ``model``; without targets, all linear layers."""
+    """PEFT's configuration for ``model``; by default it targets all linear layers.
+
+    ``options`` are LoRA options (``LORA_OPTIONS``); None leaves one at PEFT's default. Raises
+    ``AdapterError`` for targets that the model does not have and values that PEFT rejects.
+    """
     from peft import LoraConfig
 
     given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
@@ -52,29 +58,29 @@ def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfi
     targets = given.setdefault("target_modules", "all-linear")
     check_targets(model, targets, given.get("exclude_modules"))
     if targets == "all-linear" and given.get("layers_to_transform") is not None:
-        given["target_modules"] = linear_names(model)  # PEFT wants names beside the layers
+        given["target_modules"] = linear_names(model)  # with layers, PEFT needs names
     try:
         return LoraConfig(task_type="CAUSAL_LM", **given)
     except (TypeError, ValueError) as error:
-        raise AdapterError(f"PEFT refuses these LoRA options: {error}") from error
+        raise AdapterError(f"PEFT rejects these LoRA options: {error}") from error
 
 
 def changes_base(config: LoraConfig) -> bool:
-    """Whether the adapter starts by taking its first value out of the base's weights (PiSSA)."""
+    """Whether the initialisation changes the base's weights, as PiSSA, OLoRA and others do."""
     start = str(config.init_lora_weights).lower()
     return start.startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
 
 
 def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
-    """A PEFT model with a fresh adapter on ``model``; the same seed gives the same adapter.
+    """A PEFT model with a new adapter on ``model``; the same seed produces the same adapter.
 
-    Adapter weights are float32 whatever the base's dtype. ``AdapterError`` where PEFT cannot put
-    the adapter on; ``model`` is then as it was.
+    Adapter weights are float32 whatever the base's dtype. Raises ``AdapterError`` if PEFT cannot attach
+    the adapter or if it leaves nothing to train; ``model`` is then unchanged.
     """
     import torch
     from peft import get_peft_model
 
-    torch.manual_seed(seed)  # before the adapter is made: lora_A is random
+    torch.manual_seed(seed)  # before the adapter is created: lora_A is random
     try:
         with quiet_libraries():
             peft_model = get_peft_model(model, config)
@@ -83,14 +89,14 @@ def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftMode
         return peft_model
     except (ValueError, NotImplementedError, TypeError) as error:
         _strip(model)
-        raise AdapterError(f"PEFT cannot put this adapter on the model: {error}") from error
+        raise AdapterError(f"PEFT cannot attach this adapter to the model: {error}") from error
     except BaseException:
         _strip(model)
         raise
 
 
 def _strip(model: PreTrainedModel) -> None:
-    """Take out what PEFT has put into the model, also where it was stopped half-way."""
+    """Remove what PEFT has put into the model, even if it was stopped half-way."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
@@ -109,12 +115,15 @@ def _strip(model: PreTrainedModel) -> None:
 
 
 def untouched(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Copies of what an adapter may train in place: the biases of ``model``, by name."""
+    """Copies of what an adapter may train in place, namely the biases of ``model``, by name.
+
+    ``take_off`` puts them back.
+    """
     return {n: p.detach().clone() for n, p in model.named_parameters() if n.endswith("bias")}
 
 
 def take_off(model: PeftModel, kept: Mapping[str, torch.Tensor]) -> PreTrainedModel:
-    """The base under ``model`` as it was before the adapter; ``kept`` is from ``untouched``."""
+    """Remove the adapter and return the base exactly as before; ``kept`` is from ``untouched``."""
     from peft.utils.other import ModulesToSaveWrapper
 
     base = model.get_base_model()
@@ -124,7 +133,7 @@ def take_off(model: PeftModel, kept: Mapping[str, torch.Tensor]) -> PreTrainedMo
         if isinstance(module, ModulesToSaveWrapper)
     }
     base = model.unload()
-    for name, module in whole.items():  # PEFT leaves the trained copies in their place
+    for name, module in whole.items():  # PEFT leaves the trained copies in place
         parent, _, last = name.rpartition(".")
         setattr(base.get_submodule(parent), last, module)
     for name, bias in kept.items():
@@ -133,12 +142,12 @@ def take_off(model: PeftModel, kept: Mapping[str, torch.Tensor]) -> PreTrainedMo
 
 
 def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The parameters that training changes, by name."""
+    """The parameters that training changes (``requires_grad``), by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def parameter_line(model: PeftModel) -> str:
-    """The line that PEFT's ``print_trainable_parameters`` prints."""
+    """The line printed by PEFT's ``print_trainable_parameters``."""
     trainable, total = model.get_nb_trainable_parameters()
     return (
         f"trainable params: {trainable:,d} || all params: {total:,d} || "
@@ -147,11 +156,14 @@ def parameter_line(model: PeftModel) -> str:
 
 
 def adapter_tensors(model: PeftModel, name: str = "default") -> dict[str, torch.Tensor]:
-    """The adapter's tensors under the names that PEFT gives them in a file, on the CPU."""
+    """The adapter's tensors on the CPU, under the names PEFT uses in its files.
+
+    ``name`` is the adapter's name within ``model``.
+    """
     from peft import get_peft_model_state_dict
 
-    # Embeddings are saved only when they were trained: saving them "to be sure" makes a 2 MB
-    # adapter weigh gigabytes, and the check asks the hub for the base's config.
+    # Embeddings are saved only if they were trained: saving them "to be sure" would turn a 2 MB
+    # adapter into gigabytes, and PEFT's check asks the hub for the base's config.
     trained_whole = model.peft_config[name].modules_to_save or []
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     if trained_whole:
@@ -160,7 +172,7 @@ def adapter_tensors(model: PeftModel, name: str = "default") -> dict[str, torch.
 
 
 def set_adapter_tensors(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put saved tensors into the adapter; ``AdapterError`` unless all fit and none is missing."""
+    """Load saved tensors into the adapter; ``AdapterError`` if one is missing or does not fit."""
     from peft import set_peft_model_state_dict
 
     set_peft_model_state_dict(model, dict(tensors))
@@ -170,7 +182,10 @@ def set_adapter_tensors(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write the two files of the adapter into ``folder``, each complete or not at all."""
+    """Write the adapter's two files into ``folder``, each complete or not at all.
+
+    Raises ``RunFailed``, without writing anything, if a tensor has values that are not finite.
+    """
     import torch
     from safetensors.torch import save
 
@@ -178,15 +193,15 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     broken = [name for name, t in tensors.items() if not torch.isfinite(t).all()]
     if broken:
         raise RunFailed(
-            f"{len(broken)} of {len(tensors)} adapter tensors are not finite, such as {broken[0]}; "
-            f"nothing was written"
+            f"{len(broken)} of {len(tensors)} adapter tensors are not finite, for example "
+            f"{broken[0]}; nothing was written"
         )
     write_atomic(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     write_atomic(folder / CONFIG_FILE, config_json(model))
 
 
 def config_json(model: PeftModel) -> str:
-    """PEFT's ``adapter_config.json`` for the adapter, ready for inference."""
+    """The content of PEFT's ``adapter_config.json`` for the adapter, set to inference mode."""
     values = model.peft_config["default"].to_dict()
     values["inference_mode"] = True
     for name, value in values.items():
@@ -198,13 +213,13 @@ def config_json(model: PeftModel) -> str:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = False) -> PeftModel:
-    """Put the adapter in ``folder`` on its base; every tensor must be there and fit.
+    """Attach the adapter in ``folder`` to its base ``model``; every tensor must match.
 
-    Raises ``AdapterError`` with all tensors that are missing, left over or of another shape.
+    Raises ``AdapterError`` listing the tensors that are missing, unexpected or different.
     """
     from peft import PeftModel
 
-    _require_files(folder)
+    require_files(folder)
     with _explained(folder), quiet_libraries():
         peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
     _require_same_tensors(peft_model, folder)
@@ -212,25 +227,29 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
 
 
 def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftModel:
-    """Put several adapters on one base, each under its name; PEFT answers a row with any of them.
+    """Attach several adapters to one base, each under its name; each row can use a different one.
 
     Raises ``AdapterError`` for adapters that cannot share a base: those with trained biases, which
-    lie in the base itself, and DoRA, which PEFT does not switch by row.
+    are part of the base itself, and DoRA, which PEFT cannot switch per row.
     """
     from peft import PeftModel
 
     problems = []
     for name, folder in folders.items():
-        _require_files(folder)
+        require_files(folder)
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         if not name.isidentifier() or name == "default":
-            problems.append(f"{name!r}: not a name for an adapter (letters, digits and _)")
+            problems.append(f"{name!r}: not a valid adapter name (letters, digits and _)")
         if config.get("bias", "none") != "none":
-            problems.append(f"{folder}: it has trained biases, which change the base for all")
+            problems.append(
+                f"{folder}: has trained biases, which would change the base for all adapters"
+            )
         if config.get("use_dora"):
-            problems.append(f"{folder}: DoRA adapters cannot be switched by row")
+            problems.append(f"{folder}: DoRA adapters cannot be switched per row")
     if problems:
-        raise AdapterError(problems, hint="Load such an adapter alone, or merge it into its base.")
+        raise AdapterError(
+            problems, hint="Load such an adapter on its own, or merge it into its base."
+        )
     (first, folder), *others = folders.items()
     with _explained(folder), quiet_libraries():
         peft_model = PeftModel.from_pretrained(model, str(folder), adapter_name=first)
@@ -242,30 +261,9 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftMo
     return peft_model
 
 
-def _require_files(folder: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    if (folder / "adapter_model.bin").is_file() and not (folder / WEIGHTS_FILE).is_file():
-        raise AdapterError(
-            f"{folder}: adapter_model.bin is a pickle, which may run code; it is not read",
-            hint="Load it with PEFT where you trust it, and save_pretrained() it again.",
-        )
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise AdapterError(f"{folder}: no {name}, so this is not a LoRA adapter")
-    try:
-        with safe_open(folder / WEIGHTS_FILE, framework="pt"):
-            pass
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(
-            f"{folder / WEIGHTS_FILE}: damaged or cut short ({error})",
-            hint="Copy or download it again.",
-        ) from error
-
-
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """PEFT, torch and safetensors each have their own errors for what does not fit."""
+    """One error for those of PEFT, torch and safetensors if the adapter does not fit."""
     try:
         yield
     except Exception as error:
@@ -282,33 +280,14 @@ def _require_same_tensors(model: PeftModel, folder: Path, adapter: str = "defaul
     saved = load_file(folder / WEIGHTS_FILE)
     loaded = adapter_tensors(model, adapter)
     problems = [f"{name} is missing from the file" for name in sorted(loaded.keys() - saved)]
-    problems += [f"{name} has no place in the model" for name in sorted(saved.keys() - loaded)]
+    problems += [f"{name} does not exist in the model" for name in sorted(saved.keys() - loaded)]
     problems += [
-        f"{name} is not as in the file"
+        f"{name} differs from the file"
         for name in sorted(saved.keys() & loaded.keys())
         if not saved[name].to(loaded[name].dtype).equal(loaded[name])
     ]
     if problems:
         raise AdapterError(
             [f"{folder / WEIGHTS_FILE}: {line}" for line in problems[:10]],
-            hint=f"{len(problems)} tensors in all. The adapter was made for another model?",
+            hint=f"{len(problems)} tensors in all. The adapter may belong to a different model.",
         )
-
-
-def size_report(folder: Path) -> list[tuple[str, int]]:
-    """What the adapter file is made of: (kind, bytes), largest first."""
-    from safetensors import safe_open
-
-    sizes: dict[str, int] = {}
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 (not a mapping)
-            tensor = file.get_tensor(name)
-            sizes[_kind(name)] = sizes.get(_kind(name), 0) + tensor.nbytes
-    return sorted(sizes.items(), key=lambda item: -item[1])
-
-
-def _kind(name: str) -> str:
-    for part in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "magnitude"):
-        if part in name:
-            return part
-    return "biases" if name.endswith(".bias") else "whole modules"

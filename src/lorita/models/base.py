@@ -1,9 +1,8 @@
 """The base model: find it, check that it can be trained, load it and its tokenizer.
 
-A base is named by a hub id, a folder in Hugging Face format, a ``.gguf`` file, a model of Ollama's
-(``ollama:NAME``), or a bundled name.
-Everything that can be wrong with it ends in one ``ModelError``. What is trained on top of it is
-not decided here (see ``adapter.py``).
+A base is named by a hub id, a folder in Hugging Face format, a ``.gguf`` file, a model that Ollama
+has downloaded (``ollama:NAME``), or a bundled name. Anything wrong with it raises ``ModelError``.
+What is trained on top of it is decided elsewhere (``adapter``).
 """
 
 from __future__ import annotations
@@ -30,12 +29,15 @@ BUNDLED = {
         "HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
-"""Name: the package that carries the file, the file, and the hub id where the package is absent."""
+"""Name: the package that contains the file, the file, and the hub id used without the package."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """Where a base model is. ``name`` is what the user wrote, ``location`` a folder or hub id."""
+    """Where a base model is. ``name`` is what the user wrote, ``location`` a folder or hub id.
+
+    ``revision`` is the commit of a hub model.
+    """
 
     name: str
     location: str
@@ -45,19 +47,21 @@ class Base:
 
     @property
     def is_hub(self) -> bool:
+        """Whether the base is on the hub rather than a folder or file on this machine."""
         return self.gguf_file is None and not Path(self.location).is_dir()
 
     @property
     def reference(self) -> str:
-        """What another program needs to find this base again: hub id or absolute path."""
+        """What another program needs to find this base: a hub id or an absolute path."""
         return str(Path(self.location) / self.gguf_file) if self.gguf_file else self.location
 
     @property
     def gguf_path(self) -> Path | None:
+        """The GGUF file; None for a base in Hugging Face format."""
         return Path(self.location) / self.gguf_file if self.gguf_file else None
 
     def _source(self) -> dict[str, Any]:
-        """What transformers' ``from_pretrained`` takes to read configuration and tokenizer."""
+        """The arguments with which ``from_pretrained`` reads configuration and tokenizer."""
         if self.gguf_path is not None:
             folder = gguf_files.folder_without_weights(self.gguf_path)
             return {"pretrained_model_name_or_path": str(folder)}
@@ -69,7 +73,10 @@ class Base:
 
 
 def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Base:
-    """The base that ``name`` means. A hub id is resolved to the commit that will be used."""
+    """The base called ``name``; a hub id is resolved to the commit that will be used.
+
+    Raises ``ModelError`` if there is no such model or it is in no usable format.
+    """
     if name in BUNDLED:
         package, file, hub_id = BUNDLED[name]
         spec = importlib.util.find_spec(package)
@@ -86,8 +93,8 @@ def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool
         return _gguf_base(name, path)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise ModelError(
-            f"{name}: there is no such model folder or .gguf file",
-            hint="Give a folder in Hugging Face format, a .gguf file, a hub id such as "
+            f"{name}: no such model folder or .gguf file",
+            hint="Use a folder in Hugging Face format, a .gguf file, a hub id such as "
             f"bigscience/bloomz-560m, ollama:NAME, or the bundled {', '.join(BUNDLED)}.",
         )
     return _hub_base(name, name, revision, trust_remote_code)
@@ -102,11 +109,11 @@ def _folder_base(name: str, folder: Path, trust_remote_code: bool) -> Base:
     if (folder / "config.json").is_file():
         return Base(name, str(folder), trust_remote_code=trust_remote_code)
     if (folder / "adapter_config.json").is_file():
-        hint = "It holds an adapter; give the base model that the adapter was trained on."
+        hint = "It holds an adapter; name the base model on which it was trained."
     elif files := sorted(folder.glob("*.gguf")):
-        hint = f"It holds GGUF files; give one of them, such as {files[0]}."
+        hint = f"It holds GGUF files; name one of them, such as {files[0]}."
     else:
-        hint = "A folder in Hugging Face format is what save_pretrained writes."
+        hint = "Use a folder in Hugging Face format, as written by save_pretrained."
     raise ModelError(f"{name}: the folder has no config.json", hint=hint)
 
 
@@ -116,7 +123,7 @@ def _hub_base(name: str, hub_id: str, revision: str | None, trust_remote_code: b
 
 
 def load_config(base: Base) -> PretrainedConfig:
-    """The model's configuration; ``ModelError`` where it is no causal language model."""
+    """The model's configuration; ``ModelError`` unless it describes a causal language model."""
     from transformers import AutoConfig
 
     with quiet_libraries():
@@ -124,7 +131,7 @@ def load_config(base: Base) -> PretrainedConfig:
             config = AutoConfig.from_pretrained(**base._source())
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise ModelError(
-                f"{base.name}: its config cannot be used: {_first_line(error)}"
+                f"{base.name}: unusable configuration: {_first_line(error)}"
             ) from error
     _require_causal(base, config)
     return config
@@ -137,8 +144,8 @@ def _require_causal(base: Base, config: PretrainedConfig) -> None:
     architectures = list(getattr(config, "architectures", None) or [])
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     causal = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or remote
-    # BERT and its kin can be built as decoders, and are listed as such, but are trained to fill
-    # gaps: without is_decoder they look at what comes after.
+    # BERT and its relatives can be built as decoders, and are listed as such, but are trained to
+    # fill gaps: without is_decoder they attend to what comes after.
     fills_gaps = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     masked = fills_gaps and kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     is_encoder = masked and not getattr(config, "is_decoder", False)
@@ -147,26 +154,26 @@ def _require_causal(base: Base, config: PretrainedConfig) -> None:
         raise ModelError(
             f"{base.name}: {what} is not a causal language model",
             hint="lorita trains models that continue a text, such as Llama, Qwen, Gemma, BLOOM "
-            "or GPT-2; encoders (BERT) and encoder-decoders (T5) are not among them.",
+            "or GPT-2, but not encoders (BERT) or encoder-decoders (T5).",
         )
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; it has an end-of-text token, or ``ModelError`` says it has none."""
+    """The model's tokenizer; ``ModelError`` if it cannot be loaded or has no end-of-text token."""
     from transformers import AutoTokenizer
 
     with quiet_libraries():
         try:
             tokenizer = AutoTokenizer.from_pretrained(**base._source())
-        except Exception as error:  # broken files end in a dozen kinds of exception
+        except Exception as error:  # broken files raise a dozen kinds of exception
             raise ModelError(
-                f"{base.name}: its tokenizer cannot be loaded: {_first_line(error)}",
+                f"{base.name}: the tokenizer cannot be loaded: {_first_line(error)}",
                 hint="The folder needs tokenizer.json (or the files of its tokenizer class) and "
                 "tokenizer_config.json beside config.json.",
             ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(
-            f"{base.name}: its tokenizer names no end-of-text token (eos_token)",
+            f"{base.name}: the tokenizer has no end-of-text token (eos_token)",
             hint="Without one the model cannot learn where a text ends; "
             "set eos_token in tokenizer_config.json.",
         )
@@ -174,21 +181,24 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
 
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in ``dtype`` on the CPU, in evaluation mode, every weight read from its files."""
+    """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
+
+    Raises ``ModelError`` if the weights cannot be loaded or some are missing from the files.
+    """
     load_config(base)
     with quiet_libraries(hide_bars=base.gguf_file is not None):
         try:
             model, missing = _read_weights(base, dtype)
         except MemoryError:
             raise
-        except Exception as error:  # damaged files end in a dozen kinds of exception
+        except Exception as error:  # damaged files raise a dozen kinds of exception
             raise ModelError(
-                f"{base.name}: its weights cannot be loaded: {_first_line(error)}"
+                f"{base.name}: the weights cannot be loaded: {_first_line(error)}"
             ) from error
     if missing:
         raise ModelError(
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
-            hint="The folder may hold another kind of model, or a download was cut short.",
+            hint="The folder may hold a different kind of model, or a download was interrupted.",
         )
     model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
     model.requires_grad_(False)
@@ -196,7 +206,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of the weights that its files do not hold."""
+    """The model, and the names of the weights missing from its files."""
     from transformers import AutoModelForCausalLM
 
     if base.gguf_path is not None:
@@ -210,18 +220,18 @@ def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list
 def check_tokenizer_fits(
     base: Base, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 ) -> None:
-    """``ModelError`` if the tokenizer can produce ids that the model has no embedding for."""
+    """Raise ``ModelError`` if the tokenizer has ids for which the model has no embedding."""
     highest = max(tokenizer.get_vocab().values())
     rows = model.get_input_embeddings().weight.shape[0]
     if highest >= rows:
         raise ModelError(
-            f"{base.name}: its tokenizer goes up to id {highest}, its model has {rows} embeddings",
-            hint="The tokenizer belongs to another model, or the embeddings were not resized.",
+            f"{base.name}: the tokenizer has ids up to {highest}, the model only {rows} embeddings",
+            hint="The tokenizer may belong to another model, or the embeddings were not resized.",
         )
 
 
 def context_length(config: PretrainedConfig) -> int | None:
-    """The longest input that the model was made for, in tokens; None where it names no limit."""
+    """The longest input the model was made for, in tokens; None if no limit is configured."""
     for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
@@ -235,9 +245,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def own_dtype(base: Base, wanted: str = "auto") -> str:
-    """The dtype that a base's weights are kept in.
+    """The name of the dtype in which a base's weights are stored.
 
-    A quantised GGUF file has none of torch's: ``wanted`` then, or float16.
+    For a quantised GGUF file, which has no torch dtype, it is ``wanted``, or float16 for ``auto``.
     """
     if base.gguf_path is not None:
         kept = gguf_files.float_type(base.gguf_path)
@@ -247,10 +257,10 @@ def own_dtype(base: Base, wanted: str = "auto") -> str:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the tokenizer's files; ``OSError`` where they cannot be written."""
+    """Write the tokenizer's files into ``folder``; ``OSError`` if they cannot be written."""
     try:
         tokenizer.save_pretrained(folder)
     except Exception as error:
-        if "(os error" not in str(error):  # the tokenizers library has a plain Exception for it
+        if "(os error" not in str(error):  # tokenizers raises a plain Exception for it
             raise
         raise OSError(str(error)) from None

@@ -1,4 +1,4 @@
-"""Whether a model is the base that an adapter was trained on."""
+"""Whether a model is the base on which an adapter was trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SAMPLE = 64
 
 
 def fingerprint(model: Any) -> dict[str, Any]:
-    """What tells one base from another: its sizes, and a sample of its first weights.
+    """What distinguishes one base model from another: its sizes and a sample of its weights.
 
     The sample survives rounding and quantisation, as the same model is used in many formats.
     """
@@ -26,16 +26,16 @@ def fingerprint(model: Any) -> dict[str, Any]:
 
 
 def fingerprint_problems(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """What speaks against two fingerprints being of one model; empty for the same."""
+    """The differences between two fingerprints; empty if they are of the same model."""
     import torch
 
     problems = [
-        f"{name} is {found['config'].get(name)}, was {value}"
+        f"{name} is {found['config'].get(name)}, expected {value}"
         for name, value in expected["config"].items()
         if found["config"].get(name) != value
     ]
     if problems or len(expected["sample"]) != len(found["sample"]):
-        return problems or ["its first weights have other shapes"]
+        return problems or ["its first weights have different shapes"]
     a, b = torch.tensor(expected["sample"]), torch.tensor(found["sample"])
     alike = float(torch.nn.functional.cosine_similarity(a, b, dim=0))
-    return [] if alike > 0.9 else [f"its first weights are others (similarity {alike:.2f})"]
+    return [] if alike > 0.9 else [f"its first weights are different (similarity {alike:.2f})"]

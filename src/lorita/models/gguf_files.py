@@ -1,7 +1,7 @@
-"""GGUF files as base models: read once by transformers, kept as a folder in Hugging Face format.
+"""GGUF files as base models: read once by transformers, then cached in Hugging Face format.
 
-Taking a GGUF file apart costs tens of seconds each time; the folder loads in one. It lies in the
-hub's cache (``HF_HOME``), named after the file, its size and its time of change.
+Reading a GGUF file takes tens of seconds each time; the cached folder loads in one second. It is
+in the hub's cache (``HF_HOME``), keyed by the file, its size and its modification time.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 MAGIC = b"GGUF"
 LARGEST_KEPT = 4 * 2**30
-"""Converted weights beyond this many bytes are not kept: they would fill a small disk."""
+"""Converted weights larger than this many bytes are not cached: they would fill a small disk."""
 
 
 def check_gguf(path: Path) -> None:
-    """``ModelError`` unless ``path`` can be read and starts as a GGUF file does."""
+    """Raise ``ModelError`` unless ``path`` is readable and starts like a GGUF file."""
     if not path.exists():
-        raise ModelError(f"{path}: there is no such file")
+        raise ModelError(f"{path}: file not found")
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -50,20 +50,23 @@ def _check_complete(path: Path) -> None:
     try:
         reader = GGUFReader(path)
         end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
-    except Exception as error:  # the reader fails in many ways on a file that is cut
+    except Exception as error:  # the reader fails in many ways on a truncated file
         raise ModelError(
-            f"{path}: the GGUF file is damaged or cut short ({type(error).__name__})",
-            hint="Download it again and compare its size with the original's.",
+            f"{path}: the GGUF file is damaged or truncated ({type(error).__name__})",
+            hint="Download it again and compare its size with the original.",
         ) from error
     if end == 0 or end > path.stat().st_size:
         raise ModelError(
-            f"{path}: the GGUF file is cut short: {path.stat().st_size:,} bytes of {end:,}",
-            hint="Download it again and compare its size with the original's.",
+            f"{path}: the GGUF file is truncated: {path.stat().st_size:,} of {end:,} bytes",
+            hint="Download it again and compare its size with the original.",
         )
 
 
 def folder_without_weights(path: Path) -> Path:
-    """The file's configuration and tokenizer as a folder in Hugging Face format."""
+    """The file's configuration and tokenizer as a cached folder in Hugging Face format.
+
+    Raises ``ModelError`` if the file is truncated or the gguf package is missing.
+    """
 
     def convert(folder: Path) -> None:
         from transformers import AutoConfig, AutoTokenizer
@@ -79,7 +82,7 @@ def folder_without_weights(path: Path) -> Path:
 
 
 def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in ``dtype``, its weights taken out of the file or, the next time, of the cache."""
+    """The model in ``dtype``, read from the file the first time and from the cache afterwards."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -100,15 +103,15 @@ def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _place(path: Path, kind: str) -> tuple[str, str]:
-    """Name and mark of what the file was converted to (``kept.py``)."""
+    """Name and mark of a converted file, for ``kept_folder``."""
     from transformers import __version__ as version
 
-    # Another transformers may read the same file better.
+    # Another version of transformers may read the same file better.
     return f"{path.stem}-{kind}", f"{mark_of(path)}:{version}"
 
 
 def _converted(path: Path, kind: str, convert: Callable[[Path], None]) -> Path:
-    """The kept folder, made by ``convert`` if it is not there."""
+    """The cached folder, made by ``convert`` if it is not there yet."""
 
     def quietly(folder: Path) -> None:
         with quiet_libraries(hide_bars=True):
@@ -118,10 +121,10 @@ def _converted(path: Path, kind: str, convert: Callable[[Path], None]) -> Path:
 
 
 def _clear_quantization_mark(model: PreTrainedModel) -> None:
-    """Take back transformers' note that the model is quantised.
+    """Remove transformers' mark that the model is quantised.
 
-    The tensors read from a GGUF file are plain, but the note makes ``save_pretrained`` and the
-    HF Trainer refuse the model.
+    The tensors read from a GGUF file are ordinary ones, but the mark makes ``save_pretrained`` and
+    the HF Trainer reject the model.
     """
     _clear(model.config, "quantization_config")
     for name in ("is_quantized", "hf_quantizer", "quantization_method"):
@@ -134,7 +137,7 @@ def _clear(holder: object, name: str) -> None:
 
 
 def float_type(path: Path) -> str | None:
-    """torch's name of a GGUF file's number format; None where it is quantised."""
+    """The torch dtype name of a GGUF file's number format; None if it is quantised."""
     _check_complete(path)
     from gguf import GGUFReader
 

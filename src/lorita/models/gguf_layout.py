@@ -1,9 +1,8 @@
-"""Where a model's tensors lie in a GGUF file, and in what order their rows stand there.
+"""How a model's tensors are named and laid out in a GGUF file.
 
-Names come from gguf-py's own maps. What it does not hold is here, one line per difference: rows
-in another order (Llama's rotary halves, BLOOM's heads), transposed matrices (GPT-2), norms that
-GGUF counts from zero (Gemma). Metadata and tokenizer are elsewhere (``export/metadata.py``,
-``export/vocabulary.py``).
+Names come from gguf-py's own maps. What those lack is here, one line per difference: rows in a
+different order (Llama's rotary halves, BLOOM's heads), transposed matrices (GPT-2), norms that
+are stored with an offset (Gemma). Metadata and tokenizer are written by ``export.gguf``.
 """
 
 from __future__ import annotations
@@ -19,11 +18,14 @@ if TYPE_CHECKING:
     import torch
 
 RowOrder = Callable[[Any, int], "torch.Tensor"]
-"""(configuration, rows) → for each row in the file, the row of the model that stands there."""
+"""(configuration, rows) → for each row in the file, the index of that row in the model."""
 
 
 def rotary_pairs(heads_of: Callable[[Any], int]) -> RowOrder:
-    """Llama's files keep a head's two halves interleaved, transformers one after another."""
+    """The row order of Llama's files: they interleave a head's halves, transformers concatenates.
+
+    ``heads_of`` returns the number of heads from a configuration.
+    """
 
     def order(config: Any, rows: int) -> torch.Tensor:
         import torch
@@ -36,7 +38,7 @@ def rotary_pairs(heads_of: Callable[[Any], int]) -> RowOrder:
 
 
 def heads_last(config: Any, rows: int) -> torch.Tensor:
-    """BLOOM and GPT-NeoX keep q, k, v head by head; their files keep all q, all k, all v."""
+    """The row order for BLOOM and GPT-NeoX: q, k, v per head become all q, all k, all v."""
     import torch
 
     heads = config.num_attention_heads
@@ -51,11 +53,11 @@ _FUSED = ((r"\.query_key_value$", heads_last),)
 
 @dataclass(frozen=True)
 class Layout:
-    """How one family's tensors differ from what transformers holds.
+    """How the tensors of one family differ between transformers and a GGUF file.
 
-    ``rows``: modules whose output rows stand in another order. ``transposed``: modules whose
-    weight is kept as [in, out]. ``norm_offset``: added to every norm's weight. ``output``: the
-    file has an output matrix even where it is the embedding's (``None``: never has one).
+    ``rows``: modules whose output rows are in a different order. ``transposed``: modules whose
+    weight transformers stores as [in, out]. ``norm_offset``: added to every norm's weight.
+    ``output``: the file has an output matrix even if it is tied to the embedding (``None``: never).
     """
 
     architecture: str
@@ -65,18 +67,18 @@ class Layout:
     output: bool | None = False
 
     def row_order(self, module: str, config: Any, rows: int) -> torch.Tensor | None:
-        """The order of a module's output rows in the file; None where it is the model's."""
+        """The order of a module's output rows in the file; None if it is that of the model."""
         for pattern, order in self.rows:
             if re.search(pattern, module):
                 return order(config, rows)
         return None
 
     def turns(self, module: str) -> bool:
-        """Whether a module's weight is kept as [in, out] and turned for the file."""
+        """Whether a module's weight is stored as [in, out] and must be transposed for the file."""
         return bool(self.transposed and re.search(self.transposed, module))
 
     def to_file(self, name: str, tensor: torch.Tensor, config: Any) -> torch.Tensor:
-        """A weight or bias of the model as it stands in the file."""
+        """A weight or bias of the model in the form in which the file stores it."""
         module, _, leaf = name.rpartition(".")
         if leaf == "weight" and self.turns(module):
             tensor = tensor.T
@@ -101,22 +103,25 @@ LAYOUTS = {
     "starcoder2": Layout("starcoder2"),
     "olmo2": Layout("olmo2", output=True),
 }
-"""transformers' ``model_type``: the layout of its GGUF files."""
+"""The GGUF layout of each supported ``model_type`` of transformers."""
 
 
 def find_layout(config: Any, name: str) -> Layout:
-    """The layout for a configuration; ``UserError`` for a family that is not in the table."""
+    """The layout for a configuration; ``UserError`` for a family not in the table.
+
+    ``name`` is what the message calls the model.
+    """
     if config.model_type not in LAYOUTS:
         raise UserError(
-            f"{name}: no GGUF layout is known here for {config.model_type}",
+            f"{name}: lorita knows no GGUF layout for {config.model_type}",
             hint="Merge it (lorita merge) and convert the folder with llama.cpp's "
-            f"convert_hf_to_gguf.py. Known are {', '.join(LAYOUTS)}.",
+            f"convert_hf_to_gguf.py. Supported: {', '.join(LAYOUTS)}.",
         )
     return LAYOUTS[config.model_type]
 
 
 class TensorNames:
-    """The names of a model's tensors in a GGUF file, from gguf-py's maps."""
+    """The names of a model's tensors in a GGUF file, from gguf-py's maps (needs gguf)."""
 
     def __init__(self, layout: Layout, config: Any) -> None:
         import gguf
@@ -125,7 +130,7 @@ class TensorNames:
         self._map = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
 
     def of(self, name: str) -> str | None:
-        """The file's name for a tensor of the model; None where the file has no such tensor."""
+        """The file's name for a tensor of the model; None if the file has no such tensor."""
         suffixes = (".weight", ".bias")
         found: str | None = self._map.get_name(name, try_suffixes=suffixes)
         short = name.removeprefix("transformer.")

@@ -1,6 +1,6 @@
-"""Models that Ollama has downloaded, read from its folder; Ollama need not run.
+"""Models that Ollama has downloaded, read from its folder; Ollama need not be running.
 
-``manifests/HOST/NAMESPACE/MODEL/TAG`` names the layers of a model, ``blobs/sha256-…`` holds them.
+``manifests/HOST/NAMESPACE/MODEL/TAG`` lists the layers of a model, ``blobs/sha256-…`` holds them.
 Nothing is written there, and nothing is downloaded.
 """
 
@@ -25,7 +25,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class OllamaModel:
-    """``name`` as Ollama is given it, ``gguf`` the file of its weights."""
+    """A model in Ollama's folder: its ``name`` in Ollama, the ``gguf`` file of its weights."""
 
     name: str
     gguf: Path
@@ -33,7 +33,7 @@ class OllamaModel:
 
 
 def store_folder() -> Path:
-    """Where Ollama keeps its models: ``OLLAMA_MODELS``, the user's folder or the service's."""
+    """Where Ollama keeps its models: ``OLLAMA_MODELS``, or the user's or the service's folder."""
     if os.environ.get("OLLAMA_MODELS"):
         return Path(os.environ["OLLAMA_MODELS"]).expanduser()
     own = Path.home() / ".ollama" / "models"
@@ -42,11 +42,14 @@ def store_folder() -> Path:
 
 
 def find_ollama(name: str) -> OllamaModel:
-    """The model that Ollama calls ``name`` (``llama3.2:1b``); ``ModelError`` with what to do."""
+    """The model that Ollama calls ``name`` (``llama3.2:1b``).
+
+    Raises ``ModelError`` if it is not downloaded, damaged, or not a plain text model.
+    """
     store = store_folder()
     match = _NAME.fullmatch(name)
     if match is None:
-        raise ModelError(f"{PREFIX}{name}: not a name as Ollama has them (llama3.2:1b)")
+        raise ModelError(f"{PREFIX}{name}: not a valid Ollama model name (such as llama3.2:1b)")
     parts = match.groupdict()
     place = Path(parts["host"] or _HOST, parts["space"] or _NAMESPACE, parts["model"])
     manifest = store / "manifests" / place / (parts["tag"] or _TAG)
@@ -54,15 +57,15 @@ def find_ollama(name: str) -> OllamaModel:
         raise ModelError(f"{PREFIX}{name}: Ollama has no such model in {store}", hint=_hint(store))
     layers = _layers(name, manifest)
     if "adapter" in layers or "projector" in layers:
-        what = "an adapter on a base" if "adapter" in layers else "a model that sees pictures"
+        what = "an adapter on a base" if "adapter" in layers else "a vision model"
         raise ModelError(
-            f"{PREFIX}{name}: this is {what}, and only plain text models can be trained on",
-            hint="Give the base itself (ollama show NAME --modelfile says which).",
+            f"{PREFIX}{name}: this is {what}; only plain text models can be trained",
+            hint="Use the base itself (ollama show NAME --modelfile names it).",
         )
     weights = layers.get("model", [])
     if len(weights) != 1:
         raise ModelError(
-            f"{PREFIX}{name}: its weights are in {len(weights)} files; lorita reads one GGUF file"
+            f"{PREFIX}{name}: its weights are in {len(weights)} files; lorita reads only one"
         )
     license_file = _blob(store, layers["license"][0]["digest"]) if "license" in layers else None
     return OllamaModel(
@@ -76,8 +79,8 @@ def find_ollama(name: str) -> OllamaModel:
 
 def _hint(store: Path) -> str:
     there = [_shown(path.relative_to(store / "manifests")) for path in _manifests(store)]
-    has = f"It has {', '.join(there[:10])}. " if there else ""
-    return f"{has}Get it with: ollama pull NAME. OLLAMA_MODELS names another folder."
+    has = f"Available: {', '.join(there[:10])}. " if there else ""
+    return f"{has}Download it with: ollama pull NAME. OLLAMA_MODELS sets another folder."
 
 
 def _manifests(store: Path) -> list[Path]:
@@ -85,7 +88,7 @@ def _manifests(store: Path) -> list[Path]:
 
 
 def _shown(place: Path) -> str:
-    """A manifest's place as the short name that people type."""
+    """A manifest's path as the short name that people type."""
     host, space, model, tag = place.parts
     front = "" if (host, space) == (_HOST, _NAMESPACE) else f"{space}/"
     front = front if host == _HOST else f"{host}/{front}"
@@ -93,7 +96,7 @@ def _shown(place: Path) -> str:
 
 
 def _layers(name: str, manifest: Path) -> dict[str, list[dict[str, Any]]]:
-    """The layers by their kind: model, template, license, adapter, …"""
+    """The layers of a manifest by kind: model, template, license, adapter, …"""
     found: dict[str, list[dict[str, Any]]] = {}
     try:
         for layer in json.loads(manifest.read_text(encoding="utf-8"))["layers"]:
@@ -102,7 +105,7 @@ def _layers(name: str, manifest: Path) -> dict[str, list[dict[str, Any]]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{PREFIX}{name}: {manifest} is damaged ({error})",
-            hint="Get the model again: ollama pull NAME.",
+            hint="Download the model again: ollama pull NAME.",
         ) from None
     return found
 
@@ -112,9 +115,9 @@ def _weights(store: Path, name: str, layer: dict[str, Any]) -> Path:
     size = blob.stat().st_size if blob.is_file() else 0
     if size != layer.get("size", size) or size == 0:
         raise ModelError(
-            f"{PREFIX}{name}: its weights are not whole: {blob} has {size:,} bytes of "
-            f"{layer.get('size', 0):,}",
-            hint=f"Get the model again: ollama pull {name}.",
+            f"{PREFIX}{name}: its weights are incomplete: {blob} has {size:,} of "
+            f"{layer.get('size', 0):,} bytes",
+            hint=f"Download the model again: ollama pull {name}.",
         )
     return blob
 

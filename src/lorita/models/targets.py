@@ -1,4 +1,4 @@
-"""The modules of a model that a LoRA can go on: what there is, what PEFT takes by default."""
+"""The modules of a model that LoRA can target, and the check of the targets a user names."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Target:
     name: str
     count: int
     shapes: tuple[tuple[int, int], ...]
-    """(inputs, outputs), each once."""
+    """(inputs, outputs), without repetition."""
     cost_per_rank: int
 
 
 def list_targets(model: PreTrainedModel) -> list[Target]:
-    """The linear layers of ``model`` by their last name, output head left out; largest first."""
+    """The linear layers of ``model`` by last name, without the output head; costliest first."""
     groups: dict[str, list[tuple[int, int]]] = {}
     for name, shape in _linear_layers(model).items():
         groups.setdefault(name.rpartition(".")[2], []).append(shape)
@@ -47,7 +47,7 @@ def list_targets(model: PreTrainedModel) -> list[Target]:
 
 
 def _linear_layers(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of every linear layer but the output head, by full name."""
+    """(inputs, outputs) of every linear layer except the output head, by full name."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -64,16 +64,16 @@ def _linear_layers(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def linear_names(model: torch.nn.Module) -> list[str]:
-    """The last names of the linear layers that ``all-linear`` means."""
+    """The last names of the linear layers covered by ``all-linear``."""
     return sorted({name.rpartition(".")[2] for name in _linear_layers(model)})
 
 
 def check_targets(
     model: PreTrainedModel, targets: Sequence[str] | str, excluded: Sequence[str] | str | None
 ) -> None:
-    """``AdapterError`` that names every target that matches nothing, and lists what there is.
+    """Raise ``AdapterError`` naming every target that matches nothing, and what is available.
 
-    PEFT is content when one of several names matches; a name that matches nothing is a mistake.
+    PEFT accepts a list if any of its names matches; here each one must.
     """
     import re
 
@@ -84,7 +84,9 @@ def check_targets(
         try:
             matched = any(re.fullmatch(targets, name) for name in names)
         except re.error as error:
-            raise AdapterError(f"target_modules {targets!r} is no valid regex: {error}") from None
+            raise AdapterError(
+                f"target_modules {targets!r} is not a valid regex: {error}"
+            ) from None
         if not matched:
             raise AdapterError(f"target_modules {targets!r} matches no module", hint=hint)
     problems = []

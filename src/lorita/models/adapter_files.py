@@ -1,0 +1,51 @@
+"""The two files of an adapter in PEFT's format: their names, validity and size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lorita.errors import AdapterError
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+def require_files(folder: Path) -> None:
+    """Raise ``AdapterError`` unless ``folder`` holds both files and the weights can be opened."""
+    from safetensors import SafetensorError, safe_open
+
+    if (folder / "adapter_model.bin").is_file() and not (folder / WEIGHTS_FILE).is_file():
+        raise AdapterError(
+            f"{folder}: adapter_model.bin is a pickle, which can run code; lorita does not read it",
+            hint="If you trust it, load it with PEFT and call save_pretrained() again.",
+        )
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise AdapterError(f"{folder}: no {name}, so this is not a LoRA adapter")
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(
+            f"{folder / WEIGHTS_FILE}: damaged or truncated ({error})",
+            hint="Copy or download it again.",
+        ) from error
+
+
+def size_report(folder: Path) -> list[tuple[str, int]]:
+    """What the weights file is made of: (kind of tensor, bytes), largest first."""
+    from safetensors import safe_open
+
+    sizes: dict[str, int] = {}
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a mapping)
+            tensor = file.get_tensor(name)
+            sizes[_kind(name)] = sizes.get(_kind(name), 0) + tensor.nbytes
+    return sorted(sizes.items(), key=lambda item: -item[1])
+
+
+def _kind(name: str) -> str:
+    for part in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "magnitude"):
+        if part in name:
+            return part
+    return "biases" if name.endswith(".bias") else "whole modules"
