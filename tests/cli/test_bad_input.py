@@ -46,19 +46,19 @@ MODELS: dict[str, tuple[Callable[[Path], Path], Said]] = {
     "no config": (lambda p: p, "has no config.json"),
     "an adapter": (
         lambda p: write(p / "adapter_config.json", "{}").parent,
-        "give the base model that the adapter was trained on",
+        "name the base model on which it was trained",
     ),
-    "broken config": (lambda p: write(p / "config.json", "{").parent, "config cannot be used"),
+    "broken config": (lambda p: write(p / "config.json", "{").parent, "unusable configuration"),
     "unknown type": (
         lambda p: write(p / "config.json", '{"model_type": "parrot"}').parent,
         "parrot",
     ),
     "an encoder": (config_folder(BertConfig()), "bert is not a causal language model"),
     "encoder-decoder": (config_folder(T5Config()), "t5 is not a causal language model"),
-    "no such gguf": (lambda p: p / "a.gguf", "there is no such file"),
+    "no such gguf": (lambda p: p / "a.gguf", "file not found"),
     "not gguf": (lambda p: write(p / "a.gguf", "PK\3\4 something"), "not a GGUF file"),
-    "cut gguf header": (lambda p: write(p / "a.gguf", b"GGUF\3\0\0"), "damaged or cut short"),
-    "cut gguf": (cut_gguf, "cut short"),
+    "cut gguf header": (lambda p: write(p / "a.gguf", b"GGUF\3\0\0"), "damaged or truncated"),
+    "cut gguf": (cut_gguf, "truncated"),
 }
 
 
@@ -124,7 +124,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], Said]] = {
         ["no module is called 'q_prj' (did you mean q_proj?)", "down_proj, gate_proj, k_proj"],
     ),
     "regex that matches nothing": (("--target-modules", ".*query.*"), "matches no module"),
-    "broken regex": (("--target-modules", "(q_proj"), "no valid regex"),
+    "broken regex": (("--target-modules", "(q_proj"), "not a valid regex"),
     "rank 0": (("--r", "0"), "r = '0': input should be greater than or equal to 1"),
     "two at once": (("--r", "x", "--lora-dropout", "1"), ["r = 'x'", "lora_dropout = '1'"]),
     "word for a choice": (("--bias", "some"), "'none', 'all' or 'lora_only'"),

@@ -113,10 +113,10 @@ def test_a_base_from_a_folder(
     ("name", "environment", "said"),
     [
         ("someone/x", {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
-        ("someone/x", {"HF_TOKEN": ""}, "there is no token"),
-        ("some one/x", {}, "not a name for a hub repository"),
-        ("someone/x", {"HF_TOKEN": "hf_wrong"}, "refuses the upload (401)"),
-        ("another/x", {}, "refuses the upload (403)"),
+        ("someone/x", {"HF_TOKEN": ""}, "no token found"),
+        ("some one/x", {}, "not a valid hub repository name"),
+        ("someone/x", {"HF_TOKEN": "hf_wrong"}, "rejected the upload (401)"),
+        ("another/x", {}, "rejected the upload (403)"),
         ("someone/x", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
     ],
 )

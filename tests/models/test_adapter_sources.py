@@ -81,6 +81,6 @@ def test_mistakes(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "is a pickle" in refused(capsys, "merge", run, out)
     assert "HF_HUB_OFFLINE" in refused(capsys, "merge", "someone/adapter", out)
     (tmp_path / "a.gguf").write_bytes(b"GGUF\3\0\0\0")
-    assert "cut short" in refused(capsys, "merge", tmp_path / "a.gguf", out)
+    assert "truncated" in refused(capsys, "merge", tmp_path / "a.gguf", out)
     (tmp_path / "a.txt").write_text("x")
-    assert "no .gguf adapter" in refused(capsys, "merge", tmp_path / "a.txt", out)
+    assert "not a .gguf adapter" in refused(capsys, "merge", tmp_path / "a.txt", out)

@@ -70,10 +70,10 @@ def test_refused(store: Path) -> None:
     broken.write_text("{")
     said = {
         "smollm2": "smollm2:135m",  # no tag means latest; what is there is listed
-        "../x": "not a name",
-        "cut": "bytes of 10,000",
+        "../x": "not a valid Ollama model name",
+        "cut": "of 10,000 bytes",
         "tuned": "an adapter on a base",
-        "sees": "sees pictures",
+        "sees": "a vision model",
         "cloud": "0 files",
         "broken": "damaged",
     }

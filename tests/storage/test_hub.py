@@ -84,7 +84,7 @@ def test_an_adapter_by_name(hub: HubServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("someone/prompts-only", "there is neither a folder nor a hub repository"),
+        ("someone/prompts-only", "no folder or hub repository with this name"),
         ("someone/no-model", "holds no adapter"),
     ],
 )
@@ -98,7 +98,7 @@ def test_adapter_refused(hub: HubServer, tmp_path: Path, name: str, said: str) -
 @pytest.mark.parametrize(
     ("model", "extra", "said"),
     [
-        ("someone/nothing", (), "neither a folder nor a hub repository of this name"),
+        ("someone/nothing", (), "no folder or hub repository with this name"),
         ("someone/gated", (), "access is gated"),
         ("someone/no-model", (), "no config.json"),
         ("someone/tiny-llama", ("--revision", "v9"), "no revision 'v9'"),

@@ -1,1 +1,1 @@
-"""What lies on disk or on the hub: plain files, the cache, the files of a run folder."""
+"""Disk and hub: atomic files, the cache, hub downloads and uploads, the run folder."""

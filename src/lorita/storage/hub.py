@@ -1,7 +1,7 @@
-"""What lorita asks of the Hugging Face hub, with every refusal turned into one clear message.
+"""Everything lorita asks of the Hugging Face hub, each failure turned into one clear message.
 
-Addresses, tokens, cache and offline mode are the hub's own (``HF_ENDPOINT``, ``HF_TOKEN``,
-``HF_HOME``, ``HF_HUB_OFFLINE``).
+Address, token, cache and offline mode are configured with the hub's own variables
+(``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME``, ``HF_HUB_OFFLINE``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from lorita.errors import AdapterError, LoritaError, ModelError, SettingsError, 
 
 
 def find_model(hub_id: str, revision: str | None) -> str:
-    """The commit of a hub model; its ``config.json`` is in the cache afterwards."""
+    """The commit of a hub model at ``revision``; downloads its ``config.json`` into the cache.
+
+    Raises ``ModelError`` with the reason if it is not available.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -22,8 +25,8 @@ def find_model(hub_id: str, revision: str | None) -> str:
         raise ModelError(f"{hub_id}: {_unreachable(error)}", hint=_HINT) from error
     except EntryNotFoundError as error:
         raise ModelError(
-            f"{hub_id}: the hub's repository has no config.json",
-            hint="It may hold GGUF files only: download one and give its path.",
+            f"{hub_id}: the hub repository has no config.json",
+            hint="If it holds only GGUF files, download one and use its path.",
         ) from error
     except Exception as error:
         raise explain(error, hub_id, revision, ModelError) from error
@@ -32,15 +35,15 @@ def find_model(hub_id: str, revision: str | None) -> str:
 
 
 _HINT = (
-    "Check the network, or give a folder or .gguf file on this machine. "
-    "What was downloaded before can be used with HF_HUB_OFFLINE=1."
+    "Check the network, or use a folder or .gguf file on this machine. "
+    "Anything downloaded before can be used with HF_HUB_OFFLINE=1."
 )
 
 
 def explain(
     error: Exception, hub_id: str, revision: str | None, kind: type[LoritaError]
 ) -> LoritaError:
-    """The hub's refusal in words: not found, gated, no such revision, offline, unreachable."""
+    """An error of the hub as one of ``kind``: not found, gated, no such revision, offline, …"""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -53,21 +56,23 @@ def explain(
     if isinstance(error, GatedRepoError):
         return kind(
             f"{hub_id}: access is gated",
-            hint="Accept its terms on its page, then log in with `hf auth login` or set HF_TOKEN.",
+            hint="Accept its terms on the hub, then log in with `hf auth login` or set HF_TOKEN.",
         )
     if isinstance(error, RepositoryNotFoundError):
         return kind(
-            f"{hub_id}: there is neither a folder nor a hub repository of this name",
-            hint="Check the spelling (owner/name). A private one needs HF_TOKEN.",
+            f"{hub_id}: no folder or hub repository with this name",
+            hint="Check the spelling (owner/name). A private repository needs HF_TOKEN.",
         )
     if isinstance(error, RevisionNotFoundError):
-        return kind(f"{hub_id}: the hub has no revision {revision!r} of it")
+        return kind(f"{hub_id}: the hub has no revision {revision!r} of this repository")
     if isinstance(error, HFValidationError):
-        return kind(f"{hub_id}: not a hub id (owner/name), and there is no such file or folder")
+        return kind(f"{hub_id}: not a hub id (owner/name), and no such file or folder")
     if isinstance(error, OfflineModeIsEnabled):
         return kind(f"{hub_id}: not in the cache, and HF_HUB_OFFLINE is set", hint=_HINT)
     if isinstance(error, HfHubHTTPError) and error.response is not None:
-        return kind(f"{hub_id}: the hub answered {error.response.status_code}", hint=_HINT)
+        return kind(
+            f"{hub_id}: the hub responded with status {error.response.status_code}", hint=_HINT
+        )
     return kind(f"{hub_id}: {_unreachable(error)}", hint=_HINT)
 
 
@@ -80,7 +85,7 @@ def _unreachable(error: Exception) -> str:
 
 
 def check_can_push(hub_id: str) -> None:
-    """``SettingsError`` where an upload is bound to fail; the hub is not asked."""
+    """Raise ``SettingsError`` if an upload is bound to fail, without contacting the hub."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
@@ -89,28 +94,31 @@ def check_can_push(hub_id: str) -> None:
     try:
         validate_repo_id(hub_id)
     except HFValidationError:
-        problems.append(f"{hub_id}: not a name for a hub repository (owner/name)")
+        problems.append(f"{hub_id}: not a valid hub repository name (owner/name)")
     if constants.HF_HUB_OFFLINE:
         problems.append("push to the hub: HF_HUB_OFFLINE is set")
     elif get_token() is None:
-        problems.append("push to the hub: there is no token (`hf auth login`, or HF_TOKEN)")
+        problems.append("push to the hub: no token found (`hf auth login`, or HF_TOKEN)")
     if problems:
         raise SettingsError(problems)
 
 
 def license_of(hub_id: str) -> str | None:
-    """The license in a hub model's card; None where it names none or cannot be asked."""
+    """The licence in a hub model's card; None if it names none or cannot be reached."""
     from huggingface_hub import model_info
 
     try:
         card = model_info(hub_id).card_data
-    except Exception:  # the card is a courtesy; what the push itself needs is asked for later
+    except Exception:  # the licence is optional; the push itself reports real errors
         return None
     return card.get("license") if card is not None else None
 
 
 def make_repository(hub_id: str, *, private: bool) -> str:
-    """Create the model repository unless it is there; returns its full id."""
+    """Create the model repository unless it exists; returns its full id.
+
+    Raises ``UserError`` if the hub does not allow it.
+    """
     from huggingface_hub import create_repo
 
     try:
@@ -120,7 +128,10 @@ def make_repository(hub_id: str, *, private: bool) -> str:
 
 
 def upload(hub_id: str, folder: Path, message: str) -> str:
-    """Upload every file of a folder as one commit; returns the page's address."""
+    """Upload every file of a folder as one commit; returns the URL of the repository.
+
+    Raises ``UserError`` if the hub does not allow it.
+    """
     from huggingface_hub import upload_folder
     from huggingface_hub.constants import ENDPOINT
 
@@ -138,16 +149,20 @@ def _cannot_push(error: Exception, hub_id: str) -> UserError:
     response = error.response if isinstance(error, HfHubHTTPError) else None
     if response is not None and response.status_code in (401, 403):
         return UserError(
-            f"{hub_id}: the hub refuses the upload ({response.status_code})",
-            hint="The token must be one with the right to write there (HF_TOKEN).",
+            f"{hub_id}: the hub rejected the upload ({response.status_code})",
+            hint="The token (HF_TOKEN) must have write access to this repository.",
         )
     if response is not None:
-        return UserError(f"{hub_id}: the hub answered {response.status_code}: {error}")
+        return UserError(f"{hub_id}: the hub responded with status {response.status_code}: {error}")
     return UserError(f"{hub_id}: the hub ({constants.ENDPOINT}) cannot be reached: {error}")
 
 
 def find_adapter(hub_id: str, config_file: str) -> Path:
-    """The folder of a hub adapter's files in the cache; ``AdapterError`` with the hub's refusal."""
+    """Download a hub adapter; returns its folder in the cache.
+
+    ``config_file`` is the file that makes it an adapter. Raises ``AdapterError`` with the reason if
+    it is not available.
+    """
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -158,7 +173,7 @@ def find_adapter(hub_id: str, config_file: str) -> Path:
     except LocalEntryNotFoundError as error:
         raise AdapterError(f"{hub_id}: {_unreachable(error)}", hint=_HINT) from error
     except EntryNotFoundError as error:
-        raise AdapterError(f"{hub_id}: the hub's repository holds no adapter") from error
+        raise AdapterError(f"{hub_id}: the hub repository holds no adapter") from error
     except Exception as error:
         raise explain(error, hub_id, None, AdapterError) from error
     return Path(folder)

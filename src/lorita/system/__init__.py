@@ -1,1 +1,1 @@
-"""The machine: memory, processes, and the noise that other libraries make."""
+"""The machine: memory, processes, and silencing other libraries."""

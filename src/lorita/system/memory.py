@@ -1,7 +1,7 @@
-"""How much memory there is, and how much is taken.
+"""How much memory is available and how much is in use.
 
-Containers' limits count as much as the host's: the control groups of this process and of all above
-it, in both of Linux's layouts, and the limit on its address space (``ulimit -v``).
+Limits of containers count as well as those of the host: the control groups of this process and all
+above it, in both Linux layouts (v1 and v2), and the limit on its address space (``ulimit -v``).
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-
-
+# The files of the limit and the usage, and the key of reclaimable file cache in memory.stat.
 _V2 = ("memory.max", "memory.current", "inactive_file")
-
-
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still take: free RAM, or less where something sets a limit."""
+    """Bytes this process can still allocate: free RAM, or less under a limit; None if unknown."""
     known = [
         value
         for value in (_line("/proc/meminfo", "MemAvailable"), _under_rlimit(), *_in_cgroups())
@@ -28,12 +25,12 @@ def available_memory() -> int | None:
 
 
 def memory_in_use() -> int:
-    """Bytes of RAM that this process has now; 0 where the system does not tell."""
+    """Bytes of RAM this process uses now; 0 if the system does not report it."""
     return _line("/proc/self/status", "VmRSS") or 0
 
 
 def peak_memory() -> int:
-    """The most bytes of RAM that this process has had; 0 where the system does not tell."""
+    """The most bytes of RAM this process has used; 0 if the system does not report it."""
     return _line("/proc/self/status", "VmHWM") or 0
 
 
@@ -59,7 +56,7 @@ def _under_rlimit() -> int | None:
 
 
 def _in_cgroups() -> list[int]:
-    """What each control group above this process leaves; files kept in memory can be given up."""
+    """Bytes left in each control group of this process; cached files count as free."""
     free = []
     for folder, (limit_file, used_file, cache_key) in _cgroup_folders():
         limit, used = _number(folder / limit_file), _number(folder / used_file)
@@ -69,7 +66,7 @@ def _in_cgroups() -> list[int]:
 
 
 def _cgroup_folders() -> list[tuple[Path, tuple[str, str, str]]]:
-    """This process's memory groups, innermost first, and the root that a container sees."""
+    """This process's memory groups, innermost first, up to the root a container sees."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -89,7 +86,7 @@ def _cgroup_folders() -> list[tuple[Path, tuple[str, str, str]]]:
 
 
 def _number(file: Path) -> int | None:
-    """A cgroup's file as a number; None where it is absent or says ``max``."""
+    """The number in a cgroup's file; None if it is missing or says ``max``."""
     try:
         text = file.read_text().strip()
     except OSError:

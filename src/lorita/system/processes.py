@@ -1,4 +1,4 @@
-"""Several processes on one job (``accelerate launch``, ``torchrun``): who writes and who speaks."""
+"""Several processes on one job (``accelerate launch``, ``torchrun``): which one reports."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def is_lead() -> bool:
-    """Whether this process writes the files and talks to people; always, where there is but one."""
+    """Whether this process writes files and prints; always true if it is the only one."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -13,10 +13,10 @@ from pathlib import Path
 
 @contextmanager
 def quiet_libraries(*, hide_bars: bool = False) -> Iterator[None]:
-    """Silence transformers' and datasets' bars and notices inside, and put all back after.
+    """Silence progress bars and notices of transformers and datasets inside, then restore them.
 
-    ``hide_bars`` also hides bars that nobody can switch off (transformers draws one with bare
-    tqdm while it reads a GGUF file). Downloads keep theirs.
+    ``hide_bars`` also hides bars that cannot be switched off, by discarding stderr (transformers
+    draws one with plain tqdm while reading a GGUF file). Download bars stay.
     """
     from transformers.utils import logging as transformers_logging
 
@@ -55,7 +55,7 @@ def _datasets_bars_on() -> bool:
 
 
 def _datasets_level(level: int) -> int:
-    """Set the level of its log; return what it was."""
+    """Set the log level of datasets; returns the previous one."""
     from datasets.utils import logging
 
     before: int = logging.get_verbosity()

@@ -232,7 +232,7 @@ def test_mistakes(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ((run, out, "--merged", "--quantize", "q4_k_m"), "llama-quantize"),
         ((run, out, "--merged", "--quantize", "int4"), "cannot write this format"),
         ((run, out, "--quantize", "q8_0"), "quantize is for --merged"),
-        ((tmp_path / "none.gguf", out), "there is no such run folder"),
+        ((tmp_path / "none.gguf", out), "no such run folder"),
     ]
     for arguments, said in cases:
         assert said in refused(capsys, "export", "gguf", *arguments)

@@ -143,8 +143,8 @@ def test_mistakes(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ((run, out, "--dtype", "int8"), "should be auto, float32"),
         ((run, out, "--adapter", f"{run}:much"), "is no number"),
         ((run, out, "--adapter", run, "--combination-type", "mix"), "no such method"),
-        ((tmp_path / "none", out), "there is no such run folder"),
-        ((llama, out), "holds a whole model, no adapter"),
+        ((tmp_path / "none", out), "no such run folder"),
+        ((llama, out), "holds a whole model, not an adapter"),
         ((run, tmp_path / "run/adapter_config.json/out"), "is a file"),
     ]
     for arguments, said in cases:
@@ -167,7 +167,7 @@ def test_an_adapter_of_another_base(
     assert "trained on another base" in said and "first weights" in said
     bloom = tiny.save_model(tmp_path / "bloom", "bloom")
     said = refused(capsys, "merge", run, tmp_path / "out", "--base", bloom)
-    assert "model_type is bloom, was llama" in said
+    assert "model_type is bloom, expected llama" in said
     assert lorita(["merge", str(run), str(tmp_path / "out")]) == 0
 
 
