@@ -74,8 +74,8 @@ def changes_base(config: LoraConfig) -> bool:
 def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
     """A PEFT model with a new adapter on ``model``; the same seed produces the same adapter.
 
-    Adapter weights are float32 whatever the base's dtype. Raises ``AdapterError`` if PEFT cannot attach
-    the adapter or if it leaves nothing to train; ``model`` is then unchanged.
+    Adapter weights are float32 whatever the base's dtype. Raises ``AdapterError`` if PEFT cannot
+    attach the adapter or if it leaves nothing to train; ``model`` is then unchanged.
     """
     import torch
     from peft import get_peft_model
