@@ -1,4 +1,4 @@
-"""The contract notices what it is there to notice."""
+"""Each check detects what it is there to detect."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_untrained_adapter(tmp_path: Path) -> None:
     config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     model = get_peft_model(tiny.make_model("llama"), config).eval()
     save_adapter(model, tmp_path)
-    assert failed(model, tmp_path) == ["lora_B is not zero"]
+    assert failed(model, tmp_path) == ["lora_B is not all zeros"]
 
 
 def test_a_file_that_is_not_what_was_trained(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_a_file_that_is_not_what_was_trained(tmp_path: Path) -> None:
     tensors[name] = tensors[name] * 1.5
     save_file(tensors, tmp_path / WEIGHTS_FILE)
     names = failed(model, tmp_path)
-    assert "the file holds the trained tensors, bit for bit" in names
-    assert "reloaded, it gives equal logits" in names
+    assert "the file contains the trained tensors bit for bit" in names
+    assert "the reloaded adapter produces identical logits" in names
 
 
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
@@ -72,7 +72,7 @@ def test_a_trained_bias_that_is_not_in_the_file(tmp_path: Path, bias: str) -> No
     for broken in (tensors, changed):
         save_file(broken, tmp_path / WEIGHTS_FILE)
         check = check_adapter(model, tmp_path)[-1]
-        assert check.name == "every trained bias is in the file" and not check.passed
+        assert check.name == "the file contains every trained bias" and not check.passed
         assert check.found == f"{len(biases) - 1} of {len(biases)}, bias {bias}"
 
 
@@ -95,7 +95,7 @@ def test_an_output_that_did_not_move() -> None:
     logits = torch.randn(9)
     check = check_moved([logits, logits], [logits + 1, logits.clone()])
     assert check.found.startswith("on 1 of 2")
-    with pytest.raises(CheckFailed, match="the output differs from the base: no"):
+    with pytest.raises(CheckFailed, match="failed: the output differs from the base"):
         require([check])
     assert check_moved([logits], [logits + 1e-3]).passed
 
@@ -103,12 +103,13 @@ def test_an_output_that_did_not_move() -> None:
 def test_a_run_that_fails_a_check_says_which(
     llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rate so small that no logit moves."""
-    with pytest.raises(CheckFailed, match="the output differs from the base: no") as raised:
+    """The learning rate is so small that no logit changes."""
+    with pytest.raises(CheckFailed, match="failed: the output differs from the base") as raised:
         train(tmp_path / "still", llama, prompts, max_steps=1, learning_rate=1e-30)
     assert raised.value.exit_code == 1
     checks = json.loads((tmp_path / "still/lorita.json").read_text())["checks"]
-    assert [c["name"] for c in checks if not c["passed"]] == ["the output differs from the base"]
+    names = [c["name"] for c in checks if not c["passed"]]
+    assert names == ["the output differs from the base model's"]
 
     def write_something_else(model: PeftModel, folder: Path) -> None:
         save_adapter(model, folder)
@@ -116,7 +117,7 @@ def test_a_run_that_fails_a_check_says_which(
         save_file({n: t * 2 for n, t in tensors.items()}, folder / WEIGHTS_FILE)
 
     monkeypatch.setattr("lorita.models.adapter.save_adapter", write_something_else)
-    with pytest.raises(CheckFailed, match="bit for bit: no"):
+    with pytest.raises(CheckFailed, match=r"check failed: .* bit for bit"):
         train(tmp_path / "run", llama, prompts, max_steps=1)
 
 

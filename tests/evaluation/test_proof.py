@@ -1,4 +1,4 @@
-"""The three sentences say what the figures say, and every place has them."""
+"""The three sentences follow from the figures, and appear wherever a run reports them."""
 
 from __future__ import annotations
 
@@ -35,37 +35,61 @@ KEPT = Memorised(30, 0, 0, 100, 2, 100, 3)
     [
         (Learned(50, FELL, 30, FELL), "Learned: on 50 held-out rows the loss fell", False),
         (Learned(50, FELL, 30, STEEP), "Learned: on 50", True),
-        (Learned(50, SAME, 30, STEEP), "Learned nothing that is sure", True),
+        (Learned(50, SAME, 30, STEEP), "No measurable learning: on 50", True),
         (Learned(50, ROSE, 30, STEEP), "Got worse: on 50 held-out rows the loss rose", True),
-        (Learned(50, SAME, 30, SAME), "Learned nothing that is sure", False),
+        (Learned(50, SAME, 30, SAME), "No measurable learning: on 50", False),
         (Learned(50, FELL, 0, None), "Learned: on 50", False),
-        (Learned(0, None, 30, STEEP), "Learned: no rows were held out", False),
-        (Learned(0, None, 0, None), "Learned: not measured", False),
+        (Learned(0, None, 30, STEEP), "Learning not measured: no rows were held", False),
+        (Learned(0, None, 0, None), "Learning not measured: there were no rows", False),
     ],
 )
-def test_what_is_said_of_learning(learned: Learned, start: str, overfits: bool) -> None:
+def test_the_sentence_on_learning(learned: Learned, start: str, overfits: bool) -> None:
     sentence = learned.sentence()
     assert sentence.startswith(start)
-    assert ("It overfits" in sentence) == overfits == learned.overfits
+    assert ("Overfitting:" in sentence) == overfits == learned.overfits
     if learned.held_out:
-        assert "4.000 to" in sentence and "perplexity 54.6" in sentence
+        assert "4.000 to" in sentence and "perplexity 54.6 to" in sentence
 
 
-def test_few_rows_say_little() -> None:
-    assert "So few rows say little" in Learned(2, FELL, 30, FELL).sentence()
+def test_few_rows_are_weak_evidence() -> None:
+    assert "So few rows are weak evidence." in Learned(2, FELL, 30, FELL).sentence()
+
+
+def test_whole_sentences() -> None:
+    proof = Proof(Learned(50, FELL, 30, STEEP), Forgot(90, SAME, 0.25), KEPT)
+    assert proof.sentences() == [
+        "Learned: on 50 held-out rows the loss fell from 4.000 to 3.000 nats per token (perplexity "
+        "54.6 to 20.1); change -1.000 (95 % interval -1.100 to -0.900). Overfitting: on 30 "
+        "training rows the loss went from 4.000 to 0.500; most of that gain does not carry over "
+        "to the held-out rows.",
+        "No measurable forgetting: on 90 general passages the loss went from 4.000 to 3.990 nats "
+        "per token; change -0.010 (95 % interval -0.100 to +0.100); KL divergence from the base "
+        "0.250.",
+        "No memorisation found: given their first tokens, the model completed 0 of 30 training "
+        "rows verbatim (base 0); 3 % of the 8-token sequences it wrote occur in the training rows "
+        "(base 2 %).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"), [(0.2, "1.22"), (2.708, "15.0"), (5.0, "148"), (9.0, "8.10e+03")]
+)
+def test_perplexity_has_three_significant_figures(loss: float, text: str) -> None:
+    change = Change(loss, loss, -0.1, 0.1)
+    assert f"(perplexity {text} to {text})" in Learned(50, change, 30, None).sentence()
 
 
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
-        (FELL, "Forgot nothing that shows"),
-        (SAME, "Forgot nothing that shows"),
-        (Change(3.0, 3.05, 0.02, 0.08), "Forgot a little"),
-        (Change(3.0, 3.3, 0.2, 0.4), "Forgot something"),
-        (ROSE, "Forgot much"),
+        (FELL, "No measurable forgetting"),
+        (SAME, "No measurable forgetting"),
+        (Change(3.0, 3.05, 0.02, 0.08), "Slight forgetting"),
+        (Change(3.0, 3.3, 0.2, 0.4), "Some forgetting"),
+        (ROSE, "Substantial forgetting"),
     ],
 )
-def test_what_is_said_of_forgetting(change: Change, verdict: str) -> None:
+def test_the_sentence_on_forgetting(change: Change, verdict: str) -> None:
     sentence = Forgot(90, change, 0.25).sentence()
     assert sentence.startswith(f"{verdict}: on 90 general passages")
     assert "KL divergence from the base 0.250" in sentence
@@ -74,14 +98,15 @@ def test_what_is_said_of_forgetting(change: Change, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
-        (KEPT, "Memorised no row that was asked: begun, 0 of 30"),
-        (Memorised(30, 1, 1, 9, 0, 9, 0), "Memorised no row that was asked"),
-        (Memorised(30, 0, 1, 9, 0, 9, 0), "Memorised a little: begun, 1 of 30"),
-        (Memorised(30, 0, 3, 9, 0, 9, 9), "Memorised much: begun, 3 of 30"),
-        (Memorised(0, 0, 0, 0, 0, 0, 0), "No training row is long enough"),
+        (KEPT, "No memorisation found: given their first tokens, the model completed 0 of 30"),
+        (Memorised(30, 1, 1, 9, 0, 9, 0), "No memorisation found"),
+        (Memorised(30, 0, 1, 9, 0, 9, 0), "Memorised: given their first tokens"),
+        (Memorised(30, 0, 3, 9, 0, 9, 9), "Memorised heavily: given their first tokens"),
+        (Memorised(1, 0, 1, 9, 0, 9, 9), "Memorised heavily: given its first tokens"),
+        (Memorised(0, 0, 0, 0, 0, 0, 0), "Memorisation of rows not tested"),
     ],
 )
-def test_what_is_said_of_memory(found: Memorised, verdict: str) -> None:
+def test_the_sentence_on_memorisation(found: Memorised, verdict: str) -> None:
     assert found.sentence().startswith(verdict)
 
 
@@ -96,7 +121,7 @@ def test_the_proof_survives_json() -> None:
 
 @pytest.fixture(scope="module")
 def run(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four rows learned by heart."""
+    """A run that has memorised its four rows."""
     folder = tmp_path_factory.mktemp("parrot")
     data = tiny.write_csv(folder / "rows.csv", tiny.make_texts(24))
     options: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
@@ -115,12 +140,12 @@ def run(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_parrot_is_called_one(run: Path) -> None:
     proof = read_comparison(run).proof
     assert proof is not None and proof.memorised is not None
-    # Of the twenty other rows eight nearly repeat the four.
+    # Of the other twenty rows, eight are near duplicates of the four.
     assert proof.learned.rows == 12 and proof.learned.training_rows == 4
     assert proof.memorised.extracted == proof.memorised.rows > 0
     assert proof.memorised.extracted_base == 0
     assert proof.memorised.copied > proof.memorised.copied_base == 0
-    assert "Memorised much" in str(proof)
+    assert "Memorised heavily" in str(proof)
     saved = json.loads((run / "compare.json").read_text())["proof"]["sentences"]
     assert saved == proof.sentences()
     for name in ("compare.md", "README.md"):
@@ -138,7 +163,7 @@ def test_evaluate_finds_the_same_from_the_files(run: Path, llama: Path, tmp_path
     )
     assert found.proof.forgot.divergence == pytest.approx(saved.forgot.divergence, rel=1e-4)
     assert found.proof.memorised == saved.memorised
-    # Other rows: here those that it was trained on.
+    # Other rows: here the ones it was trained on.
     other = tiny.write_csv(tmp_path / "other.csv", tiny.make_texts(4))
     done = command("evaluate", run, "--data", other, "--dtype", "float32")
     assert done.code == 0, done.err
@@ -160,7 +185,15 @@ def test_evaluate_without_the_training_rows(run: Path, tmp_path: Path) -> None:
         lorita.evaluate(moved)
     found = lorita.evaluate(moved, data=[str(other)], dtype="float32")
     assert "no longer the rows" in found.notes[0]
-    assert "Memorised: not measured" in str(found.proof)
+    assert "Memorisation not tested" in str(found.proof)
+
+
+def test_a_comparison_of_an_earlier_version(run: Path, tmp_path: Path) -> None:
+    """Sentences that were saved with other words are replaced by today's."""
+    saved = json.loads((run / "compare.json").read_text())
+    saved["proof"]["sentences"] = ["Learned nothing that is sure: ..."]
+    (tmp_path / "compare.json").write_text(json.dumps(saved))
+    assert read_comparison(tmp_path) == read_comparison(run)
 
 
 def test_without_proof_the_loss_is_the_same(llama: Path, prompts: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scores and divergences against the plain computation, with and without the fast path."""
+"""Scores and divergences equal the plain computation, with and without the fast path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from lorita.data.tokens.tokenize import IGNORE, Example
+from lorita.data.examples import IGNORE, Example
 from lorita.engine.speedup import speedup
 from lorita.evaluation import scores as module
 from lorita.evaluation.general_passages import general_examples, general_passages
@@ -87,7 +87,7 @@ def test_divergence_is_the_formula_though_the_adapter_is_gone(head: str | None) 
         q = plain_logits(base, row).log_softmax(-1)
         expected.append((p.exp() * (p - q)).sum(-1))
     tuned_states = read_states(model, ROWS, CPU)
-    for parameter in model.parameters():  # what is changed in place later must not matter
+    for parameter in model.parameters():  # later changes in place must not matter
         if parameter.requires_grad:
             parameter.data.zero_()
     found = divergences(tuned_states, read_states(base, ROWS, CPU))
@@ -116,9 +116,9 @@ def test_extraction_and_copies() -> None:
         hits[wrong] = False
         return extracted(rows, module.Scores(torch.zeros(sum(counts)), hits, counts))
 
-    assert found(wrong=2) == (2, 2)  # among what is given; the short row is not asked
+    assert found(wrong=2) == (2, 2)  # among the given tokens; the short row is not tested
     assert found(wrong=20) == (1, 2)
-    assert found(wrong=55) == (2, 2)  # beyond what is asked
+    assert found(wrong=55) == (2, 2)  # beyond the tested tokens
     assert found(wrong=59) == (1, 2)  # the answer's first token
     assert copied([list(range(10, 20)), [99] * 20], [text]) == (3, 4)
     assert copied([], [text]) == (0, 0)
@@ -131,7 +131,7 @@ def test_the_interval_is_as_wide_as_the_rows_differ() -> None:
     torch.manual_seed(0)
     noise = torch.randn(40) * 5
     mixed = change_of(base, HeldOutLoss(tuple((10.0 + noise).tolist()), (5,) * 40))
-    # The textbook's interval of a mean: 1.96 standard errors to each side.
+    # The textbook interval of a mean: 1.96 standard errors to each side.
     assert mixed.high - mixed.low == pytest.approx(
         2 * 1.96 * float(noise.std()) / 40**0.5 / 5, rel=0.1
     )

@@ -1,4 +1,4 @@
-"""Talking to a model: pieces make up the whole answer, and earlier turns are remembered."""
+"""Conversations: the pieces add up to the whole answer, and earlier turns are remembered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.errors import SettingsError
 from lorita.inference.conversation import Conversation
-from lorita.inference.generation import GenerationOptions, generate
+from lorita.inference.generation import generate
+from lorita.inference.options import GenerationOptions
 from lorita.inference.streaming import stream
 from lorita.inference.tuned_model import TunedModel
 from lorita.models.base import Base
@@ -47,7 +48,7 @@ def test_pieces_are_the_answer(family: str, sampled: bool) -> None:
     options = GenerationOptions(20, 1.3, do_sample=sampled, temperature=2.0)
     for form in (PromptFormat(), PromptFormat("chat", TEMPLATE)):
         pieces = list(stream(model, tokenizer, form.ids(tokenizer, "a cook"), form, options))
-        assert len(pieces) > 1 or family == "bloom"  # which writes no whole letters here
+        assert len(pieces) > 1 or family == "bloom"  # which writes incomplete characters here
         assert "".join(pieces) == generate(model, tokenizer, ["a cook"], options, form)[0]
 
 
@@ -62,7 +63,7 @@ def test_a_closed_answer_stops_the_model() -> None:
     assert threading.active_count() == before
 
 
-def test_what_goes_wrong_in_the_model_is_raised_here() -> None:
+def test_errors_in_the_model_reach_the_caller() -> None:
     model, tokenizer = tiny.make_model("gpt2"), tiny.make_tokenizer()
     with pytest.raises(IndexError):
         list(stream(model, tokenizer, [10_000], PromptFormat(), OPTIONS))
@@ -87,15 +88,15 @@ def test_turns_are_remembered() -> None:
     assert "".join(talk.say("tea?")) == first
 
 
-def test_the_oldest_turns_are_left_out_when_there_is_no_room() -> None:
+def test_the_oldest_turns_are_dropped_when_they_no_longer_fit() -> None:
     talk = Conversation(tuned(PromptFormat("chat", TEMPLATE)), OPTIONS)
     for number in range(6):
         "".join(talk.say(f"{number}" * 20))
     assert talk.forgotten > 0
     assert talk.turns[-2]["content"] == "5" * 20
-    with pytest.raises(SettingsError, match="more than the 128"):
+    with pytest.raises(SettingsError, match="limit of 128"):
         "".join(talk.say("x" * 200))
-    assert talk.turns[-2]["content"] == "5" * 20  # the refused question is no turn
+    assert talk.turns[-2]["content"] == "5" * 20  # the question that was refused is not a turn
 
 
 def test_plain_text_has_no_memory() -> None:
@@ -109,7 +110,7 @@ def test_plain_text_has_no_memory() -> None:
 def test_the_command(
     llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Questions from standard input; a base model without a template continues each line."""
+    """Questions come from standard input; a base model without a template continues each line."""
     monkeypatch.setattr("sys.stdin", io.StringIO("a cook\n\n/reset\na cook\n/exit\nnot asked\n"))
     assert command(["chat", str(llama), "--max-new-tokens", "5", "--dtype", "float32"]) == 0
     first, second = capsys.readouterr().out.splitlines()
@@ -124,15 +125,15 @@ def test_the_command_says_what_does_not_fit(
     monkeypatch.setattr("sys.stdin", io.StringIO("x" * 300 + "\na cook\n"))
     assert command(["chat", str(llama), "--max-new-tokens", "5"]) == 0
     said = capsys.readouterr()
-    assert "more than the 128 that this model takes" in said.err
+    assert "more than this model's limit of 128" in said.err
     assert len(said.out.splitlines()) == 2
 
 
 def test_in_a_terminal(llama: Path) -> None:
-    """Ctrl-C at the prompt gives a new one; Ctrl-D ends."""
+    """Ctrl-C at the prompt starts a new one; Ctrl-D exits."""
     pid, terminal = pty.fork()
     if pid == 0:
-        # A job in the background of a script ignores Ctrl-C, and its children inherit that.
+        # Background jobs of a script ignore Ctrl-C, and their children inherit that.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         words = ["-m", "lorita", "chat", str(llama), "--max-new-tokens", "5"]
         os.execve(sys.executable, [sys.executable, *words], environment())
@@ -152,8 +153,8 @@ def test_in_a_terminal(llama: Path) -> None:
     try:
         assert shows(b"No chat template", 120)
         assert shows(b"> ", 60)
-        # Again where nothing happens: a signal that comes just before readline begins to wait is
-        # seen by Python only at the next key.
+        # Repeated, because Python sees a signal that arrives just before readline starts to wait
+        # only at the next key.
         assert any(os.write(terminal, b"\x03") and shows(b"> ", 5) for _ in range(10))
         os.write(terminal, b"a cook\n")
         assert shows(b"a cook", 60)

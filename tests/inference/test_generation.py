@@ -1,4 +1,4 @@
-"""Prompts answered together are answered as they would be alone."""
+"""Prompts answered in a batch get the answers they would get alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lorita.engine.speedup import speedup
 from lorita.errors import SettingsError
 from lorita.evaluation.prompts import prompts_of
 from lorita.inference import generation
-from lorita.inference.generation import GenerationOptions, generate
+from lorita.inference.generation import generate
+from lorita.inference.options import GenerationOptions
 from lorita.inference.prompt_length import fits, positions_in_table
 from tests import tiny
 from tests.engine.families import FAMILIES
@@ -21,7 +22,7 @@ PROMPTS = ["I act as a cook.", "I", "my tea and my bread: " * 2, "gardener", "te
 
 
 def alone(model: torch.nn.Module, prompt: str, penalty: float, count: int = 12) -> str:
-    """What transformers itself makes of one prompt, with its own penalty."""
+    """The answer of transformers itself to one prompt, with its own penalty."""
     tokenizer = tiny.make_tokenizer()
     ids_1L = tokenizer(prompt, return_tensors="pt")["input_ids"]
     out_1L = model.generate(
@@ -37,7 +38,7 @@ def alone(model: torch.nn.Module, prompt: str, penalty: float, count: int = 12) 
 
 
 def random_model(family: str) -> PreTrainedModel:
-    """A tiny model of one of the engine's families, over the tiny tokenizer's vocabulary."""
+    """A tiny model of one of the engine's families, with the tiny tokenizer's vocabulary."""
     torch.manual_seed(3)
     config = FAMILIES[family]()
     config.vocab_size = len(tiny.make_tokenizer())
@@ -65,14 +66,14 @@ def test_together_as_alone(family: str, fast: bool, penalty: float) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_pads_on_the_left(family: str) -> None:
-    """The families that have windows, caps and norms of their own, and other positions."""
+    """Families with sliding windows, soft caps, norms and positions of their own."""
     model, tokenizer = random_model(family), tiny.make_tokenizer()
     expected = [alone(model, prompt, 1.5) for prompt in PROMPTS]
     assert generate(model, tokenizer, PROMPTS, GenerationOptions(12, 1.5)) == expected
 
 
 def test_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More prompts than a batch takes, in any order, come back in theirs."""
+    """More prompts than one batch holds: the answers come back in the order of the prompts."""
     monkeypatch.setattr(generation, "BATCH_SIZE", 2)
     model = tiny.make_model("llama")
     expected = [alone(model, prompt, 1.5) for prompt in PROMPTS]
@@ -80,7 +81,7 @@ def test_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_end_of_a_text_is_no_less_likely_for_the_padding() -> None:
-    """A model that ends every text at once still does so beside a longer prompt."""
+    """A model that ends every text at once still does so next to a longer prompt."""
     model = tiny.make_model("llama")
     model.config.tie_word_embeddings = False
     with torch.no_grad():
@@ -93,7 +94,7 @@ def test_the_end_of_a_text_is_no_less_likely_for_the_padding() -> None:
 
 @pytest.mark.parametrize("family", ["gpt2", "opt"])
 def test_the_answer_ends_where_the_positions_do(family: str) -> None:
-    """Beside a shorter prompt, which gets all the tokens it asked for."""
+    """Even next to a shorter prompt, which gets all the tokens it asked for."""
     model, tokenizer = random_model(family), tiny.make_tokenizer()
     places = positions_in_table(model)
     assert places == model.config.max_position_embeddings
@@ -107,7 +108,7 @@ def test_a_prompt_longer_than_the_positions() -> None:
     places = positions_in_table(model)
     assert places is not None
     long = "word " * places
-    with pytest.raises(SettingsError, match=rf"positions for {places}, the answer included"):
+    with pytest.raises(SettingsError, match=rf"{places} positions for prompt and answer"):
         generate(model, tokenizer, [long])
     can = fits(model, tokenizer, PromptFormat())
     assert prompts_of([Pair(long, "yes"), Pair("Short?", "no")], fits=can) == ["Short?"]

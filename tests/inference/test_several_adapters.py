@@ -1,4 +1,4 @@
-"""Several adapters on one base: each row of a batch is answered by its own."""
+"""Several adapters on one base: each prompt of a batch is answered by the adapter it names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPTIONS = {"max_new_tokens": 8, "repetition_penalty": 1.2}
 
 
 def make_adapter(folder: Path, seed: int, **options: object) -> Path:
-    """A PEFT folder whose adapter was moved away from its start."""
+    """A PEFT folder with an adapter whose weights are random."""
     import torch
 
     model = get_peft_model(
@@ -57,7 +57,7 @@ def test_one_batch_many_adapters(llama: Path, folders: dict[str, Path]) -> None:
     assert several.generate_batch(PROMPTS, adapters=["a"] * 4, **OPTIONS) == alone["a"]
     mixed = several.generate_batch(PROMPTS, adapters=["b", None, "a", "b"], **OPTIONS)
     assert mixed == [alone["b"][0], base[1], alone["a"][2], alone["b"][3]]
-    for name in folders:  # one call after the other
+    for name in folders:  # one call after another
         assert several.generate(PROMPTS[3], adapter=name, **OPTIONS) == alone[name][3]
     assert several.generate(PROMPTS[3], **OPTIONS) == base[3]
 

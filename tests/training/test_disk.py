@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written: one message, and the last good state is whole."""
+"""A full or read-only disk: one clear message, and the last checkpoint stays intact."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ resource = pytest.importorskip("resource")
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes: what a full disk is to a program."""
+    """Limit files to ``size`` bytes, which to a program looks like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -31,7 +31,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def fails_at(run: Path, model: Path, data: Path, harm: Callable[[], None], step: int) -> str:
-    """A run to which something happens after a step; its message."""
+    """The message of a run during which ``harm`` is called after a step."""
 
     def on_event(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == step:
@@ -43,7 +43,7 @@ def fails_at(run: Path, model: Path, data: Path, harm: Callable[[], None], step:
 
 
 def nothing_is_lost(run: Path, whole: Path, *, step: int) -> None:
-    """The last checkpoint is whole, nothing is half written, and the run can be ended."""
+    """The last checkpoint is intact, no partial file is left, and the run can be finished."""
     last = list_checkpoints(run)[-1]
     assert read_state(last)["step"] == step
     assert not (run / "lorita.json").exists()
@@ -54,7 +54,7 @@ def nothing_is_lost(run: Path, whole: Path, *, step: int) -> None:
 
 @pytest.fixture(scope="module")
 def whole(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing happens to; its data lies beside it."""
+    """An undisturbed run; its data is in the same folder."""
     from tests import tiny
 
     folder = tmp_path_factory.mktemp("whole")
@@ -110,7 +110,7 @@ def test_folder_that_becomes_read_only(llama: Path, whole: Path, tmp_path: Path)
 
     def lock() -> None:
         if is_root:
-            os.seteuid(65534)  # root may write everywhere: go on as somebody who may not
+            os.seteuid(65534)  # root can write anywhere: continue as a user who cannot
         else:
             run.chmod(0o500)
 

@@ -1,4 +1,4 @@
-"""The loop by itself: micro-batches change nothing, memory that runs out is survived."""
+"""The loop by itself: micro-batches do not change the result, and it survives lack of memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 def run(
     budget: int, loss: str = "padded", limit: int | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[list[Event], dict[str, torch.Tensor]]:
-    """Four steps of eight rows; a micro-batch of more than ``limit`` tokens is out of memory."""
+    """Four steps of eight rows; micro-batches of more than ``limit`` tokens run out of memory."""
     torch.manual_seed(0)
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], bias="all", task_type="CAUSAL_LM")
     model = get_peft_model(tiny.make_model("llama").to(dtype), config)
@@ -65,12 +65,12 @@ def losses(events: list[Event]) -> list[float]:
 
 @pytest.mark.parametrize("loss", ["padded", "end to end"])
 def test_pieces_give_the_whole(loss: str) -> None:
-    """The mean over the step's targets, however the step is cut."""
+    """The loss is the mean over the step's targets, however the step is split."""
     whole, expected = run(10_000, loss)
     pieces, got = run(40, loss)
     torch.testing.assert_close(losses(pieces), losses(whole), rtol=1e-5, atol=0)
     for name, tensor in expected.items():
-        if "bias" not in name:  # a bias that softmax does not see has no gradient but rounding
+        if "bias" not in name:  # softmax cancels some biases: their gradients are rounding errors
             torch.testing.assert_close(got[name], tensor, rtol=2e-3, atol=1e-5)
 
 
@@ -106,7 +106,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 
 
 def test_narrow_parameters_learn_through_float32_copies() -> None:
-    """A bias in bf16 moves by steps that bf16 alone would lose."""
+    """A bias in bfloat16 is changed by updates that bfloat16 alone would lose in rounding."""
     _, tensors = run(10_000, "end to end", dtype=torch.bfloat16)
     start = dict(tiny.make_model("llama").to(torch.bfloat16).named_parameters())
     biases = {n: t for n, t in tensors.items() if n.endswith("bias")}

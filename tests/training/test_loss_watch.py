@@ -1,4 +1,4 @@
-"""The watch: what stops a run, what is said once, and that a resumed run goes on the same."""
+"""The watch: what stops a run, what it warns of once, and that a resumed run behaves the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from lorita.data.batches import MicroBatch
-from lorita.data.tokens.tokenize import Example, tokenize_texts
+from lorita.data.examples import Example
+from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.errors import RunFailed, SettingsError
 from lorita.training.advice import advice
 from lorita.training.events import EarlyStopped, Evaluated, Event, Note, StepDone, StepSkipped
@@ -24,7 +25,7 @@ ROWS = [Example([1, 2], [1, 2], row) for row in (4, 0)]
 
 
 class Weights:
-    """As much of a trainee as the watch looks at."""
+    """The part of a trainee that the watch uses."""
 
     def __init__(self) -> None:
         self.parameters = {"w": torch.zeros(1)}
@@ -57,11 +58,11 @@ def test_divergence_keeps_the_last_good_weights() -> None:
 def test_a_loss_that_stays_far_above_its_start_is_a_divergence() -> None:
     watch, trainee = Watch(guessing=9.0), Weights()
     many = ROWS * 2
-    with pytest.raises(RunFailed, match=r"the loss is 6\.00, it was 1\.00"):
+    with pytest.raises(RunFailed, match=r"the loss is 6\.00, up from 1\.00"):
         for step, loss in enumerate([1.0, *[6.0] * 10], 1):
             watch.step(step, loss, 1e-3, many, trainee)  # type: ignore[arg-type]
     assert watch.restore_good(trainee) == 0  # type: ignore[arg-type]
-    feed(Watch(guessing=9.0), [1.0, *[6.0] * 10])  # of two rows it would be no wonder
+    feed(Watch(guessing=9.0), [1.0, *[6.0] * 10])  # steps of two rows do not count
 
 
 def test_random_weights_are_no_divergence() -> None:
@@ -78,19 +79,19 @@ def test_steps_that_are_skipped() -> None:
     with pytest.raises(RunFailed, match="3 steps in a row") as caught:
         watch.skipped(6, math.nan, math.nan, 1e-3, ROWS)
     assert "learning rate" in str(caught.value)
-    with pytest.raises(RunFailed) as caught:  # nothing was learned yet: it is not the rate
+    with pytest.raises(RunFailed) as caught:  # no update yet: it is not the learning rate
         Watch(max_skipped_steps=0).skipped(1, math.nan, math.nan, 1e-3, ROWS)
     assert "learning rate" not in str(caught.value)
 
 
-def test_a_spike_is_said_once() -> None:
+def test_one_warning_of_spikes() -> None:
     said = feed(Watch(), [4.0, 3.9, 4.1, 4.0, 3.9, 8.0, 3.9, 9.0, 3.8])
     assert len(said) == 1
     assert "jumped to 8.00 from about 3.98" in said[0]
 
 
-def test_a_loss_that_does_not_move() -> None:
-    assert "does not fall" in feed(Watch(window=5), [4.0, 3.0, 4.0, 3.0, 4.0] * 4)[0]
+def test_a_loss_that_does_not_fall() -> None:
+    assert "is not falling" in feed(Watch(window=5), [4.0, 3.0, 4.0, 3.0, 4.0] * 4)[0]
     assert feed(Watch(window=5), [4.0 - 0.05 * i for i in range(20)]) == []
     assert [window_of(steps) for steps in (1, 3, 7, 50, 51, 4000)] == [5, 6, 7, 50, 50, 50]
 
@@ -105,7 +106,7 @@ def test_held_out_loss_that_rises() -> None:
     assert watch.out_of_patience
     assert watch.best == (4, 3.2)
     assert len(said) == 1
-    assert "by heart" in said[0].text
+    assert "memorising" in said[0].text
     assert "best 3.200 at step 4, now 3.400" in said[0].text
 
 
@@ -133,7 +134,7 @@ GOOD: dict[str, Any] = {
         ({"rows": 50, "steps": 70, "guarded": True}, None),
         ({"learning_rate": 0.1}, "tend to diverge"),
         ({"steps": 5, "warmup_steps": 0}, "only 5 steps"),
-        ({"warmup_steps": 375}, "never becomes"),
+        ({"warmup_steps": 375}, "never reaches"),
         ({"rows": 100, "steps": 26, "modules_to_save": True}, "whole modules on 100 rows"),
     ],
 )
@@ -162,7 +163,7 @@ def finite(folder: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model that knows the texts, as a pretrained one would: there is something to lose."""
+    """A tiny model that already knows the texts, as a pretrained one would: it can get worse."""
     folder = tiny.save_model(tmp_path_factory.mktemp("models") / "taught", "llama")
     model = tiny.make_model("llama").requires_grad_(True)
     rows = tokenize_texts(tiny.make_texts(24), tiny.make_tokenizer(), max_length=64).examples
@@ -189,7 +190,7 @@ def test_a_learning_rate_of_ten(taught: Path, prompts: Path, tmp_path: Path, dty
 
 
 def test_rows_that_give_no_number(llama: Path, prompts: Path, tmp_path: Path) -> None:
-    """A learning rate so high that float32 overflows: skipped, said, and stopped."""
+    """With a learning rate that overflows float32, steps are skipped, and then the run stops."""
     run = tmp_path / "run"
     with pytest.raises(RunFailed, match="in a row"):
         train(run, llama, prompts, learning_rate=1e3, lora_alpha=1e30, max_grad_norm=0)
@@ -219,7 +220,7 @@ def test_best_is_kept_and_taken(taught: Path, prompts: Path, tmp_path: Path) -> 
     assert all(torch.equal(saved[name], kept[name]) for name in kept)
     comparison = json.loads((run / "compare.json").read_text())
     assert comparison["held_out"]["after"] == pytest.approx(held_out[best], rel=1e-4)
-    # Without them it goes on to the end, through the same steps.
+    # Without these options the run takes the same steps, and continues to the end.
     longer = events_of(tmp_path / "longer", taught, prompts, **options)
     losses, all_losses = (
         [e.loss for e in found if isinstance(e, StepDone)] for found in (events, longer)

@@ -1,4 +1,4 @@
-"""Windows: full, every row once, resumed from any step, and the same numbers as padded rows."""
+"""Packing: windows are full and hold every row once; resuming works; losses equal padded rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from peft import LoraConfig, get_peft_model
 
 import lorita
 from lorita.data.batches import MicroBatch, iterate_steps
+from lorita.data.examples import IGNORE, Example
 from lorita.data.packing import fill_windows
-from lorita.data.tokens.tokenize import IGNORE, Example
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import Interrupted
 from lorita.training.events import Event, Note, StepDone, TrainingStarted
@@ -33,7 +33,7 @@ def test_windows_hold_every_row_once(lengths: list[int], size: int) -> None:
     assert sorted(i for window in windows for i in window) == list(range(len(lengths)))
     for window in windows:
         assert sum(lengths[i] for i in window) <= size or len(window) == 1
-    # Best fit: no two windows that are at most half full.
+    # Best fit: no two windows would fit into one.
     fills = sorted(sum(lengths[i] for i in window) for window in windows)
     assert len(fills) < 2 or fills[0] + fills[1] > size
 
@@ -61,7 +61,7 @@ def test_every_epoch_has_every_row_once_and_any_step_can_be_the_first() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "bloom", "gpt2", "gemma2", "gemma3"])
 def test_packed_is_padded(family: str) -> None:
-    """A window of rows end to end gives the loss and gradients of the rows side by side."""
+    """Rows laid end to end in a window have the loss and gradients of the same rows, padded."""
     generator = torch.Generator().manual_seed(2)
     rows = []
     for number, length in enumerate([11, 3, 17, 2, 8, 6, 13]):
@@ -126,7 +126,7 @@ def test_a_packed_run_resumes(llama: Path, tmp_path: Path) -> None:
 def test_pieces_of_one_row_are_kept_apart_below_the_first_adapted_layer(
     llama: Path, tmp_path: Path
 ) -> None:
-    """What lower layers computed is kept by what the row says: pieces share the row's number."""
+    """The output of lower layers is kept by a row's tokens: pieces of a row share its number."""
     data = tiny.write_csv(tmp_path / "texts.csv", [f"{i} bread and tea " * 9 for i in range(12)])
     losses = {}
     for fast in (True, False):

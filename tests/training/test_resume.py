@@ -1,4 +1,4 @@
-"""Resumed = uninterrupted, byte for byte; a damaged checkpoint loses at most itself."""
+"""A resumed run equals an uninterrupted one byte for byte; damage to a checkpoint stays there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def adapter(run: Path) -> bytes:
 
 
 def interrupted(run: Path, model: Path, data: Path, after: int, **options: Any) -> None:
-    """A run that is stopped after some step."""
+    """Start a run and stop it after the step ``after``."""
 
     def stop(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == after:
@@ -81,15 +81,15 @@ STATE = "trainer_state.json"
 @pytest.mark.parametrize(
     ("harm", "name", "said"),
     [
-        ("flip", "trainer_state.safetensors", "is not what was written"),
-        ("flip", "adapter_model.safetensors", "is not what was written"),
-        ("flip", "adapter_config.json", "is not what was written"),
-        ("flip", STATE, "is not what was written"),
-        ("cut", "trainer_state.safetensors", "is not what was written"),
-        ("cut", STATE, "is not what was written"),
+        ("flip", "trainer_state.safetensors", "is damaged"),
+        ("flip", "adapter_model.safetensors", "is damaged"),
+        ("flip", "adapter_config.json", "is damaged"),
+        ("flip", STATE, "is damaged"),
+        ("cut", "trainer_state.safetensors", "is damaged"),
+        ("cut", STATE, "is damaged"),
         ("remove", "trainer_state.safetensors", "trainer_state.safetensors is missing"),
         ("remove", STATE, "trainer_state.json is missing"),
-        ("version", STATE, "another version (format 99; this one reads"),
+        ("version", STATE, "another version of lorita (format 99; this version reads"),
         ("nothing", STATE, ""),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_gives_way(
     assert steps[:1] == ([] if harm == "nothing" else [7])
     assert said in passed_over[0] if said else not passed_over
     assert adapter(run) == whole
-    assert read_state(run / "checkpoint-9")["step"] == 9  # made anew
+    assert read_state(run / "checkpoint-9")["step"] == 9  # written again
 
 
 def damage(file: Path, harm: str) -> None:
@@ -125,7 +125,7 @@ def damage(file: Path, harm: str) -> None:
         file.write_text(json.dumps(json.loads(content) | {"format": 99}))
 
 
-def test_all_damaged_is_said(llama: Path, prompts: Path, tmp_path: Path) -> None:
+def test_when_all_checkpoints_are_damaged(llama: Path, prompts: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(run, llama, prompts, **OPTIONS, save_steps=3)
     for number in (6, 9):
@@ -138,7 +138,7 @@ def test_all_damaged_is_said(llama: Path, prompts: Path, tmp_path: Path) -> None
 def test_a_stop_right_after_a_resume_keeps_the_checkpoint(
     llama: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """The state has not changed: the only checkpoint there is must not be taken apart."""
+    """The state has not changed, so the only checkpoint must not be rewritten."""
     run = tmp_path / "run"
     interrupted(run, llama, prompts, after=4)
     before = {file: file.stat().st_mtime_ns for file in (run / "checkpoint-4").iterdir()}
@@ -158,7 +158,7 @@ def test_the_log_has_every_step_once(llama: Path, prompts: Path, tmp_path: Path)
     run = tmp_path / "run"
     train(run, llama, prompts, **OPTIONS, save_steps=3)
     with (run / "log.jsonl").open("a") as log:
-        log.write('{"event": "StepDone", "st')  # torn by a kill
+        log.write('{"event": "StepDone", "st')  # cut off by a kill
     damage(run / "checkpoint-9" / STATE, "remove")
     resume(run)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -173,13 +173,13 @@ def test_refused_when_something_that_matters_changed(
     interrupted(run, llama, prompts, after=2)
     with pytest.raises(OutputError) as caught:
         resume(run, r=3, learning_rate=0.5, logging_steps=7)
-    assert "r was 8 and is 3" in str(caught.value)
-    assert "learning_rate was 0.01 and is 0.5" in str(caught.value)
+    assert "r was 8, is now 3" in str(caught.value)
+    assert "learning_rate was 0.01, is now 0.5" in str(caught.value)
     assert "logging_steps" not in str(caught.value)
 
 
-def test_what_has_not_begun_begins(llama: Path, prompts: Path, tmp_path: Path) -> None:
-    """The same command may be repeated until the run is done, whenever it was killed."""
+def test_resume_starts_a_new_run(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    """The same command can be repeated until the run is done, whenever it was killed."""
     train(tmp_path / "whole", llama, prompts, **OPTIONS)
     train(tmp_path / "run", llama, prompts, **OPTIONS, resume=True)
     assert adapter(tmp_path / "run") == adapter(tmp_path / "whole")

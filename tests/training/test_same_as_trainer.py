@@ -1,4 +1,4 @@
-"""lorita's loop = PEFT + HF Trainer: same losses, same adapters, same files."""
+"""lorita's loop equals PEFT with the HF Trainer: same losses, same adapters, same files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from lorita.data.batches import MicroBatch, iterate_steps
-from lorita.data.tokens.tokenize import Example, tokenize_texts
+from lorita.data.examples import Example
+from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.models.adapter import adapter_tensors, load_adapter, save_adapter, trainable_parameters
 from lorita.training.events import StepDone
 from lorita.training.loop import Pace, train
@@ -27,7 +28,7 @@ STEPS, ROWS, RATE = 10, 4, 1e-2
 
 
 class RecordingTrainer(Trainer):
-    """The HF Trainer, its rows in the order given and the loss of every step kept."""
+    """The HF Trainer with its rows in the given order; it records the loss of every step."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -48,8 +49,8 @@ def peft_model(family: str, bias: str) -> PeftModel:
         r=4, lora_alpha=8, target_modules=tiny.QKV[family], bias=bias, task_type="CAUSAL_LM"
     )
     model = tiny.make_model(family)
-    # The HF Trainer knows by the name of the loss that labels are shifted. It does not find one
-    # for GPT-2, and then divides by one target too many a row.
+    # The name of the loss tells the HF Trainer that labels are shifted. GPT-2 has no such name, and
+    # the Trainer would count one target too many per row.
     model.loss_type = "ForCausalLM"
     return get_peft_model(model, config)
 
@@ -114,7 +115,7 @@ def test_losses_adapters_and_files_agree(family: str, bias: str, tmp_path: Path)
         distance = (tensor - expected[name]).norm() / expected[name].norm()
         assert distance < 1e-3, name
 
-    # Reload: both our loader and plain PEFT give back what was trained, biases included.
+    # Our loader and plain PEFT both restore what was trained, biases included.
     (tmp_path / "adapter").mkdir()
     save_adapter(mine, tmp_path / "adapter")
     ids = torch.tensor([examples[0].input_ids])

@@ -1,1 +1,1 @@
-"""What came out: loss on held-out rows, and the checks that a run must pass."""
+"""What a run achieved: before and after, the proof, and the checks that it must pass."""

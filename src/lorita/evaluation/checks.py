@@ -1,6 +1,6 @@
-"""The success contract: what must hold before a run may call itself done.
+"""The checks that a run must pass to count as successful.
 
-Each check has a name, an outcome and a figure; all are recorded, failed ones too.
+Each check has a name, an outcome and a figure. All of them are recorded, including failed ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def check_adapter(model: PeftModel, folder: Path) -> list[Check]:
-    """The adapter in memory and in ``folder``: finite, not empty, complete, the same."""
+    """Check that the adapter is finite and was trained, and that ``folder`` has its biases."""
     import torch
 
     tensors = adapter_tensors(model)
@@ -32,14 +32,16 @@ def check_adapter(model: PeftModel, folder: Path) -> list[Check]:
     ups = [t for name, t in tensors.items() if "lora_B" in name or "lora_embedding_B" in name]
     moved = sum(bool(t.any()) for t in ups)
     return [
-        Check("all tensors are finite", finite == len(tensors), f"{finite} of {len(tensors)}"),
-        Check("lora_B is not zero", moved > 0 or not ups, f"{moved} of {len(ups)} matrices"),
+        Check(
+            "all adapter tensors are finite", finite == len(tensors), f"{finite} of {len(tensors)}"
+        ),
+        Check("lora_B is not all zeros", moved > 0 or not ups, f"{moved} of {len(ups)} matrices"),
         _check_biases(model, folder),
     ]
 
 
 def _check_biases(model: PeftModel, folder: Path) -> Check:
-    """Biases are trained in the base itself; some PEFT versions train them and do not save them."""
+    """Check that trained biases were saved; some versions of PEFT train but do not save them."""
     from safetensors.torch import load_file
 
     trained = {n: p for n, p in trainable_parameters(model).items() if n.endswith(".bias")}
@@ -47,16 +49,17 @@ def _check_biases(model: PeftModel, folder: Path) -> Check:
     saved = sum(name in file and file[name].equal(bias.cpu()) for name, bias in trained.items())
     kind = model.peft_config["default"].bias
     return Check(
-        "every trained bias is in the file",
+        "the file contains every trained bias",
         saved == len(trained),
         f"{saved} of {len(trained)}, bias {kind}",
     )
 
 
 def check_reload(model: PeftModel, folder: Path, input_ids_1L: torch.Tensor) -> list[Check]:
-    """Wipe the adapter in memory, read the file back, and compare tensors and logits.
+    """Check that the saved file restores the adapter: the same tensors, the same logits.
 
-    The base is not loaded a second time: what is proved is that the file alone gives the adapter.
+    The adapter in memory is set to zero and loaded again from ``folder``. The base is not loaded
+    again: this proves that the file contains the whole adapter.
     """
     import torch
     from safetensors.torch import load_file
@@ -72,12 +75,12 @@ def check_reload(model: PeftModel, folder: Path, input_ids_1L: torch.Tensor) -> 
     distance = float((before.float() - after.float()).abs().max())
     return [
         Check(
-            "the file holds the trained tensors, bit for bit",
+            "the file contains the trained tensors bit for bit",
             same == len(kept) == len(loaded),
             f"{same} of {len(kept)}",
         ),
         Check(
-            "reloaded, it gives equal logits",
+            "the reloaded adapter produces identical logits",
             distance == 0.0,
             f"largest difference {distance:.1e}",
         ),
@@ -85,24 +88,25 @@ def check_reload(model: PeftModel, folder: Path, input_ids_1L: torch.Tensor) -> 
 
 
 def check_moved(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> Check:
-    """The tuned model says something else than the base, by its logits after each prompt."""
+    """Check that tuning changed the logits (``before`` and ``after``, [V] each) of every prompt."""
     distances = [
         float((old.float() - new.float()).abs().max())
         for old, new in zip(before, after, strict=True)
     ]
     moved = sum(distance > 0.0 for distance in distances)
     return Check(
-        "the output differs from the base",
+        "the output differs from the base model's",
         moved == len(distances),
-        f"on {moved} of {len(distances)} comparison prompts, logits by up to {max(distances):.2e}",
+        f"on {moved} of {len(distances)} comparison prompts, by up to {max(distances):.2e} in the "
+        "logits",
     )
 
 
 def require(checks: Sequence[Check]) -> None:
-    """``CheckFailed`` that names every check that did not pass."""
-    failed = [f"{check.name}: no ({check.found})" for check in checks if not check.passed]
+    """Raise ``CheckFailed``, which names every check that failed, unless all have passed."""
+    failed = [f"check failed: {check.name} ({check.found})" for check in checks if not check.passed]
     if failed:
         raise CheckFailed(
             failed,
-            hint="The adapter was saved for inspection, but the run did not succeed.",
+            hint="The adapter was saved so that you can inspect it, but the run has failed.",
         )

@@ -1,4 +1,4 @@
-"""Before and after: the same prompts answered, the same rows measured, by base and tuned model."""
+"""Before and after: base and tuned model, compared on the same prompts and the same rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARKDOWN_FILE = "compare.md"
 
 @dataclass(frozen=True)
 class Answer:
-    """One prompt and how the base and the tuned model continue it, greedily."""
+    """A prompt, and the greedy answers of the base (``before``) and the tuned model (``after``)."""
 
     prompt: str
     before: str
@@ -27,7 +27,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Mean loss (nats per token) of base and tuned model on the same held-out rows."""
+    """Mean loss of the base and of the tuned model on the same held-out rows, in nats per token."""
 
     rows: int
     before: float
@@ -36,7 +36,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a run changed. ``str()`` is the Markdown that the run folder holds."""
+    """What a run changed. ``str()`` is the Markdown of ``compare.md``.
+
+    ``held_out`` is None where no rows were held out, ``proof`` where it was not asked for.
+    """
 
     model: str
     answers: tuple[Answer, ...]
@@ -44,6 +47,7 @@ class Comparison:
     proof: Proof | None = None
 
     def to_markdown(self) -> str:
+        """Held-out losses, the sentences of the proof, and both answers to each prompt."""
         lines = ["# Before and after", "", f"Base model: {self.model}", ""]
         if self.held_out is not None:
             held = self.held_out
@@ -78,13 +82,13 @@ class Comparison:
 def compared(
     model: str, prompts: Sequence[str], before: Sequence[str], after: Sequence[str]
 ) -> Comparison:
-    """Base and tuned answers to the same prompts, side by side."""
+    """A comparison of answers alone, without losses and proof."""
     answers = tuple(Answer(*triple) for triple in zip(prompts, before, after, strict=True))
     return Comparison(model, answers, None)
 
 
 def read_comparison(run: Path) -> Comparison:
-    """The comparison saved in a run folder."""
+    """The comparison saved in a run folder; ``UserError`` if there is none or it is damaged."""
     path = run / JSON_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -96,13 +100,13 @@ def read_comparison(run: Path) -> Comparison:
             proof_from(proof) if (proof := values.get("proof")) else None,
         )
     except FileNotFoundError:
-        raise UserError(f"{run}: there is no {JSON_FILE} in it") from None
+        raise UserError(f"{run}: no {JSON_FILE} in this folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error})") from None
 
 
 def held_out_figures(before: HeldOutLoss | None, after: HeldOutLoss | None) -> HeldOut | None:
-    """The two losses side by side; None where no rows were held out."""
+    """Both mean losses; None where no rows were held out."""
     if before is None or after is None:
         return None
     return HeldOut(len(before.counts), before.mean, after.mean)

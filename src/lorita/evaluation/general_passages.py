@@ -1,6 +1,6 @@
-"""General passages, by which it is seen what a model forgot.
+"""General passages: their loss shows what a model has forgotten.
 
-Written for this project: several subjects, English, Spanish and code. They are in
+They were written for this project, on various subjects, in English, Spanish and code. They are in
 ``resources/general_passages.jsonl``; do not train on them.
 """
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_TOKENS = 96
-"""Of a passage: tokenizers that spell letter by letter would make them long."""
+"""Tokens of a passage that are used: a tokenizer that spells words out would make it long."""
 
 
 def general_passages() -> list[dict[str, str]]:
-    """``subject``, ``language`` (en, es, code) and ``text`` of each."""
+    """The passages, each with its ``subject``, ``language`` (en, es or code) and ``text``."""
     path = files("lorita") / "resources" / "general_passages.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def general_examples(tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """The passages as rows. Their end is no target: how a text ends is what tuning teaches."""
+    """The passages as rows without an end-of-text token: how texts end is what tuning teaches."""
     texts = [passage["text"] for passage in general_passages()]
     rows = [ids[:MOST_TOKENS] for ids in Encoder(tokenizer).starts(texts)]
     return [Example(ids, list(ids), number) for number, ids in enumerate(rows)]

@@ -1,4 +1,4 @@
-"""How sure a difference of losses is: the bootstrap over rows."""
+"""How certain a change of the loss is: a bootstrap over rows."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from lorita.evaluation.row_losses import HeldOutLoss
 
 DRAWS = 2000
+"""Bootstrap samples."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Loss of the tuned model minus loss of the base, nats per token; negative is better.
+    """Mean loss of the base and of the tuned model, in nats per token.
 
-    ``low`` and ``high`` are the ends of the 95 % interval.
+    ``low`` and ``high`` bound the 95 % interval of their difference, tuned minus base.
     """
 
     base: float
@@ -23,19 +24,20 @@ class Change:
 
     @property
     def value(self) -> float:
+        """Tuned minus base; negative is better."""
         return self.tuned - self.base
 
     @property
     def sign(self) -> int:
-        """-1 where the loss fell, 1 where it rose, 0 where chance could explain the change."""
+        """-1 if the loss fell, 1 if it rose, 0 if chance could explain the change."""
         return -1 if self.high < 0 else 1 if self.low > 0 else 0
 
 
 def change_of(base: HeldOutLoss, tuned: HeldOutLoss) -> Change:
-    """The change on the same rows, and its interval.
+    """The change of the loss on the same rows, and its interval.
 
-    Rows are drawn again with replacement, each with its losses under both models (Efron, 1979), by
-    a fixed seed: tokens of one row stand or fall together, so tokens are not what is drawn.
+    Rows are resampled with replacement, each with its losses under both models (Efron, 1979), using
+    a fixed seed. Rows rather than tokens, because the losses of one row's tokens are correlated.
     """
     import torch
 

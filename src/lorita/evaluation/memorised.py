@@ -1,30 +1,34 @@
-"""What a model repeats of its training rows, word for word.
+"""What a model repeats verbatim from its training rows.
 
-Two questions. Given the start of a training row, does greedy decoding go on exactly as the row
-does? (Carlini et al., "Quantifying Memorization Across Neural Language Models", 2023.) And how
-many runs of eight tokens in freely written answers stand verbatim in the training rows?
+Two measurements. Extraction: given the start of a training row, does greedy decoding complete it
+verbatim? (Carlini et al., "Quantifying Memorization Across Neural Language Models", 2023.) Copying:
+how many of the eight-token sequences in freely written answers occur in the training rows?
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from lorita.data.examples import IGNORE, Example
-from lorita.evaluation.scores import Scores
+
+if TYPE_CHECKING:
+    from lorita.evaluation.scores import Scores
 
 ROWS = 32
-"""Training rows that are looked at."""
+"""Training rows that are tested."""
 MOST_TOKENS = 256
-"""Of such a row."""
+"""Tokens of a row that are looked at."""
 GIVEN, ASKED, FEWEST = 16, 32, 8
-"""Tokens of a text that are given, that must follow exactly, and without which a row is not asked.
-A row with a prompt of its own is given that prompt."""
+"""Tokens of a text that are given; that must follow exactly; below which a row is too short to
+test. Where a row has a prompt, the prompt is given instead."""
 RUN = 8
+"""Tokens of a sequence that counts as copied."""
 
 
 def sample_rows(examples: Sequence[Example], *, seed: int = 0) -> list[Example]:
-    """Some training rows in their order, cut to a length that costs little."""
+    """A random sample of training rows, in their order, cut to ``MOST_TOKENS`` each."""
     drawn = random.Random(seed).sample(range(len(examples)), min(ROWS, len(examples)))
     rows = [examples[number] for number in sorted(drawn)]
     cut = [Example(r.input_ids[:MOST_TOKENS], r.labels[:MOST_TOKENS], r.row) for r in rows]
@@ -32,10 +36,10 @@ def sample_rows(examples: Sequence[Example], *, seed: int = 0) -> list[Example]:
 
 
 def extracted(examples: Sequence[Example], scores: Scores) -> tuple[int, int]:
-    """(rows that greedy decoding continues word for word, rows that were long enough to ask).
+    """(rows that greedy decoding completes verbatim, rows that are long enough to test).
 
-    One forward pass tells it: greedy decoding takes exactly these tokens if each of them is the
-    likeliest one after the true tokens before it.
+    One forward pass is enough: greedy decoding produces exactly these tokens if each of them is
+    the likeliest token after the true tokens before it.
     """
     asked = found = 0
     for example, hits in zip(examples, scores.row_hits(), strict=True):
@@ -48,7 +52,10 @@ def extracted(examples: Sequence[Example], scores: Scores) -> tuple[int, int]:
 
 
 def copied(answers: Iterable[Sequence[int]], examples: Sequence[Example]) -> tuple[int, int]:
-    """(different runs of ``RUN`` tokens in the answers that stand in the rows, all of them)."""
+    """(how many of them occur in the rows, how many there are): ``RUN``-token sequences in answers.
+
+    Each distinct sequence counts once.
+    """
     written = {run for ids in answers for run in _runs(ids)}
     found = {run for example in examples for run in _runs(example.input_ids) if run in written}
     return len(found), len(written)

@@ -1,4 +1,4 @@
-"""What base and tuned model are asked: prompts of rows, or the starts of texts."""
+"""Which prompts base and tuned model are compared on: prompts of rows, or the starts of texts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from itertools import islice
 from lorita.data.rows import Row, Text
 
 LONG_PROMPT = 400
-"""Characters; longer prompts are asked only where there is nothing shorter."""
+"""Characters; longer prompts are used only if there are not enough shorter ones."""
 
 
 def prompts_of(
     rows: Sequence[Row], count: int = 3, fits: Callable[[str], bool] | None = None
 ) -> list[str]:
-    """What to ask for a comparison: prompts as they stand, or the starts of plain texts.
+    """Up to ``count`` prompts for a comparison: those of the rows, or the starts of plain texts.
 
-    Prompts that do not fit the model are passed over; where none fits, their starts are asked.
+    Prompts that do not fit the model (``fits``) are skipped; if none fits, their starts are used.
     """
     texts = [row.text for row in rows if isinstance(row, Text)]
     if texts:
@@ -29,7 +29,10 @@ def prompts_of(
 
 
 def text_starts(texts: Sequence[str], count: int = 3) -> list[str]:
-    """The starts of the first ``count`` texts: the first sentence if it is short, else 8 words."""
+    """The start of each text, up to ``count`` different ones.
+
+    A start is the first sentence if that is short, else the first 8 words at most.
+    """
     starts = (_start(text) for text in texts)
     return list(dict.fromkeys(start for start in starts if start))[:count]
 
@@ -40,5 +43,5 @@ def _start(text: str) -> str:
     if sentence and len(sentence.group()) < len(text.strip()):
         return sentence.group()
     words = line.split()
-    # A short text still leaves the model something to say.
+    # Half of a short text at most, so that there is something left to continue.
     return " ".join(words[: min(8, max(1, len(words) // 2))])

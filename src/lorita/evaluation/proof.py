@@ -1,6 +1,6 @@
-"""What a run learned, forgot and memorised: figures, and three sentences that say them.
+"""What a run learned, forgot and memorised: figures, and three sentences that state them.
 
-The words depend on the figures by fixed rules, told in docs/proof.md.
+Which words a sentence uses follows from the figures by fixed rules, which docs/proof.md explains.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 
 from lorita.evaluation.intervals import Change
 
-A_LITTLE, MUCH = 0.1, 0.4
-"""Nats per token by which the loss on general passages rose: perplexity times 1.1 and 1.5."""
-OVERFITS = 0.5
-"""Share of the gain on training rows that must show on held-out rows as well."""
+SLIGHT, SOME = 0.1, 0.4
+"""Rises of the loss on general passages, in nats per token, up to which forgetting is called slight
+or some; they multiply the perplexity by 1.1 and 1.5."""
+CARRIES_OVER = 0.5
+"""A run overfits when less than this share of its gain on training rows shows on held-out rows."""
 MIN_GAP = 0.3
-"""Nats per token between the two gains below which nothing is called overfitting."""
-MANY_ROWS = 0.1
+"""Difference between the two gains, in nats per token, below which a run does not overfit."""
+HEAVILY = 0.1
+"""Share of the tested training rows from which on memorisation is called heavy."""
 FEW = 8
 """Held-out rows below which the interval is not to be trusted."""
 
@@ -38,32 +40,35 @@ class Learned:
         if self.held_out is None or self.training is None:
             return False
         seen, unseen = -self.training.value, -self.held_out.value
-        return seen - unseen > MIN_GAP and unseen < OVERFITS * seen
+        return seen - unseen > MIN_GAP and unseen < CARRIES_OVER * seen
 
     def sentence(self) -> str:
+        """Whether the held-out loss fell, by how much, and whether the run overfits."""
         change, training = self.held_out, self.training
         if change is None:
             if training is None:
-                return "Learned: not measured; there were no rows to measure it with."
+                return "Learning not measured: there were no rows to measure it on."
             return (
-                f"Learned: no rows were held out, so it is not known; on {self.training_rows} of "
-                f"its training rows the loss went from {_from_to(training)} nats per token."
+                f"Learning not measured: no rows were held out. On {self._trained()} the loss went "
+                f"from {_from_to(training)} nats per token."
             )
-        verdict = {-1: "Learned", 0: "Learned nothing that is sure", 1: "Got worse"}[change.sign]
+        verdict = {-1: "Learned", 0: "No measurable learning", 1: "Got worse"}[change.sign]
         text = (
             f"{verdict}: on {_count(self.rows, 'held-out row')} the loss "
             f"{_moved(change)} {_from_to(change)} nats per token (perplexity "
-            f"{_perplexity(change.base)} to {_perplexity(change.tuned)}); the change is "
-            f"{_interval(change)}."
+            f"{_perplexity(change.base)} to {_perplexity(change.tuned)}); {_interval(change)}."
         )
         if self.rows < FEW:
-            text += " So few rows say little."
+            text += " So few rows are weak evidence."
         if self.overfits and training is not None:
             text += (
-                f" It overfits: on {_count(self.training_rows, 'training row')} the loss went from "
-                f"{_from_to(training)}, and most of that does not carry over."
+                f" Overfitting: on {self._trained()} the loss went from {_from_to(training)}; most "
+                "of that gain does not carry over to the held-out rows."
             )
         return text
+
+    def _trained(self) -> str:
+        return _count(self.training_rows, "training row")
 
 
 @dataclass(frozen=True)
@@ -76,25 +81,29 @@ class Forgot:
 
     @property
     def verdict(self) -> str:
+        """Whether the model forgot, and how much, in two or three words."""
         rise = self.change.value
         if self.change.sign <= 0:
-            return "Forgot nothing that shows"
-        return f"Forgot {'a little' if rise < A_LITTLE else 'something' if rise < MUCH else 'much'}"
+            return "No measurable forgetting"
+        degree = "Slight" if rise < SLIGHT else "Some" if rise < SOME else "Substantial"
+        return f"{degree} forgetting"
 
     def sentence(self) -> str:
+        """How the loss on general passages and the predictions there changed."""
         return (
             f"{self.verdict}: on {_count(self.passages, 'general passage')} the loss "
-            f"{_moved(self.change)} {_from_to(self.change)} nats per token; the change is "
+            f"{_moved(self.change)} {_from_to(self.change)} nats per token; "
             f"{_interval(self.change)}; KL divergence from the base {self.divergence:.3f}."
         )
 
 
 @dataclass(frozen=True)
 class Memorised:
-    """Counts, of the base and of the tuned model.
+    """Counts for the base and for the tuned model.
 
-    ``rows`` training rows were begun and ``extracted`` of them continued word for word; of
-    ``written`` runs of eight tokens in its answers, ``copied`` stand in the training rows.
+    Of ``rows`` training rows whose first tokens were given, ``extracted`` were completed verbatim.
+    Of ``written`` distinct sequences of eight tokens in the model's answers, ``copied`` occur in
+    the training rows.
     """
 
     rows: int
@@ -107,35 +116,40 @@ class Memorised:
 
     @property
     def verdict(self) -> str:
+        """Whether rows were memorised, and how many, in one to three words."""
         more = self.extracted - self.extracted_base
         if more <= 0:
-            return "Memorised no row that was asked"
-        return "Memorised much" if more >= MANY_ROWS * self.rows else "Memorised a little"
+            return "No memorisation found"
+        return "Memorised heavily" if more >= HEAVILY * self.rows else "Memorised"
 
     def sentence(self) -> str:
+        """How many training rows the model completes verbatim, and how much it copies."""
         if not self.rows:
-            rows = "No training row is long enough to ask for"
+            rows = "Memorisation of rows not tested: every training row is too short"
         else:
             rows = (
-                f"{self.verdict}: begun, {self.extracted} of {_count(self.rows, 'training row')} "
-                f"went on word for word (base {self.extracted_base})"
+                f"{self.verdict}: given {'its' if self.rows == 1 else 'their'} first tokens, the "
+                f"model completed {self.extracted} of {_count(self.rows, 'training row')} verbatim "
+                f"(base {self.extracted_base})"
             )
         return (
-            f"{rows}; {_share(self.copied, self.written)} of the 8-token runs that it wrote stand "
-            f"in the training rows (base {_share(self.copied_base, self.written_base)})."
+            f"{rows}; {_share(self.copied, self.written)} of the 8-token sequences "
+            f"{'it' if self.rows else 'the model'} wrote occur in the training rows "
+            f"(base {_share(self.copied_base, self.written_base)})."
         )
 
 
 @dataclass(frozen=True)
 class Proof:
-    """All three; ``memorised`` is None where the training rows are not known."""
+    """All three; ``memorised`` is None where the training rows are not available."""
 
     learned: Learned
     forgot: Forgot
     memorised: Memorised | None
 
     def sentences(self) -> list[str]:
-        unknown = "Memorised: not measured, since the training rows are not there."
+        """The three sentences, in this order: learned, forgot, memorised."""
+        unknown = "Memorisation not tested: the training rows are not available."
         return [
             self.learned.sentence(),
             self.forgot.sentence(),
@@ -147,7 +161,7 @@ class Proof:
 
 
 def proof_from(values: Mapping[str, Any]) -> Proof:
-    """A proof as ``dataclasses.asdict`` made it and JSON kept it."""
+    """The proof that ``dataclasses.asdict`` turned into ``values``, after a round trip via JSON."""
     learned, forgot, memorised = values["learned"], values["forgot"], values["memorised"]
     changes = {name: Change(**c) if (c := learned[name]) else None for name in _CHANGES}
     return Proof(
@@ -169,11 +183,13 @@ def _moved(change: Change) -> str:
 
 
 def _interval(change: Change) -> str:
-    return f"{change.value:+.3f} (95 % interval {change.low:+.3f} to {change.high:+.3f})"
+    return f"change {change.value:+.3f} (95 % interval {change.low:+.3f} to {change.high:+.3f})"
 
 
 def _perplexity(loss: float) -> str:
-    return f"{math.exp(min(loss, 700.0)):,.3g}"
+    """Three significant figures, trailing zeros included: 15.0, 154, 1.54e+03."""
+    value = math.exp(min(loss, 700.0))
+    return f"{value:#.3g}".removesuffix(".")
 
 
 def _share(part: int, whole: int) -> str:

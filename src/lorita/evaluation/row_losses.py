@@ -1,14 +1,13 @@
-"""Loss on rows, row by row."""
+"""The loss of each row of a set."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class HeldOutLoss:
-    """For each row the sum of its targets' losses, in nats, and the number of its targets."""
+    """For each row, the sum of its target tokens' losses (nats) and their number."""
 
     sums: tuple[float, ...]
     counts: tuple[int, ...]
@@ -17,7 +16,3 @@ class HeldOutLoss:
     def mean(self) -> float:
         """Mean loss over all target tokens, in nats."""
         return sum(self.sums) / sum(self.counts)
-
-    @property
-    def perplexity(self) -> float:
-        return math.exp(min(self.mean, 700.0))

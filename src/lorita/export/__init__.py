@@ -1,1 +1,1 @@
-"""Take a run to other programs."""
+"""Runs for other programs: merged models, GGUF files, Ollama, the hub."""

@@ -1,26 +1,31 @@
-"""A talk with a tuned model: the turns so far, and the next answer while it is written."""
+"""A conversation with a tuned model: the turns so far, and the next answer as it is written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from lorita.data.tokens.chat_template import TemplateError
 from lorita.errors import SettingsError
-from lorita.inference.generation import GenerationOptions
+from lorita.inference.options import GenerationOptions
 from lorita.inference.streaming import stream
-from lorita.inference.tuned_model import TunedModel
 from lorita.models.base import context_length
 
+if TYPE_CHECKING:
+    from lorita.inference.tuned_model import TunedModel
+
 OPTIONS = GenerationOptions(max_new_tokens=256, repetition_penalty=1.1)
-"""For talks. A higher penalty would keep the model from the words of earlier turns."""
+"""Defaults of a conversation. A higher penalty would keep the model from reusing words of earlier
+turns."""
 
 
 @dataclass
 class Conversation:
-    """Turns with one model. Without a chat template each text is continued by itself.
+    """Turns with one model. Without a chat template, each text is continued on its own.
 
-    ``forgotten`` counts the turns that were left out because they no longer fit.
+    ``forgotten`` counts the turns that were dropped because they no longer fit into the context.
+    Raises ``SettingsError`` for a ``system`` message without a chat template.
     """
 
     tuned: TunedModel
@@ -33,18 +38,21 @@ class Conversation:
         if self.system is not None:
             if not self.remembers:
                 raise SettingsError(
-                    "a system message needs a chat template, and this model is asked without one"
+                    "a system message needs a chat template, but this model is used without one"
                 )
             form = replace(self.tuned.prompt_format, system=self.system)
             self.tuned = replace(self.tuned, prompt_format=form)
 
     @property
     def remembers(self) -> bool:
-        """Whether earlier turns are part of the question."""
+        """Whether earlier turns are part of the prompt."""
         return self.tuned.prompt_format.template is not None
 
     def say(self, text: str) -> Iterator[str]:
-        """The answer to ``text``, in pieces. What was said until then is kept if it is closed."""
+        """Yield the answer to ``text`` in pieces; closing the iterator keeps what was said so far.
+
+        Raises ``SettingsError`` if ``text`` alone does not fit into the model's context.
+        """
         asked = {"role": "user", "content": text}
         ids = self._ids(asked)
         answer = ""
@@ -64,7 +72,7 @@ class Conversation:
         self.forgotten = 0
 
     def _ids(self, asked: dict[str, str]) -> list[int]:
-        """The tokens of the question with as many of the last turns as fit."""
+        """The tokens of the question and of as many of the latest turns as fit before it."""
         room = context_length(self.tuned.model.config)  # type: ignore[arg-type]
         for left_out in range(0, len(self.turns) + 1, 2):
             ids = self._tokens([*self.turns[left_out:], asked])
@@ -73,8 +81,8 @@ class Conversation:
                 self.forgotten += left_out
                 return ids
         raise SettingsError(
-            f"{len(ids):,} tokens and {self.options.max_new_tokens:,} of answer are more than the "
-            f"{room:,} that this model takes"
+            f"{len(ids):,} prompt tokens and up to {self.options.max_new_tokens:,} answer tokens "
+            f"are more than this model's limit of {room:,}"
         )
 
     def _tokens(self, turns: list[dict[str, str]]) -> list[int]:

@@ -1,7 +1,7 @@
-"""Text from a model: greedy by default, with the article's repetition penalty.
+"""Text from a model through transformers: greedy by default, with a repetition penalty.
 
-Prompts are answered together, padded on the left, with a cache of keys and values; the answers are
-those that each prompt would get alone.
+Prompts are answered in batches, padded on the left, with a cache of keys and values. Each answer is
+the one that its prompt would get alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
-from lorita.errors import SettingsError
+from lorita.inference.options import GenerationOptions as GenerationOptions
+from lorita.inference.options import transformers_options
 from lorita.inference.prompt_length import positions_in_table, prompt_ids
 
 if TYPE_CHECKING:
@@ -22,40 +23,12 @@ if TYPE_CHECKING:
 BATCH_SIZE = 8
 """Prompts answered together."""
 BASE = "__base__"
-"""PEFT's name for a row of a batch that no adapter answers."""
-
-
-@dataclass(frozen=True)
-class GenerationOptions:
-    """Options under transformers' names. Without ``do_sample`` the likeliest token is taken."""
-
-    max_new_tokens: int = 100
-    repetition_penalty: float = 1.5
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 50
-    top_p: float = 1.0
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} = {getattr(self, name)}: should be {rule}"
-            for name, holds, rule in (
-                ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
-                ("repetition_penalty", self.repetition_penalty > 0, "greater than 0"),
-                ("temperature", self.temperature > 0, "greater than 0"),
-                ("top_k", self.top_k >= 0, "0 (off) or more"),
-                ("top_p", 0 < self.top_p <= 1, "between 0 and 1"),
-            )
-            if not holds
-        ]
-        if problems:
-            raise SettingsError(problems)
+"""PEFT's name, among the adapters of a batch, for rows that the base answers."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt: how it is put, and the adapter that answers it where there are several."""
+    """A prompt, the format it is put in, and the name of its adapter where there are several."""
 
     prompt: str
     prompt_format: PromptFormat = field(default_factory=PromptFormat)
@@ -69,10 +42,10 @@ def generate(
     options: GenerationOptions | None = None,
     prompt_format: PromptFormat | None = None,
 ) -> list[str]:
-    """What ``model`` adds to each prompt, up to the end-of-text token or ``max_new_tokens``.
+    """Continue each prompt up to the end-of-text token or ``max_new_tokens``; returns the new text.
 
-    With the ``prompt_format`` of a chat, each prompt is one question, put through the template,
-    and the end of the turn ends the answer.
+    If ``prompt_format`` has a chat template, each prompt is a question put through the template,
+    and the end of the assistant's turn ends the answer.
     """
     asked = prompt_format or PromptFormat()
     return answer(model, tokenizer, [Question(prompt, asked) for prompt in prompts], options)
@@ -84,10 +57,10 @@ def answer(
     questions: Sequence[Question],
     options: GenerationOptions | None = None,
 ) -> list[str]:
-    """The answers to the questions, in their order, computed in batches of ``BATCH_SIZE``.
+    """Answer the questions in batches of ``BATCH_SIZE``; returns the answers in the same order.
 
-    Greedy answers are those that a prompt would get alone, up to the rounding of sums of another
-    shape. Drawn ones depend on the batch: the seed is set once, before the first.
+    A greedy answer is the one that its prompt would get alone, except where the batch changes how
+    sums are rounded. Sampled answers depend on the batch: the seed is set once, before the first.
     """
     import torch
 
@@ -117,8 +90,11 @@ def _batches(
     max_new_tokens: int,
     places: int | None,
 ) -> list[tuple[list[int], int]]:
-    """Numbers of questions that are answered together, and how many tokens they may get: the
-    same stop tokens, the same room up to the end of the position table, near in length."""
+    """The batches: indices of questions, and how many new tokens they may have.
+
+    The questions of a batch have the same stop tokens and the same room up to the end of the
+    position table (``places``, if the model has one); they are sorted by length.
+    """
     alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, question in enumerate(questions):
         room = max_new_tokens
@@ -140,7 +116,7 @@ def _continue(
     rows: Sequence[list[int]],
     options: GenerationOptions,
 ) -> list[list[int]]:
-    """The new tokens of each question of a batch, without what pads them."""
+    """The new tokens of each question in a batch, without padding."""
     import torch
 
     stops = questions[batch[0]].prompt_format.stops(tokenizer)
@@ -164,14 +140,17 @@ def _continue(
 
 
 def until_stop(ids: list[int], stops: set[int]) -> list[int]:
-    """The tokens up to the first that ends the answer, that one included."""
+    """The tokens up to and including the first stop token."""
     end = next((place for place, token in enumerate(ids, 1) if token in stops), len(ids))
     return ids[:end]
 
 
 def _penalty(penalty: float, mask_BL: Tensor) -> Any:
-    """transformers' repetition penalty (CTRL, arXiv:1909.05858), which here passes over padding:
-    the padding token also ends texts, and must not become less likely for that."""
+    """transformers' repetition penalty (CTRL, arXiv:1909.05858), except that it ignores padding.
+
+    The padding token is the end-of-text token: padding must not make that less likely.
+    ``mask_BL`` is 1 at the tokens of the prompts and 0 at padding.
+    """
     import torch
     from transformers import LogitsProcessorList
 
@@ -185,33 +164,3 @@ def _penalty(penalty: float, mask_BL: Tensor) -> Any:
         return scores_BV.scatter(1, seen_BL, score_BL)
 
     return LogitsProcessorList([process])
-
-
-def transformers_options(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    options: GenerationOptions,
-    stop_ids: Sequence[int],
-) -> Any:
-    """Everything that steers ``generate``, so that nothing comes from the model's own defaults."""
-    from transformers import GenerationConfig
-
-    stops = set(stop_ids)
-    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    stops |= set(own if isinstance(own, list) else [own] if own is not None else [])
-    sampling: dict[str, Any] = {}
-    if options.do_sample:
-        sampling = {
-            "temperature": options.temperature,
-            "top_k": options.top_k,
-            "top_p": options.top_p,
-        }
-    return GenerationConfig(
-        max_new_tokens=options.max_new_tokens,
-        repetition_penalty=1.0,  # ours passes over padding, see _penalty
-        do_sample=options.do_sample,
-        eos_token_id=sorted(stops),
-        pad_token_id=tokenizer.eos_token_id,
-        use_cache=True,
-        **sampling,
-    )

@@ -1,4 +1,4 @@
-"""llama.cpp itself, through the wheel ``xllamacpp``: what a GGUF file answers.
+"""llama.cpp, through the package ``xllamacpp``: text and probabilities from a GGUF file.
 
 Used to check exports, and to answer prompts faster than transformers does on a CPU.
 """
@@ -12,19 +12,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorita.errors import CheckFailed, LoritaError, UserError
-from lorita.inference.generation import GenerationOptions
+
+if TYPE_CHECKING:
+    from lorita.inference.options import GenerationOptions
 
 
 def is_installed() -> bool:
-    """Whether the wheel is there (the extra ``llamacpp``)."""
+    """Whether ``xllamacpp`` (the extra ``llamacpp``) is installed."""
     return find_spec("xllamacpp") is not None
 
 
 def require() -> None:
-    """``UserError`` where the wheel is not there."""
+    """Raise ``UserError``, which says how to install it, unless ``xllamacpp`` is installed."""
     if not is_installed():
         raise UserError(
             "llama.cpp is not installed", hint='Install it with: pip install "lorita[llamacpp]"'
@@ -40,11 +42,11 @@ _GREEDY = {
 
 
 class LlamaCpp:
-    """A GGUF model, with an adapter or without, loaded by llama.cpp on the CPU.
+    """A GGUF model, with or without an adapter, loaded by llama.cpp on the CPU.
 
-    ``context`` is the longest prompt and answer together, ``parallel`` how many are answered at
-    once. With ``exact`` all is float32 that llama.cpp lets us choose, so that what differs comes
-    from the file.
+    ``context`` is the longest prompt with its answer, in tokens; ``parallel`` prompts are answered
+    at once. ``threads`` 0 leaves the choice to llama.cpp. With ``exact``, everything that llama.cpp
+    lets us choose is float32, so that any difference from transformers comes from the file.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class LlamaCpp:
         try:
             self._server = llama.Server(params)
         except Exception as error:
-            raise CheckFailed(f"{path}: llama.cpp cannot load it ({error})") from error
+            raise CheckFailed(f"{path}: llama.cpp cannot load this file ({error})") from error
 
     def answer(
         self,
@@ -91,16 +93,16 @@ class LlamaCpp:
         *,
         with_adapter: bool = True,
     ) -> list[list[int]]:
-        """The tokens that follow each prompt of token ids, as many at once as it was made for.
+        """The new tokens for each prompt of token ids, ``parallel`` prompts at once.
 
-        ``with_adapter=False`` leaves the adapter out.
+        ``with_adapter=False`` switches the adapter off.
         """
         body = _steered(options)
         if self._has_adapter:
             body["lora"] = [{"id": 0, "scale": float(with_adapter)}]
 
         def ask(prompt: Sequence[int]) -> list[int]:
-            whole = len(prompt) + options.max_new_tokens  # the penalty looks back at all of it
+            whole = len(prompt) + options.max_new_tokens  # how far back the penalty looks
             found = self._ask(
                 "completion", {**body, "prompt": list(prompt), "repeat_last_n": whole}
             )
@@ -110,14 +112,14 @@ class LlamaCpp:
             return list(pool.map(ask, prompts))
 
     def complete(self, prompt: Sequence[int], *, tokens: int) -> tuple[list[int], bool]:
-        """The greedy continuation of a prompt of token ids, and whether the model ended it."""
+        """The greedy continuation of a prompt of token ids, and whether an end token ended it."""
         answer = self._ask("completion", {**_GREEDY, "prompt": list(prompt), "n_predict": tokens})
         return [int(token) for token in answer["tokens"]], answer["stop_type"] == "eos"
 
     def likeliest(self, prompt: Sequence[int], *, count: int = 10) -> dict[int, float]:
-        """The likeliest tokens after a prompt of token ids, with their log-probabilities."""
-        # A token that is only a part of a character is not reported, nor the end of the text; the
-        # probabilities are the model's all the same, whatever is drawn.
+        """Log-probabilities of the ``count`` likeliest tokens after ``prompt``, by token id."""
+        # llama.cpp reports nothing if the token it draws is only part of a character or ends the
+        # text. A grammar makes it draw another; the reported probabilities stay the model's own.
         body = {
             **_GREEDY,
             "prompt": list(prompt),
@@ -130,10 +132,10 @@ class LlamaCpp:
             if found:
                 return {int(t["id"]): float(t["logprob"]) for t in found[0]["top_logprobs"]}
             body["grammar"] = "root ::= [ -~]+"
-        raise CheckFailed("llama.cpp gave no probabilities")
+        raise CheckFailed("llama.cpp returned no probabilities")
 
     def tokenize(self, text: str) -> list[int]:
-        """A text as the file's tokenizer cuts it, special tokens added as the file says."""
+        """The token ids of a text by the file's own tokenizer, special tokens included."""
         body = {"content": text, "add_special": True, "parse_special": True}
         return [int(token) for token in self._ask("tokenize", body)["tokens"]]
 
@@ -152,7 +154,7 @@ class LlamaCpp:
 
 
 def _refusal(text: str) -> LoritaError:
-    """What llama.cpp's answer to a request that it did not take means."""
+    """The error to raise for the body of a response that rejects a request."""
     try:
         found = json.loads(text)["error"]
     except (ValueError, KeyError, TypeError):
@@ -160,13 +162,13 @@ def _refusal(text: str) -> LoritaError:
     if found.get("type") == "exceed_context_size_error":
         return UserError(
             f"the prompt has {found['n_prompt_tokens']} tokens, the model takes {found['n_ctx']}",
-            hint="Give it a shorter one.",
+            hint="Use a shorter prompt.",
         )
-    return CheckFailed(f"llama.cpp refused: {text[:300]}")
+    return CheckFailed(f"llama.cpp rejected the request: {text[:300]}")
 
 
 def _steered(options: GenerationOptions) -> dict[str, Any]:
-    """llama.cpp's words for what transformers does with these options, in the same order."""
+    """The options in llama.cpp's terms, applied in the same order as by transformers."""
     return {
         "n_predict": options.max_new_tokens,
         "samplers": ["penalties", "temperature", "top_k", "top_p"],

@@ -1,26 +1,24 @@
-"""Which prompts fit a model that looks positions up in a table."""
+"""Whether a prompt fits a model whose positions are looked up in a table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.errors import SettingsError
 from lorita.models.base import context_length
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedTokenizerBase
+    from lorita.data.tokens.prompt_format import PromptFormat
 
 
 def positions_in_table(model: Any) -> int | None:
-    """How many tokens a text may have where positions are looked up in a table (GPT-2, OPT).
+    """The longest text, in tokens, of a model that looks positions up in a table (GPT-2, OPT).
 
-    None for models that compute them: those go on beyond what they were made for.
+    None for models that compute positions: these can continue beyond their context, if badly.
     """
     import torch
 
@@ -29,7 +27,7 @@ def positions_in_table(model: Any) -> int | None:
         return None
     words = model.get_input_embeddings()
     tables = (m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not words)
-    # OPT's table begins with two rows that stand for no position.
+    # The first two rows of OPT's table are not positions.
     return limit if any(limit <= table.num_embeddings <= limit + 2 for table in tables) else None
 
 
@@ -39,7 +37,10 @@ def prompt_ids(
     prompt_format: PromptFormat,
     places: int | None,
 ) -> list[int]:
-    """A prompt's tokens. ``SettingsError`` for none, or for more than the positions there are."""
+    """The tokens of a prompt, which leave room for at least one more in ``places`` positions.
+
+    Raises ``SettingsError`` if there are too many, or none. ``places`` None means no limit.
+    """
     ids = prompt_format.ids(tokenizer, prompt)
     shown = prompt if len(prompt) <= 40 else prompt[:40] + "…"
     if not ids:
@@ -47,7 +48,7 @@ def prompt_ids(
     if places is not None and len(ids) >= places:
         raise SettingsError(
             f"the prompt {shown!r} has {len(ids):,} tokens; "
-            f"this model has positions for {places:,}, the answer included"
+            f"this model has {places:,} positions for prompt and answer together"
         )
     return ids
 
@@ -55,7 +56,7 @@ def prompt_ids(
 def fits(
     model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat
 ) -> Callable[[str], bool]:
-    """Tells of a prompt whether ``model`` can answer it."""
+    """A function that says whether ``model`` can answer a prompt."""
     places = positions_in_table(model)
 
     def can_be_answered(prompt: str) -> bool:
@@ -69,9 +70,13 @@ def fits(
 
 
 def require_stretchable(config: PretrainedConfig, max_length: int, context: int) -> None:
-    """Models with a table of positions cannot go beyond it; rotary and linear ones can, badly."""
+    """Raise ``SettingsError`` if rows of ``max_length`` tokens cannot exceed the model's context.
+
+    Models with a table of positions end there. Rotary and linear (ALiBi) positions can go beyond.
+    """
     if config.model_type in ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "xglm"):
         raise SettingsError(
-            f"max_length = {max_length}: {config.model_type} has positions for {context} tokens",
+            f"max_length = {max_length}: {config.model_type} only has positions for {context} "
+            "tokens",
             hint=f"Set --max-length {context} or less.",
         )

@@ -1,4 +1,4 @@
-"""One answer, piece by piece while it is written."""
+"""One answer, piece by piece, as the model writes it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorita.data.tokens.prompt_format import PromptFormat
-from lorita.inference.generation import GenerationOptions, transformers_options
+from lorita.inference.options import GenerationOptions, transformers_options
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+    from lorita.data.tokens.prompt_format import PromptFormat
 
 
 def stream(
@@ -22,9 +23,10 @@ def stream(
     prompt_format: PromptFormat,
     options: GenerationOptions,
 ) -> Iterator[str]:
-    """The text that follows the tokens ``ids``, as it comes; joined it is ``generate``'s answer.
+    """Yield the answer to the prompt tokens ``ids`` in pieces.
 
-    A consumer that stops early (``close()``) stops the model at its next token.
+    Joined, the pieces are the answer of ``generate``. Closing the iterator early (``close()``)
+    stops the model at its next token. An error in the model is raised here.
     """
     if options.do_sample:
         import torch
@@ -47,7 +49,10 @@ def stream(
 
 
 def _settled(text: str, prompt_format: PromptFormat) -> str:
-    """What later tokens will not change: no half letters, no beginning of the mark that ends."""
+    """The part of ``text`` that later tokens cannot change.
+
+    Cut off at the end are incomplete characters and what may be the start of the end-of-turn mark.
+    """
     text = text.rstrip("\N{REPLACEMENT CHARACTER}")
     end = prompt_format.template.end_of_turn if prompt_format.template else ""
     for size in range(min(len(end), len(text)), 0, -1):
@@ -57,7 +62,7 @@ def _settled(text: str, prompt_format: PromptFormat) -> str:
 
 
 class _Writer:
-    """``model.generate`` in a thread of its own; its tokens come through a queue."""
+    """``model.generate`` in a thread of its own, which passes on its tokens through a queue."""
 
     def __init__(
         self,
@@ -70,14 +75,15 @@ class _Writer:
         stops = prompt_format.stops(tokenizer)
         self._model, self._ids = model, list(ids)
         self._options = transformers_options(model, tokenizer, options, stops)
-        self._options.repetition_penalty = options.repetition_penalty  # nothing is padded here
+        # There is no padding here, so transformers' own penalty can be used.
+        self._options.repetition_penalty = options.repetition_penalty
         self._queue: queue.Queue[int | BaseException | None] = queue.Queue()
         self._stopped = threading.Event()
         self._seen_prompt = False
         self._thread = threading.Thread(target=self._write, daemon=True)
 
     def tokens(self) -> Iterator[int]:
-        """The new tokens, the one that ends the answer included."""
+        """Start the thread and yield the new tokens, including the one that ends the answer."""
         self._thread.start()
         while (item := self._queue.get()) is not None:
             if isinstance(item, BaseException):
@@ -85,6 +91,7 @@ class _Writer:
             yield item
 
     def stop(self) -> None:
+        """Stop the model at its next token and wait for the thread."""
         self._stopped.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -106,13 +113,12 @@ class _Writer:
             self._queue.put(error)
         self._queue.put(None)
 
-    # What transformers calls with the prompt first and each new token after.
-
     def put(self, value: torch.Tensor) -> None:
+        """Called by transformers, first with the prompt and then with each new token."""
         if self._seen_prompt:
             for token in value.flatten().tolist():
                 self._queue.put(token)
         self._seen_prompt = True
 
     def end(self) -> None:
-        pass
+        """Called by transformers after the last token; ``_write`` ends the queue instead."""

@@ -1,1 +1,1 @@
-"""The training loop and what it needs. It yields events and prints nothing."""
+"""The training loop and what it needs. It yields events; it prints nothing."""

@@ -1,4 +1,4 @@
-"""Settings that are known to hurt at the size of the data, pointed out before the first step."""
+"""Warns, before the first step, of settings that are known to spoil a run of this size."""
 
 from __future__ import annotations
 
@@ -19,36 +19,39 @@ def advice(
     modules_to_save: bool,
     guarded: bool,
 ) -> list[str]:
-    """One sentence for each setting that is likely to spoil the run, with what to do instead.
+    """A sentence for each setting that is likely to spoil the run, with what to do instead.
 
-    ``scaling`` is lora_alpha/r (or /sqrt(r)): AdamW moves the matrices by about the learning rate
-    a step, and the model by that times the scaling. ``guarded``: held-out loss decides anyway.
+    ``scaling`` is lora_alpha/r (or lora_alpha/sqrt(r)). AdamW moves the LoRA matrices by about the
+    learning rate per step, and so the model by about the learning rate times the scaling.
+    ``guarded`` says that the held-out loss decides when to stop or which checkpoint to use.
     """
     found = []
     epochs = steps * rows_per_step / rows
     if rows < FEW_ROWS and epochs >= MANY_EPOCHS and not guarded:
         found.append(
-            f"{rows} rows are seen {epochs:.0f} times: with so few, more than {MANY_EPOCHS - 2} or "
-            "so teach them by heart. Fewer --num-train-epochs, or --load-best-model-at-end"
+            f"{rows} rows are seen {epochs:.0f} times: with so few rows, more than about "
+            f"{MANY_EPOCHS - 2} epochs make the model memorise them. Lower --num-train-epochs, or "
+            "use --load-best-model-at-end"
         )
     if learning_rate * scaling > HIGH_RATE:
         found.append(
             f"a learning rate of {learning_rate:g} with a scaling of {scaling:g} moves the model "
-            f"far at each step; above {HIGH_RATE:g} together, runs tend to diverge. Try "
+            f"far in each step; runs tend to diverge when the product exceeds {HIGH_RATE:g}. Try "
             f"--learning-rate {HIGH_RATE / 10 / scaling:.0e}"
         )
     if steps < FEW_STEPS:
         found.append(
-            f"only {steps} steps: the adapter will hardly move. A smaller "
-            "--per-device-train-batch-size or more --num-train-epochs give more"
+            f"only {steps} steps: the adapter will hardly change. For more steps, lower "
+            "--per-device-train-batch-size or raise --num-train-epochs"
         )
     if warmup_steps >= steps:
         found.append(
-            f"warmup_steps {warmup_steps} of {steps} steps: the learning rate never becomes "
+            f"warmup_steps {warmup_steps} of {steps} steps: the learning rate never reaches "
             f"{learning_rate:g}"
         )
     if modules_to_save and rows < FEW_ROWS:
         found.append(
-            f"modules_to_save trains whole modules on {rows} rows: what the model knew will suffer"
+            f"modules_to_save trains whole modules on {rows} rows: the model will lose some of "
+            "what it knew"
         )
     return found

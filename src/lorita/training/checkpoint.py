@@ -1,13 +1,13 @@
-"""Checkpoints: everything that continues a run, complete or not there at all.
+"""Checkpoints: everything needed to continue a run, complete or absent.
 
     checkpoint-N/
       adapter_config.json  adapter_model.safetensors   the adapter, loadable like any other
-      trainer_state.safetensors                        optimizer moments, copies, random states,
-                                                       the last good weights
+      trainer_state.safetensors                        optimizer moments, float32 copies, random
+                                                       states, the last good weights
       trainer_state.json                               step, schedule, watch, identity, checksums
 
-Only safetensors and JSON; a checkpoint never runs code. It is written under a temporary name,
-synced and renamed, and checked against its checksums when it is read.
+All files are safetensors or JSON: loading a checkpoint never runs code. A checkpoint is written
+under a temporary name, synced and renamed, and its checksums are verified whenever it is read.
 """
 
 from __future__ import annotations
@@ -47,15 +47,16 @@ def save_checkpoint(
     keep: int,
     identity: Mapping[str, Any],
 ) -> Path:
-    """Write ``checkpoint-N`` into the run folder; keep the newest ``keep`` and the best one.
+    """Write ``checkpoint-N`` into the run folder and return its path.
 
-    ``identity`` is what must be the same for a run that continues it: data, model, settings.
+    Older checkpoints are removed, except for the newest ``keep`` and the best one. ``identity``
+    (data, model, settings) must be the same in a run that continues from this checkpoint.
     """
     from safetensors.torch import save
 
     final = run / f"checkpoint-{step}"
     temporary = run / f".checkpoint-{step}{PART}"
-    if _is_whole(final):  # a run that went back comes to the same state again
+    if _is_whole(final):  # after a resume, a run reaches the same state again
         return final
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -86,7 +87,7 @@ def save_checkpoint(
 def _remove_old(run: Path, keep: int, spared: Collection[Path]) -> None:
     for old in list_checkpoints(run)[:-keep]:
         if old not in spared:
-            # Renamed first: a folder that is half removed is no checkpoint.
+            # Renamed first, so that a half-removed folder is never taken for a checkpoint.
             gone = old.rename(run / f".{old.name}{PART}")
             shutil.rmtree(gone, ignore_errors=True)
 
@@ -100,10 +101,11 @@ def list_checkpoints(run: Path) -> list[Path]:
 def find_checkpoint(
     run: Path, wanted: str, identity: Mapping[str, Any]
 ) -> tuple[Path, dict[str, Any], list[str]]:
-    """The checkpoint to continue from, its state, and what was wrong with newer ones.
+    """The checkpoint to continue from, its state, and what is wrong with newer ones.
 
-    ``wanted`` is ``last`` or a path. A damaged last one gives way to the one before it; one that
-    was named must be whole. ``OutputError`` where none is left, or where the run is another.
+    ``wanted`` is ``last`` or a path. With ``last``, damaged checkpoints are passed over; one that
+    is named must be intact. Raises ``OutputError`` if no checkpoint is usable, or if its
+    ``identity`` is that of another run.
     """
     last = wanted == "last"
     candidates = list_checkpoints(run)[::-1] if last else [Path(wanted).expanduser()]
@@ -118,37 +120,41 @@ def find_checkpoint(
         return folder, state, damaged
     if damaged:
         others = list_checkpoints(run) if not last else []
-        hint = "Continue from the newest whole one with --resume." if others else ""
+        hint = "Continue from the newest intact checkpoint with --resume." if others else ""
         raise OutputError(
             damaged,
-            hint=hint or "No checkpoint can be continued: start again with --overwrite.",
+            hint=hint or "No usable checkpoint is left: start again with --overwrite.",
         )
-    raise OutputError(f"{run}: there is no checkpoint to continue from")
+    raise OutputError(f"{run}: no checkpoint to continue from")
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The JSON of a checkpoint that is whole; ``OSError`` or ``ValueError`` say what is not."""
+    """The contents of ``trainer_state.json``, after verifying all checksums of the checkpoint.
+
+    Raises ``OSError`` or ``ValueError``, which say what is wrong, if the checkpoint is not intact.
+    """
     path = folder / STATE_FILE
     if not path.is_file():
-        raise ValueError(f"{STATE_FILE} is missing" if folder.is_dir() else "there is no such one")
+        raise ValueError(f"{STATE_FILE} is missing" if folder.is_dir() else "no such checkpoint")
     try:
         text = path.read_text(encoding="utf-8")
         state = json.loads(text)
         assert isinstance(state, dict)
     except (ValueError, AssertionError):
-        raise ValueError(f"{STATE_FILE} is not what was written") from None
+        raise ValueError(f"{STATE_FILE} is damaged") from None
     if state.get("format") != FORMAT:
         raise ValueError(
-            f"written by another version (format {state.get('format')}; this one reads {FORMAT})"
+            f"written by another version of lorita (format {state.get('format')}; this version "
+            f"reads {FORMAT})"
         )
     state.pop("seal", None)
     if _sealed(state) != text:
-        raise ValueError(f"{STATE_FILE} is not what was written")
+        raise ValueError(f"{STATE_FILE} is damaged")
     for name, expected in state["sha256"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{name} is missing")
         if _checksum(folder / name) != expected:
-            raise ValueError(f"{name} is not what was written")
+            raise ValueError(f"{name} is damaged")
     return state
 
 
@@ -160,7 +166,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _sealed(state: Mapping[str, Any]) -> str:
-    """The state as JSON, its own checksum in it."""
+    """The state as JSON that includes its own checksum."""
     plain = json.loads(json.dumps(state, default=str))
     seal = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
     return json.dumps({**plain, "seal": seal}, indent=2) + "\n"
@@ -169,21 +175,22 @@ def _sealed(state: Mapping[str, Any]) -> str:
 def _require_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     now = json.loads(json.dumps(now, default=str))
     different = [
-        f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
+        f"{name} was {then.get(name)!r}, is now {now.get(name)!r}"
         for name in sorted(then.keys() | now.keys())
         if then.get(name) != now.get(name)
     ]
     if different:
         raise OutputError(
             [f"{folder.name}: {line}" for line in different],
-            hint="A run continues only as it began. Undo the change, or start anew elsewhere.",
+            hint="A run can only continue with the data, model and settings it started with. "
+            "Undo the change, or start a new run in another folder.",
         )
 
 
 def restore(
     folder: Path, state: Mapping[str, Any], model: PeftModel, trainee: Trainee, watch: Watch
 ) -> int:
-    """Put a checkpoint into all that training changes; return the step it was made after."""
+    """Load a checkpoint into everything that training changes; returns its step."""
     from safetensors.torch import load_file
 
     set_adapter_tensors(model, load_file(folder / WEIGHTS_FILE))
@@ -212,7 +219,7 @@ def restore(
 
 
 def restore_weights(folder: Path, model: PeftModel) -> None:
-    """Only the adapter of a whole checkpoint; ``OSError`` or ``ValueError`` if it is not."""
+    """Load only the adapter of a checkpoint; ``OSError`` or ``ValueError`` if it is not intact."""
     from safetensors.torch import load_file
 
     read_state(folder)
@@ -228,8 +235,10 @@ def _checksum(file: Path) -> str:
 
 
 def _state_tensors(trainee: Trainee, watch: Watch) -> dict[str, torch.Tensor]:
-    """Optimizer moments, float32 copies and good weights by the name of their parameter; the
-    random states."""
+    """Random states, and for each parameter its optimizer moments, float32 copy and good weights.
+
+    The names say which: ``random/…``, ``optimizer/KEY/PARAMETER``, ``master/…`` and ``good/…``.
+    """
     tensors = {f"random/{name}": state for name, state in random_states().items()}
     state: dict[Any, dict[str, Any]] = trainee.optimizer.state
     for name, parameter in trainee.masters.parameters.items():

@@ -1,4 +1,4 @@
-"""What happens in a run, as typed values; whoever shows or records progress consumes them."""
+"""What happens during a run, as typed values that the caller shows or records."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 @dataclass(frozen=True)
 class Event:
-    """Base of all events."""
+    """Base class of all events."""
 
     def record(self) -> dict[str, Any]:
-        """The event as one line of ``log.jsonl``."""
+        """The event as one line of ``log.jsonl``: its class name and its fields."""
         values = {name: _plain(value) for name, value in asdict(self).items()}
         return {"event": type(self).__name__, **values}
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: it knows no paths and no numbers that are not finite."""
+    """``value`` as JSON can hold it: paths become strings, numbers that are not finite None."""
     if isinstance(value, Path):
         return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -36,7 +36,7 @@ class Note(Event):
 
 @dataclass(frozen=True)
 class TrainingStarted(Event):
-    """The first step comes next."""
+    """Training is about to start. ``first_step`` is the number of steps already done."""
 
     first_step: int
     max_steps: int
@@ -47,7 +47,7 @@ class TrainingStarted(Event):
 
 @dataclass(frozen=True)
 class StepDone(Event):
-    """One optimizer step. ``loss`` is the mean over the step's target tokens, in nats."""
+    """An optimizer step was applied. ``loss`` is the mean over its target tokens, in nats."""
 
     step: int
     epoch: float
@@ -60,7 +60,7 @@ class StepDone(Event):
 
 @dataclass(frozen=True)
 class StepSkipped(Event):
-    """A step whose loss or gradient is not finite was not applied. ``rows`` count from 1."""
+    """A step was not applied: its loss or gradient is not finite. ``rows`` are numbered from 1."""
 
     step: int
     loss: float
@@ -70,7 +70,7 @@ class StepSkipped(Event):
 
 @dataclass(frozen=True)
 class EarlyStopped(Event):
-    """Held-out loss (nats) has not become better for as many evaluations as were allowed."""
+    """Training stopped: the held-out loss (nats) did not improve for too many evaluations."""
 
     step: int
     best_step: int
@@ -79,7 +79,7 @@ class EarlyStopped(Event):
 
 @dataclass(frozen=True)
 class MicroBatchReduced(Event):
-    """A step did not fit into memory; it is computed again in smaller pieces."""
+    """A step did not fit into memory. It is computed again, at most ``tokens`` at once."""
 
     step: int
     tokens: int
@@ -87,7 +87,7 @@ class MicroBatchReduced(Event):
 
 @dataclass(frozen=True)
 class Evaluated(Event):
-    """Mean loss over all target tokens of the held-out rows, in nats."""
+    """The held-out rows were evaluated. ``loss`` is the mean over their target tokens, in nats."""
 
     step: int
     loss: float
@@ -95,7 +95,7 @@ class Evaluated(Event):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """A complete checkpoint lies at ``path``."""
+    """The folder ``path`` holds a complete checkpoint."""
 
     step: int
     path: Path
@@ -103,7 +103,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class TrainingEnded(Event):
-    """The last step is done."""
+    """The last step is done. ``seconds`` and ``tokens`` exclude what came before a resume."""
 
     steps: int
     seconds: float
@@ -112,14 +112,14 @@ class TrainingEnded(Event):
 
 @dataclass(frozen=True)
 class Compared(Event):
-    """Before and after were generated and saved."""
+    """Base and tuned model were compared, and the comparison was saved at ``path``."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class RunEnded(Event):
-    """The run folder is complete."""
+    """The run folder ``path`` is complete."""
 
     path: Path
     adapter_bytes: int
@@ -130,7 +130,7 @@ T = TypeVar("T")
 
 
 def follow(events: Generator[Event, None, T], on_event: Callable[[Event], None]) -> T:
-    """Hand every event on and return what the generator returns."""
+    """Pass every event to ``on_event`` and return the value that the generator returns."""
     while True:
         try:
             event = next(events)

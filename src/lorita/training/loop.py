@@ -1,13 +1,20 @@
-"""How lorita trains.
+"""How lorita trains: one loop, for CPU, GPU and several processes.
 
-Each step takes its rows in the order that the seed gives, computes their gradients in as many
-pieces as memory asks for, clips and applies them, and says what happened. The result depends on
-the rows and the seed, not on the pieces, and not on how often it is logged, saved or measured.
+Training is a sequence of steps. Each step
 
-With several processes each computes a share of every step's rows; the gradients are added up.
+1. takes its rows, in an order that depends only on the seed;
+2. computes their gradients, in as many micro-batches as memory requires;
+3. clips the gradients and updates the trainable parameters, or skips the update if the loss or the
+   gradient is not finite;
+4. evaluates the held-out rows and saves a checkpoint, if either is due.
 
-This file shows nothing and reads no settings: it yields events. One step is in ``step.py``, the
-opinion about its loss in ``watch.py``, and what stands on disk in ``checkpoint.py``.
+The rows and the seed determine the result. How a step is split into micro-batches changes nothing
+but rounding; how often the run is logged, evaluated, saved or resumed changes nothing at all. With
+several processes, each one computes a share of every step's rows, and the gradients are summed.
+
+The loop reads no settings and prints nothing. It yields events (``events.py``), which the caller
+shows or records. ``step.py`` computes gradients and updates, ``loss_watch.py`` judges each loss,
+and ``checkpoint.py`` writes checkpoints.
 """
 
 from __future__ import annotations
@@ -45,9 +52,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long, in which portions, and what happens every so many steps (None: never).
+    """How long training runs, how large its steps are, and what happens every so many steps.
 
-    With ``windows``, places of rows that are taken together, a step has so many of these.
+    A step takes ``rows_per_step`` rows, or as many ``windows`` where rows are packed: each window
+    lists the rows, by their index, that are always trained together. ``token_budget`` is the size
+    of the largest micro-batch, in tokens. A ``max_grad_norm`` of 0 turns clipping off.
+    ``eval_steps`` and ``save_steps`` are None for never.
     """
 
     max_steps: int
@@ -62,7 +72,11 @@ class Pace:
 
 @dataclass
 class Hooks:
-    """What the loop cannot know: how to evaluate, how to save, and when somebody wants to stop."""
+    """What the loop needs from its caller.
+
+    ``evaluate`` returns the mean held-out loss in nats per token. ``save`` writes the checkpoint of
+    a step and returns its folder. ``stop`` tells the loop that somebody wants to stop.
+    """
 
     evaluate: Callable[[], float] | None = None
     save: Callable[[int], Path] | None = None
@@ -80,10 +94,11 @@ def train(
     watch: Watch | None = None,
     first_step: int = 0,
 ) -> Iterator[Event]:
-    """Train from ``first_step`` to ``pace.max_steps``, or until ``watch`` loses its patience.
+    """Train up to ``pace.max_steps``, or until ``watch`` runs out of patience.
 
-    Raises ``RunFailed`` when the run diverges or one row alone does not fit into memory, and
-    ``Interrupted`` after a checkpoint when a stop was requested.
+    ``first_step`` is the number of steps already done: 0, or the step of the checkpoint that is
+    resumed. Raises ``RunFailed`` when the run diverges or a single row does not fit into memory.
+    When a stop is requested, saves a checkpoint and raises ``Interrupted``.
     """
     hooks, watch = hooks or Hooks(), watch or Watch()
     per_epoch = steps_per_epoch(len(pace.windows or examples), pace.rows_per_step)
@@ -104,12 +119,13 @@ def train(
         step_started = time.perf_counter()
         rows = next(steps)
         loss = yield from fitting_gradients(step, trainee, rows, loss_sum, accelerator, hooks.stop)
-        if loss is None:
+        if loss is None:  # a stop was requested: this step is undone
             yield from _save(hooks, done)
-            raise Interrupted(f"interrupted after step {done} of {pace.max_steps}")
+            raise _interrupted(done, pace)
         rate = trainee.schedule.get_last_lr()[0]
         grad_norm = clip(trainee, pace.max_grad_norm, accelerator)
         if math.isfinite(loss) and math.isfinite(grad_norm):
+            # Before the update: the watch keeps the weights that produced this loss.
             remarks = watch.step(step, loss, rate, rows, trainee)
             apply(trainee)
             tokens = sum(len(row.input_ids) for row in rows)
@@ -122,19 +138,26 @@ def train(
             yield StepSkipped(step, loss, grad_norm, [row.row + 1 for row in rows])
             watch.skipped(step, loss, grad_norm, rate, rows)
         done = step
-        if _evaluation_due(step, pace, watch) and hooks.evaluate:
-            held_out_loss = hooks.evaluate()
-            trainee.model.train()
-            yield Evaluated(step, held_out_loss)
-            yield from watch.evaluated(step, held_out_loss)
-        stopping = hooks.stop.requested and step < pace.max_steps
-        is_best = watch.keep_best and watch.best[0] == step
-        if stopping or is_best or _due(step, pace.save_steps):
-            yield from _save(hooks, step)
-        if stopping:
-            raise Interrupted(f"interrupted after step {step} of {pace.max_steps}")
+        yield from _evaluate_and_save(step, trainee, pace, hooks, watch)
     trainee.model.eval()
     yield TrainingEnded(done, time.perf_counter() - started, all_tokens)
+
+
+def _evaluate_and_save(
+    step: int, trainee: Trainee, pace: Pace, hooks: Hooks, watch: Watch
+) -> Iterator[Event]:
+    """What follows a finished step: evaluation and checkpoint, if due, and a requested stop."""
+    if hooks.evaluate is not None and _evaluation_due(step, pace, watch):
+        held_out_loss = hooks.evaluate()
+        trainee.model.train()
+        yield Evaluated(step, held_out_loss)
+        yield from watch.evaluated(step, held_out_loss)
+    stopping = hooks.stop.requested and step < pace.max_steps
+    is_best = watch.keep_best and watch.best[0] == step
+    if stopping or is_best or _due(step, pace.save_steps):
+        yield from _save(hooks, step)
+    if stopping:
+        raise _interrupted(step, pace)
 
 
 def _due(step: int, every: int | None) -> bool:
@@ -142,10 +165,18 @@ def _due(step: int, every: int | None) -> bool:
 
 
 def _evaluation_due(step: int, pace: Pace, watch: Watch) -> bool:
-    """The last step is measured after training anyway, unless the best is chosen from these."""
+    """Whether to evaluate after ``step``.
+
+    The finished run is measured anyway, so the last step needs no evaluation of its own, unless
+    the best checkpoint is chosen by these evaluations.
+    """
     return watch.keep_best if step == pace.max_steps else _due(step, pace.eval_steps)
 
 
 def _save(hooks: Hooks, step: int) -> Iterator[Event]:
     if hooks.save is not None:
         yield CheckpointSaved(step, hooks.save(step))
+
+
+def _interrupted(done: int, pace: Pace) -> Interrupted:
+    return Interrupted(f"interrupted after step {done} of {pace.max_steps}")

@@ -1,7 +1,7 @@
-"""Looks at losses as they come: stops what cannot end well, and says what a person would see.
+"""Judges losses as they come: stops a run that has diverged, and warns where a person would.
 
-Everything is said once. All that it remembers (``Seen``) is kept in the checkpoints, so that a
-resumed run decides and speaks as one that was never stopped.
+Each warning is given once. Everything the watch remembers (``Seen``) is part of a checkpoint, so a
+resumed run decides and warns exactly as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -23,20 +23,24 @@ if TYPE_CHECKING:
     from lorita.training.step import Trainee
 
 GUESSING_STEPS = 3
-"""So many steps in a row worse than guessing are a divergence."""
+"""A run has diverged after this many steps in a row that are worse than guessing."""
 WORSE, WORSE_STEPS, ENOUGH_ROWS = 2.0, 10, 4
-"""So are so many steps whose loss is this much (nats) above the first one's; a loss over fewer rows
-says more about the rows than about the model."""
+"""It has also diverged after ``WORSE_STEPS`` steps in a row whose loss is ``WORSE`` nats above that
+of the first step. Steps of fewer than ``ENOUGH_ROWS`` rows do not count: their loss says more about
+the rows than about the model."""
 
 
 def window_of(steps_per_epoch: int) -> int:
-    """Ten steps or so: whole epochs where they are short, for then the same rows are compared."""
+    """How many steps to average a loss over: at least 5, at most 50.
+
+    Where epochs are short these are whole epochs, so that averages of the same rows are compared.
+    """
     return steps_per_epoch * math.ceil(5 / steps_per_epoch) if steps_per_epoch <= 50 else 50
 
 
 @dataclass
 class Seen:
-    """What a checkpoint keeps of the watch."""
+    """What the watch remembers, and a checkpoint keeps."""
 
     steps: int = 0
     first_loss: float | None = None
@@ -55,11 +59,13 @@ class Seen:
 
 @dataclass
 class Watch:
-    """``guessing`` is the loss of a model that knows nothing: ln(vocabulary), in nats.
+    """The limits of a run, and what was seen of it so far.
 
-    ``window`` is the number of steps whose losses are taken together (``window_of``).
-    ``max_skipped_steps`` in a row may be skipped. ``patience`` is the number of evaluations
-    without a better one after which training stops (None: never).
+    ``guessing`` is the loss of a model that knows nothing: ln(vocabulary size), in nats.
+    ``window`` is the number of steps to average a loss over (``window_of``). Up to
+    ``max_skipped_steps`` steps in a row may be skipped. ``patience`` is the number of evaluations
+    without improvement after which training stops (None: never). ``keep_best`` says that the best
+    checkpoint will be used in the end.
     """
 
     guessing: float = math.inf
@@ -70,20 +76,21 @@ class Watch:
     keep_best: bool = False
     seen: Seen = field(default_factory=Seen)
     good: dict[str, torch.Tensor] = field(default_factory=dict)
-    """The last weights that gave a sane loss, by the names of their parameters."""
+    """The last weights that produced a sane loss, by parameter name."""
 
     def step(
         self, step: int, loss: float, rate: float, rows: Sequence[Example], trainee: Trainee
     ) -> list[Note]:
-        """Take in the finite loss that the weights before this step's update gave.
+        """Judge the finite loss of a step whose update has not been applied yet.
 
-        Returns what there is to say; ``RunFailed`` when the run has diverged.
+        If the loss is sane, the weights that produced it are kept. Returns warnings. Raises
+        ``RunFailed`` if the run has diverged.
         """
         seen = self.seen
         seen.skipped_in_a_row = 0
         if seen.first_loss is None:
             seen.first_loss = loss
-        # Random weights start worse than guessing: they have to become much worse still.
+        # Random weights start out worse than guessing: only count what is clearly worse than that.
         guessing = loss > max(self.guessing + 0.5, seen.first_loss + 1.0)
         worse = loss > seen.first_loss + WORSE
         seen.guessing_in_a_row = seen.guessing_in_a_row + 1 if guessing else 0
@@ -91,9 +98,8 @@ class Watch:
             seen.worse_in_a_row = seen.worse_in_a_row + 1 if worse else 0
         if seen.guessing_in_a_row >= GUESSING_STEPS or seen.worse_in_a_row >= WORSE_STEPS:
             raise RunFailed(
-                f"step {step}: the run has diverged: the loss is {loss:.2f}, it was "
-                f"{seen.first_loss:.2f} at the first step, and a model that knows nothing has "
-                f"{self.guessing:.2f}",
+                f"step {step}: the run has diverged: the loss is {loss:.2f}, up from "
+                f"{seen.first_loss:.2f} at the first step (random guessing: {self.guessing:.2f})",
                 hint=self._causes(rate, rows),
             )
         if not (guessing or worse):
@@ -106,20 +112,20 @@ class Watch:
     def skipped(
         self, step: int, loss: float, norm: float, rate: float, rows: Sequence[Example]
     ) -> None:
-        """Count a step that was not applied; ``RunFailed`` when there are too many in a row."""
+        """Count a step that was skipped; ``RunFailed`` if there are too many in a row."""
         self.seen.skipped += 1
         self.seen.skipped_in_a_row += 1
         if self.seen.skipped_in_a_row <= self.max_skipped_steps:
             return
         what = "loss" if not math.isfinite(loss) else "gradient"
         raise RunFailed(
-            f"step {step}: the {what} is not finite (loss {loss}, gradient norm {norm}), "
-            f"{self.seen.skipped_in_a_row} steps in a row; none of these was applied",
+            f"step {step}: the {what} is not finite (loss {loss}, gradient norm {norm}); "
+            f"{self.seen.skipped_in_a_row} steps in a row were skipped",
             hint=self._causes(rate, rows),
         )
 
     def evaluated(self, step: int, loss: float) -> list[Note]:
-        """Take a held-out loss in; ``best`` is this step if no other was as good."""
+        """Record a held-out loss; if it is the lowest so far, ``best`` is this step."""
         seen = self.seen
         training = statistics.fmean(seen.recent[-self.window :] or [0.0])
         if math.isfinite(loss) and (seen.best_loss is None or loss < seen.best_loss):
@@ -133,34 +139,36 @@ class Watch:
             return []
         return self._once(
             "overfitting",
-            f"step {step}: the held-out loss rises (best {seen.best_loss:.3f} at step "
-            f"{seen.best_step}, now {loss:.3f}) while the training loss falls "
-            f"({seen.best_training_loss:.3f} then, {training:.3f} now): the model learns its rows "
-            "by heart. Train less (--num-train-epochs, --learning-rate), give it more rows, or "
-            "keep the best: --load-best-model-at-end --early-stopping-patience 2",
+            f"step {step}: the held-out loss is rising (best {seen.best_loss:.3f} at step "
+            f"{seen.best_step}, now {loss:.3f}) while the training loss is falling "
+            f"({seen.best_training_loss:.3f} then, {training:.3f} now): the model is memorising "
+            "its training rows. Train less (--num-train-epochs, --learning-rate), add rows, or "
+            "keep the best checkpoint: --load-best-model-at-end --early-stopping-patience 2",
         )
 
     @property
     def best(self) -> tuple[int, float]:
-        """The best evaluation so far: (its step, held-out loss); step 0 where there is none."""
+        """The best evaluation so far: (step, held-out loss); step 0 before the first one."""
         return self.seen.best_step, self.seen.best_loss or 0.0
 
     @property
     def out_of_patience(self) -> bool:
+        """Whether training should stop because the held-out loss no longer improves."""
         return self.patience is not None and self.seen.evaluations_since_best >= self.patience
 
     def restore_good(self, trainee: Trainee) -> int:
-        """Put the last good weights back; return the number of the step that made them."""
+        """Put the last good weights back; returns the step that produced them."""
         for name, tensor in self.good.items():
             trainee.masters.parameters[name].data.copy_(tensor)
         trainee.masters.give_weights()
         return self.seen.good_step
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """What a checkpoint keeps, as plain values."""
         return asdict(self.seen)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what ``state_dict`` returned."""
         self.seen = Seen(**state)
 
     def _keep(self, step: int, trainee: Trainee) -> None:
@@ -180,8 +188,8 @@ class Watch:
             return []
         return self._once(
             "spike",
-            f"step {step}: the loss jumped to {loss:.2f} from about {mean:.2f}. If it stays "
-            "there, use a lower --learning-rate or some --warmup-steps",
+            f"step {step}: the loss jumped to {loss:.2f} from about {mean:.2f}. If it stays high, "
+            "lower --learning-rate or add --warmup-steps",
         )
 
     def _standstill(self, step: int) -> list[Note]:
@@ -193,9 +201,9 @@ class Watch:
             return []
         return self._once(
             "standstill",
-            f"step {step}: the loss does not fall ({first:.3f} in the first {self.window} steps, "
-            f"{last:.3f} in the last). Try a higher --learning-rate if it stands still and a "
-            "lower one if it rises; or more --target-modules",
+            f"step {step}: the loss is not falling ({first:.3f} over the first {self.window} "
+            f"steps, {last:.3f} over the last). Try a higher --learning-rate if it is flat, a "
+            "lower one if it is rising, or more --target-modules",
         )
 
     def _once(self, key: str, text: str) -> list[Note]:
@@ -209,8 +217,8 @@ class Watch:
         causes = [
             f"the learning rate is too high (it was {rate:.1e})",
             "the number format is too narrow (try --dtype float32)",
-            f"something unusual in the data, {numbers} (look with lorita preview)",
+            f"something unusual in {numbers} (inspect the data with lorita preview)",
         ]
-        if self.seen.steps == 0:  # no update was made yet: the learning rate had no part in it
+        if self.seen.steps == 0:  # no update yet, so the learning rate cannot be the cause
             causes = causes[1:]
-        return f"Likely causes, in this order: {'; '.join(causes)}."
+        return f"Likely causes, most likely first: {'; '.join(causes)}."

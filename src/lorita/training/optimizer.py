@@ -1,4 +1,4 @@
-"""AdamW and its learning-rate schedule, with the HF Trainer's meaning of every option."""
+"""AdamW and its learning-rate schedule; every option means what it means in the HF Trainer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter, 2019) over named parameters; vectors (biases) do not decay."""
+    """AdamW (Loshchilov & Hutter, 2019) over named parameters; vectors (biases) are not decayed."""
     import torch
 
     decayed = [p for p in parameters.values() if p.ndim >= 2]
@@ -39,7 +39,10 @@ def make_optimizer(
 def make_schedule(
     optimizer: torch.optim.Optimizer, kind: str, *, warmup_steps: int, max_steps: int
 ) -> LRScheduler:
-    """``linear`` or ``cosine`` down to zero at ``max_steps``, or ``constant``; after warm-up."""
+    """The schedule after a linear warm-up: ``linear``, ``cosine`` or ``constant``.
+
+    The first two fall to zero at ``max_steps``.
+    """
     from transformers import get_scheduler
 
     name = "constant_with_warmup" if kind == "constant" else kind
@@ -61,11 +64,11 @@ def make_rising_schedule(
 
 
 class Masters:
-    """float32 copies of trained parameters that the model holds in a narrower type.
+    """float32 copies (master weights) of trained parameters that the model holds in 16 bits.
 
-    Biases and whole modules come in the base's dtype. A step of 1e-4 on a bf16 number near 1 is
-    lost in rounding; summed up in float32 it is not. ``parameters`` is what the optimizer sees:
-    the copy where there is one, else the parameter itself.
+    Biases and whole modules have the base's dtype. In bfloat16, a change of 1e-4 to a number near
+    1 is lost in rounding; in float32 such changes add up. ``parameters`` is what the optimizer
+    updates: the copy where there is one, else the parameter itself.
     """
 
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
@@ -80,7 +83,7 @@ class Masters:
                 self.parameters[name] = self.copies[name] = master
 
     def take_gradients(self) -> None:
-        """Add the gradients of the last backward pass to the copies'."""
+        """Move the gradients of the last backward pass to the copies, adding to what is there."""
         for name, master in self.copies.items():
             parameter = self._narrow[name]
             if parameter.grad is not None:
@@ -89,6 +92,6 @@ class Masters:
                 parameter.grad = None
 
     def give_weights(self) -> None:
-        """Put the copies, rounded, into the model."""
+        """Write the copies, rounded, into the model."""
         for name, master in self.copies.items():
             self._narrow[name].data.copy_(master.data)

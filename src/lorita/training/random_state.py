@@ -1,4 +1,4 @@
-"""Every random state that a run may draw from, as tensors: torch's, CUDA's, Python's, NumPy's."""
+"""The states of all random generators that a run may use: torch's, CUDA's, Python's and NumPy's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def random_states() -> dict[str, torch.Tensor]:
-    """The states by name; ``restore_random_states`` takes them back."""
+    """The states as tensors, by name; ``restore_random_states`` sets them again."""
     import numpy
     import torch
 
-    _, words, _ = random.getstate()  # 624 words and a place; the rest is for gauss() alone
+    _, words, _ = random.getstate()  # 624 words and an index; the rest only matters to gauss()
     of_numpy: Any = numpy.random.get_state(legacy=False)["state"]
     states = {
         "cpu": torch.get_rng_state(),
@@ -30,7 +30,7 @@ def random_states() -> dict[str, torch.Tensor]:
 
 
 def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
-    """Go on drawing as when ``random_states`` was called."""
+    """Continue with the numbers that would have been drawn when ``random_states`` was called."""
     import numpy
     import torch
 
@@ -45,7 +45,7 @@ def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
 
 @contextmanager
 def untouched_random_states() -> Iterator[None]:
-    """Whatever is drawn inside is not missed outside."""
+    """Restore the random states on leaving, whatever was drawn inside the block."""
     states = random_states()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What stops a run in good order: Ctrl-C and SIGTERM."""
+"""Stopping a run cleanly: Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a wish that the loop fulfils between micro-batches.
+    """Turns the first SIGINT or SIGTERM into a request that the loop honours between micro-batches.
 
-    A second one interrupts at once. Signals belong to the main thread; elsewhere (a web server,
-    some notebooks) the wish can be made with ``request()``.
+    A second one raises ``KeyboardInterrupt`` at once. Only the main thread can receive signals;
+    elsewhere (a web server, some notebooks), call ``request()``.
     """
 
     def __init__(self) -> None:
@@ -19,6 +19,7 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def request(self) -> None:
+        """Ask the loop to save a checkpoint and stop."""
         self.requested = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,1 +1,1 @@
-"""GGUF files of adapters and merged models."""
+"""Adapters and merged models as GGUF files."""

@@ -1,1 +1,1 @@
-"""A run answered by llama.cpp, with the files that it needs."""
+"""Runs answered by llama.cpp, and the files that it needs for that."""

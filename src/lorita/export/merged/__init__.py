@@ -1,1 +1,1 @@
-"""Base and adapter as one plain model."""
+"""Base and adapter merged into one plain model."""

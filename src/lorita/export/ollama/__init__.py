@@ -1,1 +1,1 @@
-"""A Modelfile with its template and its GGUF file."""
+"""Folders for ``ollama create``: a Modelfile with its template, and a GGUF file."""

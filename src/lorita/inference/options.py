@@ -1,0 +1,77 @@
+"""How a model generates text: transformers' options, with lorita's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import SettingsError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """Options under transformers' names. Without ``do_sample``, decoding is greedy.
+
+    Raises ``SettingsError`` that lists every value out of range.
+    """
+
+    max_new_tokens: int = 100
+    repetition_penalty: float = 1.5
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} = {getattr(self, name)}: should be {rule}"
+            for name, holds, rule in (
+                ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+                ("repetition_penalty", self.repetition_penalty > 0, "greater than 0"),
+                ("temperature", self.temperature > 0, "greater than 0"),
+                ("top_k", self.top_k >= 0, "0 (off) or more"),
+                ("top_p", 0 < self.top_p <= 1, "greater than 0, at most 1"),
+            )
+            if not holds
+        ]
+        if problems:
+            raise SettingsError(problems)
+
+
+def transformers_options(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    options: GenerationOptions,
+    stop_ids: Sequence[int],
+) -> Any:
+    """A ``GenerationConfig`` that sets everything, so that no default of the model applies.
+
+    The answer ends at any of ``stop_ids`` or of the model's own end-of-text tokens. The repetition
+    penalty is left at 1: the caller applies it, because transformers' penalises padding, too.
+    """
+    from transformers import GenerationConfig
+
+    stops = set(stop_ids)
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    stops |= set(own if isinstance(own, list) else [own] if own is not None else [])
+    sampling: dict[str, Any] = {}
+    if options.do_sample:
+        sampling = {
+            "temperature": options.temperature,
+            "top_k": options.top_k,
+            "top_p": options.top_p,
+        }
+    return GenerationConfig(
+        max_new_tokens=options.max_new_tokens,
+        repetition_penalty=1.0,
+        do_sample=options.do_sample,
+        eos_token_id=sorted(stops),
+        pad_token_id=tokenizer.eos_token_id,
+        use_cache=True,
+        **sampling,
+    )
