@@ -1,4 +1,4 @@
-"""A tiny model of every family that GGUF files are written for, with an adapter on it."""
+"""A tiny model of every family that can be exported to GGUF, with an adapter on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"]}
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes, one merge, an end-of-text token."""
+    """A tokenizer with one token per byte, one merge and an end-of-text token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = (
         {"<|endoftext|>": 0} | {letter: i + 1 for i, letter in enumerate(alphabet)} | {"th": 257}
@@ -33,7 +33,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_config(family: str) -> Any:
-    """Windows are as short as in the other tests where llama.cpp knows of them."""
+    """The family's tiny configuration, with sliding windows as llama.cpp supports them."""
     name = {"llama-3": "llama", "phi3-long": "phi3"}.get(family, family)
     config = FAMILIES[name]()
     config.vocab_size = 264  # more rows than tokens, as many models have
@@ -46,7 +46,7 @@ def make_config(family: str) -> Any:
             "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
         }  # fmt: skip
     if family == "phi3-long":
-        # llama.cpp takes the long factors for a context beyond this, and its least context is 256
+        # Beyond this context llama.cpp uses the long factors, and its smallest context is 256.
         config.original_max_position_embeddings = 256
         config.max_position_embeddings = 512
         config.rope_parameters = {
@@ -85,7 +85,7 @@ def save_base(folder: Path, family: str, **options: Any) -> Path:
 def with_adapter(
     model: PreTrainedModel, family: str = "llama", *, zero: bool = False, **options: Any
 ) -> PeftModel:
-    """An adapter whose every tensor was moved away from where it starts; or that does nothing."""
+    """An adapter that changes the model in every tensor or, with ``zero``, not at all."""
     options = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", **options}
     if family in TARGETS:
         options["target_modules"] = TARGETS[family]

@@ -1,4 +1,4 @@
-"""The real upload path against a local hub: what arrives, and what never leaves."""
+"""Uploads to a local hub: what arrives, and what must never leave the machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def there(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 @pytest.fixture(scope="module")
 def run(hub: HubServer, there: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was pushed as it ended."""
+    """A run that was pushed when it ended."""
     folder = tmp_path_factory.mktemp("secret-place")
     data = tiny.write_csv(folder / "prompts.csv", tiny.make_texts(12))
     done = lorita(
@@ -89,7 +89,7 @@ def test_push_afterwards_to_the_users_own_name(
 def test_a_base_from_a_folder(
     hub: HubServer, there: dict[str, str], run: Path, llama: Path, tmp_path: Path
 ) -> None:
-    """Its hub id and license are not known; that is said, and can be given."""
+    """Its hub id and license are unknown: there are notes about that, and both can be given."""
     local = tmp_path / "local"
     shutil.copytree(run, local)
     record = json.loads((local / "lorita.json").read_text())

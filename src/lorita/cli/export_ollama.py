@@ -60,16 +60,16 @@ def command(
 
     Ollama's chat template is derived from the run's and compared with it on ten chats.
     """
-    from lorita.export.gguf.export import write_run
+    from lorita.export.gguf.file import write_run
     from lorita.export.ollama.export import ADAPTER, Wanted, export_ollama
     from lorita.models.adapter_sources import find_adapter
 
-    wanted = Wanted(
-        from_, merged, quantize, template, temperature, top_k, top_p, repetition_penalty
-    )
+    folder = find_adapter(run, base)
+    if repetition_penalty is None:
+        repetition_penalty = _penalty_of_run(folder)
+    wanted = Wanted(from_, merged, template, temperature, top_k, top_p, repetition_penalty)
 
     def write(tuned: Any, path: Path) -> list[str]:
-        folder = find_adapter(run, base)
         merged = path.name != ADAPTER
         return write_run(tuned, folder, path, merged=merged, quantize=quantize, name=out.name)
 
@@ -78,3 +78,14 @@ def command(
         print(f"Note: {note}")
     print(f"Written: {', '.join(str(path) for path in sorted(done.folder.iterdir()))}")
     print(f"Use it:  ollama create {out.name} -f {out / 'Modelfile'} && ollama run {out.name}")
+
+
+def _penalty_of_run(folder: Path) -> float:
+    """The repetition penalty of the run's comparison; for other tools' adapters, the default."""
+    from lorita.export.ollama.export import Wanted
+    from lorita.settings.build import read_yaml
+    from lorita.storage.run_folder import SETTINGS_FILE
+
+    settings = folder / SETTINGS_FILE
+    values = read_yaml(settings) if settings.is_file() else {}
+    return float(values.get("repetition_penalty", Wanted.repetition_penalty))

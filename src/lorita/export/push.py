@@ -1,7 +1,7 @@
-"""A run on the hub: the adapter, its tokenizer, a card with the figures of the run.
+"""Uploads a run to the hub: the adapter, its tokenizer, and a model card with the run's figures.
 
-Nothing here is called unless the user asked for it by name. Paths of this machine are taken out of
-what is uploaded: the data's folders and the settings stay at home.
+This happens only when the user asks for it. Nothing that is uploaded names paths of this machine:
+settings are not uploaded, and folders are removed from the record and the card.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def push_run(
     license: str | None = None,
     private: bool = False,
 ) -> tuple[str, list[str]]:
-    """Upload the run in a folder; returns the page's address and what there is to say.
+    """Upload the run in a folder; returns the page's address and notes for the user.
 
-    ``hub_id`` is ``owner/name``, or a name under the user's own; by default the folder's name.
-    ``base_model`` is the base's hub id, where the run does not know it; ``license`` the license,
-    by default the base's own.
+    ``hub_id`` is ``owner/name``, or a name in the user's own account; by default the folder's name.
+    ``base_model`` is the base's hub id, needed if the run does not know it. ``license`` is the
+    base's own by default.
     """
     folder = run.expanduser()
     run_found = resolve_folder(folder)
@@ -49,11 +49,11 @@ def push_run(
     origin = base_model or hub_origin(base)
     notes = []
     if origin is None:
-        notes.append("the base's hub id is not known: give it with --base-model")
+        notes.append("the hub id of the base is unknown: give it with --base-model")
     found = license or hub.license_of(origin) if origin else license
     found = found or _file_license(base)
     if found is None:
-        notes.append("the base's license is not known: give it with --license")
+        notes.append("the license of the base is unknown: give it with --license")
     with tempfile.TemporaryDirectory(prefix="lorita-push-") as place:
         part = Path(place)
         for name in (WEIGHTS_FILE, *_TOKENIZER_FILES):
@@ -71,14 +71,14 @@ def push_run(
 
 
 def hub_origin(base: Base) -> str | None:
-    """The base's id on the hub; None for files whose origin is not known."""
+    """The base's id on the hub; None if it is unknown, as for files and folders."""
     if base.name in BUNDLED:
         return BUNDLED[base.name][2]
     return base.location if base.is_hub else None
 
 
 def _file_license(base: Base) -> str | None:
-    """The license that a GGUF file or a model folder itself names."""
+    """The license named in a GGUF file or in the model card of a folder."""
     if base.gguf_path is not None:
         from gguf import GGUFReader
 
@@ -99,7 +99,7 @@ def _config(folder: Path, origin: str | None) -> str:
 
 
 def _public(record: RunRecord, base: Base, origin: str | None) -> str:
-    """The run's record without the folders of this machine."""
+    """The run's record without paths of this machine."""
     name = origin or Path(base.name).name
     names = [name if "://" in name else Path(name).name for name in record.data.origin]
     return replace(
@@ -110,7 +110,7 @@ def _public(record: RunRecord, base: Base, origin: str | None) -> str:
 
 
 def _card(folder: Path, hub_id: str, base: Base, origin: str | None, license: str | None) -> str:
-    """The run's card under its new name, with the metadata that the hub reads."""
+    """The run's model card under its name on the hub, with the metadata that the hub reads."""
     from huggingface_hub import ModelCard, ModelCardData
 
     path = folder / CARD_FILE
@@ -131,7 +131,7 @@ def _card(folder: Path, hub_id: str, base: Base, origin: str | None, license: st
 
 
 def _with_origin(text: str, base: Base, origin: str) -> str:
-    """The base by its name on the hub wherever the card names a file of this machine."""
+    """The card's text with the base's hub id in place of paths of this machine."""
     if base.gguf_file is not None:
         spelled = f'"{base.location}", gguf_file="{base.gguf_file}"'
         text = text.replace(spelled, f'"{origin}"')

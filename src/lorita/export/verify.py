@@ -1,6 +1,7 @@
-"""Whether an exported model is base and adapter: the same prompts put to both.
+"""Checks that an exported model equals base and adapter, by giving both the same prompts.
 
-The reference is asked first and may then be freed: what it said is kept, not the model.
+The reference (base and adapter) is asked first. Its answers and logits are kept, so the model
+itself can be freed.
 """
 
 from __future__ import annotations
@@ -11,37 +12,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
+from lorita.evaluation.comparison import read_comparison
 from lorita.models.base import context_length
 
 if TYPE_CHECKING:
     import torch
 
 TOKENS = 32
-"""Answers are compared over this many tokens."""
+"""Length of the answers that are compared."""
 LOGITS_KEPT = 8
-"""Prompts whose logits are compared; of the others, the tokens are."""
+"""For the first prompts, logits are compared; for the rest, only tokens."""
 PROMPTS = (
     "The most important thing about bread is",
     "I want you to act as a gardener.",
     "Once upon a time there was a teacher who",
 )
-"""Asked where a folder holds no prompts of its own."""
+"""Used where a folder has no prompts of its own."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What base and adapter answered to one prompt."""
+    """The answer of base and adapter to one prompt."""
 
     prompt: str
     ids: list[int]
     answer: list[int]
     logits_NV: torch.Tensor | None
-    """After the prompt and after each token of the answer, float32; None beyond the first few."""
+    """After the prompt and after each token of the answer; float32. None beyond ``LOGITS_KEPT``."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near a model comes to the reference, over all prompts."""
+    """How close a model is to the reference, over all prompts: logits, and equal tokens."""
 
     prompts: int
     largest_difference: float
@@ -49,6 +51,7 @@ class Agreement:
     tokens: int
 
     def line(self) -> str:
+        """The agreement in one line of text."""
         share = 100.0 * self.equal / max(1, self.tokens)
         plural = "" if self.prompts == 1 else "s"
         return (
@@ -58,9 +61,7 @@ class Agreement:
 
 
 def prompts_of_run(folder: Path) -> list[str]:
-    """The prompts that the run compared its models with; a few plain ones where it kept none."""
-    from lorita.evaluation.comparison import read_comparison
-
+    """The comparison prompts of the run in ``folder``; ``PROMPTS`` if it has none."""
     try:
         return [answer.prompt for answer in read_comparison(folder).answers] or list(PROMPTS)
     except UserError:
@@ -68,9 +69,9 @@ def prompts_of_run(folder: Path) -> list[str]:
 
 
 def ask_reference(tuned: Any, prompts: Sequence[str]) -> list[Reference]:
-    """Answer the prompts greedily with base and adapter."""
+    """Answer the prompts greedily with base and adapter; prompts without tokens are skipped."""
     context = context_length(tuned.model.get_base_model().config) or 2048
-    longest = max(1, context - TOKENS)  # the answer must fit, too
+    longest = max(1, context - TOKENS)  # leave room for the answer
     stops = set(tuned.prompt_format.stops(tuned.tokenizer))
     found = []
     for number, prompt in enumerate(prompts):
@@ -84,7 +85,7 @@ def ask_reference(tuned: Any, prompts: Sequence[str]) -> list[Reference]:
 
 
 def _greedy(model: Any, ids: Sequence[int], stops: set[int]) -> list[int]:
-    """The likeliest tokens one after another, up to an end of the answer (not included)."""
+    """The greedy answer, up to and excluding the first stop token."""
     import torch
 
     step = torch.tensor([list(ids)])
@@ -112,7 +113,7 @@ def _logits(model: Any, ids: Sequence[int], answer: Sequence[int]) -> torch.Tens
 
 
 def agreement(model: Any, references: Sequence[Reference]) -> Agreement:
-    """Put the references' prompts and answers to ``model``, token by token."""
+    """Compare the predictions of ``model`` with the references, token by token."""
     largest, equal, tokens = 0.0, 0, 0
     for reference in references:
         logits_NV = _logits(model, reference.ids, reference.answer)

@@ -1,4 +1,4 @@
-"""The bundled model through llama.cpp: 20 held-out prompts, token by token."""
+"""The bundled model in llama.cpp: 20 held-out prompts, compared token by token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def held_out(count: int) -> list[str]:
-    """The starts of rows beyond the first fifty, which are trained on."""
+    """The starts of the last ``count`` rows; the first fifty are the training rows."""
     with ROWS.open(encoding="utf-8", newline="") as file:
         texts = [row["prompt"] for row in csv.DictReader(file)]
     return [" ".join(text.split()[:12]) for text in texts[-count:]]

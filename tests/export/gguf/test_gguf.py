@@ -1,4 +1,4 @@
-"""GGUF files of every family, asked by llama.cpp itself; adapters there and back."""
+"""GGUF files of every family, run by llama.cpp itself; adapters to GGUF and back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from lorita import load
 from lorita.cli import run as lorita
-from lorita.export.gguf import file as gguf_files
+from lorita.export.gguf.adapter_file import lora_matrices, write_adapter
 from lorita.export.gguf.export import export_gguf
+from lorita.export.gguf.file import write_merged
 from lorita.inference.llamacpp import LlamaCpp
 from lorita.models.adapter import save_adapter
 from tests.command import refused
@@ -21,7 +22,7 @@ from tests.export import models
 from tests.export.merged.test_merge import saved
 
 IDS = [5, 30, 100, 200, 7, 9, 41, 17, 88]
-"""Longer than the windows of the tiny models."""
+"""Longer than the sliding windows of the tiny models."""
 FAST = ("llama", "qwen2", "gemma3", "gpt2", "bloom")
 
 
@@ -30,7 +31,7 @@ def likeliest(path: Path, adapter: Path | None = None) -> dict[int, float]:
 
 
 def distance(model: torch.nn.Module, said: dict[int, float]) -> float:
-    """The largest difference in log-probability over the tokens that llama.cpp names."""
+    """The largest difference in log-probability over the tokens that llama.cpp reports."""
     with torch.no_grad():
         logits_V = model(input_ids=torch.tensor([IDS])).logits[0, -1]
     ours = logits_V.float().log_softmax(-1)
@@ -40,7 +41,7 @@ def distance(model: torch.nn.Module, said: dict[int, float]) -> float:
 
 
 def write_model(model: Any, path: Path, quantize: str = "f32") -> Path:
-    gguf_files.write_merged(
+    write_merged(
         model,
         models.make_tokenizer(),
         path,
@@ -57,14 +58,14 @@ def write_model(model: Any, path: Path, quantize: str = "f32") -> Path:
     [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in models.GGUF_FAMILIES],
 )
 def test_llama_cpp_says_the_same(family: str, tmp_path: Path) -> None:
-    """Merged in one file, and as an adapter on the base's file."""
+    """As one merged file, and as an adapter on the base's file."""
     tuned = models.with_adapter(models.make_model(family), family, use_rslora=True)
     merged = write_model(tuned, tmp_path / "merged.gguf")
     assert distance(tuned, likeliest(merged)) < 0.01
     idle = models.with_adapter(models.make_model(family), family, zero=True)
     base = write_model(idle, tmp_path / "base.gguf")
     assert not distance_within(tuned, likeliest(base), 0.1)
-    gguf_files.write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
+    write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
     assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.01
 
 
@@ -88,7 +89,7 @@ def test_adapters_with_ranks_and_embeddings(options: dict[str, Any], tmp_path: P
     tuned = models.with_adapter(models.make_model("llama"), **options)
     idle = models.with_adapter(models.make_model("llama"), zero=True)
     base = write_model(idle, tmp_path / "base.gguf")
-    gguf_files.write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
+    write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
     assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.01
 
 
@@ -107,7 +108,7 @@ def distance_within(model: torch.nn.Module, said: dict[int, float], limit: float
 
 
 def test_tokens_and_their_ends(tmp_path: Path) -> None:
-    """llama.cpp cuts a text as the tokenizer does."""
+    """llama.cpp splits a text into the same tokens as the tokenizer."""
     tokenizer = models.make_tokenizer()
     tuned = models.with_adapter(models.make_model("llama"))
     server = LlamaCpp(write_model(tuned, tmp_path / "model.gguf"), context=64, threads=1)
@@ -115,7 +116,7 @@ def test_tokens_and_their_ends(tmp_path: Path) -> None:
         assert server.tokenize(text) == tokenizer(text)["input_ids"]
 
 
-# --- there and back -------------------------------------------------------------------------
+# --- to GGUF and back -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
@@ -135,19 +136,19 @@ def test_gguf_and_back(family: str, tmp_path: Path) -> None:
 
 
 def matrices(model: Any) -> dict[str, torch.Tensor]:
-    """B·A with the scale in it, by module."""
+    """B·A times the scale, by module."""
     from peft.tuners.lora import LoraLayer
 
     found = {}
     for name, module in model.get_base_model().named_modules():
         if isinstance(module, LoraLayer):
-            down, up = gguf_files.lora_matrices(module)
+            down, up = lora_matrices(module)
             found[name] = up @ down
     return found
 
 
 def test_peft_and_back(llama: Path, tmp_path: Path) -> None:
-    """lorita → PEFT → lorita: the same bytes."""
+    """From lorita to PEFT and back, the bytes stay the same."""
     from peft import PeftModel
 
     run = saved(tmp_path / "run", llama, bias="lora_only", use_rslora=True)
@@ -169,7 +170,7 @@ def test_peft_and_back(llama: Path, tmp_path: Path) -> None:
 def test_a_gguf_base_keeps_its_metadata(tmp_path: Path) -> None:
     import gguf
 
-    # transformers does not see in a GGUF file that a Llama has biases
+    # transformers does not recognise biases of a Llama in a GGUF file
     plain = models.make_model("llama", attention_bias=False)
     base = write_model(models.with_adapter(plain, zero=True), tmp_path / "base.gguf", "q8_0")
     run = saved_on_gguf(tmp_path / "run", base)
@@ -187,7 +188,7 @@ def test_a_gguf_base_keeps_its_metadata(tmp_path: Path) -> None:
     tuned = load(run, dtype="float32").model
     assert distance(tuned, likeliest(made.path)) < 0.01
     export_gguf(run, tmp_path / "adapter.gguf")
-    # llama.cpp rounds what it multiplies with eight-bit weights
+    # llama.cpp rounds the inputs of matrices with eight-bit weights
     assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.3
 
 
@@ -209,7 +210,7 @@ def saved_on_gguf(folder: Path, base: Path) -> Path:
         ({"use_dora": True}, "DoRA's magnitudes"),
         ({"bias": "all"}, "trained biases"),
         ({"modules_to_save": ["lm_head"]}, "whole modules (lm_head)"),
-        ({"init_lora_weights": "pissa"}, "a base that pissa has changed"),
+        ({"init_lora_weights": "pissa"}, "a base changed by pissa"),
     ],
 )
 def test_what_an_adapter_file_cannot_hold(
@@ -231,7 +232,7 @@ def test_mistakes(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     cases: list[tuple[tuple[object, ...], str]] = [
         ((run, out, "--merged", "--quantize", "q4_k_m"), "llama-quantize"),
         ((run, out, "--merged", "--quantize", "int4"), "cannot write this format"),
-        ((run, out, "--quantize", "q8_0"), "quantize is for --merged"),
+        ((run, out, "--quantize", "q8_0"), "quantize needs --merged"),
         ((tmp_path / "none.gguf", out), "no such run folder"),
     ]
     for arguments, said in cases:

@@ -1,4 +1,4 @@
-"""Merged is base and adapter: every kind of adapter, every way of writing it."""
+"""The merged model equals base and adapter, for every kind of adapter and every format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IDS = torch.tensor([[5, 30, 100, 200, 7, 9]])
 
 
 def saved(folder: Path, base: Path, family: str = "llama", **options: Any) -> Path:
-    """An adapter folder for a saved base, as PEFT writes it."""
+    """A folder with an adapter for a saved base, in PEFT's format."""
     model = AutoModelForCausalLM.from_pretrained(base)
     model.name_or_path = str(base)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def test_other_families(family: str, tmp_path: Path) -> None:
 
 
 def test_the_folder_is_what_peft_makes(llama: Path, tmp_path: Path) -> None:
-    """Tensor for tensor, and shards and their index as transformers reads them."""
+    """Tensor for tensor; shards and their index are such that transformers reads them."""
     run = saved(tmp_path / "run", llama)
     merge(run, tmp_path / "merged", max_shard_size=20_000)
     index = json.loads((tmp_path / "merged/model.safetensors.index.json").read_text())
@@ -123,7 +123,7 @@ def test_a_loss_is_refused_and_nothing_is_written(
 # --- mistakes -------------------------------------------------------------------------------
 
 
-def test_what_is_there_stays(
+def test_existing_files_are_kept(
     llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = saved(tmp_path / "run", llama)
@@ -141,7 +141,7 @@ def test_mistakes(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     out = tmp_path / "out"
     cases: list[tuple[tuple[object, ...], str]] = [
         ((run, out, "--dtype", "int8"), "should be auto, float32"),
-        ((run, out, "--adapter", f"{run}:much"), "is no number"),
+        ((run, out, "--adapter", f"{run}:much"), "is not a number"),
         ((run, out, "--adapter", run, "--combination-type", "mix"), "no such method"),
         ((tmp_path / "none", out), "no such run folder"),
         ((llama, out), "holds a whole model, not an adapter"),
@@ -189,7 +189,7 @@ def test_missing_and_damaged_files(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of this kind")
 def test_a_full_disk_leaves_nothing(llama: Path, tmp_path: Path) -> None:
-    """The system refuses files beyond some bytes, as a full disk does."""
+    """A limit on the size of files acts like a full disk."""
     run = saved(tmp_path / "run", llama)
     code = (
         "import resource, signal, sys; from lorita.cli import run; "

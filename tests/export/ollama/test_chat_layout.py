@@ -1,4 +1,4 @@
-"""The Go template that is derived writes what the chat template writes, or is refused."""
+"""A derived Go template writes what the chat template writes; if it cannot, it is refused."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def test_an_answer_that_is_to_be_continued_stays_open() -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (LAST_QUESTION, "in its place"),
+        (LAST_QUESTION, "and in order"),
         (NUMBERED, "in one chat and"),
         ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "each user message once"),
         ("{% for m in messages %}{{ m.content * 2 }}{% endfor %}", "each user message once"),
         ("{{ raise_exception('closed on Mondays') }}", "closed on Mondays"),
     ],
 )
-def test_refused_with_the_way_round(source: str, said: str) -> None:
+def test_refused_with_workarounds(source: str, said: str) -> None:
     with pytest.raises(NotDerivable) as refused:
         derive_layout(ChatTemplate("own", source, {"eos_token": "</s>"}))
     assert said in str(refused.value)
@@ -87,16 +87,16 @@ def test_refused_with_the_way_round(source: str, said: str) -> None:
 
 
 def test_what_the_check_is_for() -> None:
-    """A template that looks regular to the marks, and is not: the ten chats find it."""
+    """A template whose output depends on contents: only the ten test chats reveal it."""
     odd = "{% for m in messages %}{{ m.content }}{{ '!' if m.content == 'Hi' }}|{% endfor %}"
-    with pytest.raises(NotDerivable, match="what was derived from it"):
+    with pytest.raises(NotDerivable, match="but the derived one writes"):
         derive_layout(ChatTemplate("own", odd))
 
 
-def test_what_is_said() -> None:
+def test_notes() -> None:
     notes = derive_layout(TEMPLATES["llama3"], bos="<s>").notes
     assert any("white space" in note for note in notes)
-    assert any("<s> in front by itself" in note for note in notes)
+    assert any("Ollama adds <s> at the start" in note for note in notes)
     notes = derive_layout(TEMPLATES["case: gemma"], bos="<bos>").notes
     assert any("writes no system message" in note and "no system)" in note for note in notes)
     assert derive_layout(TEMPLATES["chatml"]).notes == ()
@@ -131,7 +131,7 @@ func main() {
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("go") is None, reason="needs Go (Debian: golang-go)")
 def test_go_itself_renders_the_same(tmp_path: Path) -> None:
-    """Every template and every chat, by Go's own ``text/template``."""
+    """Every template renders every chat the same in Go's own ``text/template``."""
     layouts = {
         n: derive_layout(t, bos=t.special.get("bos_token", "")) for n, t in TEMPLATES.items()
     }

@@ -1,4 +1,4 @@
-"""The part of Go's templates that is known here, by examples from Go's documentation."""
+"""The supported part of Go's templates, by examples from Go's documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder for ``ollama create``: what its Modelfile says. GGUF files have their own tests."""
+"""The folder for ``ollama create``: its Modelfile. GGUF files have their own tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write(tuned: Any, path: Path) -> list[str]:
 
 
 def values(modelfile: str) -> dict[str, list[str]]:
-    """The commands of a Modelfile, read as Ollama's parser reads them."""
+    """The instructions of a Modelfile, read the way Ollama's parser does."""
     found: dict[str, list[str]] = {}
     text = re.sub(r"^#.*\n", "", modelfile, flags=re.M)
     for match in re.finditer(
@@ -83,7 +83,7 @@ def test_a_template_written_by_hand(adapter: Path, llama: Path, tmp_path: Path) 
     wanted = Wanted(template=own)
     done = export_ollama(adapter, tmp_path / "out", wanted, write, base=str(llama))
     assert values(done.modelfile)["TEMPLATE"] == [own.read_text()]
-    assert any("0 of 10 chats" in note for note in done.notes)
+    assert any("renders 0 of 10 chats" in note for note in done.notes)
 
 
 def test_nothing_is_left_where_the_gguf_fails(adapter: Path, llama: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_nothing_is_left_where_the_gguf_fails(adapter: Path, llama: Path, tmp_pa
 
 
 def test_what_a_modelfile_cannot_hold() -> None:
-    with pytest.raises(SettingsError, match='holds """'):
+    with pytest.raises(SettingsError, match='contains """'):
         str(Modelfile("x", None, PLAIN, [], 'say """', Sampling()))
     with pytest.raises(SettingsError) as refused:
         Sampling(temperature=-1, top_p=2)
@@ -105,7 +105,7 @@ def test_what_a_modelfile_cannot_hold() -> None:
 
 
 def test_an_adapter_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """llama.cpp's own adapter file, named with the base that it belongs to."""
+    """An adapter in llama.cpp's own format, given with the base it belongs to."""
     base = models.save_base(tmp_path / "base", "llama")
     file = tmp_path / "lora.gguf"
     assert lorita(["export", "gguf", str(saved(tmp_path / "run", base)), str(file)]) == 0
@@ -113,3 +113,17 @@ def test_an_adapter_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert lorita(["export", "ollama", str(file), str(out), "--base", str(base)]) == 0
     assert {path.name for path in out.iterdir()} == {"Modelfile", "model.gguf"}
     assert "lora.gguf, made with lorita" in (out / "Modelfile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "penalty"), [((), "1.3"), (("--repetition-penalty", "1.1"), "1.1")]
+)
+def test_the_penalty_is_that_of_the_comparison(
+    flags: tuple[str, ...], penalty: str, adapter: Path, llama: Path, tmp_path: Path
+) -> None:
+    """Unless it is given, it comes from the run's settings."""
+    (adapter / "run.yaml").write_text("repetition_penalty: 1.3\n")
+    command = ["export", "ollama", str(adapter), str(tmp_path / "out"), "--base", str(llama)]
+    assert lorita([*command, *flags, "--merged", "--quantize", "f16"]) == 0
+    said = values((tmp_path / "out/Modelfile").read_text())
+    assert said["PARAMETER repeat_penalty"] == [penalty]

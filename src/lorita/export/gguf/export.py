@@ -1,4 +1,4 @@
-"""A run as a GGUF file: found, written under a temporary name, asked by llama.cpp, put in place."""
+"""Export a run as a GGUF file: written under a temporary name, checked by llama.cpp, renamed."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.errors import CheckFailed, SettingsError
-from lorita.export.gguf import file as gguf
+from lorita.export.gguf.file import write_run
 from lorita.export.gguf.number_formats import check_format
 from lorita.export.verify import TOKENS, Reference, ask_reference, prompts_of_run
 from lorita.inference import llamacpp
 from lorita.inference.load import open_model
 from lorita.inference.resolve import resolve_adapter
-from lorita.inference.tuned_model import TunedModel
 from lorita.models.base import own_dtype
 from lorita.models.gguf_files import float_type
 from lorita.models.gguf_layout import find_layout
 from lorita.storage.files import check_target, replacing
-from lorita.storage.run_record import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lorita.inference.tuned_model import TunedModel
+
 LIMITS = {"f32": 0.01, "f16": 0.1, "bf16": 0.5}
-"""Largest difference of the ten likeliest first tokens' log-probabilities; others are reported."""
+"""Largest difference allowed in the log-probabilities of the ten likeliest first tokens, by format.
+For other formats it is reported only."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made, and what llama.cpp says of it (nothing where it was not asked)."""
+    """The file that was written, its bytes, notes for the user, and the result of the check."""
 
     path: Path
     size: int
@@ -39,7 +40,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class LlamaAgreement:
-    """How llama.cpp's answers compare: log-probabilities, and equal tokens for each prompt."""
+    """How llama.cpp's answers compare with the reference.
+
+    ``largest_difference`` is between the log-probabilities of likely first tokens. For each prompt,
+    ``equal`` of ``tokens`` greedy tokens are the same before the first that differs.
+    """
 
     largest_difference: float
     equal: list[int]
@@ -47,15 +52,16 @@ class LlamaAgreement:
 
     @property
     def identical(self) -> int:
-        """Prompts whose answers are the same throughout."""
+        """The number of prompts with identical answers."""
         return sum(a == b for a, b in zip(self.equal, self.tokens, strict=True))
 
     def lines(self) -> list[str]:
+        """The comparison in two lines of text."""
         each = ", ".join(f"{a}/{b}" for a, b in zip(self.equal, self.tokens, strict=True))
         return [
             f"llama.cpp: {self.identical} of {len(self.equal)} answers identical over {TOKENS} "
-            f"tokens (equal from the start: {each})",
-            f"llama.cpp: largest difference of the likeliest tokens' log-probabilities "
+            f"tokens (tokens equal from the start: {each})",
+            f"llama.cpp: log-probabilities of the likeliest tokens differ by up to "
             f"{self.largest_difference:.1e}",
         ]
 
@@ -72,12 +78,14 @@ def export_gguf(
 ) -> Exported:
     """Write the adapter of ``run``, or with ``merged`` the whole model, as a GGUF file.
 
-    ``quantize`` (f16 by default) is for merged models; an adapter is float32. Where xllamacpp is
-    installed, llama.cpp must answer as base and adapter do (``LIMITS``), or ``CheckFailed``.
+    ``quantize`` (f16 by default) is the format of a merged model; an adapter is always float32. If
+    xllamacpp is installed, llama.cpp is asked the run's comparison prompts; ``CheckFailed`` is
+    raised, and nothing written, if its answers are further from base and adapter than ``LIMITS``
+    allows and ``allow_loss`` is not set.
     """
     target = Path(out).expanduser()
     if quantize is not None and not merged:
-        raise SettingsError("quantize is for --merged: an adapter is small and kept in float32")
+        raise SettingsError("quantize needs --merged: an adapter is small and stays in float32")
     wanted = check_format(quantize or "f16")
     check_target(target, overwrite=overwrite)
     resolved = resolve_adapter(run, base)
@@ -92,40 +100,22 @@ def export_gguf(
 
 
 def _dtype(own: str, merged: bool, quantize: str) -> str:
-    """float32 where the file is, else the base's own dtype."""
+    """The dtype to load the base in: float32 if the file is, else the base's own."""
     return "float32" if not merged or quantize == "f32" else own
-
-
-def write_run(
-    tuned: TunedModel, folder: Path | None, path: Path, *, merged: bool, quantize: str, name: str
-) -> list[str]:
-    """Write the adapter, or the whole model with the stop tokens of the run in ``folder``.
-
-    Returns what there is to say; llama.cpp is not asked.
-    """
-    if not merged:
-        return gguf.write_adapter(tuned.model, path, base_name=tuned.base.name)
-    record = read_record(folder) if folder is not None else None
-    return gguf.write_merged(
-        tuned.model,
-        tuned.tokenizer,
-        path,
-        quantize=quantize,
-        base_name=tuned.base.name,
-        base_file=tuned.base.gguf_path,
-        name=name,
-        stop_tokens=record.stop_tokens if record else (),
-    )
 
 
 def _check(
     tuned: TunedModel, folder: Path, part: Path, *, merged: bool, quantize: str, loss: bool
 ) -> list[str]:
+    """Compare the file with base and adapter, through llama.cpp; returns what to print.
+
+    An adapter can only be checked on a base that is a GGUF file itself.
+    """
     if not llamacpp.is_installed():
         return ['Not checked: llama.cpp is not installed (pip install "lorita[llamacpp]")']
     model, adapter = (part, None) if merged else (tuned.base.gguf_path, part)
     if model is None:
-        return ["Not checked by llama.cpp: the base is no GGUF file"]
+        return ["Not checked: llama.cpp would need the base as a GGUF file"]
     references = ask_reference(tuned, prompts_of_run(folder))
     found = ask_llamacpp(model, references, adapter=adapter)
     limit = LIMITS.get(quantize if merged else _format_of(model))
@@ -134,14 +124,14 @@ def _check(
         problems = found.lines()
     if problems and not loss:
         raise CheckFailed(
-            [f"the file is not base and adapter (limit {limit:g})", *problems],
-            hint="Nothing was written. --allow-loss writes it nevertheless.",
+            [f"the file differs from base and adapter (limit {limit:g})", *problems],
+            hint="Nothing was written. Use --allow-loss to write it anyway.",
         )
     return found.lines()
 
 
 def _format_of(path: Path) -> str:
-    """Which of ``LIMITS`` fits an adapter on a file: llama.cpp computes as roughly as that is."""
+    """The key into ``LIMITS`` for an adapter on this file: llama.cpp computes in its format."""
     names = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
     return names.get(float_type(path) or "", "quantised")
 
@@ -149,7 +139,7 @@ def _format_of(path: Path) -> str:
 def ask_llamacpp(
     model: Path, references: Sequence[Reference], *, adapter: Path | None = None
 ) -> LlamaAgreement:
-    """Put the references' prompts to a GGUF file, through llama.cpp."""
+    """Answer the references' prompts with a GGUF file, through llama.cpp, and compare."""
     import torch
 
     longest = max(len(reference.ids) for reference in references)

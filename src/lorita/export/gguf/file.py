@@ -1,125 +1,58 @@
-"""GGUF files of a run: the adapter alone, or base and adapter merged.
-
-What a GGUF adapter cannot hold (DoRA, biases, whole modules) is refused, with merging as the way
-round.
-"""
+"""A run as a GGUF file: the adapter alone (``adapter_file.py``), or base and adapter merged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
+from lorita.export.gguf.adapter_file import write_adapter
 from lorita.export.gguf.metadata import add_metadata, rope_tensors
 from lorita.export.gguf.number_formats import encode, file_type, tensor_format
 from lorita.export.gguf.vocabulary import add_vocabulary
-from lorita.export.gguf.writer import Planned, copy_metadata, numpy_float32, write_tensors
-from lorita.export.merged import weights as tensors
+from lorita.export.gguf.writer import (
+    Planned,
+    copy_metadata,
+    new_writer,
+    numpy_float32,
+    write_tensors,
+)
+from lorita.export.merged.weights import Weight, weights
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
 from lorita.storage.files import check_room
+from lorita.storage.run_record import read_record
 
 if TYPE_CHECKING:
     import gguf
     import numpy as np
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-_MERGE = "Export the whole model instead: lorita export gguf RUN OUT.gguf --merged"
+    from lorita.inference.tuned_model import TunedModel
 
 
-class NotAlone(AdapterError):
-    """The adapter has parts that a GGUF adapter cannot hold."""
+def write_run(
+    tuned: TunedModel, folder: Path | None, path: Path, *, merged: bool, quantize: str, name: str
+) -> list[str]:
+    """Write the adapter, or the merged model with the stop tokens of the run in ``folder``.
 
-
-def write_adapter(model: PeftModel, path: Path, *, base_name: str) -> list[str]:
-    """Write the adapter of ``model`` for llama.cpp; returns what there is to say.
-
-    Each ``lora_b`` holds the scale (lora_alpha/r, or rsLoRA's), and ``adapter.lora.alpha`` is 0,
-    by which llama.cpp takes the tensors as they are.
+    ``name`` is the model's name in the file, ``quantize`` the format of the merged model. Returns
+    notes for the user. The file is not checked.
     """
-    import gguf
-
-    require_representable(model.peft_config[tensors.active_adapter(model)])
-    config = model.get_base_model().config
-    layout = find_layout(config, base_name)
-    names = TensorNames(layout, config)
-    planned = list(_adapter_tensors(model, layout, names))
-    writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[_architecture(layout)])
-    writer.add_type(gguf.GGUFType.ADAPTER)
-    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 0.0)
-    writer.add_base_model_count(1)
-    writer.add_base_model_name(0, Path(base_name).name)
-    check_room(path, sum(tensor.size for tensor in planned))
-    write_tensors(writer, path, planned)
-    return [f"{len(planned) // 2} matrices, their scale folded in"]
-
-
-def _architecture(layout: Layout) -> gguf.MODEL_ARCH:
-    import gguf
-
-    return gguf.MODEL_ARCH[layout.architecture.upper()]
-
-
-def require_representable(config: Any) -> None:
-    """``NotAlone`` where an adapter of this PEFT configuration has what GGUF cannot hold."""
-    from lorita.models.adapter import changes_base
-
-    found = [
-        name
-        for name, there in (
-            ("DoRA's magnitudes", config.use_dora),
-            ("trained biases", config.bias != "none" or config.lora_bias),
-            (f"whole modules ({', '.join(config.modules_to_save or [])})", config.modules_to_save),
-            ("single trained tokens", getattr(config, "trainable_token_indices", None)),
-            ("experts' parameters", getattr(config, "target_parameters", None)),
-            (f"a base that {config.init_lora_weights} has changed", changes_base(config)),
-        )
-        if there
-    ]
-    if found:
-        raise NotAlone(f"a GGUF adapter cannot hold {', '.join(found)}", hint=_MERGE)
-
-
-def _adapter_tensors(model: PeftModel, layout: Layout, names: TensorNames) -> Iterator[Planned]:
-    import gguf
-    from peft.tuners.lora import LoraLayer
-
-    config = model.get_base_model().config
-    tied = getattr(config, "tie_word_embeddings", False) and not layout.output
-    for module_name, module in model.get_base_model().named_modules():
-        if not isinstance(module, LoraLayer):
-            continue
-        name = names.of(f"{module_name}.weight")
-        if name is None or (name == "output.weight" and tied):
-            raise NotAlone(
-                f"llama.cpp has no place for an adapter on {module_name} in this model", hint=_MERGE
-            )
-        down, up = lora_matrices(module)
-        order = layout.row_order(module_name, config, up.shape[0])
-        up = up if order is None else up[order]
-        if tensors.active_adapter(module) in module.lora_embedding_A:
-            down = down.T  # one row for each token
-        for kind, matrix in (("lora_a", down), ("lora_b", up)):
-            array = numpy_float32(matrix)
-            yield Planned(
-                f"{name}.{kind}",
-                array.shape,
-                gguf.GGMLQuantizationType.F32,
-                lambda array=array: array,  # type: ignore[misc]
-            )
-
-
-def lora_matrices(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """A layer's two matrices in float32: [r, in], and [out, r] with the scale folded in."""
-    name = tensors.active_adapter(module)
-    if name in module.lora_embedding_A:
-        down, up = module.lora_embedding_A[name], module.lora_embedding_B[name]
-    else:
-        down, up = module.lora_A[name].weight, module.lora_B[name].weight
-    return down.detach().float(), up.detach().float() * module.scaling[name]
+    if not merged:
+        return write_adapter(tuned.model, path, base_name=tuned.base.name)
+    record = read_record(folder) if folder is not None else None
+    return write_merged(
+        tuned.model,
+        tuned.tokenizer,
+        path,
+        quantize=quantize,
+        base_name=tuned.base.name,
+        base_file=tuned.base.gguf_path,
+        name=name,
+        stop_tokens=record.stop_tokens if record else (),
+    )
 
 
 def write_merged(
@@ -133,15 +66,16 @@ def write_merged(
     name: str,
     stop_tokens: Sequence[str] = (),
 ) -> list[str]:
-    """Write base and adapter as one model; returns what there is to say.
+    """Write base and adapter as one model; returns notes for the user.
 
-    A base that is itself a GGUF file gives its metadata and its untouched tensors.
+    If the base is itself a GGUF file (``base_file``), its metadata and all tensors that the adapter
+    leaves alone are copied from it.
     """
     import gguf
 
     config = model.get_base_model().config
     layout = find_layout(config, base_name)
-    writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[_architecture(layout)])
+    writer = new_writer(layout)
     if base_file is not None:
         reader = gguf.GGUFReader(base_file)
         own = ("general.file_type", "general.quantization_version", "general.name")
@@ -162,15 +96,16 @@ def write_merged(
 
 
 def _format_notes(planned: Sequence[Planned], quantize: str) -> list[str]:
-    larger = [
+    """Which matrices are written in a finer format than ``quantize``."""
+    finer = [
         tensor.name
         for tensor in planned
         if len(tensor.shape) > 1 and tensor.kind.name.lower() != quantize
     ]
-    if not larger:
+    if not finer:
         return []
-    shown = ", ".join(larger[:3]) + (" …" if len(larger) > 3 else "")
-    return [f"{len(larger)} matrices are not kept as {quantize} but finer: {shown}"]
+    shown = ", ".join(finer[:3]) + (" …" if len(finer) > 3 else "")
+    return [f"{len(finer)} matrices are kept in a finer format than {quantize}: {shown}"]
 
 
 def _whole(model: PeftModel, layout: Layout, quantize: str) -> list[Planned]:
@@ -192,22 +127,23 @@ def _whole(model: PeftModel, layout: Layout, quantize: str) -> list[Planned]:
 def _planned(
     model: PeftModel, layout: Layout, quantize: str, *, changed_only: bool
 ) -> list[Planned]:
+    """The tensors of the merged model, or only those that the adapter changes."""
     config = model.get_base_model().config
     names = TensorNames(layout, config)
     planned = []
-    for weight in tensors.weights(model):
+    for weight in weights(model):
         if changed_only and not weight.changed:
             continue
         name = names.of(weight.name)
         if name is None or (name == "output.weight" and layout.output is None):
             if weight.name.endswith("lm_head.weight") and not weight.changed:
                 continue
-            raise AdapterError(f"a GGUF file of {config.model_type} has no place for {weight.name}")
+            raise AdapterError(f"GGUF files of {config.model_type} cannot hold {weight.name}")
         planned.append(_plan(weight, name, layout, config, quantize))
     return planned
 
 
-def _plan(weight: tensors.Weight, name: str, layout: Layout, config: Any, quantize: str) -> Planned:
+def _plan(weight: Weight, name: str, layout: Layout, config: Any, quantize: str) -> Planned:
     module = weight.name.rpartition(".")[0]
     turned = layout.turns(module) and len(weight.shape) == 2
     shape = weight.shape[::-1] if turned else weight.shape
@@ -223,18 +159,18 @@ def _plan(weight: tensors.Weight, name: str, layout: Layout, config: Any, quanti
 def _over_file(
     model: PeftModel, layout: Layout, reader: gguf.GGUFReader, quantize: str
 ) -> list[Planned]:
-    """The tensors of a GGUF base, those that the adapter changes replaced."""
+    """The tensors of a GGUF base, with those that the adapter changes replaced."""
     changed = {t.name: t for t in _planned(model, layout, quantize, changed_only=True)}
     planned = []
     for tensor in reader.tensors:
         taken = changed.pop(tensor.name, None)
         planned.append(taken or _kept(tensor, quantize))
-    # An output matrix that the adapter has parted from the embeddings.
+    # What is left: an output matrix that was tied to the embeddings before the adapter changed it.
     return [*planned, *changed.values()]
 
 
 def _kept(tensor: Any, quantize: str) -> Planned:
-    """A tensor of the base's file, its bytes unchanged where they are in the wanted format."""
+    """A tensor of the base's file; its bytes are copied if they are already in the right format."""
     import gguf
 
     shape = tuple(int(n) for n in reversed(tensor.shape))

@@ -1,6 +1,7 @@
 """A model's configuration as GGUF metadata: sizes, norms, rotary positions, windows, scales.
 
-The keys are gguf-py's. A configuration that llama.cpp cannot follow is refused, not approximated.
+The keys are gguf-py's. A configuration that llama.cpp does not support is refused, never
+approximated.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def add_metadata(writer: GGUFWriter, config: Any) -> list[str]:
-    """Write what llama.cpp needs to know of ``config``; returns what it will do otherwise."""
+    """Write what llama.cpp needs to know about ``config``.
+
+    Returns notes on what llama.cpp does differently; raises ``UserError`` for what it cannot do.
+    """
     _add_sizes(writer, config)
     _add_norms(writer, config)
     _add_rope(writer, config)
@@ -25,8 +29,8 @@ def add_metadata(writer: GGUFWriter, config: Any) -> list[str]:
     uses = getattr(config, "use_sliding_window", True) and config.model_type != "qwen3"
     if window and uses and config.model_type not in ("gemma2", "gemma3_text", "phi3"):
         return [
-            f"The model looks back {window} tokens; llama.cpp lets this family look back at all: "
-            f"longer texts may differ"
+            f"This model attends to the last {window} tokens only, but llama.cpp uses full "
+            "attention in this family: longer texts may differ"
         ]
     return []
 
@@ -51,7 +55,7 @@ def _add_sizes(writer: GGUFWriter, config: Any) -> None:
 
 
 def head_size(config: Any) -> int:
-    """Numbers in one attention head."""
+    """The dimension of one attention head."""
     size = getattr(config, "head_dim", None)
     return int(size or config.hidden_size // config.num_attention_heads)
 
@@ -67,7 +71,7 @@ def _add_norms(writer: GGUFWriter, config: Any) -> None:
 
 
 def _rope(config: Any) -> dict[str, Any]:
-    """The parameters of (full) attention's rotary positions; empty where there are none."""
+    """The rotary parameters of (full) attention; empty if the model has none."""
     rope = getattr(config, "rope_parameters", None) or {}
     return dict(rope.get("full_attention", rope))
 
@@ -90,11 +94,11 @@ def _add_rope(writer: GGUFWriter, config: Any) -> None:
         writer.add_rope_scaling_factor(rope["factor"])
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     elif kind not in ("default", "llama3", "longrope"):
-        raise UserError(f"llama.cpp has no rotary positions of the kind {kind!r}")
+        raise UserError(f"llama.cpp does not support rotary positions of type {kind!r}")
 
 
 def rope_tensors(config: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Factors of rotary frequencies that GGUF keeps as tensors (Llama 3, Phi-3's long texts)."""
+    """Factors for rotary frequencies that GGUF stores as tensors (Llama 3, Phi-3 longrope)."""
     import numpy as np
 
     rope = _rope(config)
@@ -110,7 +114,7 @@ def rope_tensors(config: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _llama3_factors(rope: dict[str, Any], config: Any) -> list[float]:
-    """Llama 3.1's division of each frequency: none for short waves, ``factor`` for long ones."""
+    """What Llama 3.1 divides each frequency by: 1 for short waves, ``factor`` for long ones."""
     size = head_size(config)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
     context = rope["original_max_position_embeddings"]
@@ -147,7 +151,7 @@ def _add_gemma(writer: GGUFWriter, config: Any) -> None:
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
     if getattr(config, "final_logit_softcapping", None):
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    # llama.cpp knows these two by the family alone; another model would answer wrongly there.
+    # llama.cpp infers the next two from the family; a model that deviates would answer wrongly.
     expected = 2 if config.model_type == "gemma2" else 6
     pattern = [
         "full_attention" if (i + 1) % expected == 0 else "sliding_attention"
@@ -155,14 +159,14 @@ def _add_gemma(writer: GGUFWriter, config: Any) -> None:
     ]
     if list(config.layer_types) != pattern:
         raise UserError(
-            f"llama.cpp expects every {expected}th layer of {config.model_type} to see the whole "
-            f"text; this model has {', '.join(config.layer_types)}"
+            f"llama.cpp expects full attention in every {expected}th layer of "
+            f"{config.model_type}; this model has {', '.join(config.layer_types)}"
         )
     heads = config.hidden_size // config.num_attention_heads
     if config.query_pre_attn_scalar not in (head_size(config), heads):
         raise UserError(
-            f"llama.cpp scales the attention of {config.model_type} by its head's size, this model "
-            f"by {config.query_pre_attn_scalar} (query_pre_attn_scalar)"
+            f"llama.cpp scales the attention of {config.model_type} by the head dimension, this "
+            f"model by {config.query_pre_attn_scalar} (query_pre_attn_scalar)"
         )
 
 

@@ -1,4 +1,4 @@
-"""The number formats that a GGUF file is written in here, by gguf-py itself."""
+"""The number formats in which gguf-py can write a GGUF file."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ FORMATS = {
     "q5_0": "MOSTLY_Q5_0",
     "q5_1": "MOSTLY_Q5_1",
 }
-"""What ``--quantize`` takes, and gguf-py's name for a file of it."""
+"""The values of ``--quantize``, and gguf-py's names for files in these formats."""
 
 
 def check_format(name: str) -> str:
-    """The format's name in lower case; ``SettingsError`` for one that cannot be written."""
+    """The format's name in lower case; ``SettingsError`` for one that gguf-py cannot write."""
     word = name.lower()
     if word in FORMATS:
         return word
-    hint = f"There are: {', '.join(FORMATS)}."
+    hint = f"Choose one of: {', '.join(FORMATS)}."
     if "_k" in word or word.startswith(("iq", "tq", "mxfp")):
         hint += (
-            " llama.cpp's own quantiser makes the others: export with --quantize f16, then "
+            " For other formats, use llama.cpp's own quantiser: export with --quantize f16, then "
             f"run `llama-quantize model.gguf out.gguf {word.upper()}`."
         )
     raise SettingsError(f"quantize = {name!r}: gguf-py cannot write this format", hint=hint)
 
 
 def file_type(name: str) -> int:
-    """The number that says in a file's metadata what most of its tensors are."""
+    """The number that stands for the format in a file's metadata (``general.file_type``)."""
     import gguf
 
     return int(gguf.LlamaFileType[FORMATS[name]])
 
 
 def tensor_format(file_name: str, shape: tuple[int, ...], wanted: str) -> gguf.GGMLQuantizationType:
-    """What one tensor is written as.
+    """The format in which to write one tensor.
 
-    Vectors and tables of positions stay float32; embeddings and output lose too much below eight
-    bits; rows that blocks do not fit into stay float16.
+    Vectors and position tables stay in float32. Embeddings and output have at least eight bits,
+    since they lose too much below. Rows that do not divide into blocks are float16.
     """
     import gguf
 
@@ -63,7 +63,7 @@ def tensor_format(file_name: str, shape: tuple[int, ...], wanted: str) -> gguf.G
 
 
 def encode(tensor: np.ndarray[Any, Any], kind: gguf.GGMLQuantizationType) -> np.ndarray[Any, Any]:
-    """float32 numbers as the bytes of ``kind``."""
+    """A float32 array in the format ``kind``: float32 itself, or an array of bytes."""
     import gguf
     import numpy as np
 
@@ -75,7 +75,7 @@ def encode(tensor: np.ndarray[Any, Any], kind: gguf.GGMLQuantizationType) -> np.
 
 
 def byte_shape(shape: tuple[int, ...], kind: gguf.GGMLQuantizationType) -> tuple[int, ...]:
-    """The shape in bytes of a tensor written as ``kind``."""
+    """The shape of a tensor in the format ``kind``, its last dimension in bytes."""
     import gguf
 
     return tuple(gguf.quant_shape_to_byte_shape(shape, kind))

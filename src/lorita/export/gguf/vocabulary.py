@@ -1,8 +1,8 @@
 """A tokenizer as GGUF metadata: tokens, merges, special tokens, chat template.
 
-Read from the ``tokenizers`` library's own description of itself, so that every tokenizer class is
-treated alike. llama.cpp splits text by rules that it knows by name; one that it does not know is
-refused, for it would give other tokens.
+It is read from the JSON that the ``tokenizers`` library writes, so that all tokenizer classes are
+treated alike. llama.cpp splits text by rules that it knows by name. A tokenizer with other rules is
+refused, because llama.cpp would produce other tokens.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ SPLITS = {
     ("|".join(_LETTERS) + r"|\p{N}" + _PATH_TAIL,): "tekken",
     ("|".join(part + _SUFFIX for part in _LETTERS) + r"|\p{N}{1,3}" + _PATH_TAIL,): "gpt-4o",
 }
-"""How text is cut before merging, and llama.cpp's name for it."""
+"""How text is split before merging, and llama.cpp's name for it."""
+
+
+_ALONE = "Export the adapter alone, and use it with an existing GGUF file of the base."
 
 
 def add_vocabulary(
@@ -44,16 +47,16 @@ def add_vocabulary(
     rows: int,
     stop_tokens: Sequence[str] = (),
 ) -> None:
-    """Write the tokenizer for a model of ``rows`` embeddings.
+    """Write the tokenizer of a model with ``rows`` embeddings.
 
-    ``stop_tokens`` are what ended an answer in training; one that is not the end-of-text token is
-    named as the end of a turn.
+    ``stop_tokens`` ended the answers in training; the first one that is not the end-of-text token
+    becomes the end-of-turn token. Raises ``UserError`` for a tokenizer that cannot be written.
     """
     parts = _parts(tokenizer)
     if parts["model"]["type"] != "BPE":
         raise UserError(
-            f"a tokenizer of the kind {parts['model']['type']} cannot be put into a GGUF file here",
-            hint="Export the adapter alone, for a GGUF file of the base that already exists.",
+            f"cannot write a {parts['model']['type']} tokenizer to a GGUF file (only BPE)",
+            hint=_ALONE,
         )
     if parts["model"].get("byte_fallback"):
         _add_sentencepiece(writer, parts, rows)
@@ -71,19 +74,20 @@ def add_vocabulary(
 def _parts(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise UserError(f"{type(tokenizer).__name__} has no tokenizer.json to take apart")
+        raise UserError(f"{type(tokenizer).__name__} has no tokenizer.json to read from")
     parts: dict[str, Any] = json.loads(backend.to_str())
     return parts
 
 
 def _flat(step: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    """The steps of a normalizer or pre-tokenizer, sequences unfolded."""
+    """The steps of a normalizer or pre-tokenizer, with a sequence unfolded."""
     if step is None:
         return []
     return list(step[key]) if step["type"] == "Sequence" else [step]
 
 
 def _split_name(parts: dict[str, Any]) -> str:
+    """llama.cpp's name for the tokenizer's way of splitting text."""
     found = []
     for step in _flat(parts["pre_tokenizer"], "pretokenizers"):
         if step["type"] == "Split":
@@ -97,15 +101,17 @@ def _split_name(parts: dict[str, Any]) -> str:
     name = SPLITS.get(tuple(found))
     if name is None:
         raise UserError(
-            f"llama.cpp is not known to cut text as this tokenizer does ({' then '.join(found)})",
-            hint="Export the adapter alone, for a GGUF file of the base that already exists.",
+            "llama.cpp has no rule that splits text as this tokenizer does "
+            f"({' then '.join(found)})",
+            hint=_ALONE,
         )
     if name == "dbrx" and parts["model"].get("ignore_merges"):
-        return "llama-bpe"  # the same cuts; whole words are looked up before merging
+        return "llama-bpe"  # the same split, but whole words are looked up before merging
     return name
 
 
 def _adds_space(parts: dict[str, Any]) -> bool:
+    """Whether the tokenizer puts a space before the text."""
     for step in _flat(parts["normalizer"], "normalizers"):
         if step["type"] == "Prepend":
             return True
@@ -122,7 +128,7 @@ def _merges(parts: dict[str, Any]) -> list[list[str]]:
 
 
 def _tokens(parts: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
-    """Every token by its id, and its kind; ids without a token are named and marked unused."""
+    """Every token and its kind, by id; ids without a token get a name and are marked unused."""
     import gguf
 
     kinds = gguf.TokenType
@@ -138,7 +144,7 @@ def _tokens(parts: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
 
 
 def _add_sentencepiece(writer: GGUFWriter, parts: dict[str, Any], rows: int) -> None:
-    """Tokens with scores, as SentencePiece has them: an earlier merge has the higher score."""
+    """Write tokens with scores, like SentencePiece: the earlier the merge, the higher the score."""
     import gguf
 
     kinds = gguf.TokenType

@@ -1,4 +1,4 @@
-"""Writing a GGUF file tensor by tensor, under a temporary name until it is whole."""
+"""Writes the tensors and metadata of a GGUF file, one tensor in memory at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     import gguf
     import numpy as np
 
+    from lorita.models.gguf_layout import Layout
+
 
 @dataclass(frozen=True)
 class Planned:
-    """A tensor that will be written: what it is, and how its bytes are made when its turn comes."""
+    """A tensor to write; ``make`` computes it when its turn comes."""
 
     name: str
     shape: tuple[int, ...]
@@ -31,8 +33,16 @@ class Planned:
         return math.prod(byte_shape(self.shape, self.kind))
 
 
+def new_writer(layout: Layout) -> gguf.GGUFWriter:
+    """gguf-py's writer for a model of this architecture."""
+    import gguf
+
+    architecture = gguf.MODEL_ARCH[layout.architecture.upper()]
+    return gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[architecture])
+
+
 def write_tensors(writer: gguf.GGUFWriter, path: Path, planned: Sequence[Planned]) -> None:
-    """Write metadata and tensors; only one tensor is in memory at a time."""
+    """Write the writer's metadata and the tensors to ``path``, and close the writer."""
     import numpy as np
 
     for tensor in planned:
@@ -53,7 +63,7 @@ def write_tensors(writer: gguf.GGUFWriter, path: Path, planned: Sequence[Planned
 def copy_metadata(
     reader: gguf.GGUFReader, writer: gguf.GGUFWriter, *, leave_out: Sequence[str]
 ) -> None:
-    """Every key of a file, with its type, except those that are given."""
+    """Copy every key of a file, with its type, except ``leave_out``."""
     import gguf
 
     left_out = {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", *leave_out}
@@ -67,6 +77,6 @@ def copy_metadata(
 
 
 def numpy_float32(tensor: Any) -> np.ndarray[Any, Any]:
-    """A torch tensor as a numpy array of float32."""
+    """A torch tensor as a contiguous float32 array."""
     array: np.ndarray[Any, Any] = tensor.detach().float().contiguous().numpy()
     return array

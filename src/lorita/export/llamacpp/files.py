@@ -1,7 +1,7 @@
-"""The GGUF files that llama.cpp needs to answer for a run, made once and kept.
+"""The GGUF files that llama.cpp needs to answer for a run, made once and cached.
 
-A base that is itself a GGUF file is used as it is, unless another dtype is asked for. An adapter
-that cannot stand alone as GGUF (DoRA, biases, ...) is merged into the base.
+A base that is itself a GGUF file is used as is, unless another dtype is requested. An adapter that
+cannot be a GGUF file of its own (DoRA, biases, ...) is merged into the base.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lorita.errors import SettingsError
-from lorita.export.gguf import file as gguf
-from lorita.export.gguf.export import write_run
+from lorita.export.gguf.adapter_file import NotAlone, require_representable
+from lorita.export.gguf.file import write_run
 from lorita.inference.load import load_checked_base
 from lorita.inference.resolve import Resolved
 from lorita.inference.tuned_model import TunedModel
@@ -21,14 +21,14 @@ from lorita.storage.cache import kept_folder, mark_of
 
 FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 VERSION = 2
-"""Counts up where the files come out otherwise than before."""
+"""Part of the cache key; raise it when the contents of the files change."""
 
 
 def base_file(base: Base, dtype: str = "auto") -> Path:
-    """The base as a GGUF file: its own, or one made of it in ``dtype``.
+    """The base as a GGUF file: its own, or one converted to ``dtype``.
 
-    ``auto`` is the file of a base that is one, else float32: xllamacpp's wheel was measured to
-    be three times slower with float16.
+    ``auto`` is the base's own file if it is one, else float32: with float16, xllamacpp's wheel was
+    measured to be three times slower.
     """
     if base.gguf_path is not None and dtype == "auto":
         return base.gguf_path
@@ -36,7 +36,7 @@ def base_file(base: Base, dtype: str = "auto") -> Path:
 
     def make(path: Path) -> None:
         model, tokenizer = load_checked_base(Resolved(base), _widest(base))
-        # An adapter that adds nothing: what is written are merged models.
+        # write_run writes merged models, so merge an adapter that changes nothing.
         idle = attach(model, lora_config(model, {"r": 1}), seed=0)
         tuned = TunedModel(idle, tokenizer, base)
         write_run(
@@ -47,13 +47,13 @@ def base_file(base: Base, dtype: str = "auto") -> Path:
 
 
 def adapter_file(resolved: Resolved) -> Path | None:
-    """The adapter alone as a GGUF file; None where it cannot stand alone."""
+    """The adapter alone as a GGUF file; None if it cannot be a file of its own."""
     from peft import PeftConfig
 
     try:
-        gguf.require_representable(PeftConfig.from_pretrained(resolved.adapter))
+        require_representable(PeftConfig.from_pretrained(resolved.adapter))
         return _run_file(resolved, "f32", merged=False)
-    except gguf.NotAlone:
+    except NotAlone:
         return None
 
 
@@ -75,7 +75,7 @@ def _run_file(resolved: Resolved, quantize: str, *, merged: bool) -> Path:
 
 
 def _widest(base: Base) -> str:
-    """The dtype that keeps every bit of the base: a quantised file is read in float32."""
+    """The dtype in which the base loses no precision: float32 for a quantised file."""
     return own_dtype(base, "float32")
 
 

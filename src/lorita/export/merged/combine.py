@@ -1,4 +1,4 @@
-"""Several adapters as one, with weights, by PEFT's combination methods."""
+"""The weighted combination of several adapters, by PEFT's methods."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ METHODS = (
     "cat", "linear", "svd", "ties", "ties_svd", "dare_ties", "dare_linear", "dare_ties_svd",
     "dare_linear_svd", "magnitude_prune", "magnitude_prune_svd",
 )  # fmt: skip
-"""PEFT's. ``cat`` is the plain sum of the adapters, whatever their ranks."""
+"""PEFT's names. ``cat`` is the exact weighted sum, for any ranks."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Another adapter, and how much of it."""
+    """Another adapter and its weight."""
 
     adapter: str
     weight: float = 1.0
 
 
 def parse_part(text: str) -> Part:
-    """``RUN`` or ``RUN:0.5``."""
+    """The adapter and weight in ``RUN`` or ``RUN:0.5``; ``SettingsError`` if it is neither."""
     name, colon, number = text.rpartition(":")
     if not colon or "/" in number or "\\" in number:
         return Part(text)
@@ -37,20 +37,24 @@ def parse_part(text: str) -> Part:
         return Part(name, float(number))
     except ValueError:
         raise SettingsError(
-            f"adapter = {text!r}: {number!r} is no number", hint="Write RUN or RUN:0.5."
+            f"adapter = {text!r}: {number!r} is not a number", hint="Write RUN or RUN:0.5."
         ) from None
 
 
 def combine(
     model: PeftModel, weight: float, others: Sequence[Part], method: str, base: str | None
 ) -> None:
-    """Put ``others`` beside the model's adapter and make the weighted sum its active one."""
+    """Load ``others`` next to the model's adapter and make the combination the active adapter.
+
+    ``weight`` is that of the model's own adapter. Raises ``SettingsError`` for an unknown
+    ``method`` and ``AdapterError`` for adapters that do not fit or that PEFT cannot combine.
+    """
     if not others and weight == 1.0:
         return
     if method not in METHODS:
         raise SettingsError(
             f"combination_type = {method!r}: PEFT has no such method",
-            hint=f"There are: {', '.join(METHODS)}.",
+            hint=f"Choose one of: {', '.join(METHODS)}.",
         )
     names, weights = ["default"], [weight]
     for number, part in enumerate(others, start=1):
@@ -62,7 +66,7 @@ def combine(
                 model.load_adapter(str(folder), adapter_name=names[-1])
         except Exception as error:
             raise AdapterError(
-                f"{part.adapter}: does not fit the base of the first adapter ({error})"
+                f"{part.adapter}: does not fit the first adapter's base ({error})"
             ) from error
     _require_plain(model, names)
     options = {"density": 0.5} if method.startswith(("ties", "dare", "magnitude")) else {}
@@ -79,6 +83,6 @@ def _require_plain(model: PeftModel, names: Sequence[str]) -> None:
         config = model.peft_config[name]
         if config.use_dora or config.bias != "none" or config.modules_to_save:
             raise AdapterError(
-                "only plain LoRA can be added up: no DoRA, trained biases or whole modules",
-                hint="Merge that adapter alone, and the next one into the result.",
+                "only plain LoRA can be combined: no DoRA, trained biases or whole modules",
+                hint="Merge one adapter on its own, then merge the next one into the result.",
             )

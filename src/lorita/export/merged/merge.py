@@ -1,7 +1,7 @@
-"""Base and adapter as one plain model folder, as ``save_pretrained`` would write it.
+"""Merge base and adapter into a plain model folder, as ``save_pretrained`` would write it.
 
-Tensors are merged in float32 and written one by one; the base in its own dtype and one layer are
-all that is in memory. The folder is compared with base and adapter before it gets its name.
+Tensors are merged in float32 and written one by one: memory holds the base in its own dtype and one
+layer. The result is compared with base and adapter before the folder gets its final name.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from lorita.export.merged.safetensors_writer import Entry, write_safetensors
 from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of_run
 from lorita.inference.load import open_model, torch_dtype
 from lorita.inference.resolve import resolve_adapter
-from lorita.inference.tuned_model import TunedModel
 from lorita.models.base import Base, load_model, own_dtype
 from lorita.storage.files import check_target, replacing
 
 if TYPE_CHECKING:
     import torch
 
+    from lorita.inference.tuned_model import TunedModel
+
 LIMITS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 1.0}
-"""Largest logit difference that a merged model may have, by the dtype it is written in."""
+"""Largest logit difference allowed between the merged model and base and adapter, by its dtype."""
 SHARD = 5 * 10**9
-"""Bytes in one file at most, as transformers splits them; a larger tensor has a file of its own."""
+"""Largest file in bytes, as in transformers; a tensor that is larger gets a file of its own."""
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge made."""
+    """The merged model: its folder, dtype, size in bytes, and agreement with base and adapter."""
 
     path: Path
     dtype: str
@@ -56,9 +57,10 @@ def merge(
 ) -> Merged:
     """Merge the adapter of ``run`` into its base and write the model to ``out``.
 
-    ``dtype``: ``auto`` is the base's own. ``others`` are further adapters with their weights.
-    Raises ``CheckFailed`` if the merged model's logits are further from base and adapter than
-    ``LIMITS`` allows and ``allow_loss`` is not set; nothing is left at ``out`` then.
+    ``dtype`` ``auto`` is the base's own. ``others`` are further adapters with their weights,
+    combined by ``combination_type``; ``weight`` is that of ``run``. Raises ``CheckFailed``, and
+    leaves nothing at ``out``, if the merged model's logits are further from base and adapter than
+    ``LIMITS`` allows and ``allow_loss`` is not set.
     """
     target = Path(out).expanduser()
     if dtype not in ("auto", *LIMITS):
@@ -79,15 +81,15 @@ def merge(
         limit = max(LIMITS[written], LIMITS[own])
         if not found.largest_difference <= limit and not allow_loss:
             raise CheckFailed(
-                f"the merged model is not base and adapter: {found.line()} "
+                f"the merged model differs from base and adapter: {found.line()} "
                 f"(limit in {written}: {limit:g})",
-                hint="Nothing was written. --allow-loss writes it nevertheless.",
+                hint="Nothing was written. Use --allow-loss to write it anyway.",
             )
     return Merged(target, written, size, found)
 
 
 def write_folder(tuned: TunedModel, folder: Path, dtype: str, *, max_shard_size: int) -> int:
-    """Configuration, tokenizer, generation settings and weights; returns the weights' bytes."""
+    """Write everything that makes a model folder; returns the bytes of the weights."""
     import copy
 
     model = tuned.model

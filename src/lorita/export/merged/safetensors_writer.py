@@ -1,6 +1,6 @@
-"""Safetensors files written tensor by tensor, split and indexed as transformers does.
+"""Writes safetensors files tensor by tensor, split and indexed as transformers does.
 
-The library's own writer wants all tensors at once; a merge makes them one after another.
+The library's own writer needs all tensors in memory at once; a merge computes one after another.
 Format: https://github.com/huggingface/safetensors#format
 """
 
@@ -23,7 +23,7 @@ _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor to write: ``read`` makes it when its turn comes."""
+    """A tensor to write; ``read`` computes it when its turn comes."""
 
     name: str
     shape: tuple[int, ...]
@@ -32,7 +32,7 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Bytes in the file."""
         return int(math.prod(self.shape) * self.dtype.itemsize)
 
 

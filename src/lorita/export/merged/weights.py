@@ -1,8 +1,8 @@
-"""Base and adapter as one model, tensor by tensor: merged in float32, never all at once.
+"""The tensors of the merged model, one at a time, merged in float32.
 
-The merging itself is PEFT's, layer by layer on a float32 copy of the layer's weight, so that DoRA,
-embeddings and transposed layers come out as PEFT computes them. The model that is passed in stays
-as it is.
+PEFT itself does the merging, layer by layer, on a float32 copy of the layer's weights. DoRA,
+embeddings and transposed layers therefore come out as PEFT computes them. The model that is passed
+in is left unchanged.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 def active_adapter(model: Any) -> str:
-    """The name of the adapter that a model or a layer of it works with."""
+    """The name of the active adapter of a PEFT model or of one of its layers."""
     name: str = model.active_adapters[0]
     return name
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One tensor of the merged model; ``read`` makes it, in the base's dtype or in float32."""
+    """One tensor of the merged model; ``read`` computes it."""
 
     name: str
     shape: tuple[int, ...]
     changed: bool
-    """Whether the adapter has a part in it."""
+    """Whether the adapter changes it."""
     _path: tuple[torch.nn.Module, str]
 
     def read(self) -> torch.Tensor:
-        """The tensor: float32 where the adapter was merged into it, else as the base has it."""
+        """The tensor: in float32 if an adapter is merged into it, else as in the base."""
         module, leaf = self._path
         if hasattr(module, "base_layer"):
             return _merged(module, leaf)
@@ -44,10 +44,10 @@ class Weight:
 
 
 def weights(model: PeftModel) -> Iterator[Weight]:
-    """The tensors of the merged model, under the names that the base gives them.
+    """The tensors of the merged model, under their names in the base.
 
-    Tied ones come once, unless the adapter has changed one of them and not the other. Where it
-    trains biases, every bias counts as changed: PEFT has put them into the base.
+    Tied tensors come once, unless the adapter changes only one of them. If the adapter trains
+    biases, every bias counts as changed, because PEFT has written them into the base.
     """
     seen: dict[int, str] = {}
     for name, module, leaf, adapted in _places(model):
@@ -62,7 +62,7 @@ def weights(model: PeftModel) -> Iterator[Weight]:
 
 
 def is_tied(model: PeftModel) -> bool:
-    """Whether output and embeddings are one matrix, before and after merging."""
+    """Whether output and embeddings are one matrix, both before and after merging."""
     base = model.get_base_model()
     output = base.get_output_embeddings()
     if output is None or not getattr(base.config, "tie_word_embeddings", False):
@@ -81,9 +81,9 @@ def _trains_biases(model: PeftModel) -> bool:
 
 
 def _places(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module, str, bool]]:
-    """(name in the base, module, leaf, adapted) of every tensor, wrappers of PEFT looked through.
+    """(name in the base, module, leaf, adapted) of every tensor, seen through PEFT's wrappers.
 
-    A wrapper of another kind than LoRA's and ``modules_to_save`` is refused.
+    Raises ``AdapterError`` for wrappers other than those of LoRA and ``modules_to_save``.
     """
     from peft.tuners.lora import LoraLayer
     from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
@@ -103,7 +103,7 @@ def _places(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module, str, bool]
         if isinstance(module, AuxiliaryTrainingWrapper):
             raise AdapterError(
                 f"{prefix.rstrip('.')}: a {type(module).__name__} cannot be merged here",
-                hint="PEFT's merge_and_unload() may do it.",
+                hint="Try PEFT's merge_and_unload().",
             )
         own = {*dict(module.named_parameters(recurse=False)), *_saved_buffers(module)}
         for leaf in own:
@@ -130,7 +130,7 @@ def _plain(module: Any, leaf: str) -> torch.Tensor:
 
 
 def _merged(module: Any, leaf: str) -> torch.Tensor:
-    """The leaf of a LoRA layer with the adapter in it, float32; the layer is left as it was."""
+    """A tensor of a LoRA layer with the adapter merged, in float32; the layer stays unchanged."""
     import torch
 
     base = module.base_layer

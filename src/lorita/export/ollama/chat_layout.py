@@ -1,9 +1,9 @@
-"""A chat template in Go's template language, found by asking the Jinja one what it writes.
+"""Derives a chat template in Go's template language from a Jinja one, by observing its output.
 
-Jinja is a programming language and is not translated. Instead the template renders chats whose
-contents are marks; what stands between two marks is what it writes between two turns. Where that
-depends on the two roles alone, a Go template can say it. The result is rendered beside the
-original on ten chats, and refused unless all are equal.
+Jinja is a programming language, so it is not translated. Instead, the template renders chats whose
+messages are marks: the text between two marks is what it writes between two turns. If that depends
+only on the roles of the two turns, a Go template can express it. The result must render ten test
+chats exactly as the original does; otherwise it is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from lorita.export.ollama.go_template import go_string, render_go
 Turns = Sequence[tuple[str, str]]
 START, END = "start", "end"
 _ASKED = ("U", "UAU", "UAUAU", "SU", "SUAU", "SUAUAU")
-"""Chats by the first letters of their roles; the rest may be refused, the first two may not."""
+"""Chats to observe, as the first letters of their roles. The template may refuse a system message,
+but no other chat."""
 _ROLES = {"S": "system", "U": "user", "A": "assistant"}
 
 CHATS: tuple[Turns, ...] = (
@@ -38,49 +39,51 @@ CHATS: tuple[Turns, ...] = (
     (("system", "s"), *((("user", "assistant")[i % 2], f"turn {i}") for i in range(5))),
     (("user", "a" * 300), ("assistant", "1. one\n2. two\n- three"), ("user", "#### four")),
 )
-"""Ten chats that end with a question: the everyday check renders them with both templates."""
+"""Ten chats that end with a question; both templates must render them alike."""
 
 
 class NotDerivable(UserError):
-    """The chat template cannot be said in Go's template language."""
+    """The chat template cannot be expressed in Go's template language."""
 
 
 @dataclass(frozen=True)
 class GoLayout:
-    """A Go template for Ollama, and what there is to say about it."""
+    """A Go template for Ollama, and notes for the user."""
 
     source: str
     notes: tuple[str, ...] = ()
 
 
 def derive_layout(template: ChatTemplate, *, bos: str = "") -> GoLayout:
-    """The Go template that writes what ``template`` writes for chats that end with a question.
+    """The Go template that renders chats that end with a question as ``template`` does.
 
-    ``bos`` is the beginning-of-text token where the runner puts it in front itself: it is left out
-    here, so that it stands there once. Raises ``NotDerivable`` with the reason and the way round.
+    ``bos`` is the beginning-of-text token if Ollama adds it by itself: it is omitted here, so that
+    it is not duplicated. Raises ``NotDerivable`` with the reason and possible workarounds.
     """
     between, refused = _transitions(template, bos)
     notes = []
     if (START, "system") not in between:
-        notes.append(f"the chat template writes no system message{refused}: they are left out")
+        notes.append(
+            f"the chat template writes no system message{refused}: Ollama will ignore them"
+        )
     layout = _written(between)
     _require_equal(template, layout, bos, with_system=(START, "system") in between)
     if _trims(template):
         notes.append(
-            "the chat template cuts white space around messages; Go's language cannot: "
-            "send messages without it"
+            "the chat template strips white space around messages, which Ollama's templates "
+            "cannot do: send messages without it"
         )
     if bos and not _plain(template, [("user", "x")]).startswith(bos):
-        notes.append(f"Ollama puts {bos} in front by itself; the training rows had none")
+        notes.append(f"Ollama adds {bos} at the start; the training rows had none")
     if "strftime_now" in template.source:
-        notes.append("the chat template writes today's date; it stays that of the export")
+        notes.append("the chat template writes today's date; the export keeps the date it was made")
     if "tools" in template.source:
-        notes.append("tool calls of the chat template are not carried over")
+        notes.append("tool calls of the chat template are not supported")
     return GoLayout(layout, tuple(notes))
 
 
 def chat_text(template: ChatTemplate, turns: Turns, *, bos: str = "") -> str:
-    """What ``template`` writes for the turns, up to where the answer begins."""
+    """What ``template`` writes for the turns, up to the start of the answer, without ``bos``."""
     return _plain(template, turns).removeprefix(bos)
 
 
@@ -89,12 +92,12 @@ def _plain(template: ChatTemplate, turns: Turns) -> str:
 
 
 def go_data(turns: Turns) -> dict[str, list[dict[str, str]]]:
-    """The turns as Ollama hands them to a template."""
+    """The turns as Ollama passes them to a template."""
     return {"Messages": [{"Role": role, "Content": content} for role, content in turns]}
 
 
 def _transitions(template: ChatTemplate, bos: str) -> tuple[dict[tuple[str, str], str], str]:
-    """What is written between two turns, by their roles, and why system messages are refused."""
+    """The text between two turns, by their roles, and the reason if system messages are refused."""
     found: dict[tuple[str, str], str] = {}
     refused = ""
     for letters in _ASKED:
@@ -102,8 +105,8 @@ def _transitions(template: ChatTemplate, bos: str) -> tuple[dict[tuple[str, str]
         try:
             pieces = _pieces_between(template, roles, bos)
         except TemplateError as error:
-            # A template may know no system message at all; one that knows it here and not there
-            # puts it where a Go template cannot follow.
+            # A template may reject every system message. One that accepts it in some chats only
+            # cannot be expressed.
             if "S" not in letters or (START, "system") in found:
                 raise _no_form(template, str(error)) from error
             refused = f" ({error})"
@@ -111,21 +114,22 @@ def _transitions(template: ChatTemplate, bos: str) -> tuple[dict[tuple[str, str]
         for pair, piece in zip(_pairs(roles), pieces, strict=True):
             before = found.setdefault(pair, piece)
             if before != piece:
-                places = f"from {pair[0]} to {pair[1]} it writes {before!r} in one chat"
+                places = f"between {pair[0]} and {pair[1]} it writes {before!r} in one chat"
                 raise _no_form(template, f"{places} and {piece!r} in another")
     return found, refused
 
 
 def _no_form(template: ChatTemplate, reason: str) -> NotDerivable:
     return NotDerivable(
-        f"{_named(template)} has no form in Ollama's language: {reason}", hint=_HINT
+        f"{_named(template)} cannot be expressed in Ollama's template language: {reason}",
+        hint=_HINT,
     )
 
 
 _HINT = (
-    "Ways round: train with a simpler layout (--chat-template chatml); export the GGUF alone and "
-    "run it with llama.cpp, which reads the chat template itself (--jinja); or write TEMPLATE by "
-    "hand and give it with --template FILE."
+    "You can train with a simpler template (--chat-template chatml), export a GGUF file and run it "
+    "with llama.cpp, which reads the chat template itself (--jinja), or write the template by hand "
+    "(--template FILE)."
 )
 
 
@@ -139,21 +143,23 @@ def _pairs(roles: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _pieces_between(template: ChatTemplate, roles: Sequence[str], bos: str) -> list[str]:
-    """The rendered chat cut at its marks; ``TemplateError`` unless each is there once, in order."""
+    """The rendered chat split at its marks; ``TemplateError`` unless each occurs once, in order."""
     marks = [f"\ue000{role}{number}\ue001" for number, role in enumerate(roles)]
     rest = _plain(template, list(zip(roles, marks, strict=True))).removeprefix(bos)
     pieces = []
     for mark, role in zip(marks, roles, strict=True):
         piece, there, rest = rest.partition(mark)
         if not there or mark in rest:
-            raise TemplateError(f"it does not write each {role} message once and in its place")
+            raise TemplateError(f"it does not write each {role} message once and in order")
         pieces.append(piece)
     return [*pieces, rest]
 
 
 def _written(between: Mapping[tuple[str, str], str]) -> str:
-    """The transitions as a Go template: every literal is a quoted constant, so that white space
-    in the file means nothing."""
+    """The transitions as a Go template.
+
+    Every literal is a quoted constant, so that white space in the template has no meaning.
+    """
     lines = ['{{- $before := "" -}}', "{{- range .Messages -}}"]
     word = "if"
     for role in ("system", "user", "assistant"):
@@ -171,7 +177,7 @@ def _written(between: Mapping[tuple[str, str], str]) -> str:
 
 
 def _by_role_before(froms: Mapping[str, str]) -> list[str]:
-    """What comes before a message: one constant, or one for each role before it."""
+    """The text before a message: one constant, or one for each role that may precede it."""
     texts = list(dict.fromkeys(froms.values()))
     if len(texts) == 1:
         return [f"{{{{- {go_string(texts[0])} -}}}}"]
@@ -189,7 +195,7 @@ def _by_role_before(froms: Mapping[str, str]) -> list[str]:
 
 
 def _require_equal(template: ChatTemplate, layout: str, bos: str, *, with_system: bool) -> None:
-    """``NotDerivable`` unless both templates write the same for all chats."""
+    """Raise ``NotDerivable`` unless both templates render all ``CHATS`` alike."""
     for turns in CHATS:
         shown = turns if with_system else [turn for turn in turns if turn[0] != "system"]
         try:
@@ -198,7 +204,7 @@ def _require_equal(template: ChatTemplate, layout: str, bos: str, *, with_system
             raise _no_form(template, str(error)) from error
         got = render_go(layout, go_data(turns))
         if got != wanted:
-            raise _no_form(template, f"it writes {wanted!r}, what was derived from it {got!r}")
+            raise _no_form(template, f"it writes {wanted!r}, but the derived one writes {got!r}")
 
 
 def _trims(template: ChatTemplate) -> bool:

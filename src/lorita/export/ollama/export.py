@@ -1,7 +1,7 @@
-"""A run as a folder for ``ollama create``: a Modelfile, and the GGUF file that it names.
+"""Exports a run as a folder for ``ollama create``: a Modelfile, and the GGUF file it refers to.
 
-The layout of chats is derived from the run's chat template and checked (``chat_layout.py``). What
-the GGUF files hold is decided in ``gguf.py``.
+The Modelfile's template is derived from the run's chat template (``chat_layout.py``). The caller
+passes in the function that writes the GGUF file.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from lorita.export.ollama.go_template import GoTemplateError, render_go
 from lorita.export.ollama.modelfile import PLAIN, Modelfile, Sampling, stop_texts
 from lorita.inference.load import open_model
 from lorita.inference.resolve import Resolved, resolve_adapter
-from lorita.inference.tuned_model import TunedModel
 from lorita.models.base import Base
 from lorita.models.ollama_store import PREFIX
-from lorita.settings.build import read_yaml
 from lorita.storage.files import replacing
-from lorita.storage.run_folder import SETTINGS_FILE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from lorita.inference.tuned_model import TunedModel
 
 ADAPTER, MODEL, FILE = "adapter.gguf", "model.gguf", "Modelfile"
 
 
 @dataclass(frozen=True)
 class OllamaExport:
-    """Where it was written, and what there is to say."""
+    """The folder that was written, the text of its Modelfile, and notes for the user."""
 
     folder: Path
     modelfile: str
@@ -44,16 +43,19 @@ class OllamaExport:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an export may be told; see the command's help."""
+    """What the user can choose.
+
+    ``start`` is what FROM names instead of the base; ``merged`` asks for one merged GGUF file;
+    ``template`` is a file with a template for Ollama. The rest are sampling parameters.
+    """
 
     start: str | None = None
     merged: bool = False
-    quantize: str = "q8_0"
     template: Path | None = None
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
-    repetition_penalty: float | None = None
+    repetition_penalty: float = Sampling.repetition_penalty
 
 
 def export_ollama(
@@ -65,26 +67,20 @@ def export_ollama(
     base: str | None = None,
     overwrite: bool = False,
 ) -> OllamaExport:
-    """Write ``out``: a Modelfile, and the adapter or the merged model as GGUF.
+    """Write the folder ``out``: a Modelfile, and the adapter or the merged model as a GGUF file.
 
-    ``run`` is anything that ``adapter_sources`` understands.
-    ``write_gguf`` makes the GGUF file, ``adapter.gguf`` or ``model.gguf`` by its name, and returns
-    what there is to say: the adapter where the base is a GGUF file or ``wanted.start`` names one,
-    else the whole model. Raises ``UserError`` where a Modelfile cannot say something; nothing
-    is written then.
+    ``run`` is anything that ``adapter_sources`` understands. ``write_gguf`` writes the GGUF file at
+    the path it is given and returns notes: ``adapter.gguf`` if Ollama can put the adapter on a base
+    (a GGUF file, or ``wanted.start``), else ``model.gguf``. Raises ``UserError``, and writes
+    nothing, if a Modelfile cannot express what the run needs.
     """
     if out.exists() and not overwrite:
-        raise OutputError(f"{out}: is there already", hint="Replace it with --overwrite.")
+        raise OutputError(f"{out}: already exists", hint="Replace it with --overwrite.")
     resolved = resolve_adapter(run, base)
     tokenizer = resolved.tokenizer()
     asked = _prompt_format(resolved, tokenizer)
     layout = _layout(asked, wanted, _runner_bos(resolved.base, tokenizer))
-    sampling = Sampling(
-        wanted.temperature,
-        wanted.top_k,
-        wanted.top_p,
-        _penalty(resolved.adapter, wanted.repetition_penalty),
-    )
+    sampling = Sampling(wanted.temperature, wanted.top_k, wanted.top_p, wanted.repetition_penalty)
     start, adapter = _start(resolved.base, wanted)
     record = resolved.record
     stops = record.stop_tokens if record else [str(tokenizer.eos_token)]
@@ -96,7 +92,7 @@ def export_ollama(
             stop_texts(asked, stops),
             asked.system,
             sampling,
-            (f"{Path(run).name}, made with lorita. Use it with:", *_how_to_use(out)),
+            (f"{Path(run).name}, made with lorita. To use it:", *_how_to_use(out)),
         )
     )
     with replacing(out) as part:
@@ -112,7 +108,7 @@ def _how_to_use(out: Path) -> tuple[str, str]:
 
 
 def _prompt_format(resolved: Resolved, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
-    """The run's own; for a folder that another tool wrote, the chat template in it."""
+    """The run's own; for a folder written by another tool, the tokenizer's chat template."""
     if resolved.record is None and (own := own_template(tokenizer)) is not None:
         return PromptFormat("chat", own)
     return resolved.prompt_format(tokenizer)
@@ -125,16 +121,16 @@ def _layout(asked: PromptFormat, wanted: Wanted, bos: str) -> GoLayout:
         return GoLayout(PLAIN)
     layout = derive_layout(asked.template, bos=bos)
     if asked.system and "system" not in layout.source:
-        raise SettingsError("the run has a system message that its chat template does not write")
+        raise SettingsError("the run has a system message, but its chat template ignores it")
     return layout
 
 
 def _given_layout(path: Path, template: ChatTemplate | None, bos: str) -> GoLayout:
-    """A template written by hand: taken as it is, and compared where both can be rendered."""
+    """A template written by hand: used as is, and compared with the run's chat template."""
     try:
         source = path.expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"template {path}: cannot be read ({error})") from None
+        raise SettingsError(f"template {path}: cannot read it ({error})") from None
     if template is None:
         return GoLayout(source)
     try:
@@ -144,12 +140,12 @@ def _given_layout(path: Path, template: ChatTemplate | None, bos: str) -> GoLayo
         ]
     except (GoTemplateError, ValueError) as error:
         return GoLayout(source, (f"{path} was not compared with the chat template ({error})",))
-    note = f"{path}: the same text as the chat template on {sum(same)} of {len(same)} chats"
+    note = f"{path}: renders {sum(same)} of {len(same)} chats like the chat template"
     return GoLayout(source, (note,))
 
 
 def _runner_bos(base: Base, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The beginning-of-text token, where llama.cpp puts it before a prompt by itself."""
+    """The beginning-of-text token if llama.cpp adds it to a prompt by itself, else ``""``."""
     if base.gguf_path is None:
         return str(tokenizer.bos_token) if adds_bos(tokenizer) else ""
     from gguf import GGUFReader
@@ -161,22 +157,13 @@ def _runner_bos(base: Base, tokenizer: PreTrainedTokenizerBase) -> str:
         return field.contents() if field is not None else None
 
     adds = value("add_bos_token")
-    if adds is None:  # llama.cpp's own defaults, by the kind of tokenizer
+    if adds is None:  # llama.cpp's defaults for this kind of tokenizer
         adds = value("model") == "llama" or value("pre") in ("llama3", "llama-v3", "llama-bpe")
     return str(tokenizer.bos_token or "") if adds else ""
 
 
-def _penalty(folder: Path, wanted: float | None) -> float:
-    """What the comparison of the run was made with, unless another is wanted."""
-    if wanted is not None:
-        return wanted
-    settings = folder / SETTINGS_FILE
-    values = read_yaml(settings) if settings.is_file() else {}
-    return float(values.get("repetition_penalty", Sampling.repetition_penalty))
-
-
 def _start(base: Base, wanted: Wanted) -> tuple[str, str | None]:
-    """What FROM and ADAPTER name."""
+    """The values of FROM and ADAPTER; no ADAPTER (None) for a merged model."""
     if wanted.merged or (base.gguf_path is None and wanted.start is None):
         return f"./{MODEL}", None
     if wanted.start is not None:

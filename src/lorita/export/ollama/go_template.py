@@ -1,8 +1,8 @@
-"""A part of Go's ``text/template``, enough to render what ``chat_layout`` writes for Ollama.
+"""The part of Go's ``text/template`` that is needed to render what ``chat_layout`` writes.
 
-It is there to check an export where no Go is installed: text, trim markers, comments, ``if``,
-``range``, variables, fields, string and number constants, and the comparisons. Anything else of the
-language is refused with ``GoTemplateError``. The slow tests render the same templates with Go.
+It checks exports on machines without Go. Supported are text, trim markers, comments, ``if``,
+``range``, variables, fields, string and number constants, and comparisons. Anything else raises
+``GoTemplateError``. The slow tests render the same templates with Go itself.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ _SPACE = " \t\r\n"
 
 
 class GoTemplateError(ValueError):
-    """Not a template, or more of the language than is known here."""
+    """Not a template, or one that uses unsupported parts of the language."""
 
 
 def render_go(source: str, data: Mapping[str, Any]) -> str:
-    """The text that Go's ``text/template`` makes of ``source`` and ``data``."""
+    """The text that Go's ``text/template`` renders from ``source`` and ``data``.
+
+    Raises ``GoTemplateError`` for anything outside the supported part of the language.
+    """
     nodes, _ = _parse(_pieces(source), 0, within=False)
     out: list[str] = []
     _run(nodes, data, _Scope({"$": data}), out)
@@ -38,7 +41,7 @@ def render_go(source: str, data: Mapping[str, Any]) -> str:
 
 
 def go_string(text: str) -> str:
-    """``text`` as a Go string constant, on one line, with what is not printable spelled out."""
+    """``text`` as a Go string constant on one line, with unprintable characters escaped."""
     spelled = json.dumps(text, ensure_ascii=False)
     return "".join(c if c.isprintable() else _escaped(c) for c in spelled)
 
@@ -49,19 +52,20 @@ def _escaped(char: str) -> str:
 
 @dataclass
 class _Block:
-    """``if`` and ``range``: branches of (condition, nodes); the condition of ``else`` is None."""
+    """An ``if`` or ``range`` block: its branches as (condition, nodes); ``else`` has None."""
 
     kind: str
     branches: list[tuple[list[str] | None, list[Any]]] = field(default_factory=list)
 
 
 class _Scope:
-    """Variables by name; a block sees, and may change, those around it."""
+    """Variables by name. A block can read and change the variables of enclosing blocks."""
 
     def __init__(self, values: dict[str, Any], outer: _Scope | None = None) -> None:
         self.values, self.outer = values, outer
 
     def of(self, name: str) -> _Scope:
+        """The innermost scope that has the variable."""
         if name in self.values:
             return self
         if self.outer is None:
@@ -70,7 +74,7 @@ class _Scope:
 
 
 def _pieces(source: str) -> list[str | list[str]]:
-    """Texts and actions; an action is the list of its words. White space is trimmed as marked."""
+    """The source split into texts and actions (lists of words), white space trimmed as marked."""
     pieces: list[str | list[str]] = []
     at, trim = 0, False
     while True:
@@ -85,12 +89,12 @@ def _pieces(source: str) -> list[str | list[str]]:
 
 
 def _action(source: str, at: int) -> tuple[list[str], int, bool]:
-    """The words of an action, where it ends, and whether it trims what follows."""
+    """The words of an action, where it ends, and whether it trims the text after it."""
     words: list[str] = []
     while True:
         token = _TOKEN.match(source, at)
         if token is None:
-            raise GoTemplateError(f"not understood: {source[at : at + 30]!r}")
+            raise GoTemplateError(f"not supported: {source[at : at + 30]!r}")
         at = token.end()
         if token["close"]:
             return words, at, token["close"].startswith("-")
@@ -100,7 +104,7 @@ def _action(source: str, at: int) -> tuple[list[str], int, bool]:
 def _parse(
     pieces: Sequence[str | list[str]], at: int, *, within: bool
 ) -> tuple[list[Any], tuple[list[str], int] | None]:
-    """The nodes up to the end of a block; what ended it comes with the place after it."""
+    """The nodes up to the end of a block, and the action that ended it with the next position."""
     nodes: list[Any] = []
     while at < len(pieces):
         piece = pieces[at]
@@ -112,7 +116,7 @@ def _parse(
             nodes.append(block)
         elif piece and piece[0] in ("end", "else"):
             if not within:
-                raise GoTemplateError(f"{piece[0]} without a block before it")
+                raise GoTemplateError(f"{piece[0]} outside of a block")
             return nodes, (piece, at)
         elif piece:
             nodes.append(piece)
@@ -188,7 +192,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 def _value(words: Sequence[str], dot: Any, scope: _Scope) -> Any:
     terms, rest = _terms(list(words), dot, scope)
     if rest or not terms:
-        raise GoTemplateError(f"not understood: {' '.join(words)!r}")
+        raise GoTemplateError(f"not supported: {' '.join(words)!r}")
     return _call(terms)
 
 
@@ -200,7 +204,7 @@ def _call(terms: list[Any]) -> Any:
         except (TypeError, IndexError) as error:
             raise GoTemplateError(str(error)) from error
     if arguments:
-        raise GoTemplateError(f"{head!r} is no function")
+        raise GoTemplateError(f"{head!r} is not a function")
     return head
 
 

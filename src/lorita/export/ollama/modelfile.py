@@ -1,6 +1,6 @@
-"""Ollama's Modelfile: what is run, how a chat is laid out, where an answer ends, how it is drawn.
+"""Ollama's Modelfile: the model, the chat template, where an answer ends, and sampling.
 
-Values stand between triple quotes, where Ollama's parser takes every character as it is.
+Values are enclosed in triple quotes, between which Ollama's parser takes every character literally.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.errors import SettingsError
 
 PLAIN = "{{ .Prompt }}"
-"""For a run on plain texts: the prompt as it is. Without it Ollama would take the base's layout."""
+"""The template for a run on plain texts: the prompt as is. Without a template, Ollama would use the
+base's."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How Ollama draws, under transformers' names. Temperature 0 is greedy, as ``compare`` is."""
+    """How Ollama samples, under transformers' names. Temperature 0 is greedy, like ``compare``.
+
+    Raises ``SettingsError`` that lists every value out of range.
+    """
 
     temperature: float = 0.0
     top_k: int | None = None
@@ -31,12 +35,17 @@ class Sampling:
             for name, value, holds, rule in (
                 ("temperature", self.temperature, self.temperature >= 0, "0 (greedy) or more"),
                 ("top_k", self.top_k, (self.top_k or 0) >= 0, "0 (off) or more"),
-                ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "within 0 and 1"),
+                (
+                    "top_p",
+                    self.top_p,
+                    self.top_p is None or 0 < self.top_p <= 1,
+                    "greater than 0, at most 1",
+                ),
                 (
                     "repetition_penalty",
                     self.repetition_penalty,
                     self.repetition_penalty > 0,
-                    "more than 0",
+                    "greater than 0",
                 ),
             )
             if not holds
@@ -45,7 +54,10 @@ class Sampling:
             raise SettingsError(problems)
 
     def lines(self) -> list[str]:
-        """Ollama's names; -1 lets the penalty see the whole context, as it does in lorita."""
+        """PARAMETER lines, with Ollama's names.
+
+        A ``repeat_last_n`` of -1 applies the penalty to the whole context, as lorita does.
+        """
         found: dict[str, object] = {"temperature": self.temperature}
         if self.top_k is not None:
             found["top_k"] = self.top_k
@@ -61,7 +73,7 @@ class Modelfile:
     """The parts of a Modelfile; ``str()`` is its text."""
 
     start: str
-    """What FROM names: a GGUF file, or a model that Ollama has."""
+    """The value of FROM: a GGUF file, or a model that Ollama has."""
     adapter: str | None
     template: str
     stops: Sequence[str]
@@ -84,17 +96,17 @@ class Modelfile:
 
 
 def stop_texts(prompt_format: PromptFormat, stop_tokens: Sequence[str]) -> list[str]:
-    """What ends an answer, as texts: the run's stop tokens and the template's own marks."""
+    """The texts that end an answer: the run's stop tokens and the template's own marks."""
     template = prompt_format.template
     try:
         marks = [template.end_of_turn, template.inner_end] if template is not None else []
-    except TemplateError:  # it shows no answer as it is: its layout was written by hand
+    except TemplateError:  # it does not write answers verbatim, so its layout was written by hand
         marks = []
     return list(dict.fromkeys(text.strip() for text in [*marks, *stop_tokens] if text.strip()))
 
 
 def _quoted(what: str, text: str) -> str:
-    """``text`` between triple quotes; ``SettingsError`` where it holds them itself."""
+    """``text`` in triple quotes; ``SettingsError`` if it contains triple quotes itself."""
     if '"""' in text:
-        raise SettingsError(f'the {what} holds """, which a Modelfile cannot hold')
+        raise SettingsError(f'the {what} contains """, which a Modelfile cannot represent')
     return f'"""{text}"""'

@@ -1,0 +1,111 @@
+"""The adapter of a run as a GGUF file of its own, to be put on a GGUF file of the base.
+
+An adapter with parts that such a file cannot hold (DoRA, biases, whole modules) is refused; the
+message suggests merging instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import AdapterError
+from lorita.export.gguf.writer import Planned, new_writer, numpy_float32, write_tensors
+from lorita.export.merged.weights import active_adapter
+from lorita.models.adapter import changes_base
+from lorita.models.gguf_layout import Layout, TensorNames, find_layout
+from lorita.storage.files import check_room
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+_MERGE = "Export the whole model instead: lorita export gguf RUN OUT.gguf --merged"
+
+
+class NotAlone(AdapterError):
+    """The adapter has parts that a GGUF adapter cannot hold."""
+
+
+def write_adapter(model: PeftModel, path: Path, *, base_name: str) -> list[str]:
+    """Write the adapter of ``model`` for llama.cpp; returns notes for the user.
+
+    Every ``lora_b`` includes the scale (lora_alpha/r, or rsLoRA's), and ``adapter.lora.alpha`` is
+    0, which tells llama.cpp to use the tensors as they are. Raises ``NotAlone`` if the adapter has
+    parts that the file cannot hold.
+    """
+    import gguf
+
+    require_representable(model.peft_config[active_adapter(model)])
+    config = model.get_base_model().config
+    layout = find_layout(config, base_name)
+    names = TensorNames(layout, config)
+    planned = list(_adapter_tensors(model, layout, names))
+    writer = new_writer(layout)
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 0.0)
+    writer.add_base_model_count(1)
+    writer.add_base_model_name(0, Path(base_name).name)
+    check_room(path, sum(tensor.size for tensor in planned))
+    write_tensors(writer, path, planned)
+    return [f"{len(planned) // 2} matrices, with their scale folded in"]
+
+
+def require_representable(config: Any) -> None:
+    """Raise ``NotAlone`` if a GGUF adapter cannot hold all that this PEFT configuration trains."""
+    found = [
+        name
+        for name, there in (
+            ("DoRA's magnitudes", config.use_dora),
+            ("trained biases", config.bias != "none" or config.lora_bias),
+            (f"whole modules ({', '.join(config.modules_to_save or [])})", config.modules_to_save),
+            ("individually trained tokens", getattr(config, "trainable_token_indices", None)),
+            ("parameters of experts", getattr(config, "target_parameters", None)),
+            (f"a base changed by {config.init_lora_weights}", changes_base(config)),
+        )
+        if there
+    ]
+    if found:
+        raise NotAlone(f"a GGUF adapter cannot hold {', '.join(found)}", hint=_MERGE)
+
+
+def _adapter_tensors(model: PeftModel, layout: Layout, names: TensorNames) -> Iterator[Planned]:
+    """``lora_a`` and ``lora_b`` of every adapted layer, under llama.cpp's names."""
+    import gguf
+    from peft.tuners.lora import LoraLayer
+
+    config = model.get_base_model().config
+    tied = getattr(config, "tie_word_embeddings", False) and not layout.output
+    for module_name, module in model.get_base_model().named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        name = names.of(f"{module_name}.weight")
+        if name is None or (name == "output.weight" and tied):
+            raise NotAlone(
+                f"llama.cpp cannot put an adapter on {module_name} of this model", hint=_MERGE
+            )
+        down, up = lora_matrices(module)
+        order = layout.row_order(module_name, config, up.shape[0])
+        up = up if order is None else up[order]
+        if active_adapter(module) in module.lora_embedding_A:
+            down = down.T  # one row per token
+        for kind, matrix in (("lora_a", down), ("lora_b", up)):
+            array = numpy_float32(matrix)
+            yield Planned(
+                f"{name}.{kind}",
+                array.shape,
+                gguf.GGMLQuantizationType.F32,
+                lambda array=array: array,  # type: ignore[misc]
+            )
+
+
+def lora_matrices(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A layer's two matrices in float32: [r, in], and [out, r] multiplied by the scale."""
+    name = active_adapter(module)
+    if name in module.lora_embedding_A:
+        down, up = module.lora_embedding_A[name], module.lora_embedding_B[name]
+    else:
+        down, up = module.lora_A[name].weight, module.lora_B[name].weight
+    return down.detach().float(), up.detach().float() * module.scaling[name]
