@@ -55,7 +55,10 @@ def make_schedule(
 def make_rising_schedule(
     optimizer: torch.optim.Optimizer, lowest: float, highest: float, steps: int
 ) -> LRScheduler:
-    """From ``lowest`` to ``highest`` over so many steps, by the same factor at each."""
+    """A learning rate that grows by the same factor in every step.
+
+    It starts at ``lowest`` and reaches ``highest`` after ``steps`` steps.
+    """
     from torch.optim.lr_scheduler import LambdaLR
 
     for group in optimizer.param_groups:
