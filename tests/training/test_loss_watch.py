@@ -239,4 +239,4 @@ def test_skipped_steps_are_shown() -> None:
     from lorita.workflows.progress import event_line
 
     line = event_line(StepSkipped(3, math.nan, math.inf, [7, 2]))
-    assert line == "Warning: step 3 is skipped: loss nan, gradient norm inf (rows 2, 7)"
+    assert line == "Warning: step 3 was skipped: loss nan, gradient norm inf (rows 2, 7)"

@@ -89,11 +89,11 @@ def test_duplicates_are_never_on_both_sides(llama: Path, tmp_path: Path) -> None
     held = write(tmp_path / "held.jsonl", [{"text": texts[3]}, {"text": "a text of its own"}])
     options: dict[str, Any] = {"model": str(llama), "data": str(data), "eval_data": str(held)}
     found = lorita.preview(**options)
-    what = "held-out rows that duplicate rows that are trained on"
+    what = "held-out rows that duplicate training rows"
     assert next(p for p in found.problems if p.what == what).rows == [1]
     prepared = prepare(build_settings(**options, output_dir=tmp_path / "run")).data
     assert len(prepared.held_out) == 1
-    assert any("duplicate rows that are trained on" in note for note in prepared.notes)
+    assert any("duplicate training rows" in note for note in prepared.notes)
     split = prepare(build_settings(model=str(llama), data=str(data), output_dir=tmp_path / "x"))
     sides = [[texts[e.row][2:] for e in side] for side in (split.data.train, split.data.held_out)]
     assert not set(sides[0]) & set(sides[1])

@@ -35,7 +35,7 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
         for event in EVENTS:
             show(event)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["reading", "Training: 3 steps, 24 rows, 1,234 tokens an epoch"]
+    assert lines[:2] == ["reading", "Training: 3 steps, 24 rows, 1,234 tokens per epoch"]
     steps = [line for line in lines if line.startswith("step") and "lr" in line]
     assert [line.split()[1] for line in steps] == ["2/3", "3/3"]
     assert "50 tokens/s" in steps[0]

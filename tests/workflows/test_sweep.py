@@ -153,7 +153,7 @@ MISTAKES: list[tuple[dict[str, Any], type[LoritaError], str]] = [
     ({"grid": {"r": []}}, SettingsError, "r: no values"),
     ({"grid": {"model": ["a", "b"]}}, SettingsError, "model cannot be swept"),
     ({"grid": {"r": [0], "learning_rate": [-1]}}, SettingsError, "r = 0"),
-    ({"grid": {"r": [2]}, "eval_fraction": 0}, DataError, "nothing to choose by"),
+    ({"grid": {"r": [2]}, "eval_fraction": 0}, DataError, "nothing to compare"),
     ({"grid": {"seed": [1, 2]}, "max_steps": 1}, DataError, "different held-out rows"),
     ({"grid": {"target_modules": ["q_proj", "nothing"]}}, LoritaError, "nothing"),
 ]

@@ -75,7 +75,7 @@ def _load(name: str, base: str | None, dtype: str) -> TunedModel:
 
 
 def _lines() -> Iterator[str]:
-    """What is typed, or what comes in; to its end."""
+    """The lines that are typed, or those of standard input, to the end."""
     if not sys.stdin.isatty():
         yield from (line.rstrip("\n") for line in sys.stdin)
         return
@@ -107,4 +107,4 @@ def _answer(talk: Conversation, line: str) -> None:
         print(error, file=sys.stderr, end="")
     print()
     if talk.forgotten > before:
-        print("(The oldest turns no longer fit and were left out.)", file=sys.stderr)
+        print("(The oldest turns no longer fit and were dropped.)", file=sys.stderr)

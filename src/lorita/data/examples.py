@@ -54,7 +54,7 @@ class Tokenized:
     """All rows as tokens, and what happened to those that were too long.
 
     ``targets_cut`` counts the trained tokens among ``tokens_cut``; both include the tokens of
-    dropped rows.
+    dropped rows. ``fingerprint`` is that of the rows they were made from (``rows.fingerprint``).
     """
 
     examples: Sequence[Example]
@@ -63,6 +63,7 @@ class Tokenized:
     targets_cut: int = 0
     rows_split: int = 0
     rows_dropped: int = 0
+    fingerprint: str = ""
 
 
 class StoredExamples(Sequence[Example]):

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A base without an adapter, on the device of this process.
+    """A base without an adapter, on this process's device.
 
-    ``dtype`` is the number format of its weights, ``fingerprint`` what tells it from other models,
-    ``notes`` what was chosen for it and why.
+    ``dtype`` is the format of its weights, ``fingerprint`` identifies it among models, and
+    ``notes`` say what was chosen for it and why.
     """
 
     model: PreTrainedModel
@@ -34,7 +34,7 @@ class LoadedBase:
 
 
 def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
-    """Load the base in the number format that suits the machine; ``ModelError`` if it cannot be."""
+    """Load the base in the dtype that suits the machine; ``ModelError`` if that fails."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=settings.use_cpu)

@@ -1,4 +1,4 @@
-"""Which folder a run is written to, and whether it continues one that is there."""
+"""Which folder a run is written to, and whether it continues an existing run."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def resume_source(settings: RunSettings) -> str | None:
 
 
 def continues(settings: RunSettings, folder: Path) -> bool:
-    """Whether there is a run in ``folder`` that goes on; one that was wanted may not have begun."""
+    """Whether a run in ``folder`` is to be continued; with --resume there may be none yet."""
     return resume_source(settings) is not None and (folder / SETTINGS_FILE).is_file()

@@ -1,7 +1,7 @@
-"""From settings to what the training loop needs, cheapest and likeliest mistakes first.
+"""From settings to what the training loop needs, the cheapest and likeliest mistakes first.
 
-Nothing is written here. Everything that can be wrong before the weights are loaded is gathered
-and raised as one error.
+Nothing is written here. Everything that can be wrong before the weights are loaded is collected and
+raised as one error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lorita.data.formats.stored_rows import select_rows
 from lorita.data.packing import fill_windows, packing_note
 from lorita.data.quality.duplicates import find_duplicates
 from lorita.data.quality.problems import find_problems, refuse_pointless, short_form
-from lorita.data.rows import Row, Rows, fingerprint
+from lorita.data.rows import Row, Rows
 from lorita.data.splits import unseen
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.long_rows import cut_notes, token_note
@@ -48,9 +48,10 @@ MOST_LOOKED_AT = 5000
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rows ready to train on and to measure with, and the sentences that explain them.
+    """Tokenised rows for training and measuring, and the sentences that explain them.
 
-    ``shown`` are the rows whose prompts are asked before and after: held out, where any are.
+    ``shown`` are the rows whose prompts are answered before and after training: held-out rows if
+    there are any.
     """
 
     train: Sequence[Example]
@@ -66,7 +67,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known before the weights are loaded."""
+    """Everything known before the weights are loaded."""
 
     output_dir: Path
     base: Base
@@ -76,7 +77,7 @@ class Prepared:
 
 
 def prepare(settings: RunSettings) -> Prepared:
-    """Check the door, the model and the data; raise all their problems as one ``UserError``."""
+    """Check folder, model and data; raise all their problems as one ``UserError``."""
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
     if not is_lead():
@@ -169,8 +170,8 @@ def _tokenize(
         notes.append(packing_note(windows, lengths, max_length))
     if eval_rows is not None and len(fresh) < len(places):
         notes.append(
-            f"{len(places) - len(fresh)} of {len(places)} held-out rows duplicate rows that are "
-            "trained on and were left out"
+            f"{len(places) - len(fresh)} of {len(places)} held-out rows duplicate training rows "
+            "and were omitted"
         )
     if context is not None and max_length > context:
         require_stretchable(config, max_length, context)
@@ -185,7 +186,7 @@ def _tokenize(
         asked,
         max_length,
         notes,
-        fingerprint(train_rows),
+        train.fingerprint,
         short_form(problems),
         windows,
     )

@@ -1,4 +1,4 @@
-"""What a run asks base and tuned model at its end."""
+"""The prompts and rows that a run measures base and tuned model with."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def comparison_prompts(
     settings: RunSettings, prepared: Prepared, model: torch.nn.Module
 ) -> list[str]:
-    """The prompts to answer before and after: the user's own, or three of the rows.
+    """The prompts to answer before and after: the user's own, or three taken from the rows.
 
-    ``SettingsError`` for a prompt of the user's that the model has no room for.
+    Raises ``SettingsError`` for a prompt that does not fit the model's context.
     """
     tokenizer, asked = prepared.tokenizer, prepared.data.prompt_format
     for prompt in settings.compare_prompt:
@@ -38,7 +38,7 @@ def _prompts_of_rows(prepared: Prepared, model: torch.nn.Module, count: int) -> 
 def make_questions(
     settings: RunSettings, prepared: Prepared, model: torch.nn.Module, prompts: Sequence[str]
 ) -> Questions:
-    """The prompts, the held-out rows and, where it is wanted, what the proof asks."""
+    """Everything to measure: prompts, held-out rows and, if requested, the proof's questions."""
     data, tokenizer = prepared.data, prepared.tokenizer
     options = GenerationOptions(
         max_new_tokens=settings.max_new_tokens, repetition_penalty=settings.repetition_penalty

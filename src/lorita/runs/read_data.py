@@ -1,4 +1,4 @@
-"""What the settings ask for: which folder, whether a run goes on, which rows, how read and cut."""
+"""The rows that the settings ask for: where from, how read, how split and how cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONGEST_DEFAULT = 2048
 
 
 def find_source(settings: RunSettings) -> Source:
-    """The data that the settings name, or the rows that Python code gave."""
+    """The data named in the settings, or the rows passed in Python."""
     return _mapped(settings, _find_source(settings))
 
 
@@ -44,8 +44,8 @@ def _find_source(settings: RunSettings) -> Source:
         return rows_source(settings.given("data"), ROWS_NAME)
     if settings.data == [ROWS_NAME] and not Path(ROWS_NAME).exists():
         raise DataError(
-            "the rows of this run were given in Python",
-            hint="Give them again: lorita.train(config=..., data=rows).",
+            "the rows of this run were passed in Python",
+            hint="Pass them again: lorita.train(config=..., data=rows).",
         )
     return load_source(
         settings.data,
@@ -72,7 +72,7 @@ def held_out_file(settings: RunSettings) -> Rows | None:
 
 
 def wanted_reading(settings: RunSettings) -> Wanted:
-    """What the settings say about the columns."""
+    """The settings' options about columns, as the data layer takes them."""
     return Wanted(
         format=settings.format,
         text_field=settings.text_field,
@@ -83,19 +83,19 @@ def wanted_reading(settings: RunSettings) -> Wanted:
 
 
 def longest_row(settings: RunSettings, config: PretrainedConfig) -> int:
-    """``max_length``, or what the model takes, at most ``LONGEST_DEFAULT``."""
+    """``max_length``, or the model's context up to ``LONGEST_DEFAULT`` tokens."""
     context = context_length(config)
     return settings.max_length or min(LONGEST_DEFAULT, context or LONGEST_DEFAULT)
 
 
 def treatment(settings: RunSettings, max_length: int, template: ChatTemplate | None) -> Treatment:
-    """How the settings want rows to become tokens."""
+    """The settings' options about tokenising rows, as the data layer takes them."""
     overflow = settings.overflow or ("split" if settings.packing else "truncate")
     return Treatment(max_length, template, settings.train_on, overflow)
 
 
 def split_data(settings: RunSettings, num_rows: int, groups: Sequence[int]) -> Split:
-    """Which rows are trained on and which are held out; ``groups`` are kept together."""
+    """Which rows are training rows and which are held out; ``groups`` stay together."""
     return split_rows(
         num_rows,
         max_train_samples=settings.max_train_samples,
@@ -108,7 +108,7 @@ def split_data(settings: RunSettings, num_rows: int, groups: Sequence[int]) -> S
 
 
 def read_all_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
-    """The rows of the data, and of ``eval_data`` where it is given."""
+    """The rows of ``data``, and those of ``eval_data`` if given."""
     rows = read_rows(find_source(settings), wanted_reading(settings))
     held = held_out_file(settings)
     if held is None:
@@ -116,14 +116,14 @@ def read_all_rows(settings: RunSettings) -> tuple[Rows, Rows | None]:
     if held.kind != rows.kind:
         raise DataError(
             f"{held.origin}: held-out rows are read as {held.understood}, "
-            f"those that are trained on as {rows.understood}",
+            f"training rows as {rows.understood}",
             hint="Give both the same columns.",
         )
     return rows, held
 
 
 def _rows_to_stream(settings: RunSettings) -> int | None:
-    """The rows that are trained on or held out: the same ones as without streaming."""
+    """How many rows to stream: the same ones are used as without streaming."""
     if not settings.streaming or settings.max_train_samples is None:
         return None
     return settings.max_train_samples + settings.max_eval_samples

@@ -1,4 +1,4 @@
-"""What a finished run leaves: comparison, model card and record."""
+"""The files of a finished run: comparison, model card and record."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 def compare_measured(
     model: str, questions: Questions, before: Measured, after: Measured
 ) -> Comparison:
-    """The measurements of base and tuned model side by side, with the proof if it was asked for.
+    """Base and tuned model side by side, with the proof if it was measured.
 
-    ``model`` is the base's name, for people.
+    ``model`` is the base's name as shown to people.
     """
     pairs = zip(questions.prompts, before.answers, after.answers, strict=True)
     proof = None

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What came out; ``path`` holds all of it.
+    """The result of a run, whose files are in ``path``.
 
-    ``losses`` are those of each step done now, in nats per target token. ``before`` is what was
-    measured of the base, for another run that asks it the same.
+    ``losses`` has one value per step of this process, in nats per target token. ``before`` is the
+    base's measurement, which another run with the same questions can reuse.
     """
 
     path: Path
@@ -63,11 +63,11 @@ def run_events(
     before: Measured | None = None,
     started: float | None = None,
 ) -> Generator[Event, None, FinishedRun]:
-    """The run as events. The base ends as it was loaded, also when the run fails.
+    """The run as events. The base ends as it was loaded, even if the run fails.
 
-    ``before`` is what is known of the base from an earlier run with the same questions; ``started``
-    is when the command began, by ``time.perf_counter``. Raises ``RunFailed``, with the last good
-    adapter saved, or ``Interrupted``, with a checkpoint.
+    ``before`` is the base's measurement from an earlier run with the same questions; ``started`` is
+    when the command began (``time.perf_counter``). Raises ``RunFailed`` after saving the last good
+    adapter, or ``Interrupted`` after saving a checkpoint.
     """
     started = time.perf_counter() if started is None else started
     folder = prepared.output_dir
@@ -81,7 +81,7 @@ def run_events(
                 _make_ready(settings, folder)
             losses = yield from _train(settings, prepared, attached)
             base.accelerator.wait_for_everyone()
-            yield Note("Asking the tuned model and the base")
+            yield Note("Measuring the tuned model and the base")
             questions = make_questions(settings, prepared, base.model, prompts)
             after = measure(base.model, questions)
             first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])
@@ -107,7 +107,7 @@ def run_events(
 
 
 def _make_ready(settings: RunSettings, folder: Path) -> None:
-    """Make a new run's folder, or clear away what a killed process left half written."""
+    """Create the folder of a new run, or remove half-written files of a killed process."""
     if continues(settings, folder):
         remove_parts(folder)
         return
@@ -118,7 +118,7 @@ def _make_ready(settings: RunSettings, folder: Path) -> None:
 def _train(
     settings: RunSettings, prepared: Prepared, attached: Attached
 ) -> Generator[Event, None, list[float]]:
-    """Train and save the adapter; returns the losses. A failure saves the last good adapter."""
+    """Train and save the adapter; return the losses. On failure the last good adapter is saved."""
     folder = prepared.output_dir
     job = TrainingJob(settings, prepared, attached)
     losses = []
@@ -144,7 +144,7 @@ def _train(
 
 
 def _save_good(job: TrainingJob, attached: Attached, folder: Path, failed: RunFailed) -> str:
-    """Save the last good adapter of a run that failed; the hint that says so."""
+    """Save the last good adapter of a failed run; return the hint that says so."""
     step = job.restore_good()
     if is_lead():
         adapters.save_adapter(attached.model, folder)
@@ -155,13 +155,13 @@ def _save_good(job: TrainingJob, attached: Attached, folder: Path, failed: RunFa
 
 @contextmanager
 def _disk_trouble_said(folder: Path) -> Iterator[None]:
-    """A disk that is full or gone is one message, with what is left and how to continue."""
+    """Turn a full or missing disk into one message: what is saved and how to continue."""
     try:
         yield
     except OSError as error:
         try:
             last = next(iter(list_checkpoints(folder)[::-1]), None)
-            left = f"{last} is whole" if last else "No checkpoint had been saved yet"
+            left = f"{last} is whole" if last else "No checkpoint was saved yet"
         except OSError:  # the folder cannot even be read any more
             left = "The checkpoints in the folder are unchanged"
         raise RunFailed(

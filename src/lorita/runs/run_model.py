@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attached:
-    """A fresh adapter on a base, ready to train.
+    """A new adapter on a base, ready to train.
 
-    ``loss_sum`` is the loss of some rows under it. ``checkpointing`` says whether activations are
-    computed again in the backward pass. ``base_biases`` are the base's own, by name.
+    ``loss_sum`` computes the loss of some rows. ``checkpointing`` says whether activations are
+    recomputed in the backward pass. ``base_biases`` are the base's own biases, by name.
     """
 
     model: PeftModel
@@ -58,7 +58,7 @@ class Attached:
 
 @contextmanager
 def adapter_on(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Iterator[Attached]:
-    """The base with a fresh adapter on it; it is taken off at the end, whatever happens."""
+    """The base with a new adapter, which is taken off at the end, whatever happens."""
     attached = attach(base, settings, prepared)
     try:
         yield attached
@@ -67,10 +67,10 @@ def adapter_on(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> I
 
 
 def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attached:
-    """Put a fresh adapter on the base, and the fast step in where it is wanted.
+    """Attach a new adapter to the base and, if enabled, the fast step.
 
-    The base is left as it was if anything is raised: ``AdapterError`` where the adapter does not
-    go on this model, ``SettingsError`` where the fast step cannot do what is asked of it.
+    Raises ``AdapterError`` if the adapter does not fit this model and ``SettingsError`` if the fast
+    step cannot do what is asked; the base is then as it was.
     """
     biases = adapters.untouched(base.model)
     config = adapters.lora_config(base.model, settings.lora_options())
@@ -83,7 +83,7 @@ def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attac
 
 
 def take_off(attached: Attached) -> None:
-    """Leave the base as it was loaded: no adapter, its own biases, its own forward."""
+    """Restore the base as it was loaded: no adapter, its own biases and forward methods."""
     _give_back(attached.model, attached.base_biases)
 
 
@@ -129,8 +129,8 @@ def _ready_to_train(
 def _longest_row_too_large(
     base: LoadedBase, settings: RunSettings, prepared: Prepared
 ) -> str | None:
-    """What to say where the longest row needs more memory than there is, unless activations are
-    computed again: a micro-batch cannot be smaller than a row. None where it fits."""
+    """The note for a longest row that does not fit in memory unless activations are recomputed;
+    None if it fits. A micro-batch cannot be smaller than a row."""
     longest = max(token_lengths(prepared.data.train))
     needs = longest * bytes_per_token(prepared.config, base.dtype.itemsize, fast=settings.speedup)
     free = available_memory()
@@ -144,7 +144,7 @@ def _longest_row_too_large(
 
 
 def _speed_up(model: PeftModel, base: LoadedBase, settings: RunSettings) -> list[str]:
-    """Put the fast step in; what was chosen and why."""
+    """Apply the fast step; return what was chosen and why."""
     precision = settings.base_precision
     notes = []
     if precision is not None and base.accelerator.device.type == "cpu":
@@ -159,7 +159,7 @@ def _speed_up(model: PeftModel, base: LoadedBase, settings: RunSettings) -> list
 
 
 def _keep_bottom(base: LoadedBase, settings: RunSettings) -> tuple[BottomCache | None, list[str]]:
-    """With only upper layers adapted, the lower ones are computed once for each row."""
+    """If only upper layers are adapted, compute the lower ones once per row."""
     if settings.layers_to_transform is None:
         return None, []
     limit = (available_memory() or 2**30) // 4
@@ -170,7 +170,7 @@ def _keep_bottom(base: LoadedBase, settings: RunSettings) -> tuple[BottomCache |
 
 
 def as_saved(attached: Attached, settings: RunSettings) -> PeftModel:
-    """The trained model as its files will give it to people: no recomputing, no int8 products."""
+    """The trained model as it will load from its files: no recomputation, no int8 products."""
     if attached.checkpointing:
         attached.base.model.gradient_checkpointing_disable()
     if settings.base_precision is not None:
@@ -179,7 +179,7 @@ def as_saved(attached: Attached, settings: RunSettings) -> PeftModel:
 
 
 def measure_base(base: LoadedBase, questions: Questions, *, fast: bool) -> Measured:
-    """Ask the bare base; ``fast`` through the fast path, which is taken out again."""
+    """Measure the base alone; with ``fast`` through the fast path, which is removed again."""
     if not fast:
         return measure(base.model, questions)
     speedup(base.model)

@@ -1,6 +1,6 @@
 """The training part of a run: the loop with its watch and its checkpoints.
 
-It takes an adapter on a base and leaves it trained. Saving and measuring the result is the run's.
+It trains the attached adapter. Saving and measuring the result is done in ``run.py``.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 
 class TrainingJob:
-    """One training of an attached adapter; ``events`` does it.
+    """The training of an attached adapter; iterate ``events`` to run it.
 
-    ``pace``, ``trainee`` and ``watch`` are what the loop takes, ``work`` what it will compute.
+    ``pace``, ``trainee`` and ``watch`` are the loop's inputs, ``work`` counts what it will compute.
     """
 
     def __init__(self, settings: RunSettings, prepared: Prepared, attached: Attached) -> None:
@@ -54,7 +54,7 @@ class TrainingJob:
         self.work = count_work(data.train, data.held_out, self.pace)
 
     def events(self, stop: StopRequest) -> Iterator[Event]:
-        """Train; every random number is drawn after this begins."""
+        """Train; all random numbers are drawn after this starts."""
         import torch
 
         # Dropout draws from here on: what was measured before must not change the run.
@@ -89,7 +89,7 @@ class TrainingJob:
                 yield from self._finish()
 
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
-        """What the run will take, from steps that were timed as (tokens, seconds)."""
+        """Time and memory of the run, from timed steps given as (tokens, seconds)."""
         state = 12 * sum(p.numel() for p in self.trainee.masters.parameters.values())
         return Forecast(
             self.work,
@@ -99,7 +99,7 @@ class TrainingJob:
         )
 
     def probe(self) -> Forecast:
-        """The forecast from a few steps whose gradients are computed and forgotten."""
+        """The forecast from a few steps whose gradients are computed and discarded."""
         with untouched_random_states():
             timed = probe(
                 self.trainee,
@@ -111,7 +111,7 @@ class TrainingJob:
         return self.forecast(timed)
 
     def too_large(self) -> list[str]:
-        """What to do where the longest row may not fit into memory."""
+        """A warning with remedies if the longest row may not fit in memory."""
         if self.attached.checkpointing:
             return []
         found = proposals(
@@ -123,7 +123,7 @@ class TrainingJob:
         return [found] if found else []
 
     def restore_good(self) -> int:
-        """Put the last good weights into the model; return the step that made them."""
+        """Load the last good weights into the model; return the step they are from."""
         return self.watch.restore_good(self.trainee)
 
     def _evaluate(self) -> float:
@@ -147,7 +147,7 @@ class TrainingJob:
 
     def _finish(self) -> Iterator[Event]:
         if self.watch.seen.steps == 0 and self.watch.seen.skipped:
-            raise RunFailed("no step could be applied: the loss or gradient of each is not finite")
+            raise RunFailed("no step could be applied: every loss or gradient was not finite")
         if self.watch.seen.skipped:
             yield Note(
                 f"{self.watch.seen.skipped} steps were skipped: their loss or gradient was not "
@@ -161,30 +161,30 @@ class TrainingJob:
         try:
             restore_weights(folder, self.attached.model)
         except (OSError, ValueError) as error:
-            text = f"the last weights are kept, the best ones cannot be read: {folder}: {error}"
+            text = f"the best adapter cannot be read, so the last one is kept: {folder}: {error}"
             yield Note(text, is_warning=True)
             return
-        yield Note(f"Best held-out loss {loss:.4f} at step {step}: its adapter is taken")
+        yield Note(f"Best held-out loss {loss:.4f} at step {step}: keeping that adapter")
 
     def _resume(self) -> tuple[int, list[str]]:
-        """Put the wanted checkpoint in; return its step (0 for none) and what there is to say."""
+        """Restore the requested checkpoint; return its step (0 for none) and notes."""
         wanted = resume_source(self.settings)
         folder = self.prepared.output_dir
         if wanted is None:
             return 0, []
         if wanted == "last" and not list_checkpoints(folder):
-            return 0, [f"{folder}: there is no checkpoint to continue: starting at the first step"]
+            return 0, [f"{folder}: no checkpoint to continue from; starting at the first step"]
         path, state, damaged = find_checkpoint(
             folder, wanted, identity(self.settings, self.prepared)
         )
         step = restore(path, state, self.attached.model, self.trainee, self.watch)
         if self.settings.micro_batch_tokens is not None:
             self.trainee.token_budget = self.settings.micro_batch_tokens
-        notes = [f"Passed over: {line}" for line in damaged]
+        notes = [f"Skipped: {line}" for line in damaged]
         return step, [*notes, f"Continuing after step {step}, from {path}"]
 
     def advice(self) -> list[str]:
-        """Settings that are known to hurt with so much data."""
+        """Warnings about settings that are known to hurt with this much data."""
         settings = self.settings
         return advice(
             rows=len(self.prepared.data.train),

@@ -1,4 +1,4 @@
-"""The parts of a training, made from the settings: its pace, what it changes, who watches it."""
+"""The inputs of the training loop, made from the settings: pace, trainee and watch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def memory_per_token(settings: RunSettings, prepared: Prepared, attached: Attached) -> int:
-    """Bytes of activations that one token keeps, estimated."""
+    """Estimated bytes of activations kept per token."""
     return bytes_per_token(
         prepared.config,
         attached.base.dtype.itemsize,
@@ -31,7 +31,7 @@ def memory_per_token(settings: RunSettings, prepared: Prepared, attached: Attach
 
 
 def make_pace(settings: RunSettings, prepared: Prepared, attached: Attached) -> Pace:
-    """How many steps of how many rows, in pieces that fit the memory that is free now."""
+    """The number of steps, the rows per step, and micro-batches that fit the free memory."""
     data, accelerator = prepared.data, attached.base.accelerator
     rows_per_step = (
         settings.per_device_train_batch_size
@@ -74,7 +74,7 @@ def make_trainee(settings: RunSettings, attached: Attached, pace: Pace) -> Train
 
 
 def make_watch(settings: RunSettings, prepared: Prepared, pace: Pace) -> Watch:
-    """Who looks at the losses: when to skip a step, to stop, and which step was best."""
+    """The watch over the losses: when to skip a step or stop, and which step was best."""
     per_epoch = steps_per_epoch(len(prepared.data.train), pace.rows_per_step)
     return Watch(
         guessing=math.log(prepared.config.get_text_config().vocab_size),

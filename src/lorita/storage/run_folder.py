@@ -1,4 +1,4 @@
-"""The run folder: where it may be made, and the names of its files."""
+"""The run folder: where it may be created, and the names of its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         )
     parent = folder if folder.exists() else next(p for p in folder.absolute().parents if p.exists())
     if not parent.is_dir():
-        raise OutputError(f"{folder}: {parent} is a file, so no folder can be made in it")
+        raise OutputError(f"{folder}: {parent} is a file, so no folder can be created in it")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: {parent} is not writable")
 
@@ -35,16 +35,16 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
 def check_resumable(folder: Path) -> None:
     """``OutputError`` unless the run in the folder can be continued there."""
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: is not writable")
+        raise OutputError(f"{folder}: not writable")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether something of a run lies in the folder, an unfinished one included."""
+    """Whether the folder contains a run, finished or not."""
     return any((folder / mark).exists() for mark in _MARKS)
 
 
 def create_run_dir(folder: Path, *, keep_checkpoints: bool = False) -> None:
-    """Make the folder, and take an earlier run out of it; files that are not a run's stay."""
+    """Create the folder and remove an earlier run from it; other files stay."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_parts(folder)
@@ -54,4 +54,4 @@ def create_run_dir(folder: Path, *, keep_checkpoints: bool = False) -> None:
             (folder / name).unlink(missing_ok=True)
         (folder / "compare.md").unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ready ({error.strerror})") from None
+        raise OutputError(f"{folder}: cannot be prepared ({error.strerror})") from None

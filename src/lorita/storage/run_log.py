@@ -1,4 +1,4 @@
-"""``log.jsonl``: one event of the training a line."""
+"""``log.jsonl``: the events of the training, one per line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorita.storage.run_folder import LOG_FILE
 
 
 def last_logged(folder: Path, event: str, key: str) -> float:
-    """A figure of the last such event in the log: a resumed run may have had no step to do."""
+    """A value of the last such event in the log: a resumed run may have had no step left."""
     lines = (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()
     found = (json.loads(line) for line in reversed(lines) if f'"{event}"' in line)
     return float(next(found)[key])
@@ -23,7 +23,7 @@ def last_loss(folder: Path) -> float:
 
 
 def append_log(folder: Path, record: dict[str, Any]) -> None:
-    """One event, one line of ``log.jsonl``."""
+    """Append an event as one line of ``log.jsonl``."""
     if record["event"] == "TrainingStarted":
         _rewind_log(folder, record["first_step"])
     with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
@@ -31,7 +31,7 @@ def append_log(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _rewind_log(folder: Path, step: int) -> None:
-    """Take out what a run that goes back to ``step`` will do again, and torn lines."""
+    """Remove the events after ``step``, which a resumed run repeats, and damaged lines."""
     path = folder / LOG_FILE
     if not path.exists():
         return

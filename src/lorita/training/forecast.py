@@ -1,7 +1,7 @@
-"""What a run will take: memory, time per step and in all, and what to do where it does not fit.
+"""How much memory and time a run will take, and what to do if it does not fit.
 
-Time comes from steps that were timed on the run's own rows: for ``lorita plan`` a few that change
-nothing, in a run its own first ones, so that the forecast costs it no time.
+Times come from steps on the run's own rows: ``lorita plan`` times a few steps that change nothing,
+a run its own first ones, so that the forecast costs nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ EVALUATION_COST = 0.4
 
 @dataclass(frozen=True)
 class Work:
-    """What a run will compute, counted from its rows. ``held_out_tokens`` are those of all
-    evaluations on the way."""
+    """What a run will compute, counted from its rows.
+
+    ``held_out_tokens`` are those of all evaluations during training.
+    """
 
     rows: int
     steps: int
@@ -48,9 +50,10 @@ class Work:
     longest: int
 
     def line(self) -> str:
+        """Rows, tokens and steps in a sentence."""
         return (
             f"{self.rows} rows, {self.tokens_per_epoch:,} tokens and {self.steps_per_epoch} steps "
-            f"an epoch; {self.steps} steps in all, at most {self.most_at_once:,} tokens at once"
+            f"per epoch; {self.steps} steps in total, up to {self.most_at_once:,} tokens at a time"
         )
 
 
@@ -95,7 +98,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """Of training in all, evaluations on the way included."""
+        """Total training time, evaluations during training included."""
         if self.seconds_per_token is None:
             return None
         held_out = EVALUATION_COST * self.work.held_out_tokens
@@ -103,23 +106,27 @@ class Forecast:
 
     @property
     def seconds_per_step(self) -> float | None:
+        """Mean over all steps; None where no step was timed."""
         if self.seconds_per_token is None:
             return None
         return self.seconds_per_token * self.work.tokens / self.work.steps
 
     def memory_line(self) -> str:
-        free = "" if self.free_bytes is None else f"; {gigabytes(self.free_bytes)} more are free"
-        return f"Memory: about {gigabytes(self.peak_bytes)} at most{free}"
+        """The expected peak and what is free, in a sentence."""
+        free = "" if self.free_bytes is None else f"; another {gigabytes(self.free_bytes)} are free"
+        return f"Memory: about {gigabytes(self.peak_bytes)} at its peak{free}"
 
     def time_line(self) -> str:
+        """Time per step and in total, in a sentence."""
         if self.seconds is None or self.seconds_per_step is None:
             return "Time: not measured (--no-probe)"
         return (
-            f"Time: about {duration(self.seconds_per_step)} a step, "
-            f"{duration(self.seconds)} of training in all"
+            f"Time: about {duration(self.seconds_per_step)} per step, "
+            f"{duration(self.seconds)} of training in total"
         )
 
     def lines(self) -> list[str]:
+        """Both sentences: memory, then time."""
         return [self.memory_line(), self.time_line()]
 
 
@@ -137,13 +144,14 @@ def duration(seconds: float) -> str:
 
 
 def gigabytes(size: int) -> str:
+    """Bytes as ``1.2 GB`` (10^9 bytes)."""
     return f"{size / 1e9:.1f} GB"
 
 
 def proposals(longest: int, per_token: int, free_bytes: int | None, *, narrow: bool) -> str | None:
-    """What to do where the longest row alone is too much; None where it fits.
+    """Remedies if the longest row alone may not fit in memory; None if it fits.
 
-    ``narrow``: the weights are in a 16-bit format already.
+    ``narrow``: the weights are already in a 16-bit format.
     """
     if free_bytes is None or longest * per_token <= free_bytes:
         return None
@@ -170,9 +178,9 @@ def probe(
     pace: Pace,
     accelerator: Accelerator,
 ) -> list[tuple[int, float]]:
-    """Compute the gradients of some steps, the largest first, and apply none: (tokens, seconds).
+    """Time some steps, the largest first, without applying them: (tokens, seconds).
 
-    A step that does not fit into memory makes ``trainee.token_budget`` smaller, as in a run.
+    A step that does not fit in memory reduces ``trainee.token_budget``, as in a run.
     """
     lengths = token_lengths(train)
     steps = _first_epoch(range(len(train)), pace)

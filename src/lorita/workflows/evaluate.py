@@ -1,4 +1,4 @@
-"""The proof for a run that lies on disk: on its own rows, or on others."""
+"""The proof for a run on disk, on its own rows or on others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The proof, and what there is to say about how it was made."""
+    """The proof, and notes about how it was measured."""
 
     proof: Proof
     notes: list[str]
@@ -44,11 +44,11 @@ def evaluate(
     max_samples: int | None = None,
     engine: str = "transformers",
 ) -> Evaluation:
-    """What the adapter in ``run`` learned, forgot and memorised, measured anew from its files.
+    """What the adapter in ``run`` learned, forgot and memorised, measured from its files.
 
-    ``data`` are rows to measure learning with, read as the run's own; by default those that the
-    run held out. ``engine`` is what writes the free answers: ``transformers`` or ``llama.cpp``.
-    ``UserError`` where the folder, its base or the rows cannot be read.
+    ``data`` are rows to measure learning with, read like the run's own; by default its held-out
+    rows. ``engine`` generates the free answers: ``transformers`` or ``llama.cpp``. Raises
+    ``UserError`` if the folder, its base or the rows cannot be read.
     """
     check_engine(engine)
     resolved = resolve_folder(Path(run).expanduser(), base)
@@ -81,8 +81,8 @@ def _settings(resolved: Resolved, base: str | None, max_samples: int | None) -> 
     folder = resolved.adapter
     if not (folder / SETTINGS_FILE).is_file():
         raise UserError(
-            f"{folder}: has no {SETTINGS_FILE}, so it is not known how its rows are to be read",
-            hint="lorita evaluate takes the run folders that lorita train makes.",
+            f"{folder}: has no {SETTINGS_FILE}, which says how its rows are read",
+            hint="lorita evaluate takes run folders made by lorita train.",
         )
     change: dict[str, Any] = {"model": base or resolved.base.name}
     change |= {"output_dir": folder, "overwrite": True}
@@ -95,7 +95,7 @@ def _settings(resolved: Resolved, base: str | None, max_samples: int | None) -> 
 def _own_rows(
     resolved: Resolved, settings: RunSettings, notes: list[str], *, needed: bool
 ) -> Prepared | None:
-    """The run's rows, if they are still what it was trained on."""
+    """The run's rows, if they are unchanged since training."""
     try:
         prepared = prepare(settings)
     except UserError as error:
@@ -106,7 +106,9 @@ def _own_rows(
     record = resolved.record
     if record is None or record.data.fingerprint == prepared.data.fingerprint:
         return prepared
-    changed = f"{', '.join(settings.data)}: no longer the rows that the run was trained on"
+    changed = (
+        f"{', '.join(settings.data)}: these are no longer the rows that the run was trained on"
+    )
     if needed:
         raise UserError(changed, hint="Give rows to measure with: --data FILE.")
     notes.append(changed)
@@ -114,7 +116,7 @@ def _own_rows(
 
 
 def _only_rows(settings: RunSettings, data: list[str]) -> RunSettings:
-    """Settings that read ``data`` and hold nothing out."""
+    """Settings that read ``data`` and hold out nothing."""
     change = {"data": data, "eval_data": None, "eval_fraction": 0.0}
     return settings.model_copy(update=change | {"max_train_samples": settings.max_eval_samples})
 

@@ -1,9 +1,9 @@
 """Which learning rate to try: the rate is raised step by step until training gets worse.
 
-The learning-rate range test of Smith, "Cyclical Learning Rates for Training Neural Networks"
-(2017), with one change: each step's loss is compared with the base's on the same rows, so that an
-easy batch is not taken for progress. Not for choosing between rates that are near each other: that
-is what a sweep is for.
+This is the learning-rate range test of Smith, "Cyclical Learning Rates for Training Neural
+Networks" (2017), with one change: each step's loss is compared with the base's loss on the same
+rows, so that an easy batch is not mistaken for progress. To choose between rates that are close to
+each other, use a sweep.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STEPS = 40
 """Eight steps for each factor of ten."""
 SMOOTHING = 0.6
 WORSE = 0.5
-"""Nats per token below the best so far: the test is over."""
+"""The test ends once the gain is this far below the best so far (nats per token)."""
 SAFETY = 4.0
 """The proposal is this many times below the rate of the best gain: a run stays near its rate for
 many steps, the test for one. A rule of thumb."""
@@ -55,19 +55,20 @@ class RateStep:
 
 @dataclass(frozen=True)
 class RateTest:
-    """What was seen, and the rate that is proposed; None where nothing was gained."""
+    """The steps of the test and the proposed rate; None if no rate gained anything."""
 
     steps: tuple[RateStep, ...]
     proposed: float | None
 
     def sentence(self) -> str:
+        """The proposed flag, or that no rate helped."""
         if self.proposed is None:
-            return "No rate brought the loss down, so none is proposed."
+            return "No rate lowered the loss, so none is proposed."
         return f"Proposed: --learning-rate {self.proposed:.1e}"
 
 
 def find_rate(steps: Sequence[RateStep]) -> float | None:
-    """The proposal for what was seen: ``SAFETY`` times below the rate of the best gain."""
+    """The proposed rate: that of the best gain, divided by ``SAFETY``."""
     best = max(steps, key=lambda step: step.gain, default=None)
     if best is None or best.gain <= 0:
         return None
@@ -75,7 +76,7 @@ def find_rate(steps: Sequence[RateStep]) -> float | None:
 
 
 def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, None, RateTest]:
-    """The test as events. It makes no run; ``find_lr.json`` in ``folder`` is all it leaves."""
+    """The test as events. It creates no run, only ``find_lr.json`` in ``folder``."""
     prepared = prepare(settings.model_copy(update={"output_dir": folder}))
     base = load_base(settings, prepared)
     rows = prepared.data.train
@@ -94,7 +95,7 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
 
 
 def _raise_rate(job: TrainingJob, seen: list[RateStep]) -> Generator[Event, None, None]:
-    """Training steps at a rising rate, as a run does them, until the loss is much worse."""
+    """The training steps of a run at a rising rate, until the loss is much worse."""
     pace, accelerator = job.pace, job.attached.base.accelerator
     rising = make_rising_schedule(job.trainee.optimizer, LOWEST, HIGHEST, STEPS)
     trainee = replace(job.trainee, schedule=rising, token_budget=pace.token_budget)
@@ -130,7 +131,7 @@ def _raise_rate(job: TrainingJob, seen: list[RateStep]) -> Generator[Event, None
 
 
 def _base_losses(job: TrainingJob, steps: Sequence[Sequence[Example]]) -> dict[int, float]:
-    """The summed loss of each row, by its number, under the base: B is still zero."""
+    """The summed loss of each row under the base, by row number: lora_B is still zero."""
     unique = list({row.row: row for rows in steps for row in rows}.values())
     model, device = job.attached.base.model, job.attached.base.accelerator.device
     losses = score_rows(model, unique, device).rows()

@@ -1,7 +1,7 @@
-"""What a run would train, weigh and take.
+"""What a run would train, and how much disk, memory and time it would take.
 
 Parameters and sizes come from the model's ``config.json`` alone: the model is built on torch's meta
-device, shapes without memory. Where there is data, a few steps on it are timed.
+device, as shapes without memory. If there is data, a few steps on it are timed.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def empty_model(base: Base) -> PreTrainedModel:
 
 
 def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
-    """Count what the settings would train; with ``data`` also what it would take on this machine.
+    """Count what the settings would train; with ``data``, also forecast memory and time.
 
-    Nothing is written. Without ``data`` no weights are loaded and ``settings.data`` is not read.
+    Nothing is written. Without ``data``, no weights are loaded and ``settings.data`` is not read.
     """
     base = find_base(
         settings.model,

@@ -1,7 +1,7 @@
-"""What lorita makes of some data, before anything is spent: ``lorita preview``.
+"""How lorita understands some data, before training: ``lorita preview``.
 
-Needs the model's config and tokenizer, no weights. Rows that training would refuse are left out
-here and told as problems, so that all of them are seen at once.
+Needs the model's config and tokenizer, no weights. Rows that training would refuse are skipped here
+and reported as problems, so that all of them are seen at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Spread:
-    """Tokens of rows: the fewest, the median, the most, and all together."""
+    """Tokens per row: least, median and most; and the total."""
 
     least: int
     median: int
@@ -57,7 +57,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Bin:
-    """So many rows have from ``start`` to ``end`` tokens."""
+    """The number of rows with ``start`` to ``end`` tokens."""
 
     start: int
     end: int
@@ -68,8 +68,8 @@ class Bin:
 class Preview:
     """How data was understood. Lengths and trained tokens are those of the training rows.
 
-    ``columns`` is what feeds what, ``others`` the readings that were possible too, with the
-    options that ask for them.
+    ``columns`` maps roles to columns; ``others`` are alternative readings, with the options that
+    select them.
     """
 
     origin: str
@@ -103,14 +103,14 @@ class Preview:
         return str(Reading(self.format, self.columns, self.text_template))
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """All fields as plain values, ready for JSON."""
         return asdict(self)
 
 
 def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
-    """How ``lorita.train`` with these options would understand the data, and what is wrong there.
+    """How ``lorita.train`` with these options would understand the data, and its problems.
 
-    Raises ``UserError`` where the data cannot be read at all.
+    Raises ``UserError`` if the data cannot be read at all.
     """
     return look_through(build_settings(config, **options))
 
@@ -189,7 +189,7 @@ def _spread(counts: Sequence[int]) -> Spread:
 
 
 def _histogram(lengths: Sequence[int]) -> list[Bin]:
-    """At most ``BINS`` bins of one width, a round number; from 0 to the longest row."""
+    """At most ``BINS`` bins of equal, round width, from 0 to the longest row."""
     longest = max(lengths, default=0)
     widths = (n * 10**power for power in range(9) for n in (1, 2, 5))
     width = next(width for width in widths if width * BINS > longest)
@@ -207,7 +207,7 @@ def _views(fitted: Tokenized, tokenizer: PreTrainedTokenizerBase) -> list[RowVie
 def _usable(
     rows: Rows, encoder: Encoder, how: Treatment, found: Problems
 ) -> tuple[list[int], list[Encoded]]:
-    """The numbers and tokens of the rows that can be trained on; ``found`` hears of the others."""
+    """The numbers and tokens of the usable rows; the others are added to ``found``."""
     bad = found.rows
     readable = [i for i in range(len(rows.rows)) if i not in bad]
     encoded: list[Encoded] = []
@@ -225,7 +225,7 @@ def _usable(
 def _refused(found: Problems) -> list[Problem]:
     """What training refuses."""
     return [
-        problem(what, rows, found.hints.get(what, "Remove these rows, or mend them."), stops=True)
+        problem(what, rows, found.hints.get(what, "Remove or fix these rows."), stops=True)
         for what, rows in found.found.items()
     ]
 
@@ -236,14 +236,14 @@ def _length_problems(train: Sequence[Encoded], how: Treatment) -> list[Problem]:
         return []
     fix = {
         "truncate": "They are cut: raise --max-length, or --overflow split for long texts.",
-        "split": "Long texts are split, nothing is lost; of the others the prompt is cut.",
+        "split": "Long texts are split and nothing is lost; of other rows the prompt is cut.",
         "drop": "They are dropped: raise --max-length, or cut them with --overflow truncate.",
     }[how.overflow]
     return [problem(f"longer than max_length ({how.max_length} tokens)", long, fix)]
 
 
 def _seen_in_training(split: Split, count: int, seen: Duplicates) -> list[int]:
-    """Which of the rows after the first ``count``, held out of their own, are trained on too."""
+    """Which rows of a separate held-out file (those after ``count``) are also training rows."""
     places = range(count, len(seen.groups))
     fresh = set(unseen(split.train, places, seen.groups))
     return [place - count for place in places if place not in fresh]
@@ -252,5 +252,5 @@ def _seen_in_training(split: Split, count: int, seen: Duplicates) -> list[int]:
 def _known_problem(known: Sequence[int]) -> list[Problem]:
     if not known:
         return []
-    fix = "They are left out of the held-out rows; take them out of one of the two."
-    return [problem("held-out rows that duplicate rows that are trained on", known, fix)]
+    fix = "They are not used as held-out rows; remove them from one of the two."
+    return [problem("held-out rows that duplicate training rows", known, fix)]

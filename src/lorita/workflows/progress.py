@@ -32,7 +32,7 @@ Show = Callable[[Event], None]
 
 @contextmanager
 def show_progress(logging_steps: int = 1) -> Iterator[Show]:
-    """A function that shows events wherever this process talks to a person."""
+    """A function that shows events in the way that suits this process's output."""
     if not is_lead():
         yield lambda event: None
     elif _in_notebook():
@@ -45,29 +45,29 @@ def show_progress(logging_steps: int = 1) -> Iterator[Show]:
 
 
 def event_line(event: Event) -> str | None:
-    """An event as a line of text; None for those that need none (steps, see ``step_line``)."""
+    """An event as a line of text; None for events without one (steps: see ``step_line``)."""
     match event:
         case Note(text=text, is_warning=is_warning):
             return f"Warning: {text}" if is_warning else text
         case TrainingStarted():
             return (
                 f"Training: {event.max_steps} steps, {event.rows} rows, "
-                f"{event.tokens_per_epoch:,} tokens an epoch"
+                f"{event.tokens_per_epoch:,} tokens per epoch"
             )
         case Evaluated():
             return f"step {event.step}: held-out loss {event.loss:.4f}"
         case StepSkipped():
             return (
-                f"Warning: step {event.step} is skipped: loss {event.loss}, gradient norm "
+                f"Warning: step {event.step} was skipped: loss {event.loss}, gradient norm "
                 f"{event.grad_norm} ({rows_text(sorted(event.rows), most=16)})"
             )
         case EarlyStopped():
             return (
-                f"Stopped after step {event.step}: the held-out loss has not become better than "
+                f"Stopped early after step {event.step}: the held-out loss has not improved on "
                 f"{event.best_loss:.4f} (step {event.best_step})"
             )
         case MicroBatchReduced():
-            return f"step {event.step}: out of memory; now at most {event.tokens} tokens at once"
+            return f"step {event.step}: out of memory; now at most {event.tokens} tokens at a time"
         case CheckpointSaved():
             return f"Checkpoint saved: {event.path}"
         case TrainingEnded():
@@ -81,16 +81,12 @@ def event_line(event: Event) -> str | None:
 class Rate:
     """Tokens per second and time left, from the steps seen so far."""
 
-    def __init__(self) -> None:
-        self.max_steps = self.first_step = self.tokens = 0
-        self.seconds = 0.0
-
-    def start(self, event: TrainingStarted) -> None:
-        self.__init__()  # type: ignore[misc]
-        self.max_steps, self.first_step = event.max_steps, event.first_step
+    def __init__(self, max_steps: int = 0, first_step: int = 0) -> None:
+        self.max_steps, self.first_step = max_steps, first_step
+        self.tokens, self.seconds = 0, 0.0
 
     def step_line(self, event: StepDone) -> str:
-        """Take a step in and describe it."""
+        """Count a step, and describe it with the rate and the time left."""
         self.tokens += event.tokens
         self.seconds += event.seconds
         done = event.step - self.first_step
@@ -106,9 +102,10 @@ def _lines(logging_steps: int) -> Show:
     rate = Rate()
 
     def show(event: Event) -> None:
+        nonlocal rate
         line = event_line(event)
         if isinstance(event, TrainingStarted):
-            rate.start(event)
+            rate = Rate(event.max_steps, event.first_step)
         elif isinstance(event, StepDone):
             described = rate.step_line(event)
             due = event.step % logging_steps == 0 or event.step == rate.max_steps
@@ -130,8 +127,9 @@ def _terminal() -> Iterator[Show]:
         task: list[Any] = []
 
         def show(event: Event) -> None:
+            nonlocal rate
             if isinstance(event, TrainingStarted):
-                rate.start(event)
+                rate = Rate(event.max_steps, event.first_step)
                 task.append(bar.add_task("first step …", total=event.max_steps))
             elif isinstance(event, StepDone):
                 bar.update(task[-1], completed=event.step, description=rate.step_line(event))
@@ -152,16 +150,17 @@ def _in_notebook() -> bool:
 
 
 def _notebook(logging_steps: int) -> Show:
-    """Text lines stay; the line of the current step is one output that is rewritten."""
+    """Lines of text stay; the line of the current step is updated in place."""
     from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
     rate = Rate()
     handle: list[Any] = []
 
     def show(event: Event) -> None:
+        nonlocal rate
         line = event_line(event)
         if isinstance(event, TrainingStarted):
-            rate.start(event)
+            rate = Rate(event.max_steps, event.first_step)
             print(line)
             handle.append(display(_Plain("first step …"), display_id=True))
         elif isinstance(event, StepDone):
@@ -173,7 +172,7 @@ def _notebook(logging_steps: int) -> Show:
 
 
 class _Plain:
-    """A text that a notebook shows without quotes."""
+    """Text that a notebook shows without quotes."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -1,10 +1,10 @@
-"""Several runs on one base, one after another, and which of them is best on the held-out rows.
+"""Several runs on one base, one after another, and which is best on the held-out rows.
 
     sweep_folder/
       sweep.json                          what was tried and what came out
       learning_rate-0.001_r-4/ …          each a whole run folder
 
-The base is loaded once and measured once. A sweep that was stopped goes on where it stopped:
+The base is loaded once and measured once. A stopped sweep continues where it stopped:
 finished runs are read, not repeated.
 """
 
@@ -69,7 +69,7 @@ class SweepResult:
         return min(done, key=lambda run: run.held_out or 0.0) if done else None
 
     def edges(self) -> list[str]:
-        """Where the best value is the smallest or largest that was tried."""
+        """Hints for options whose best value is the smallest or largest tried."""
         best = self.best
         if best is None:
             return []
@@ -84,6 +84,7 @@ class SweepResult:
         return lines
 
     def save(self) -> None:
+        """Write ``sweep.json`` into the sweep's folder, complete or not at all."""
         best = self.best
         values = {"best": best.name if best else None, "held_out_base": self.held_out_base}
         text = json.dumps({**values, "runs": [asdict(run) for run in self.runs]}, indent=2)
@@ -104,8 +105,8 @@ def sweep(
     """Train every combination of the values in ``grid``, such as ``{"r": [4, 16]}``.
 
     ``config`` and ``options`` are those of ``lorita.train``; ``output_dir`` is the folder of the
-    sweep. A run that diverges is noted and the next one starts. Raises ``UserError`` for mistakes
-    and ``Interrupted`` when stopped; the same call then goes on.
+    sweep. A run that diverges is recorded and the next one starts. Raises ``UserError`` for
+    mistakes and ``Interrupted`` when stopped; the same call then continues.
     """
     points = make_grid(grid, config, **options)
     events = sweep_events(points, sweep_dir(points[0].settings, options.get("output_dir")))
@@ -118,13 +119,13 @@ def sweep(
 
 
 def sweep_dir(settings: RunSettings, given: str | Path | None = None) -> Path:
-    """The folder that was given, or that of a single run with ``-sweep`` behind it."""
+    """The given folder, or the default folder of a run with ``-sweep`` appended."""
     folder = default_output_dir(settings)
     return folder if given is not None else folder.with_name(f"{folder.name}-sweep")
 
 
 def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None, SweepResult]:
-    """The sweep as events: those of its runs in ``folder``, and a note before each."""
+    """The sweep as events: those of its runs, with a note before each."""
     _check_folder(folder, points)
     failed = {run.name: run for run in read_sweep(folder) if run.failed}
     base: LoadedBase | None = None
@@ -157,7 +158,7 @@ def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None
 def _quietly(
     events: Generator[Event, None, FinishedRun], *, tell: bool
 ) -> Generator[Event, None, FinishedRun]:
-    """The events of a run, its notes only where they are to be told or are warnings."""
+    """The events of a run, without its notes unless ``tell``; warnings always."""
     with closing(events):
         while True:
             try:
@@ -172,7 +173,7 @@ def _quietly(
 def _try(
     events: Generator[Event, None, FinishedRun], point: Point, before: Measured | None
 ) -> Generator[Event, None, tuple[Tried, Measured | None]]:
-    """One run of the sweep, and what is known of the base after it."""
+    """One run of the sweep; returns its result and the base's measurement, if known."""
     try:
         finished = yield from events
     except RunFailed as error:
@@ -187,7 +188,7 @@ def _try(
 
 
 def _settings_in(folder: Path, point: Point) -> RunSettings:
-    """The point's settings, in its own folder; what was begun there is continued."""
+    """The point's settings in its own folder; an unfinished run there is continued."""
     run = folder / point.name
     begun = bool(list_checkpoints(run))
     own = {"output_dir": run, "resume": begun, "overwrite": is_run(run) and not begun}
@@ -195,7 +196,7 @@ def _settings_in(folder: Path, point: Point) -> RunSettings:
 
 
 def _check_folder(folder: Path, points: Sequence[Point]) -> None:
-    """``OutputError`` where runs with other settings lie in the sweep's folder."""
+    """``OutputError`` if the sweep's folder contains runs with other settings."""
     problems = []
     may_differ = set(options_where(reused=False))
     for point in points:
@@ -216,12 +217,12 @@ def _check_folder(folder: Path, points: Sequence[Point]) -> None:
 
 
 def _finished(run: Path, point: Point) -> Tried | None:
-    """What a run that came to its end found; None where it is to be made anew."""
+    """The result of a finished run; None if it is to be repeated."""
     return None if point.settings.overwrite else _outcome(run, point)
 
 
 def _outcome(run: Path, point: Point) -> Tried | None:
-    """What a run that came to its end found, by its record; None where there is none."""
+    """The result of a finished run, from its record; None if there is none."""
     record = read_record(run)
     if record is None:
         return None
@@ -237,7 +238,7 @@ def _outcome(run: Path, point: Point) -> Tried | None:
 
 
 def _base_loss(folder: Path, done: Sequence[Tried]) -> float | None:
-    """The base's held-out loss, as the first run with a record has it."""
+    """The base's held-out loss, from the first run that recorded it."""
     records = (read_record(folder / run.name) for run in done)
     return next((r.figures.held_out_loss_base for r in records if r is not None), None)
 
@@ -245,24 +246,24 @@ def _base_loss(folder: Path, done: Sequence[Tried]) -> float | None:
 def _require_same_rows(first: Prepared, now: Prepared) -> None:
     if not now.data.held_out:
         raise DataError(
-            "no rows are held out, so there is nothing to choose by",
+            "no rows are held out, so there is nothing to compare the runs by",
             hint="Give --eval-data FILE, or --eval-fraction 0.1.",
         )
     if [e.input_ids for e in first.data.held_out] != [e.input_ids for e in now.data.held_out]:
         raise DataError(
-            "the runs would be measured on different held-out rows: the seed draws them",
+            "the runs would be measured on different held-out rows, because the seed draws them",
             hint="Give --eval-data FILE, or --max-train-samples, to sweep over seed.",
         )
 
 
 def _check_targets(base: LoadedBase, points: Sequence[Point]) -> None:
-    """Every adapter must fit the base before the first run takes its time."""
+    """Check that every adapter fits the base before the first run starts."""
     for point in points:
         adapters.lora_config(base.model, point.settings.lora_options())
 
 
 def read_sweep(folder: Path) -> list[Tried]:
-    """The runs that ``sweep.json`` lists; none where there is no such file."""
+    """The runs listed in ``sweep.json``; none if there is no such file."""
     try:
         values = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
         return [Tried(**run) for run in values["runs"]]
@@ -270,5 +271,5 @@ def read_sweep(folder: Path) -> list[Tried]:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
-            f"{folder / SWEEP_FILE}: damaged ({error})", hint="Remove it; the runs are kept."
+            f"{folder / SWEEP_FILE}: damaged ({error})", hint="Delete it; the runs are kept."
         ) from None

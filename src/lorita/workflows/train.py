@@ -31,7 +31,7 @@ class RunResult:
     comparison: Comparison
     tuned: TunedModel
     losses: list[float]
-    """Training loss of each step done now, in nats per target token."""
+    """Training loss of each step of this call, in nats per target token."""
 
     def compare(self) -> Comparison:
         """Before and after; ``print`` it."""
@@ -50,9 +50,10 @@ def train(
 ) -> RunResult:
     """Train a LoRA adapter and return the finished run.
 
-    ``options`` are the fields of ``RunSettings`` (``model``, ``data``, ``r``, …), ``config`` a
-    YAML file of the same; arguments win. Progress is shown in the terminal or notebook, unless
-    ``on_event`` takes the events. Raises ``UserError``, ``RunFailed`` or ``Interrupted``.
+    ``options`` are the fields of ``RunSettings`` (``model``, ``data``, ``r``, …) and ``config`` is
+    a YAML file of the same; arguments take precedence. Progress is shown in the terminal or
+    notebook, unless ``on_event`` takes the events. Raises ``UserError``, ``RunFailed`` or
+    ``Interrupted``.
     """
     settings = build_settings(config, **options)
     if on_event is not None:
@@ -77,7 +78,7 @@ def train_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
 
 
 def _push(settings: RunSettings, folder: Path) -> list[str]:
-    """Upload a finished run; what goes wrong there does not make the run less finished."""
+    """Upload a finished run; if that fails, the run is complete all the same."""
     from lorita.export.push import push_run
 
     try:

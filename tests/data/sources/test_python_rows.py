@@ -91,7 +91,7 @@ def test_the_settings_file_says_what_it_cannot_hold(llama: Path, tmp_path: Path)
     file = tmp_path / "run.yaml"
     file.write_text(to_yaml(settings))
     assert "data: [python-rows]" in file.read_text()
-    with pytest.raises(DataError, match="were given in Python"):
+    with pytest.raises(DataError, match="were passed in Python"):
         lorita.preview(config=file)
     again = lorita.preview(config=file, data=ROWS)
     assert again.format == "prompt-completion"

@@ -72,7 +72,8 @@ def tokenize_rows(
     rows that the template rejects, for rows without anything to train on, and if no row is left.
     """
     encoder = Encoder(tokenizer)
-    key = key_of("tokens", fingerprint(rows), list(numbers), encoder.fingerprint(), how.record())
+    made_from = fingerprint(rows)
+    key = key_of("tokens", made_from, list(numbers), encoder.fingerprint(), how.record())
     table, counts = stored(key, lambda: _batches(rows, numbers, encoder, how, origin))
     examples = StoredExamples(table)
     if rows and not len(examples):
@@ -80,7 +81,7 @@ def tokenize_rows(
             f"{origin}: every row is longer than max_length ({how.max_length}) and was dropped",
             hint="Raise --max-length, or cut rows with --overflow truncate.",
         )
-    return Tokenized(examples, **counts)
+    return Tokenized(examples, **counts, fingerprint=made_from)
 
 
 def _batches(
