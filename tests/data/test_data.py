@@ -1,4 +1,4 @@
-"""From files to targets: every text whole, its end a target, padding never one."""
+"""From files to targets: every text complete, its end a target, padding never a target."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_lines_and_several_files(tmp_path: Path) -> None:
 
 
 def test_the_end_is_a_target_and_padding_is_not() -> None:
-    """Also where the padding token is the end-of-text token."""
+    """Even if the padding token is the end-of-text token."""
     tokenizer = tiny.make_tokenizer()
     examples = tokenize_texts(["ab", "abcdef"], tokenizer, max_length=100).examples
     eos = tokenizer.eos_token_id
@@ -83,7 +83,7 @@ def test_cut_rows_are_counted_and_lose_their_end() -> None:
     assert [len(e.input_ids) for e in tokens.examples] == [4, 5]
 
 
-def test_an_end_that_is_there_is_not_doubled() -> None:
+def test_an_existing_end_token_is_not_doubled() -> None:
     tokens = tokenize_texts(["ab<eos>"], tiny.make_tokenizer(), max_length=9).examples[0]
     assert tokens.input_ids.count(0) == 1
 

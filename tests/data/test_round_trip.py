@@ -1,4 +1,4 @@
-"""Every format, from columns to targets and back: what is trained is what the row says, once."""
+"""Every format, from columns to targets and back: the text to train on is trained exactly once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def turns(asked: str, said: str, role: str, text: str, names: tuple[str, str]) -
 
 
 def make_row(kind: str, asked: str, said: str) -> tuple[dict[str, Any], str]:
-    """A row of the format, and what of it is to be trained."""
+    """A row in the format, and the text of it that is to be trained."""
     chat = turns(asked, said, "role", "content", ("user", "assistant"))
     end = "<|im_end|>"
     muted = [*turns("more", "not this", "role", "content", ("user", "assistant")), *chat]
@@ -88,7 +88,7 @@ def in_order(part: list[int], whole: list[int]) -> bool:
     st.integers(2, 120),
     st.sampled_from(CHOICES),
 )
-def test_no_trained_token_is_lost_but_those_reported_and_none_is_doubled(
+def test_lost_trained_tokens_are_all_reported_and_none_is_doubled(
     kind: str, texts: list[tuple[str, str]], max_length: int, overflow: str
 ) -> None:
     rows = [make_row(kind, *text) for text in texts]

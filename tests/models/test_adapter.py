@@ -1,4 +1,4 @@
-"""Taking an adapter off gives the base back, bit for bit, whatever was trained."""
+"""Adapters: default targets, and removing one restores the base bit for bit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_base_comes_back(options: dict[str, Any]) -> None:
 def test_without_targets_every_linear_layer_but_the_head(
     family: str, layers: list[int] | None
 ) -> None:
-    """Of the layers that were named, where some were."""
+    """Only in the chosen layers, if any are chosen."""
     model = tiny.make_model(family)
     linear = {
         name

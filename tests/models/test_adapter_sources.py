@@ -1,4 +1,4 @@
-"""Adapters of other programs: their folders as these programs lay them out."""
+"""Adapters of other programs, in the folders and formats that those programs write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.command import refused
 from tests.export.merged.test_merge import IDS, logits, saved
 
 
-def test_folders_and_what_is_chosen(llama: Path, tmp_path: Path) -> None:
+def test_which_adapter_of_a_folder_is_chosen(llama: Path, tmp_path: Path) -> None:
     run = saved(tmp_path / "run", llama)
     assert find_adapter(run) == run
     trainer = tmp_path / "outputs"  # TRL, Axolotl, LLaMA-Factory: only checkpoints so far
@@ -36,7 +36,7 @@ def test_folders_and_what_is_chosen(llama: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_as_unsloth_writes_it(llama: Path, tmp_path: Path) -> None:
-    """A regex as targets, keys that this PEFT does not know, a base quantised for GPUs."""
+    """A regex as targets, keys unknown to this version of PEFT, a base quantised for GPUs."""
     run = saved(tmp_path / "run", llama, target_modules=["q_proj", "v_proj"])
     config = json.loads((run / "adapter_config.json").read_text())
     config["target_modules"] = r"(?:.*?layers.*?self_attn.*?(?:q_proj|v_proj))"

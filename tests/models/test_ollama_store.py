@@ -1,4 +1,4 @@
-"""Models in a folder laid out as Ollama lays it out."""
+"""Models found in a folder with the layout of Ollama's."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_refused(store: Path) -> None:
     broken.parent.mkdir()
     broken.write_text("{")
     said = {
-        "smollm2": "smollm2:135m",  # no tag means latest; what is there is listed
+        "smollm2": "smollm2:135m",  # no tag means latest; available models are listed
         "../x": "not a valid Ollama model name",
         "cut": "of 10,000 bytes",
         "tuned": "an adapter on a base",

@@ -1,4 +1,4 @@
-"""The real download path against a local hub, and its refusals in words."""
+"""Real downloads from a local hub, and a clear message for each failure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_model_and_data_by_name(hub: HubServer, tmp_path: Path) -> None:
     assert record["base"]["revision"] == COMMIT
     assert "base_model: someone/tiny-llama" in (run / "README.md").read_text()
 
-    # What was downloaded once serves without a network.
+    # Once downloaded, everything works without a network.
     asked = len(hub.requests)
     again = lorita(
         "generate", run, "I act", "--max-new-tokens", "3", **there | {"HF_HUB_OFFLINE": "1"}
@@ -66,7 +66,7 @@ def test_model_and_data_by_name(hub: HubServer, tmp_path: Path) -> None:
 
 
 def test_an_adapter_by_name(hub: HubServer, tmp_path: Path) -> None:
-    """Its base is found by the name in its configuration; offline, the cache serves both."""
+    """Its base is found by the name in its configuration; offline, both come from the cache."""
     there = environment(hub, tmp_path / "cache")
     options = ("--max-new-tokens", "3", "--dtype", "float32")
     first = lorita("generate", "someone/adapter", "I act", *options, **there)

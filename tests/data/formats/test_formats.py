@@ -1,4 +1,4 @@
-"""Whatever the columns are called: which reading is taken, what it says, what it makes of rows."""
+"""For columns of all names: the reading that is chosen, its explanation, and the rows it yields."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ READ: dict[str, tuple[dict[str, Any], object, str]] = {
         "alpaca from 'instruction', output 'response', input 'context'",
     ),
     "messages": ({"messages": TURNS, "source": "x"}, Chat(HI), "messages from 'messages'"),
-    "messages called otherwise": ({"talk": TURNS}, Chat(HI), "messages from messages 'talk'"),
+    "messages in another column": ({"talk": TURNS}, Chat(HI), "messages from messages 'talk'"),
     "messages as text": ({"messages": json.dumps(TURNS)}, Chat(HI), "messages from 'messages'"),
     "sharegpt": ({"conversations": SHARED}, Chat(HI), "sharegpt from 'conversations'"),
     "sharegpt with system": (
@@ -95,7 +95,7 @@ READ: dict[str, tuple[dict[str, Any], object, str]] = {
         Chat((HI[0], Message("assistant", "Hello", True), *HI)),
         "messages",
     ),
-    "a chat cut in two": (
+    "a chat in two columns": (
         {"prompt": TURNS[:1], "completion": TURNS[1:]},
         Chat((Message("user", "Hi", True), HI[1])),
         "prompt-completion",
@@ -132,7 +132,7 @@ def test_tools_reach_the_template(tmp_path: Path) -> None:
     assert chat.messages[0].extra == {}
 
 
-def test_said_instead_of_detected(tmp_path: Path) -> None:
+def test_options_override_detection(tmp_path: Path) -> None:
     row = {"a": "x", "b": "y", "text": "z"}
     fields = {"prompt_field": "a", "completion_field": "b"}
     assert list(read(tmp_path, [row], **fields).rows) == [Pair("x", "y")]

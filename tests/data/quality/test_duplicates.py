@@ -1,4 +1,4 @@
-"""Duplicates are found whatever their order, and are never on both sides of a split."""
+"""Duplicates are found in any order and are never on both sides of a split."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_short_rows_that_differ_in_a_number_are_different() -> None:
     assert find_duplicates([Text("Hello  there"), Text("hello there")]).near == [1]
 
 
-def test_a_shared_system_message_makes_no_duplicates() -> None:
+def test_rows_with_the_same_system_message_are_not_duplicates() -> None:
     system = Message("system", story(9, 300))
     rows = [Chat((system, Message("user", story(i)), Message("assistant", "x"))) for i in range(9)]
     assert find_duplicates(rows).groups == list(range(9))
@@ -54,7 +54,7 @@ def test_rows_without_spaces_between_words() -> None:
     assert found.groups == [0, 0, 2]
 
 
-def test_a_crowd_of_near_duplicates_is_one_group() -> None:
+def test_many_near_duplicates_form_one_group() -> None:
     base = story(3, 200)
     rows = [Text(changed(base, i % 200)) for i in range(400)]
     found = find_duplicates(rows)
@@ -92,7 +92,7 @@ def test_no_group_is_on_both_sides(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_without_duplicates_the_draw_is_that_of_the_seed(seed: int) -> None:
+def test_without_duplicates_the_seed_alone_decides(seed: int) -> None:
     import torch
 
     order = torch.randperm(50, generator=torch.Generator().manual_seed(seed)).tolist()
@@ -100,7 +100,7 @@ def test_without_duplicates_the_draw_is_that_of_the_seed(seed: int) -> None:
     assert split.held_out == sorted(order[:5])
 
 
-def test_what_is_trained_on_is_not_held_out() -> None:
+def test_rows_that_duplicate_training_rows_are_not_held_out() -> None:
     split = split_rows(6, **{**DEFAULTS, "max_train_samples": 3}, groups=[0, 1, 2, 1, 4, 2])  # type: ignore[arg-type]
     assert split.held_out == [4]
     assert "2 that duplicate training rows were skipped" in split.how

@@ -1,4 +1,4 @@
-"""What is wrong with rows is found, named and masked; what is right is left in peace."""
+"""Problems in rows are found, named and masked; ordinary rows raise no alarm."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("text", FOUND)
-def test_found_in_texts(text: str) -> None:
+def test_problems_found_in_texts(text: str) -> None:
     check, said = FOUND[text]
     assert said in str(check(text))
 
@@ -110,13 +110,13 @@ def test_languages() -> None:
     assert problem.rows == [110, 111] and problem.example == "en 9, es 2"
 
 
-def test_many_rows_are_counted_and_the_first_are_named() -> None:
+def test_rows_are_counted_and_the_first_are_listed() -> None:
     problem = find([Text(f"<b>{i}</b>") for i in range(30)])["leftover HTML"]
     assert problem.count == 30
     assert problem.where == "30 rows (101, 102, 103, 104, 105, …)"
 
 
-def test_rows_that_are_all_the_same_are_pointless() -> None:
+def test_identical_rows_stop_training() -> None:
     problems = find_problems([Text("a")] * 12, range(12), find_duplicates([Text("a")] * 12))
     with pytest.raises(DataError, match="all rows are identical") as caught:
         refuse_pointless(problems, "a.csv")

@@ -1,4 +1,4 @@
-"""Whatever holds the rows, the rows are the same: files, folders, patterns, packed, piped."""
+"""The same rows from every source: files, folders, patterns, compressed files, standard input."""
 
 from __future__ import annotations
 
@@ -87,19 +87,19 @@ def write(path: Path, content: str | bytes) -> Path:
 def test_every_file_gives_the_same_rows(name: str, tmp_path: Path) -> None:
     both = Wanted(text_template="{act}: {prompt}")
     expected = [f"{row['act']}: {row['prompt']}" for row in ROWS]
-    if name == "escaped.csv":  # where backslashes escape, that is what they do everywhere
+    if name == "escaped.csv":  # where backslashes escape, they do so everywhere
         expected = [text.replace("\\n", "\n") for text in expected]
     assert texts(write(tmp_path / name, FILES[name]), both) == expected
 
 
-def test_how_a_csv_was_divided_is_said(tmp_path: Path) -> None:
+def test_an_unusual_csv_dialect_is_reported(tmp_path: Path) -> None:
     source = load_source(str(write(tmp_path / "a.csv", FILES["semicolons.csv"])))
     said = read_rows(source, Wanted(text_field="prompt")).understood
     assert "semicolon-separated" in said
     assert load_source(str(write(tmp_path / "b.csv", FILES["rows.csv"]))).notes == ()
 
 
-def test_a_single_column_is_not_divided() -> None:
+def test_a_single_column_is_not_split() -> None:
     assert find_dialect(["prompt\n", "one; two\n", "three\n"]).delimiter == ","
     assert find_dialect(["a;b\n", "1,5;2,5\n", "1,5;2\n"]).delimiter == ";"
 
@@ -114,7 +114,7 @@ def test_text_by_line_paragraph_and_file(tmp_path: Path) -> None:
     assert texts(page, text_unit="paragraph") == ["# Tea", "Boil water."]
 
 
-def test_line_separators_within_a_line_stay(tmp_path: Path) -> None:
+def test_only_line_ends_separate_lines(tmp_path: Path) -> None:
     line = "a\u2028b\x0cc\x85d"
     assert texts(write(tmp_path / "a.txt", f"{line}\ne\n")) == [line, "e"]
 
@@ -178,7 +178,7 @@ def pq_texts(*rows: str) -> bytes:
     return out.getvalue()
 
 
-def test_columns_in_another_order_and_of_another_kind(tmp_path: Path) -> None:
+def test_columns_in_a_different_order_and_of_a_different_type(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     first = write(tmp_path / "a.jsonl", json.dumps({"id": 1, "messages": turns}))
     second = write(tmp_path / "b.jsonl", json.dumps({"messages": json.dumps(turns), "id": "x"}))
@@ -187,15 +187,15 @@ def test_columns_in_another_order_and_of_another_kind(tmp_path: Path) -> None:
     assert isinstance(rows[0], Chat)
 
 
-def test_what_json_holds_stays_as_it_is(tmp_path: Path) -> None:
-    """Tool calls of different shapes, large and exact numbers: no row is bent to fit another."""
+def test_json_values_are_kept_exactly(tmp_path: Path) -> None:
+    """Tool calls of different shapes and exact numbers: no row is changed to fit another."""
     calls = [{"x": 0.1234567890123456, "y": None}, {"city": ["a"], "n": 12345678901234567890123}]
     rows = [{"text": "a", "call": call} for call in calls]
     file = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     assert load_source(str(file)).cells([1, 0])["call"] == calls[::-1]
 
 
-def test_a_list_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+def test_a_list_longer_than_one_read(tmp_path: Path) -> None:
     rows = [{"text": f"{i} " + 'ñ\\" [{,}]' * (i % 700)} for i in range(400)]
     file = write(tmp_path / "a.json", json.dumps(rows, indent=1))
     assert file.stat().st_size > 4 * 2**18
@@ -231,7 +231,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
-def test_kind_that_the_name_does_not_say(tmp_path: Path) -> None:
+def test_file_type_for_a_name_without_a_known_ending(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.data", "text\none\n")
     assert texts(file, file_type="csv") == ["one"]
 
@@ -241,7 +241,7 @@ def test_names_of_runs() -> None:
     assert {item: data_name(item) for item in named} == named
 
 
-def test_batches_read_the_same_as_single_rows(
+def test_batches_and_single_rows_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path / "a.txt", "".join(f"line {i}\n" for i in range(2500)))
@@ -254,7 +254,7 @@ def test_batches_read_the_same_as_single_rows(
         rows[2500]
 
 
-def test_nothing_stays_of_a_file_that_is_wrong(tmp_path: Path) -> None:
+def test_a_bad_file_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
     def kept() -> set[str]:
         return {path.name for path in tables_folder().glob("*")}
 

@@ -1,4 +1,4 @@
-"""Rows and functions from Python mean the same as files and flags."""
+"""Rows and functions given in Python mean the same as files and flags."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_flag_names_the_function(llama: Path, tmp_path: Path, capsys: Any) -> 
     assert tokens(tmp_path, llama, data=str(file), map_row=name)
 
 
-def test_rows_can_be_left_out_and_it_is_said(llama: Path) -> None:
+def test_rows_can_be_dropped_and_it_is_reported(llama: Path) -> None:
     found = lorita.preview(model=str(llama), data=ROWS, map_row=to_text)
     assert found.format == "text" and found.rows == 11
     assert any("map_row to_text dropped 1 rows" in note for note in found.notes)
@@ -81,12 +81,12 @@ def test_mistakes(function: Any, said: str, llama: Path) -> None:
         lorita.preview(model=str(llama), data=ROWS, map_row=function)
 
 
-def test_rows_that_are_no_table(llama: Path) -> None:
+def test_rows_that_do_not_form_a_table(llama: Path) -> None:
     with pytest.raises(DataError, match="do not form a table"):
         lorita.preview(model=str(llama), data=[{"a": 1}, {"a": {"b": "x"}}])
 
 
-def test_the_settings_file_says_what_it_cannot_hold(llama: Path, tmp_path: Path) -> None:
+def test_the_settings_file_marks_rows_given_in_python(llama: Path, tmp_path: Path) -> None:
     settings = build_settings(model=str(llama), data=ROWS, map_row=to_pair)
     file = tmp_path / "run.yaml"
     file.write_text(to_yaml(settings))

@@ -89,7 +89,7 @@ def test_notes_and_columns_come_from_the_cache_too(entries: Path, tmp_path: Path
     assert count(entries) == 2
 
 
-def test_tokens_are_made_again_only_for_something_else(
+def test_tokens_are_made_again_only_if_something_changed(
     entries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[Row] = [Text("one"), Text("two")]
@@ -120,7 +120,7 @@ def test_tokens_are_made_again_only_for_something_else(
     assert tokens(rows, tiny.make_tokenizer()) == first
 
 
-def test_what_was_cut_comes_from_the_cache_too(entries: Path) -> None:
+def test_counts_of_cut_tokens_come_from_the_cache_too(entries: Path) -> None:
     made = [tokenize_texts(["abcdef"], tiny.make_tokenizer(), max_length=4) for _ in range(2)]
     assert [(m.rows_cut, m.tokens_cut) for m in made] == [(1, 3), (1, 3)]
 

@@ -1,179 +1,30 @@
-"""What is trained of a chat: the assistant's texts and what ends its turns, token by token."""
+"""What is trained in a chat, token by token: the assistant's texts and what ends its turns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from lorita.data.examples import IGNORE, Example
 from lorita.data.rows import Chat, Message, Pair, as_chat
-from lorita.data.tokens import choose_template as templates
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import NAMED, choose_template, template_from
+from lorita.data.tokens.choose_template import template_from
 from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.errors import DataError
+from tests.data.tokens.template_cases import (
+    CASES,
+    CHATML,
+    IM,
+    TURNS,
+    chat,
+    template_for,
+    tokenizer_for,
+)
 from tests.data.tokens.tokenizers import make
-
-
-@dataclass(frozen=True)
-class Case:
-    """A template, the tokens that it needs, and what ends an answer in it.
-
-    ``lead`` is what stands between the prompt and the answer, and so is the model's to write.
-    ``last`` is what ends the last answer, where that differs.
-    """
-
-    source: str
-    end: str
-    special: tuple[str, ...] = ()
-    bos: str | None = None
-    system: bool = True
-    lead: str = ""
-    last: str | None = None
-
-
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-IM = ("<|im_start|>", "<|im_end|>")
-CASES = {
-    "chatml": Case(CHATML, "<|im_end|>", IM),
-    "chatml, plain marks": Case(CHATML, "<|im_end|>", last="<|im_end|></s>"),
-    "marked": Case(
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
-        "{% if m.role == 'assistant' %}"
-        "{% generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
-        "{% else %}{{ m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}",
-        "<|im_end|>",
-        IM,
-    ),
-    "marked without the end": Case(
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
-        "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
-        "{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}",
-        "<|im_end|>",
-        IM,
-    ),
-    "llama 2": Case(
-        "{% if messages[0].role == 'system' %}"
-        "{% set head = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}"
-        "{% set rest = messages[1:] %}{% else %}{% set head = '' %}{% set rest = messages %}"
-        "{% endif %}{% for m in rest %}{% if m.role == 'user' %}"
-        "{{ bos_token + '[INST] ' + (head if loop.first else '') + m.content + ' [/INST]' }}"
-        "{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}",
-        " </s>",
-        bos="<s>",
-        lead=" ",
-    ),
-    "llama 3": Case(
-        "{% for m in messages %}{% set t = '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n'"
-        " + m.content | trim + '<|eot_id|>' %}{% if loop.first %}{% set t = bos_token + t %}"
-        "{% endif %}{{ t }}{% endfor %}{% if add_generation_prompt %}"
-        "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
-        "<|eot_id|>",
-        ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-        bos="<|begin|>",
-    ),
-    "gemma": Case(
-        "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}"
-        "{% endif %}{% for m in messages %}"
-        "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('take turns') }}"
-        "{% endif %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n'"
-        " + m.content | trim + '<end_of_turn>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
-        "<end_of_turn>",
-        ("<start_of_turn>", "<end_of_turn>"),
-        bos="<bos>",
-        system=False,
-    ),
-    "zephyr": Case(
-        "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}"
-        "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
-        "</s>",
-    ),
-    "phi 3": Case(
-        "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
-        "{{ '<|assistant|>\n' if add_generation_prompt else eos_token }}",
-        "<|end|>",
-        ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
-        last="<|end|>\n</s>",
-    ),
-    "vicuna": Case(
-        "{% if messages[0].role == 'system' %}{{ messages[0].content + '\n\n' }}{% endif %}"
-        "{% for m in messages %}{% if m.role == 'user' %}{{ 'USER: ' + m.content + '\n' }}"
-        "{% elif m.role == 'assistant' %}{{ 'ASSISTANT: ' + m.content + eos_token + '\n' }}"
-        "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}",
-        "</s>",
-        lead=" ",
-    ),
-    "no call for an answer": Case(
-        "{% for m in messages %}{{ '[' + m.role + ']\n' + m.content + '<|end|>\n' }}{% endfor %}",
-        "<|end|>",
-        ("<|end|>",),
-    ),
-    "always calls": Case(
-        "{% for m in messages %}{{ '[' + m.role + ']\n' + m.content + '<|end|>\n' }}{% endfor %}"
-        "{{ '[assistant]\n' }}",
-        "<|end|>",
-        ("<|end|>",),
-    ),
-    "thinks last": Case(
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
-        "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
-        "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}"
-        "{% endif %}",
-        "<|im_end|>",
-        IM,
-    ),
-    "nothing ends an answer": Case(
-        "{% for m in messages %}{{ '### ' + m.role + ':\n' + m.content + '\n\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '### assistant:\n' }}{% endif %}",
-        "",
-        last="</s>",
-    ),
-}
-for name in NAMED:
-    CASES[f"named {name}"] = Case(
-        name,
-        {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_turn>"}.get(
-            name, "</s>"
-        ),
-        (*IM, "<|eot_id|>", "<end_of_turn>", "[INST]", "[/INST]", "<|start_header_id|>"),
-        bos="<s>",
-        lead=" " if name == "mistral" else "",
-    )
-TURNS = (
-    ("What is tea?", "A drink.\nFrom leaves."),
-    ("And 'bread'?", "Über-food!"),
-    ("Ok", "🍞 .."),
-)
-
-
-def chat(turns: int, system: bool) -> Chat:
-    messages = [Message("system", "You are brief.")] if system else []
-    for question, answer in TURNS[:turns]:
-        messages += [Message("user", question), Message("assistant", answer)]
-    return Chat(tuple(messages))
-
-
-def tokenizer_for(case: Case, family: str) -> PreTrainedTokenizerFast:
-    return make(family, case.special, bos=case.bos, adds_bos=case.bos is not None)
-
-
-def template_for(case: Case, tokenizer: PreTrainedTokenizerFast) -> ChatTemplate:
-    if case.source in NAMED:
-        found = choose_template(tokenizer, case.source, "chat")[0]
-        assert found is not None
-        return found
-    return template_from(tokenizer, case.source)
 
 
 def encode(
@@ -187,7 +38,7 @@ def encode(
 
 
 def trained(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
-    """The runs of trained tokens as texts."""
+    """The text of each run of consecutive trained tokens."""
     runs: list[list[int]] = [[]]
     for label in example.labels:
         if label != IGNORE:
@@ -198,7 +49,7 @@ def trained(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
 
 
 def spell(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
-    """Tokens as they stand in a row, not at its beginning: the first space is theirs."""
+    """Tokens decoded as in the middle of a row, so that a leading space is kept."""
     before = tokenizer("\n", add_special_tokens=False)["input_ids"]
     both, head = tokenizer.decode([*before, *ids]), tokenizer.decode(before)
     return str(both.removeprefix(head))
@@ -208,7 +59,7 @@ def spell(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
 @pytest.mark.parametrize("system", [False, True])
 @pytest.mark.parametrize("turns", [1, 3])
 @pytest.mark.parametrize("name", CASES)
-def test_trained_are_the_answers_and_their_ends(
+def test_exactly_the_answers_and_their_ends_are_trained(
     name: str, turns: int, system: bool, family: str
 ) -> None:
     case = CASES[name]
@@ -238,7 +89,7 @@ def test_generation_sees_what_training_saw(name: str, family: str) -> None:
     first = next(i for i, label in enumerate(example.labels) if label != IGNORE)
     asked = PromptFormat("chat", template)
     assert asked.ids(tokenizer, TURNS[0][0]) == example.input_ids[:first]
-    # Whatever ends the row stops generation.
+    # The token that ends the row also stops generation.
     last = [label for label in example.labels if label != IGNORE][-1]
     assert last in asked.stops(tokenizer)
     again = format_from_record(asked.record(), tokenizer)
@@ -257,12 +108,12 @@ def test_tokens_are_those_of_transformers(name: str) -> None:
     ours = encode(tokenizer, template, [chat(3, True)], "all")[0]
     assert tokenizer.decode(ours.input_ids) == tokenizer.decode(theirs)
     if case.lead == "" and not template.prompt(messages[:2]).endswith("\n\n"):
-        # These bytes keep the last of two line ends for the word that follows.
+        # Otherwise this tokenizer joins the last of two line ends to the next word.
         assert ours.input_ids == theirs
     assert ours.labels == ours.input_ids
 
 
-def test_what_is_trained_can_be_chosen() -> None:
+def test_train_on_selects_what_is_trained() -> None:
     case = CASES["chatml"]
     tokenizer = tokenizer_for(case, "bytes")
     template = template_for(case, tokenizer)
@@ -308,46 +159,7 @@ def test_pair_as_a_chat() -> None:
     assert both[0] == both[1]
 
 
-def test_which_template_is_taken(tmp_path: Path) -> None:
-    base, own = make("bytes"), make("bytes", IM, eos="<|im_end|>")
-    own.chat_template = CHATML
-    try:
-        assert choose_template(base, None, "pair") == (None, [])
-        assert choose_template(own, "none", "pair") == (None, [])
-        found, notes = choose_template(base, None, "chat")
-        assert found is not None and found.name == "chatml"
-        assert "has no chat template: chatml is used" in notes[0]
-        assert "is not a token of this tokenizer" in notes[1]
-        assert choose_template(own, None, "chat")[1] == ["chat template: the tokenizer's own"]
-        assert choose_template(own, "zephyr", "text")[0] is None
-        (tmp_path / "mine.jinja").write_text(CHATML)
-        mine, _ = choose_template(own, str(tmp_path / "mine.jinja"), "chat")
-        assert mine is not None and (mine.name, mine.source) == ("mine.jinja", CHATML)
-    finally:
-        own.chat_template = None
-
-
-def test_named_templates_are_in_the_folder_beside_their_module() -> None:
-    folder = Path(templates.__file__).parent / "chat_templates"
-    assert folder == templates.FOLDER
-    assert sorted(file.stem for file in folder.glob("*.jinja")) == sorted(NAMED)
-
-
-def test_templates_that_are_refused(tmp_path: Path) -> None:
-    tokenizer = make("bytes")
-    (tmp_path / "broken.jinja").write_text("{% for m in messages %}\n{{ m.content }")
-    (tmp_path / "silent.jinja").write_text("{{ messages[0].content }}")
-    for wanted, said in {
-        "chatlm": "did you mean chatml",
-        "none": "cannot be trained without a template",
-        str(tmp_path / "broken.jinja"): "broken.jinja: chat template error: .*line 2",
-        str(tmp_path / "silent.jinja"): "does not render the assistant's messages",
-    }.items():
-        with pytest.raises(DataError, match=said):
-            choose_template(tokenizer, wanted, "chat")
-
-
-def test_what_the_template_refuses_is_named_by_row() -> None:
+def test_chats_that_the_template_rejects_are_named_by_row() -> None:
     case = CASES["gemma"]
     tokenizer = tokenizer_for(case, "bytes")
     rows = [chat(1, True), chat(1, False), chat(2, True)]
@@ -355,7 +167,7 @@ def test_what_the_template_refuses_is_named_by_row() -> None:
         encode(tokenizer, template_for(case, tokenizer), rows)
 
 
-def test_spans_that_are_not_exact_are_refused() -> None:
+def test_inexact_spans_are_refused() -> None:
     tokenizer = make("bytes", IM)
     changed = CHATML.replace("m.content", "(m.content if loop.last else m.content | upper)")
     with pytest.raises(DataError, match=r"row 2: message 2: .* does not show exactly"):

@@ -1,4 +1,4 @@
-"""Long rows: what is trained and what is reported as cut add up, for any row and any length."""
+"""Long rows: trained tokens and reported losses add up, for any row and any length."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOS = 1
 
 @st.composite
 def encoded(draw: st.DrawFn) -> Encoded:
-    """A row whose tokens are all different, so that each can be followed."""
+    """A row whose tokens are all different, so that each can be traced."""
     length = draw(st.integers(2, 40))
     begins = draw(st.booleans())
     ids = [BOS if begins else 2, *range(10, 9 + length)]
@@ -41,7 +41,7 @@ def targets(examples: list[Example]) -> Counter[int]:
 
 @settings(max_examples=400, deadline=None)
 @given(encoded(), st.integers(2, 45), st.sampled_from(CHOICES), st.sampled_from([BOS, None]))
-def test_no_target_is_lost_but_those_reported_and_none_is_doubled(
+def test_lost_targets_are_all_reported_and_none_is_doubled(
     row: Encoded, max_length: int, overflow: str, bos: int | None
 ) -> None:
     result = fit_rows([row], max_length=max_length, overflow=overflow, bos=bos)
@@ -113,7 +113,7 @@ def test_split_keeps_the_order() -> None:
     assert {piece.row for piece in pieces} == {7}
 
 
-def test_what_was_cut_is_said() -> None:
+def test_what_was_cut_is_reported() -> None:
     rows = [Encoded(Example(list(range(10, 30)), list(range(10, 30)), 0), None)] * 2
     for overflow, said in {
         "truncate": "2 of 2 rows are longer than max_length (8): 24 tokens were cut, 24 of them",

@@ -1,8 +1,8 @@
-"""Tokenizers made in a moment that behave as the two great families do.
+"""Small tokenizers that behave like those of the two large families.
 
-``bytes`` is like GPT-2's and Llama-3's: bytes, merges, a space belongs to the word after it, and
-white space is left out of the offsets. ``spaces`` is like Llama-2's: a space is put before every
-text, and before what follows a special token.
+``bytes`` is like GPT-2's and Llama 3's: bytes and merges, a space belongs to the word after it, and
+offsets exclude white space. ``spaces`` is like Llama 2's: a space is put before every text, and
+before the text after a special token.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def make(
         spelled = [f"<0x{number:02X}>" for number in range(256)]
         trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=[*names, *spelled])
     tokenizer.train_from_iterator(CORPUS, trainer)
-    # Spelled-out bytes are plain tokens; the trainer can only make them as special ones.
+    # Byte fallbacks are ordinary tokens, but the trainer can only add them as special ones.
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in names]
     tokenizer = Tokenizer.from_str(json.dumps(state))
