@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, BloomConfig, PreTrainedModel
 
-from lorita.data.tokens.tokenize import IGNORE, Example, tokenize_texts
+from lorita.data.examples import IGNORE, Example
+from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.models.base import find_base, load_model, load_tokenizer
 from lorita.workflows.demo import data_file
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from jobs import JOBS, SHAPE, Job, make_model, make_rows
 
 from lorita.data.batches import MicroBatch
-from lorita.data.tokens.tokenize import Example
+from lorita.data.examples import Example
 from lorita.models.adapter import attach, lora_config, trainable_parameters
 
 

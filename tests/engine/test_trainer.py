@@ -12,7 +12,8 @@ from transformers import Trainer, TrainingArguments
 
 import lorita
 from lorita.data.batches import MicroBatch
-from lorita.data.tokens.tokenize import Example, tokenize_texts
+from lorita.data.examples import Example
+from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.engine import packed_model
 from tests import tiny
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from lorita.errors import CheckFailed, RunFailed
 from lorita.evaluation.checks import check_adapter, check_moved, check_reload, require
-from lorita.models.adapter import WEIGHTS_FILE, save_adapter
+from lorita.models.adapter import save_adapter
+from lorita.models.adapter_files import WEIGHTS_FILE
 from tests import tiny
 from tests.runs.test_run import train
 

@@ -18,7 +18,7 @@ from lorita.errors import (
     OutputError,
     SettingsError,
 )
-from lorita.models.adapter import WEIGHTS_FILE
+from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.runs.loaded_base import load_base
 from lorita.training.events import Event, Note, StepDone
 from lorita.workflows.find_learning_rate import RateStep, find_rate

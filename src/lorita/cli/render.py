@@ -44,7 +44,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 def print_result(run: Path) -> None:
     """Where the adapter is, what makes up its size, and how to use it."""
-    from lorita.models.adapter import WEIGHTS_FILE, size_report
+    from lorita.models.adapter_files import WEIGHTS_FILE, size_report
 
     total = (run / WEIGHTS_FILE).stat().st_size
     parts = ", ".join(f"{kind} {size_text(size)}" for kind, size in size_report(run))

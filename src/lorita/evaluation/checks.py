@@ -10,12 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.errors import CheckFailed
-from lorita.models.adapter import (
-    WEIGHTS_FILE,
-    adapter_tensors,
-    set_adapter_tensors,
-    trainable_parameters,
-)
+from lorita.models.adapter import adapter_tensors, set_adapter_tensors, trainable_parameters
+from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.storage.run_record import Check
 
 if TYPE_CHECKING:

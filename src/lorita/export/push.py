@@ -14,7 +14,7 @@ from typing import Any
 
 from lorita.errors import AdapterError
 from lorita.inference.resolve import resolve_folder
-from lorita.models.adapter import CONFIG_FILE, WEIGHTS_FILE
+from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import BUNDLED, Base
 from lorita.storage import hub
 from lorita.storage.run_folder import CARD_FILE, RECORD_FILE

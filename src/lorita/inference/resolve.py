@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.errors import AdapterError, ModelError
-from lorita.models.adapter import CONFIG_FILE
+from lorita.models.adapter_files import CONFIG_FILE
 from lorita.models.adapter_sources import find_adapter, is_adapter
 from lorita.models.base import Base, find_base, load_tokenizer
 from lorita.storage.run_record import RunRecord, read_record

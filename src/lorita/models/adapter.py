@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError, RunFailed
-from lorita.models.adapter_files import CONFIG_FILE as CONFIG_FILE
-from lorita.models.adapter_files import WEIGHTS_FILE as WEIGHTS_FILE
-from lorita.models.adapter_files import require_files
-from lorita.models.adapter_files import size_report as size_report
+from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, require_files
 from lorita.models.targets import check_targets, linear_names
 from lorita.storage.files import write_atomic
 from lorita.system.quiet import quiet_libraries

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from lorita.data.formats.choose_format import Wanted
 from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Rows
-from lorita.data.sources.load_source import Source, load_source
+from lorita.data.sources.load_source import load_source
 from lorita.data.sources.map_row import find_function, map_rows
 from lorita.data.sources.python_rows import rows_source
+from lorita.data.sources.source import Source
 from lorita.data.splits import Split, split_rows
 from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.tokenize import Treatment

@@ -19,6 +19,7 @@ from lorita.evaluation.checks import check_adapter, check_moved, check_reload, r
 from lorita.evaluation.comparison import MARKDOWN_FILE, Comparison
 from lorita.evaluation.measure import measure, prompt_tensor
 from lorita.models import adapter as adapters
+from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
@@ -101,7 +102,7 @@ def run_events(
     require(checks)
     yield Note(f"Checks: all {len(checks)} passed (listed in {folder / RECORD_FILE})")
     yield Compared(folder / MARKDOWN_FILE)
-    size = (folder / adapters.WEIGHTS_FILE).stat().st_size
+    size = (folder / WEIGHTS_FILE).stat().st_size
     yield RunEnded(folder, size, time.perf_counter() - started)
     return FinishedRun(folder, comparison, losses, before)
 

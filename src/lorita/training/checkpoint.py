@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import OutputError
-from lorita.models.adapter import WEIGHTS_FILE, save_adapter, set_adapter_tensors
+from lorita.models.adapter import save_adapter, set_adapter_tensors
+from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.storage.files import PART, sync_folder, write_atomic
 from lorita.training.random_state import random_states, restore_random_states
 

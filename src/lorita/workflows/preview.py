@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
-from lorita.data.examples import Tokenized
+from lorita.data.examples import Encoded, Tokenized
 from lorita.data.formats.choose_format import Reading, choose_reading
 from lorita.data.formats.readers import read_rows
 from lorita.data.formats.stored_rows import row_batches, select_rows
@@ -22,7 +22,7 @@ from lorita.data.row_errors import Problems
 from lorita.data.rows import Rows
 from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
-from lorita.data.tokens.encode import Encoded, Encoder
+from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.long_rows import fit_rows
 from lorita.data.tokens.token_view import RowView, view_row
 from lorita.data.tokens.tokenize import Treatment, encode_rows

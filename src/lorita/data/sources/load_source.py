@@ -18,8 +18,6 @@ from lorita.data.sources.read_file import read_file
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
-__all__ = ["Source", "load_source"]
-
 SAME_COLUMNS = "Files of one data set need the same columns."
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
-from lorita.data.tokens.encoder import adds_bos as adds_bos
+from lorita.data.tokens.encoder import adds_bos
 from lorita.errors import DataError
 
 if TYPE_CHECKING:

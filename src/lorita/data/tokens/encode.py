@@ -18,8 +18,6 @@ from lorita.data.tokens.choose_template import closes
 from lorita.data.tokens.encoder import Encoder, TokenOffsets
 from lorita.data.tokens.masks import Rendered, render_chat
 
-__all__ = ["Encoded", "Encoder", "encode_chats", "encode_pairs", "encode_texts"]
-
 TEMPLATE_HINT = (
     "Choose another template (--chat-template chatml), or one that marks the answers with "
     "{% generation %} and {% endgeneration %}."

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorita.data.examples import (
-    IGNORE,
     Encoded,
-    Example,
     StoredExamples,
     Tokenized,
     example_batch,
@@ -33,8 +31,6 @@ from lorita.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-__all__ = ["IGNORE", "Example", "Tokenized", "Treatment", "tokenize_rows", "tokenize_texts"]
 
 BARREN_HINT = "Remove these rows, or choose what is trained with --train-on."
 
