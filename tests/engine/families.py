@@ -1,4 +1,8 @@
-"""A tiny model of each family that the fast path is written for."""
+"""A tiny model of each build that the fast step supports.
+
+Every record of ``lorita.engine.families`` needs at least one here, with the settings that the
+record is about.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +27,15 @@ ROPE = {
     "eos_token_id": 2,
 }
 WINDOW = 5
-"""Shorter than the rows of the tests."""
+"""Shorter than the longest rows of the tests."""
 
-FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
+CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "llama": lambda: m.llama.LlamaConfig(**ROPE, attention_bias=True),
     "llama-one-kv-head": lambda: m.llama.LlamaConfig(**{**ROPE, "num_key_value_heads": 1}),
     "mistral": lambda: m.mistral.MistralConfig(**ROPE, sliding_window=WINDOW),
     "qwen2": lambda: m.qwen2.Qwen2Config(**ROPE),
     "qwen3": lambda: m.qwen3.Qwen3Config(**ROPE, head_dim=8),
+    "gemma": lambda: m.gemma.GemmaConfig(**ROPE, head_dim=8),
     "gemma2": lambda: m.gemma2.Gemma2Config(
         **ROPE, head_dim=8, sliding_window=WINDOW, query_pre_attn_scalar=8,
         attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
@@ -73,21 +78,24 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
         **ROPE, logits_scaling=4.0, residual_multiplier=0.5, embedding_multiplier=2.0,
         attention_multiplier=0.2,
     ),
+    "hyperclovax": lambda: m.hyperclovax.HyperCLOVAXConfig(
+        **ROPE, logits_scaling=0.25, attention_multiplier=0.2
+    ),
 }  # fmt: skip
 
 
-def make(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> PreTrainedModel:
-    """A frozen model with random weights that are large enough to matter."""
+def make(name: str, dtype: torch.dtype = torch.float32, **changes: Any) -> PreTrainedModel:
+    """A frozen model of ``CONFIGS`` with random weights that are large enough to matter."""
     torch.manual_seed(0)
-    config = FAMILIES[family]()
-    for name, value in changes.items():
-        setattr(config, name, value)
+    config = CONFIGS[name]()
+    for option, value in changes.items():
+        setattr(config, option, value)
     model = AutoModelForCausalLM.from_config(config)
-    for name, parameter in model.named_parameters():
+    for where, parameter in model.named_parameters():
         if parameter.ndim >= 2:
             torch.nn.init.normal_(parameter, std=0.2)
-        elif "bias" in name:
+        elif "bias" in where:
             torch.nn.init.normal_(parameter, std=0.1)
-        else:  # norms: around what they are
+        else:  # norms: close to their initial values
             parameter.data += 0.1 * torch.randn_like(parameter)
     return model.requires_grad_(False).to(dtype).eval()

@@ -1,4 +1,4 @@
-"""A process that computes rows of all lengths does not grow with their number."""
+"""A process that computes rows of many lengths does not grow with the number of lengths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def resident():
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) // 1024
 
 def compute(lengths):
-    for length in lengths:  # the longest first: memory that was freed is enough for the next
+    for length in lengths:  # longest first: freed memory is enough for the next
         torch.ops.mkldnn._linear_pointwise(x[:length], weight, None, "none", [], "")
 
 compute(range(700, 600, -1))
@@ -31,8 +31,8 @@ print(resident() - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_new_shapes_cost_nothing_in_the_end() -> None:
-    """oneDNN keeps compiled code by shape: 300 of them were 150 MiB and more."""
+def test_new_shapes_need_no_more_memory() -> None:
+    """oneDNN caches compiled code by shape: without a limit, 300 shapes took over 150 MiB."""
     clean = {k: v for k, v in os.environ.items() if not k.endswith("_CACHE_CAPACITY")}
     done = subprocess.run(
         [sys.executable, "-c", SHAPES], capture_output=True, text=True, env=clean, check=True
@@ -42,7 +42,7 @@ def test_new_shapes_cost_nothing_in_the_end() -> None:
 
 LIMITED = """
 import resource, torch
-from lorita.engine.memory import keep_memory
+from lorita.engine.allocator import keep_memory
 
 kept = keep_memory()
 resource.setrlimit(resource.RLIMIT_AS, (64 * 2**30, resource.RLIM_INFINITY))
@@ -51,6 +51,6 @@ print(kept, keep_memory())
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
-def test_a_limited_address_space_gets_its_memory_back() -> None:
+def test_memory_is_returned_under_a_limited_address_space() -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
     assert done.stdout.split() == ["True", "False"], done.stderr

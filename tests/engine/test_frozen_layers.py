@@ -1,4 +1,4 @@
-"""Lower layers computed once: the same losses and gradients, and the work is really saved."""
+"""Lower layers computed once: the same losses and gradients, and the work is indeed saved."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lorita.engine.frozen_layers import BottomCache, bottom_cache
-from lorita.engine.speedup import packed_loss, speedup
-from tests.engine.test_speedup import LENGTHS, gradients, rows, tuned
+from lorita.engine.packed_model import packed_loss
+from lorita.engine.speedup import speedup
+from tests.engine.steps import LENGTHS, gradients, rows, tuned
 
 TARGETS = {
     "llama": ["q_proj", "down_proj"],
@@ -37,7 +38,7 @@ def test_the_second_epoch_is_the_first_without_its_lower_layers(family: str) -> 
         assert torch.equal(loss, plain)
         for name, gradient in gradients(model, loss).items():
             assert torch.equal(gradient, expected[name])
-        # From now on the lower layer would spoil everything if it were computed.
+        # From here on, computing the lower layer would make everything NaN.
         for parameter in cache.layers[0].parameters():
             parameter.data.fill_(float("nan"))
     assert cache.bytes == sum(LENGTHS) * model.get_base_model().config.hidden_size * 4
@@ -58,7 +59,7 @@ def test_rows_in_another_order_and_beyond_the_limit() -> None:
     torch.testing.assert_close(again, alone)
 
 
-def test_nothing_is_kept_where_it_would_not_be_the_same() -> None:
+def test_no_cache_where_the_states_would_change() -> None:
     all_layers = tuned("llama", target_modules=["q_proj"])
     assert bottom_cache(all_layers.get_base_model(), 10**6) == "the first layer is adapted"
     drops = tuned("gpt2", target_modules=["c_attn"], layers_to_transform=[1])

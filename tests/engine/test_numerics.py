@@ -1,4 +1,4 @@
-"""What is chosen from what the machine is, with the machine made up."""
+"""What is chosen for which machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lorita.engine.numerics import (
 
 
 def never() -> float:
-    raise AssertionError("nothing needs to be measured here")
+    raise AssertionError("measured without need")
 
 
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
@@ -46,7 +46,7 @@ def test_threads(usable: int, default: int, asked: str | None, threads: int) -> 
     assert choose_threads(usable, default, asked)[0] == threads
 
 
-def test_a_containers_share_of_time_counts(tmp_path: Path) -> None:
+def test_a_containers_cpu_quota_counts(tmp_path: Path) -> None:
     free = usable_cores(tmp_path)
     (tmp_path / "cpu.max").write_text("100000 100000\n")
     assert usable_cores(tmp_path) == 1
@@ -54,7 +54,7 @@ def test_a_containers_share_of_time_counts(tmp_path: Path) -> None:
     assert usable_cores(tmp_path) == free
 
 
-def test_the_machine_as_it_is() -> None:
+def test_this_machine() -> None:
     numerics = choose_numerics()
     assert numerics.dtype in (torch.float32, torch.bfloat16)
     assert numerics.threads >= 1
@@ -64,7 +64,7 @@ def test_the_machine_as_it_is() -> None:
     assert native.status()
 
 
-def test_no_compiler_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/nonexistent/c++")
     native._load.cache_clear()
     try:
@@ -86,13 +86,13 @@ def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_
     native._load.cache_clear()
     try:
         assert native.kernel("rms_norm", torch.zeros(1)) is None
-        assert "could not be compiled (no)" in native.status()
+        assert "compilation failed (no)" in native.status()
     finally:
         monkeypatch.undo()
         native._load.cache_clear()
 
 
-def test_elementwise_kernels_do_without_the_one_for_attention(
+def test_elementwise_kernels_work_without_the_attention_kernel(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     real = shutil.which("c++")
@@ -109,24 +109,24 @@ def test_elementwise_kernels_do_without_the_one_for_attention(
     try:
         assert native.kernel("rms_norm", torch.zeros(1)) is not None
         assert native.kernel("attention", torch.zeros(1)) is None
-        assert native.status().endswith("elementwise work")
+        assert native.status().endswith("elementwise operations")
     finally:
         monkeypatch.undo()
         native._load.cache_clear()
 
 
 @pytest.mark.parametrize(("ratio", "gains"), [(4.0, True), (1.1, False)])
-def test_int8_says_what_it_gains(
+def test_int8_reason_states_the_gain(
     ratio: float, gains: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "lorita.engine.numerics.measured_ratio", lambda what: ratio if what == "int8" else 1.0
     )
-    assert ("gains nothing" in int8_reason(torch.bfloat16)) is not gains
+    assert ("gains little" in int8_reason(torch.bfloat16)) is not gains
     assert f"{ratio:.1f} times as fast as bfloat16" in int8_reason(torch.bfloat16)
 
 
-def test_the_float32_route_does_not_depend_on_how_busy_the_machine_is() -> None:
+def test_the_float32_route_depends_on_the_processors_maker_alone() -> None:
     assert choose_float32_route("AuthenticAMD")[0] is torch.backends.mkldnn.is_available()
     assert not choose_float32_route("GenuineIntel")[0]
     assert not choose_float32_route("")[0]

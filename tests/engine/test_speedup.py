@@ -1,4 +1,4 @@
-"""A sped-up model computes what the model computes: loss, gradients, text; and can be undone."""
+"""A sped-up model computes the same loss, gradients and text; and the change can be undone."""
 
 from __future__ import annotations
 
@@ -6,90 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch.nn import functional
+from peft import LoraConfig, get_peft_model
 
 from lorita.engine.kernels import native
 from lorita.engine.kernels.ops import use_onednn_float32
-from lorita.engine.speedup import packed_loss, speedup, unspeed
-from tests.engine.families import FAMILIES, VOCAB, make
-
-LENGTHS = (9, 1, 4, 13)
-QUERIES = ["q_proj", "query_key_value", "c_attn", "qkv_proj"]
-
-
-def rows() -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and labels of the rows end to end; some labels are no targets."""
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(3, VOCAB, (sum(LENGTHS),), generator=generator)
-    labels = ids.clone()
-    labels[2:5] = -100
-    return ids, labels
+from lorita.engine.packed_model import packed_loss
+from lorita.engine.speedup import speedup, unspeed
+from tests.engine.families import CONFIGS, make
+from tests.engine.steps import (
+    LENGTHS,
+    QUERIES,
+    assert_same_step,
+    gradients,
+    plain_loss,
+    rows,
+    tuned,
+)
 
 
-def padded() -> dict[str, torch.Tensor]:
-    ids, labels = rows()
-    width = max(LENGTHS)
-    batch = {
-        "input_ids": torch.zeros(len(LENGTHS), width, dtype=torch.long),
-        "attention_mask": torch.zeros(len(LENGTHS), width, dtype=torch.long),
-        "labels": torch.full((len(LENGTHS), width), -100),
-    }
-    start = 0
-    for i, length in enumerate(LENGTHS):
-        batch["input_ids"][i, :length] = ids[start : start + length]
-        batch["labels"][i, :length] = labels[start : start + length]
-        batch["attention_mask"][i, :length] = 1
-        start += length
-    return batch
-
-
-def tuned(family: str, dtype: torch.dtype = torch.float32, **lora: Any) -> PeftModel:
-    """The family with an adapter whose B is not zero, in training mode."""
-    options: dict[str, Any] = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"}
-    config = LoraConfig(task_type="CAUSAL_LM", **{**options, **lora})
-    model = get_peft_model(make(family, dtype), config)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
-    return model.train()
-
-
-def plain_loss(model: PeftModel) -> torch.Tensor:
-    batch = padded()
-    labels = batch.pop("labels")
-    logits = model(**batch, use_cache=False).logits
-    return functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum"
-    )
-
-
-def gradients(model: PeftModel, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    grads = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-    return {n: g for n, g in zip(trained, grads, strict=True) if g is not None}
-
-
-def assert_same_step(model: PeftModel, tolerance: float = 1e-5) -> None:
-    """Loss and every gradient, fast against plain."""
-    unspeed(model)
-    expected_loss = plain_loss(model)
-    expected = gradients(model, expected_loss)
-    report = speedup(model)
-    assert report.packs_rows, report
-    loss = packed_loss(model, *rows(), LENGTHS)
-    got = gradients(model, loss)
-    assert abs(loss - expected_loss) <= tolerance * abs(expected_loss)
-    assert got.keys() == expected.keys()
-    largest = max(float(gradient.norm()) for gradient in expected.values())
-    for name, gradient in expected.items():
-        distance = float((got[name] - gradient).norm())
-        # Some gradients are zero but for rounding (a bias that softmax does not see).
-        assert distance <= 3 * tolerance * max(float(gradient.norm()), 1e-2 * largest), name
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 def test_same_loss_and_gradients(family: str) -> None:
     model = tuned(family)
     assert_same_step(model)
@@ -130,7 +65,7 @@ def test_kinds_of_adapters(lora: dict[str, Any]) -> None:
         assert any("forward of its own" in reason for reason in speedup(model).left)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 def test_float32_through_onednn(family: str) -> None:
     use_onednn_float32(True)
     try:
@@ -141,8 +76,8 @@ def test_float32_through_onednn(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["llama", "bloom", "gemma3", "gpt2", "phi3", "falcon-new"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_int8_is_near_and_can_be_undone(family: str, dtype: torch.dtype) -> None:
-    """Every frozen layer but the head is rounded; the step stays close; nothing of it is left."""
+def test_int8_is_close_and_can_be_undone(family: str, dtype: torch.dtype) -> None:
+    """Every frozen layer except the head is rounded; the step stays close; undoing is exact."""
     model = tuned(family, dtype, target_modules=QUERIES)
     speedup(model)
     exact_loss = packed_loss(model, *rows(), LENGTHS)
@@ -192,8 +127,8 @@ def test_gradient_checkpointing() -> None:
     assert_same_step(model)
 
 
-def test_undone_and_unnoticed_elsewhere() -> None:
-    """Names, text and evaluation stay; other instances are not touched; undoing leaves nothing."""
+def test_undoing_leaves_nothing_behind() -> None:
+    """Names, text and logits stay the same; other models are not touched; undoing is complete."""
     model, other = tuned("llama").eval(), tuned("llama").eval()
     prompt = rows()[0][None, :6]
     names = list(model.state_dict())
@@ -207,7 +142,7 @@ def test_undone_and_unnoticed_elsewhere() -> None:
             base = model(input_ids=prompt).logits
         assert not torch.allclose(base, logits, atol=1e-2)
         packed_loss(model, *rows(), LENGTHS)
-        # After a packed call, an ordinary one is ordinary again.
+        # An ordinary call after a packed one is an ordinary one.
         torch.testing.assert_close(model(input_ids=prompt).logits, logits, atol=1e-4, rtol=1e-4)
     assert torch.equal(text, again)
     assert list(model.state_dict()) == names
@@ -218,8 +153,8 @@ def test_undone_and_unnoticed_elsewhere() -> None:
         assert torch.equal(model(input_ids=prompt).logits, logits)
 
 
-def test_a_family_that_lies_about_itself_is_left_alone() -> None:
-    """A norm that is not what its name says is found by the check, not by the name."""
+def test_a_misleading_class_name_is_detected() -> None:
+    """A norm that does not compute what its name says fails the check, and is not replaced."""
     model = make("llama")
     norm = type(model.model.norm)
 

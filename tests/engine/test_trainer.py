@@ -1,4 +1,4 @@
-"""The HF Trainer and TRL's SFTTrainer on a sped-up model: unchanged scripts, the same training."""
+"""The HF Trainer and TRL's SFTTrainer with a sped-up model: the same scripts, the same result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import lorita
 from lorita.data.batches import MicroBatch
 from lorita.data.examples import Example
 from lorita.data.tokens.tokenize import tokenize_texts
-from lorita.engine import packed_model
+from lorita.engine import model_forwards, packed_model
 from tests import tiny
 
 
@@ -26,15 +26,16 @@ def peft_model() -> PeftModel:
 
 @pytest.fixture
 def packed_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of rows of every call that was computed end to end."""
+    """The number of rows of every call that was computed over packed rows."""
     calls: list[int] = []
     original = packed_model.hidden_states
 
-    def counting(lm: Any, replaced: Any, ids: Any, rows: Any, *more: Any) -> Any:
+    def counting(lm: Any, patch: Any, ids: Any, rows: Any, *more: Any) -> Any:
         calls.append(len(rows.lengths))
-        return original(lm, replaced, ids, rows, *more)
+        return original(lm, patch, ids, rows, *more)
 
-    monkeypatch.setattr(packed_model, "hidden_states", counting)
+    for module in (packed_model, model_forwards):
+        monkeypatch.setattr(module, "hidden_states", counting)
     return calls
 
 

@@ -106,7 +106,7 @@ def test_int8_trains_and_is_measured_without(llama: Path, prompts: Path, tmp_pat
         tmp_path / "int8", llama, prompts, base_precision="int8",
         on_event=lambda event: notes.append(str(event)), **options,
     )  # fmt: skip
-    assert any("8-bit whole numbers" in note for note in notes)
+    assert any("8-bit integers" in note for note in notes)
     assert narrow.losses != plain.losses
     assert narrow.losses == pytest.approx(plain.losses, rel=0.05)
     before = [r.comparison.held_out for r in (plain, narrow)]

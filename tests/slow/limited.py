@@ -26,7 +26,7 @@ def main(folder: str, *flags: str) -> None:
 
     def on_event(event: Event) -> None:
         # The base is loaded and says so with its numbers; the adapter and the fast step come after.
-        if isinstance(event, Note) and "Numbers:" in event.text and "--limit" in flags:
+        if isinstance(event, Note) and "Number format:" in event.text and "--limit" in flags:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             size = pages * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (size + ABOVE, size + ABOVE))

@@ -1,4 +1,4 @@
-"""The fast LoRA step: kernels, attention, loss, and the call that puts them into a model.
+"""The fast LoRA step: kernels, attention, loss, and the function that installs them on a model.
 
-Everything here works on plain tensors and modules; nothing knows of settings, files or runs.
+Works on plain tensors and modules, and knows nothing of settings, files or runs.
 """

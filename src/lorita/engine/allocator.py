@@ -1,10 +1,10 @@
-"""What a process keeps between steps: the C allocator's memory, but only a few compiled products.
+"""What a process keeps between steps: freed memory, but only a few compiled products.
 
-A step makes and drops the same large temporaries again and again. By default glibc maps each anew
-and the kernel fills it with zeros; keeping them saves up to a quarter of a step.
+A step allocates and frees the same large temporary tensors again and again. By default glibc maps
+each anew and the kernel zeroes it; keeping the memory saves up to a quarter of a step.
 
-oneDNN compiles code for every shape of a product and keeps the last 1,024, about 0.6 MB each. Rows
-of all lengths make new shapes in every step, so that a run would grow by a gigabyte.
+oneDNN compiles code for every shape of a product and caches the last 1,024, about 0.6 MB each. Rows
+of different lengths make new shapes in every step, so that a run would grow by a gigabyte.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = 32 * 2**20
-"""glibc takes no larger threshold; tensors beyond it are mapped and unmapped as before."""
-
+"""The largest threshold that glibc accepts; larger tensors are mapped and unmapped as before."""
 _SMALLEST_MAPPED = 2**20
-"""Left to itself glibc raises this to the largest piece that it ever took back."""
+"""By default glibc raises this to the size of the largest block that was ever freed."""
 _CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-"""oneDNN's own, and that of ideep, which stands between it and torch."""
+"""oneDNN's own cache, and that of ideep, the layer between oneDNN and torch."""
 _SHAPES = 64
-"""More than one micro-batch has; its layers use the same ones."""
+"""More than a micro-batch has: all layers have the same few."""
 
 
 def keep_few_products() -> None:
-    """Limit oneDNN's caches, unless the user did. Before its first product, or without effect."""
+    """Limit oneDNN's caches, unless the user has set a limit. Call before the first product."""
     for name in _CACHES:
         os.environ.setdefault(name, str(_SHAPES))
 
 
 def keep_memory() -> bool:
-    """Set glibc's thresholds for this process. False where there is no glibc, or where memory that
-    is free must go back: under a limit on the address space (``ulimit -v``) what is kept counts."""
+    """Keep freed memory in this process; returns whether it does.
+
+    Not without glibc, and not under a limit on the address space (``ulimit -v``), because kept
+    memory counts towards it.
+    """
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -1,8 +1,8 @@
-"""Layers below the first adapted one compute the same for a row in every epoch: keep the result.
+"""Cache what the layers below the first adapted one compute: it is the same in every epoch.
 
 With ``layers_to_transform`` only the upper layers learn. The hidden states that enter the first of
-them are kept for each row, and the layers below are passed over when a row comes again. Exact: the
-kept numbers are the computed ones. Not for models that drop activations below, nor for trained
+them are kept for each row, and the layers below are skipped when the row comes again. Exact: the
+cached numbers are the computed ones. Not for models that drop activations below, nor for trained
 embeddings.
 """
 
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.families import DROPOUTS
+
 
 @dataclass
 class BottomCache:
@@ -26,28 +28,33 @@ class BottomCache:
     limit: int
     rows: dict[Hashable, Tensor] = field(default_factory=dict)
     bytes: int = 0
+    _returns: int | None = None
+    """The length of the tuple that a layer returns; None for a plain tensor."""
 
     def known(self, row_ids: Sequence[Hashable]) -> bool:
+        """Whether the states of all these rows are cached."""
         return all(row in self.rows for row in row_ids)
 
     def keep(self, row_ids: Sequence[Hashable], lengths: Sequence[int], hidden_TD: Tensor) -> None:
-        """Take in the states of some rows; what goes over the limit is not kept."""
+        """Cache the states of some packed rows, except those that would exceed the limit."""
         for row, states in zip(row_ids, hidden_TD.detach().split(list(lengths)), strict=True):
             if row not in self.rows and self.bytes + states.nbytes <= self.limit:
                 self.rows[row] = states.clone()
                 self.bytes += states.nbytes
 
     def stacked(self, row_ids: Sequence[Hashable]) -> Tensor:
+        """The states [T, D] of cached rows, packed in this order."""
         return torch.cat([self.rows[row] for row in row_ids])
 
     @contextmanager
     def passed_over(self, row_ids: Sequence[Hashable]) -> Iterator[None]:
-        """Inside, the lower layers hand the kept states on instead of computing."""
+        """In this context, the lower layers return the cached states instead of computing."""
         states = self.stacked(row_ids)[None]
+        result = states if self._returns is None else (states, *[None] * (self._returns - 1))
         below = self.layers[: self.first]
         before = [vars(layer).get("forward") for layer in below]
         for layer in below:
-            layer.forward = _hand_on(layer, states)
+            layer.forward = _returning(result)
         try:
             yield
         finally:
@@ -59,34 +66,40 @@ class BottomCache:
 
     @contextmanager
     def listening(self, row_ids: Sequence[Hashable], lengths: Sequence[int]) -> Iterator[None]:
-        """Inside, what enters the first adapted layer is kept."""
+        """In this context, what enters the first adapted layer is cached."""
+
+        def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            # Layers of older families return a tuple, of which their model takes the first.
+            self._returns = len(output) if isinstance(output, tuple) else None
 
         def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
             self.keep(row_ids, lengths, hidden[0])
 
-        handle = self.layers[self.first].register_forward_pre_hook(hear, with_kwargs=True)
+        below, first = self.layers[self.first - 1], self.layers[self.first]
+        handles = (
+            below.register_forward_hook(see),
+            first.register_forward_pre_hook(hear, with_kwargs=True),
+        )
         try:
             yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
 
-def _hand_on(layer: nn.Module, states: Tensor) -> Callable[..., Any]:
-    # Blocks of older families return a tuple.
-    returns_tuple = type(layer).__name__ in ("BloomBlock", "FalconDecoderLayer")
-
+def _returning(result: Any) -> Callable[..., Any]:
     def forward(*args: Any, **kwargs: Any) -> Any:
-        return (states, None) if returns_tuple else states
+        return result
 
     return forward
 
 
 def bottom_cache(lm: Any, limit: int) -> BottomCache | str:
-    """A cache for this model, or the reason why there is nothing to keep."""
+    """A cache of at most ``limit`` bytes for this model, or the reason why it cannot have one."""
     layers = _layers(lm)
     if layers is None:
-        return "its layers were not found"
+        return "the model's layers were not found"
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
     first = trained.index(True) if True in trained else 0
     if first == 0:
@@ -108,10 +121,8 @@ def _layers(lm: Any) -> nn.ModuleList | None:
 
 
 def _drops(lm: Any, below: Sequence[nn.Module]) -> bool:
-    """Whether a part that is passed over, or the embedding, drops activations in training."""
-    names = ("hidden_dropout", "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
-             "dropout", "residual_dropout", "embedding_dropout")  # fmt: skip
+    """Whether a skipped layer or the embedding drops activations in training."""
     config = lm.config.get_text_config()
-    configured = any(float(getattr(config, name, 0.0) or 0.0) > 0 for name in names)
+    configured = any(float(getattr(config, name, 0.0) or 0.0) > 0 for name in DROPOUTS)
     modules = (m for layer in below for m in layer.modules() if isinstance(m, nn.Dropout))
     return configured or any(module.p > 0 for module in modules)

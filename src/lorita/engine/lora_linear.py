@@ -1,8 +1,8 @@
-"""LoRA linears that share an input, as one product and one backward pass.
+"""LoRA linear layers that share an input, as one product and one backward pass.
 
-``y = x·Wᵀ + bias + scaling · drop(x)·Aᵀ·Bᵀ`` for several layers at once: their weights lie in one
-buffer (each layer's own weight is a view of its rows), their A's are stacked, their B's are the
-blocks of a block diagonal. The base weight is frozen and gets no gradient.
+``y = x·Wᵀ + bias + scaling · drop(x)·Aᵀ·Bᵀ`` for several layers at once: their weights are in one
+buffer (each layer's own weight is a view of some of its rows), their A's are stacked, their B's are
+the blocks of a block diagonal. The base weight is frozen and gets no gradient.
 """
 
 from __future__ import annotations
@@ -17,40 +17,45 @@ from torch import Tensor, nn
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import column_sums, product, product_back
+from lorita.engine.linears import weight_of
 
 
 @dataclass(frozen=True)
 class Member:
-    """One linear layer of a group, with its adapter if it has one."""
+    """One linear layer of a group, with or without an adapter."""
 
     base: nn.Module
-    """``nn.Linear`` or transformers' ``Conv1D``."""
+    """A plain linear layer (``linears.py``)."""
     layer: nn.Module | None = None
     """PEFT's LoRA layer around ``base``."""
     adapter: str = "default"
 
     @property
     def out_features(self) -> int:
-        return int(self.base.nf if hasattr(self.base, "nf") else self.base.weight.shape[0])
+        """The width of the layer's output."""
+        return int(weight_of(self.base).shape[0])
 
     @property
     def is_active(self) -> bool:
+        """Whether the adapter takes part: it exists, is switched on and not merged."""
         layer: Any = self.layer
         return layer is not None and not layer.disable_adapters and not layer.merged
 
     @property
     def matrices(self) -> tuple[Tensor, Tensor]:
+        """The adapter's A [r, I] and B [O, r]."""
         layer: Any = self.layer
         return layer.lora_A[self.adapter].weight, layer.lora_B[self.adapter].weight
 
     @property
     def scaling(self) -> float:
+        """The factor of the adapter's output, ``lora_alpha / r`` by default."""
         layer: Any = self.layer
         return float(layer.scaling[self.adapter])
 
     @property
     def dropout(self) -> float:
-        """The share that is dropped in this call; 0 in evaluation."""
+        """The share of inputs to drop in this call; 0 in evaluation."""
         if self.layer is None:
             return 0.0
         layer: Any = self.layer
@@ -59,7 +64,7 @@ class Member:
 
 
 class Group:
-    """Layers that take the same input: called with [..., I] it returns [..., sum of outputs]."""
+    """Layers with the same input: called with [..., I], returns [..., sum of the outputs]."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
@@ -69,11 +74,11 @@ class Group:
 
     @property
     def frozen(self) -> Tensor | Int8Weight:
-        """The weight as the products take it."""
+        """The weight of all layers, as used in the products."""
         return self.weight.detach() if self.int8 is None else self.int8
 
     def use_int8(self) -> None:
-        """Compute the products of the base weights with 8-bit whole numbers."""
+        """Compute the products of the base weights in 8-bit integers from now on."""
         self.int8 = Int8Weight.of(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -87,12 +92,9 @@ class Group:
 
 
 def _one_weight(members: Sequence[Member]) -> Tensor:
-    """The weights [outputs, I] as one tensor; the layers keep views of it."""
-    first: Any = members[0].base
-    if hasattr(first, "nf"):  # Conv1D keeps [I, O]
-        return first.weight.t()  # type: ignore[no-any-return]
+    """The weights [outputs, I] as one tensor, of which the layers keep views."""
     if len(members) == 1:
-        return first.weight  # type: ignore[no-any-return]
+        return weight_of(members[0].base)
     weights: list[Any] = [member.base.weight for member in members]
     fused = torch.cat([weight.detach() for weight in weights])
     for weight, rows in zip(weights, fused.split([len(w) for w in weights]), strict=True):
@@ -101,7 +103,7 @@ def _one_weight(members: Sequence[Member]) -> Tensor:
 
 
 class _LoraLinear(torch.autograd.Function):
-    """After the four plain inputs: a bias (or None) per member, then A, B per active member."""
+    """``rest`` is a bias (or None) per member, followed by A and B per active member."""
 
     @staticmethod
     def forward(
@@ -161,7 +163,7 @@ def _add_biases(out: Tensor, biases: Sequence[Tensor | None], sizes: Sequence[in
 def _stacked(
     group: Group, active: Sequence[int], pairs: Sequence[Any], share: float, x: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """All A's as [R, I], and all B's, scaled, as the blocks of [outputs, R]; in x's dtype."""
+    """The A's as [R, I], and the scaled B's as the blocks of [outputs, R], in x's dtype."""
     downs, ups = pairs[0::2], pairs[1::2]
     down = torch.cat([a.detach() for a in downs]).to(x.dtype)
     up = torch.zeros(sum(group.sizes), len(down), device=x.device)
@@ -175,7 +177,7 @@ def _stacked(
 
 
 def _unstacked(group: Group, ctx: Any, d_down: Tensor, d_up: Tensor) -> list[Tensor]:
-    """The gradients of each A and B from those of the stacks; d_up is [R, outputs]."""
+    """The gradients of each A and B from the gradients of the stacks; d_up is [R, outputs]."""
     out: list[Tensor] = []
     column = 0
     for i, scale in zip(ctx.active, ctx.scales, strict=True):

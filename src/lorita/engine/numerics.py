@@ -1,8 +1,7 @@
-"""Which number format, how many threads, which route for products: chosen from the machine, with
-the reasons in words.
+"""Choose number format, threads and matrix library for this machine, and give the reasons.
 
-bf16 products are two to five times as fast as float32 on processors with the instructions for them,
-and slower on those without: nothing is assumed that can be asked or measured.
+bf16 products are two to five times as fast as float32 on processors with instructions for them, and
+slower on those without: nothing is assumed that can be looked up or measured.
 """
 
 from __future__ import annotations
@@ -20,24 +19,26 @@ import torch
 from lorita.engine.allocator import keep_few_products
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
-"""Processor flags (Linux's names) that come with fast bf16 products, the fastest first."""
+"""Processor flags (Linux's names) that mean fast bf16 products, fastest first."""
 AMD = ("AuthenticAMD", "HygonGenuine")
-"""MKL takes its slower paths on these; oneDNN was measured 1.1 to 2.5 times as fast."""
+"""Makers on whose processors MKL uses slower code; oneDNN was measured 1.1 to 2.5 times as fast."""
 WORTH_IT = 1.2
-"""A measured speed-up below this is noise, and the wider format is kept."""
+"""A smaller measured speed-up may be noise: the wider format is kept."""
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """What was chosen. ``reasons`` are sentences for people."""
+    """What was chosen, and why."""
 
     dtype: torch.dtype
     threads: int
     onednn_float32: bool
+    """float32 products go through oneDNN."""
     reasons: list[str] = field(default_factory=list)
+    """For people, one per choice."""
 
     def apply(self) -> None:
-        """Set torch's threads and the engine's route for this process."""
+        """Set the threads and the route of float32 products for this process."""
         from lorita.engine.kernels.ops import use_onednn_float32
 
         torch.set_num_threads(self.threads)
@@ -45,8 +46,9 @@ class Numerics:
 
 
 def choose_numerics(dtype: str = "auto", *, device: str = "cpu") -> Numerics:
-    """``dtype`` is ``auto`` or a name of torch's; ``device`` is ``cpu`` or ``cuda``."""
-    keep_few_products()  # before a measurement makes the first one
+    """Choose for this machine. ``dtype`` is ``auto`` or one of torch's names; ``device`` is ``cpu``
+    or ``cuda``. A measurement, if needed, takes some 50 ms."""
+    keep_few_products()  # before a measurement computes the first one
     if device != "cpu":
         return _on_gpu(dtype)
     threads, why_threads = choose_threads(
@@ -55,8 +57,8 @@ def choose_numerics(dtype: str = "auto", *, device: str = "cpu") -> Numerics:
     if dtype == "auto":
         chosen, why = choose_dtype(processor_flags(), lambda: measured_ratio("bf16"))
     else:
-        chosen, why = getattr(torch, dtype), f"{dtype}, as asked for"
-    reasons = [f"Numbers: {why}", f"Threads: {threads} ({why_threads})"]
+        chosen, why = getattr(torch, dtype), f"{dtype}, as requested"
+    reasons = [f"Number format: {why}", f"Threads: {threads} ({why_threads})"]
     onednn = False
     if chosen == torch.float32:
         onednn, why = choose_float32_route(processor_vendor())
@@ -66,56 +68,59 @@ def choose_numerics(dtype: str = "auto", *, device: str = "cpu") -> Numerics:
 
 def _on_gpu(dtype: str) -> Numerics:
     if dtype != "auto":
-        chosen, why = getattr(torch, dtype), f"{dtype}, as asked for"
+        chosen, why = getattr(torch, dtype), f"{dtype}, as requested"
     elif torch.cuda.is_bf16_supported():
-        chosen, why = torch.bfloat16, "bfloat16, which this GPU computes"
+        chosen, why = torch.bfloat16, "bfloat16, which this GPU supports"
     else:
-        chosen, why = torch.float32, "float32: this GPU has no bfloat16"
-    name = torch.cuda.get_device_name()
-    return Numerics(chosen, torch.get_num_threads(), False, [f"Device: {name}", f"Numbers: {why}"])
+        chosen, why = torch.float32, "float32, because this GPU does not support bfloat16"
+    reasons = [f"Device: {torch.cuda.get_device_name()}", f"Number format: {why}"]
+    return Numerics(chosen, torch.get_num_threads(), False, reasons)
 
 
 def choose_dtype(flags: frozenset[str], measure: Callable[[], float]) -> tuple[torch.dtype, str]:
-    """bf16 where the processor has instructions for it, or where it was measured to be faster."""
+    """bf16 if the processor has instructions for it, or if it is measured to be faster.
+
+    ``measure`` returns how many times as fast as float32 products bf16 ones are.
+    """
     for flag in BF16_FLAGS:
         if flag in flags:
-            return torch.bfloat16, f"bfloat16, for which this processor has instructions ({flag})"
+            return torch.bfloat16, f"bfloat16, which this processor has instructions for ({flag})"
     ratio = measure()
     if ratio >= WORTH_IT:
         return torch.bfloat16, f"bfloat16, measured {ratio:.1f} times as fast as float32"
     return torch.float32, (
-        f"float32: this processor has no instructions for bfloat16 products "
-        f"(measured {ratio:.1f} times the speed of float32)"
+        "float32, because this processor has no instructions for bfloat16 products "
+        f"(measured {ratio:.1f} times as fast as float32)"
     )
 
 
 def choose_float32_route(vendor: str) -> tuple[bool, str]:
     """Whether float32 products go through oneDNN.
 
-    By the maker of the processor and not by a measurement: the two libraries round differently, and
-    a run must give the same bytes when it is repeated on a busy machine.
+    Depends on the maker of the processor, not on a measurement: the two libraries round
+    differently, and a run must produce the same bytes when it is repeated on a busy machine.
     """
     if vendor in AMD and torch.backends.mkldnn.is_available():
-        return True, "float32 through oneDNN, which is faster than MKL on AMD's processors"
-    return False, "float32 through the library that torch takes by default"
+        return True, "float32 through oneDNN, which is faster than MKL on AMD processors"
+    return False, "float32 through torch's default library"
 
 
 def choose_threads(usable: int, default: int, asked: str | None) -> tuple[int, str]:
-    """torch's own choice, but no more than the cores that this process may use."""
+    """torch's ``default``, but no more than the ``usable`` cores; ``asked`` is OMP_NUM_THREADS."""
     if asked is not None:
         return default, f"OMP_NUM_THREADS={asked}"
     if usable < default:
-        return usable, f"the process may use {usable} of the cores"
-    return default, f"{usable} cores can be used"
+        return usable, f"this process may use {usable} cores"
+    return default, f"{usable} usable cores"
 
 
 def processor_flags() -> frozenset[str]:
-    """Linux's flags of the first processor; empty elsewhere."""
+    """The flags of the first processor, by Linux's names; empty on other systems."""
     return frozenset(_cpuinfo("flags", "Features").split())
 
 
 def processor_vendor() -> str:
-    """Linux's name for the maker of the first processor; empty elsewhere."""
+    """The maker of the first processor, by Linux's name; empty on other systems."""
     return _cpuinfo("vendor_id")
 
 
@@ -132,7 +137,7 @@ def _cpuinfo(*names: str) -> str:
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: its affinity, and a container's share of time."""
+    """Cores that this process may use, by its affinity and its container's quota of time."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -142,7 +147,7 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores' worth of time that a container allows; None without a limit."""
+    """The container's quota of time, in cores; None without a limit."""
     try:
         limit, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -155,19 +160,20 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def int8_reason(dtype: torch.dtype) -> str:
-    """In words: what products in 8-bit whole numbers gain over those of ``dtype`` here."""
+    """How fast products in 8-bit integers are here compared with ``dtype``, for people."""
     plain = measured_ratio("bf16") if dtype == torch.bfloat16 else 1.0
     ratio = measured_ratio("int8") / plain
     name = str(dtype).removeprefix("torch.")
-    verdict = "" if ratio >= WORTH_IT else ": this processor gains nothing from --base-precision"
+    verdict = "" if ratio >= WORTH_IT else ", so --base-precision int8 gains little here"
     return f"8-bit products: measured {ratio:.1f} times as fast as {name}{verdict}"
 
 
 @functools.cache
 def measured_ratio(what: str) -> float:
-    """How many times as fast as a plain float32 product: ``bf16``, ``int8``, ``onednn`` float32.
+    """How many times as fast as plain float32 a product in ``bf16``, ``int8`` or ``onednn`` is.
 
-    Some 50 ms once per process; the two sides alternate, so that a busy machine slows both.
+    ``onednn`` is float32 through oneDNN, 0 if torch lacks it. Takes some 50 ms, once per process;
+    the two sides alternate, so that a busy machine slows both.
     """
     x, w = torch.randn(256, 512), torch.randn(1024, 512)
     narrow = (x.bfloat16(), w.bfloat16())

@@ -1,38 +1,36 @@
 """Recognise the parts of a transformers model that the engine can compute faster.
 
-Found by their attributes, not by a list of model names: a new family that is built like a known one
-is recognised. Whether the recognition was right is checked with numbers (``speedup.py``).
+By their attributes, not by a list of models: a new family with the structure of a known one is
+recognised. What structure does not show is in ``families.py``. Whether the parts were recognised
+correctly is checked with numbers (``speedup.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lorita.engine.kernels.heads import Part
+from lorita.engine.families import ACTIVATIONS, Family
+from lorita.engine.kernels.head_layout import Part
 from lorita.engine.kernels.score_rule import Scores
+from lorita.engine.linears import is_plain_linear, is_transposed
 from lorita.engine.lora_linear import Group, Member
+from lorita.engine.plans import AttentionPlan, GatedPlan
 
+INPUTS = ("q_proj", "qkv_proj", "query_key_value", "c_attn")
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
-GATES = {
-    "SiLUActivation": "silu",
-    "SiLU": "silu",
-    "GELUTanh": "gelu_tanh",
-    "PytorchGELUTanh": "gelu_tanh",
-    "NewGELUActivation": "gelu_tanh",
-}
 
 
 class Unsuited(Exception):
-    """This module is not what the engine knows; the text says why."""
+    """The engine has no fast path for this module; the text says why."""
 
 
 def member(module: nn.Module) -> Member:
-    """A linear layer, with or without PEFT's plain LoRA around it; else ``Unsuited``."""
+    """A linear layer, plain or inside PEFT's plain LoRA; else ``Unsuited``."""
     from peft.tuners.lora import Linear as LoraLinear
 
     if not isinstance(module, LoraLinear):
@@ -40,33 +38,20 @@ def member(module: nn.Module) -> Member:
     layer: Any = module
     active = [name for name in layer.active_adapters if name in layer.lora_A]
     if len(active) != 1:
-        raise Unsuited(f"{len(active)} adapters are active")
+        raise Unsuited(f"{len(active)} active adapters, not one")
     (name,) = active
     if layer.lora_variant.get(name) is not None:
         raise Unsuited(f"{type(layer.lora_variant[name]).__name__} has a forward of its own")
     if getattr(layer, "lora_bias", {}).get(name):
-        raise Unsuited("lora_bias is not covered")
+        raise Unsuited("lora_bias is not supported")
     if not isinstance(layer.lora_dropout[name], (nn.Dropout, nn.Identity)):
-        raise Unsuited("its dropout is of an unknown kind")
+        raise Unsuited("unknown kind of dropout")
     return Member(_plain(layer.get_base_layer()), layer, name)
-
-
-def is_plain_linear(module: nn.Module) -> bool:
-    """A linear layer without anything around it: ``nn.Linear``, transformers' ``Conv1D``."""
-    from transformers.pytorch_utils import Conv1D
-
-    return type(module) in (nn.Linear, Conv1D) or type(module).__name__ == "FalconLinear"
-
-
-def weight_of(linear: nn.Module) -> Tensor:
-    """A plain linear layer's weight as [outputs, inputs]; ``Conv1D`` keeps it the other way."""
-    weight: Tensor = linear.weight  # type: ignore[assignment]
-    return weight.t() if hasattr(linear, "nf") else weight
 
 
 def _plain(module: nn.Module) -> nn.Module:
     if not is_plain_linear(module):
-        raise Unsuited(f"{type(module).__name__} is no plain linear layer")
+        raise Unsuited(f"{type(module).__name__} is not a plain linear layer")
     weight: Any = module.weight
     if weight.requires_grad:
         raise Unsuited("its weight is trained")
@@ -76,10 +61,10 @@ def _plain(module: nn.Module) -> nn.Module:
 
 
 def group(modules: Sequence[nn.Module]) -> Group:
-    """Layers that take the same input as one product; ``Unsuited`` if they do not go together."""
+    """Layers with the same input as one product; ``Unsuited`` if they cannot be joined."""
     members = [member(module) for module in modules]
     weights: list[Any] = [m.base.weight for m in members]
-    if len(members) > 1 and any(hasattr(m.base, "nf") for m in members):
+    if len(members) > 1 and any(is_transposed(m.base) for m in members):
         raise Unsuited("Conv1D layers are not joined")
     if len({(weight.dtype, weight.device) for weight in weights}) > 1:
         raise Unsuited("the layers differ in dtype or device")
@@ -94,77 +79,56 @@ def _drops(m: Member) -> bool:
     return layer is not None and isinstance(layer.lora_dropout[m.adapter], nn.Dropout)
 
 
-@dataclass(frozen=True)
-class AttentionPlan:
-    """How an attention module computes: products, heads, norms, scores."""
-
-    inputs: Group
-    parts: tuple[Part, ...]
-    """Queries, keys, values in the products' output."""
-    norms: tuple[nn.Module | None, nn.Module | None]
-    norm_whole: bool
-    """The norms go over all heads at once (OLMo 2), not over each head."""
-    scores: Scores
-    output: nn.Module
-    dropout: float
-    adds_residual: bool
-    """BLOOM's attention returns its output plus the residual."""
+def looks_like_attention(module: nn.Module) -> bool:
+    """Whether this should be an attention module, whatever ``attention_plan`` makes of it."""
+    return "Attention" in type(module).__name__ and any(hasattr(module, name) for name in INPUTS)
 
 
-def attention_plan(module: Any) -> AttentionPlan:
-    """``Unsuited`` where this is no attention module of a known build."""
+def attention_plan(module: Any, family: Family) -> AttentionPlan:
+    """How an attention module computes; ``Unsuited`` if its structure is unknown."""
     output = next((getattr(module, name) for name in OUTPUTS if hasattr(module, name)), None)
     d = getattr(module, "head_dim", None) or getattr(module, "head_size", None)
     if output is None or not isinstance(d, int):
-        raise Unsuited("it has no output projection or head size of a known name")
-    if _attention_dropout(module) > 0:
+        raise Unsuited("its output projection or head size has an unknown name")
+    if _rate(module, ("attention_dropout", "attn_dropout")) > 0:
         raise Unsuited("it drops attention weights")
     config = getattr(module, "config", None)
-    inputs, parts = _projections(module, d, config)
-    slopes = _alibi_slopes(module, config, parts[0].heads, d)
-    if slopes is not None:  # Falcon hands rotary angles over even where it does not use them
+    inputs, parts = _projections(module, family, d, config)
+    heads = parts[0].heads
+    slopes = None
+    if family.has_alibi(config):
+        slopes = _alibi_slopes(heads, d**-0.5 if family.scales_alibi else 1.0)
+        # Falcon passes rotary angles even where it does not use them.
         parts = tuple(replace(part, rotate=False) for part in parts)
     scale = getattr(module, "scaling", None) or getattr(module, "inv_norm_factor", None)
     if not isinstance(scale, float):
         raise Unsuited("the scale of its scores is unknown")
     window = getattr(module, "sliding_window", getattr(config, "sliding_window", None))
+    softcap = getattr(module, "attn_logit_softcapping", None)
     q_norm, k_norm = getattr(module, "q_norm", None), getattr(module, "k_norm", None)
-    heads = parts[0].heads
-    whole = q_norm is not None and q_norm.weight.numel() == heads * d and heads > 1
     return AttentionPlan(
         inputs=inputs,
         parts=parts,
         norms=(q_norm, k_norm),
-        norm_whole=whole,
-        scores=Scores(
-            scale,
-            window if isinstance(window, int) else None,
-            getattr(module, "attn_logit_softcapping", None),
-            slopes,
-        ),
+        norm_whole=q_norm is not None and q_norm.weight.numel() == heads * d and heads > 1,
+        scores=Scores(scale, window if isinstance(window, int) else None, softcap, slopes),
         output=output,
-        dropout=_output_dropout(module),
-        adds_residual=type(module).__name__.startswith("Bloom"),
+        dropout=_rate(module, family.output_dropout),
+        adds_residual=family.adds_residual,
     )
 
 
-def _attention_dropout(module: Any) -> float:
-    value: Any = getattr(module, "attention_dropout", None)
-    value = getattr(module, "attn_dropout", 0.0) if value is None else value
-    return float(value.p) if isinstance(value, nn.Dropout) else float(value)
+def _rate(module: Any, names: Sequence[str]) -> float:
+    """The dropout rate in the first of these attributes that exists, as a number or a module."""
+    values = (getattr(module, name, None) for name in names)
+    value: Any = next((value for value in values if value is not None), 0.0)
+    return float(getattr(value, "p", 0.0) if isinstance(value, nn.Module) else value)
 
 
-def _output_dropout(module: Any) -> float:
-    drop = getattr(module, "resid_dropout", None)
-    if isinstance(drop, nn.Dropout):
-        return float(drop.p)
-    if type(module).__name__.startswith("Bloom"):
-        return float(module.hidden_dropout)
-    return float(getattr(module, "residual_dropout", 0.0))
-
-
-def _projections(module: Any, d: int, config: Any) -> tuple[Group, tuple[Part, ...]]:
-    """The products for queries, keys and values, and where their heads lie in the output."""
+def _projections(
+    module: Any, family: Family, d: int, config: Any
+) -> tuple[Group, tuple[Part, ...]]:
+    """The projections to queries, keys and values, and where their heads are in the output."""
     if hasattr(module, "q_proj"):
         inputs = group([module.q_proj, module.k_proj, module.v_proj])
         sizes = inputs.sizes
@@ -177,7 +141,7 @@ def _projections(module: Any, d: int, config: Any) -> tuple[Group, tuple[Part, .
         sizes = [inputs.sizes[0] // 3] * 3
     elif hasattr(module, "query_key_value"):
         inputs = group([module.query_key_value])
-        return inputs, _interleaved(module, inputs.sizes[0] // d, d)
+        return inputs, _interleaved(family.query_heads(module), inputs.sizes[0] // d, d)
     else:
         raise Unsuited("its input projections have unknown names")
     heads, kv_heads = sizes[0] // d, sizes[1] // d
@@ -189,14 +153,12 @@ def _projections(module: Any, d: int, config: Any) -> tuple[Group, tuple[Part, .
     )
 
 
-def _interleaved(module: Any, blocks: int, d: int) -> tuple[Part, ...]:
-    """Query heads, key and value of one group after another: BLOOM, GPT-NeoX, Falcon."""
-    per_group = 1
-    if getattr(module, "new_decoder_architecture", False):
-        per_group = module.num_heads // module.num_kv_heads
-    elif getattr(module, "multi_query", False):
-        per_group = module.num_heads
-    groups = blocks // (per_group + 2)
+def _interleaved(per_group: int, heads: int, d: int) -> tuple[Part, ...]:
+    """Query heads, key and value of one group after another: BLOOM, GPT-NeoX, Falcon.
+
+    ``heads`` is how many there are of all three kinds together.
+    """
+    groups = heads // (per_group + 2)
     stride = (per_group + 2) * d
     return (
         Part(0, groups * per_group, per_group, stride, d, rotate=True),
@@ -205,45 +167,36 @@ def _interleaved(module: Any, blocks: int, d: int) -> tuple[Part, ...]:
     )
 
 
-def _alibi_slopes(module: Any, config: Any, heads: int, d: int) -> Tensor | None:
-    """Slopes of the linear bias (Press et al., 2022) where the family has one."""
-    is_bloom = type(module).__name__.startswith("Bloom")
-    is_falcon = type(module).__name__.startswith("Falcon")
-    if not (is_bloom or (is_falcon and getattr(config, "alibi", False))):
-        return None
-    power = 2 ** (heads.bit_length() - 1)  # the largest power of two not above heads
+def _alibi_slopes(heads: int, scale: float) -> Tensor:
+    """Slopes of the linear biases (Press et al., 2022) times ``scale``, [heads]."""
+    power = 2 ** (heads.bit_length() - 1)  # the largest power of two that is at most heads
     slopes = [2.0 ** (-8.0 * (i + 1) / power) for i in range(power)]
     slopes += [2.0 ** (-4.0 * (2 * i + 1) / power) for i in range(heads - power)]
-    scale = d**-0.5 if is_falcon else 1.0  # Falcon scales the bias with the scores
     return torch.tensor(slopes) * scale
 
 
-@dataclass(frozen=True)
-class GatedPlan:
-    """``output(act(gate) · up)``, gate and up as one product."""
-
-    inputs: Group
-    kind: str
-    output: nn.Module
+def looks_like_gated(module: nn.Module) -> bool:
+    """Whether this should be a gated MLP, whatever ``gated_plan`` makes of it."""
+    return hasattr(module, "down_proj") and (
+        hasattr(module, "gate_up_proj") or hasattr(module, "gate_proj")
+    )
 
 
 def gated_plan(module: Any) -> GatedPlan:
-    """``Unsuited`` where this is no gated MLP of a known build."""
+    """How a gated MLP computes; ``Unsuited`` if its structure is unknown."""
     act = getattr(module, "act_fn", None) or getattr(module, "activation_fn", None)
-    kind = GATES.get(type(act).__name__)
+    kind = ACTIVATIONS.get(type(act).__name__)
     if kind is None:
         raise Unsuited(f"its activation {type(act).__name__} has no kernel")
-    if not hasattr(module, "down_proj"):
-        raise Unsuited("it has no down_proj")
     if hasattr(module, "gate_up_proj"):
         return GatedPlan(group([module.gate_up_proj]), kind, module.down_proj)
-    if not (hasattr(module, "gate_proj") and hasattr(module, "up_proj")):
+    if not hasattr(module, "up_proj"):
         raise Unsuited("its projections have unknown names")
     return GatedPlan(group([module.gate_proj, module.up_proj]), kind, module.down_proj)
 
 
 def is_rms_norm(module: nn.Module) -> bool:
-    """A norm by the mean square with one frozen weight and nothing else."""
+    """Whether this is a root-mean-square norm with one frozen weight and no bias."""
     weight = getattr(module, "weight", None)
     return (
         type(module).__name__.endswith("RMSNorm")
@@ -255,8 +208,14 @@ def is_rms_norm(module: nn.Module) -> bool:
 
 
 def norm_eps(module: nn.Module) -> float | None:
+    """The epsilon of a norm; None if it has an unknown name."""
     for name in ("variance_epsilon", "eps", "epsilon"):
         value = getattr(module, name, None)
         if isinstance(value, float):
             return value
     return None
+
+
+def is_gelu_tanh(module: nn.Module) -> bool:
+    """Whether this is GELU in its tanh form."""
+    return ACTIVATIONS.get(type(module).__name__) == "gelu_tanh"

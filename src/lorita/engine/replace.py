@@ -1,168 +1,121 @@
-"""Walk through a model and put the fast forwards in place; remember how to take them out."""
+"""Walk through a model and set the fast forward of every part that is recognised."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from lorita.engine import forwards
+from lorita.engine.families import Family, family_of
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import gelu_tanh
-from lorita.engine.lora_linear import Group
+from lorita.engine.kernels.row_layout import current_layout
+from lorita.engine.linears import is_plain_linear, weight_of
+from lorita.engine.patch import INTERFACE, Patch
 from lorita.engine.recognise import (
     Unsuited,
     attention_plan,
     gated_plan,
     group,
-    is_plain_linear,
+    is_gelu_tanh,
     is_rms_norm,
+    looks_like_attention,
+    looks_like_gated,
     norm_eps,
-    weight_of,
 )
-from lorita.engine.report import SpeedupReport
-
-GELU_TANH = ("BloomGelu", "NewGELUActivation", "GELUTanh", "FastGELUActivation")
 
 
-@dataclass
-class Replaced:
-    """The forwards that were set on one model, and what they share."""
+@dataclass(frozen=True)
+class Replacements:
+    """The forwards that were set, and how many modules were replaced or left as they are."""
 
-    state: forwards.State = field(default_factory=forwards.State)
-    modules: list[tuple[nn.Module, Any]] = field(default_factory=list)
-    packs_rows: bool = False
-    groups: list[Group] = field(default_factory=list)
-    _implementation: tuple[Any, str] | None = None
-    _marked: list[nn.Module] = field(default_factory=list)
-
-    def put(self, module: nn.Module, forward: Any) -> None:
-        """Set ``module.forward`` on the instance."""
-        module.forward = forward
-        self.modules.append((module, forward))
-
-    def use_interface(self, lm: Any) -> None:
-        """Let the model's attention come through transformers' interface."""
-        register_interface()
-        for module in lm.modules():
-            object.__setattr__(module, "_lorita", self.state)
-            self._marked.append(module)
-        self._implementation = (lm, lm.config._attn_implementation)
-        lm.set_attn_implementation("lorita")
-
-    def undo(self) -> None:
-        """Take every forward out again."""
-        for module, forward in self.modules:
-            # Somebody may have put a forward of his own over ours (TRL does); that stays.
-            if vars(module).get("forward") is forward:
-                del module.forward
-        for module in self._marked:
-            vars(module).pop("_lorita", None)
-        if self._implementation is not None:
-            lm, name = self._implementation
-            lm.set_attn_implementation(name)
-
-    @contextmanager
-    def suspended(self) -> Iterator[None]:
-        """Inside, the model computes as if nothing had been replaced."""
-        layout, self.state.layout = self.state.layout, None
-        for module, _ in self.modules:
-            vars(module).pop("forward", None)
-        try:
-            yield
-        finally:
-            self.state.layout = layout
-            for module, forward in self.modules:
-                module.forward = forward
+    patch: Patch = field(default_factory=Patch)
+    replaced: Counter[str] = field(default_factory=Counter)
+    """By kind."""
+    left: Counter[str] = field(default_factory=Counter)
+    """By reason."""
 
 
-def register_interface() -> None:
-    """Make the name ``lorita`` known to transformers' attention and mask registries."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+def replacements(lm: Any, without: tuple[str, ...], *, liger: bool = False) -> Replacements:
+    """Set the fast forwards on a causal LM, except of the kinds in ``without``.
 
-    from lorita.engine.kernels.row_layout import current_layout
-
-    def mask(*args: Any, **kwargs: Any) -> Any:
-        # Rows that lie end to end need no mask: the attention keeps to them by itself.
-        return None if current_layout() is not None else sdpa_mask(*args, **kwargs)
-
-    AttentionInterface.register("lorita", forwards.interface_attention)
-    AttentionMaskInterface.register("lorita", mask)
-
-
-def replacements(
-    lm: Any, without: tuple[str, ...], report: SpeedupReport, *, liger: bool = False
-) -> Replaced:
-    """Replace what is recognised, the kinds in ``without`` left out."""
-    out = Replaced()
-    grouped: set[nn.Module] = set()
-    attentions = [m for name, m in lm.named_modules() if _looks_like_attention(name, m)]
-    planned = 0
+    Kinds are ``attention``, ``mlp``, ``norm`` and ``activation``. ``liger`` takes norms and gated
+    activations from liger-kernel.
+    """
+    out = Replacements()
+    family = family_of(lm.config)
     for module in list(lm.modules()):
-        original = module.forward
         try:
-            if module in attentions:
-                if "attention" in without:
-                    continue
-                plan = attention_plan(module)
-                out.put(module, forwards.attention_forward(plan, out.state, original))
-                out.groups.append(plan.inputs)
-                grouped.update(m.layer for m in plan.inputs.members if m.layer is not None)
-                planned += 1
-                report.replaced["attention"] += 1
-            elif _looks_like_gated(module) and "mlp" not in without:
-                gated = gated_plan(module)
-                out.put(module, forwards.gated_forward(gated, original, liger=liger))
-                out.groups.append(gated.inputs)
-                grouped.update(m.layer for m in gated.inputs.members if m.layer is not None)
-                report.replaced["gated MLP"] += 1
-            elif is_rms_norm(module) and "norm" not in without:
-                plus_one = "Gemma" in type(module).__name__
-                eps = norm_eps(module) or 0.0
-                forward = forwards.norm_forward(module, eps, plus_one, original, liger=liger)
-                out.put(module, forward)
-                report.replaced["norm"] += 1
-            elif type(module).__name__ in GELU_TANH and "activation" not in without:
-                out.put(module, gelu_tanh)
-                report.replaced["activation"] += 1
+            kind = _replace(module, family, out.patch, without, liger)
         except Unsuited as reason:
-            report.left[f"{type(module).__name__}: {reason}"] += 1
-    _linears(lm, out, grouped, report)
-    out.packs_rows = planned == len(attentions) > 0
-    if not out.packs_rows and "norm" not in without and _has_interface(lm):
-        out.use_interface(lm)
-        out.packs_rows = True
-        report.replaced["attention (through transformers' interface)"] += len(attentions) - planned
+            out.left[f"{type(module).__name__}: {reason}"] += 1
+        else:
+            out.replaced.update([kind] if kind else [])
+    _replace_linears(lm, out)
+    attentions = sum(looks_like_attention(module) for module in lm.modules())
+    planned = out.replaced["attention"]
+    out.patch.packs_rows = planned == attentions > 0
+    if not out.patch.packs_rows and "norm" not in without and _has_interface(lm):
+        register_interface()
+        out.patch.use_interface(lm)
+        out.patch.packs_rows = True
+        out.replaced["attention (through transformers' interface)"] += attentions - planned
     return out
 
 
-def _linears(lm: Any, out: Replaced, grouped: set[nn.Module], report: SpeedupReport) -> None:
-    """Single LoRA layers, and frozen float32 layers, which have a faster route."""
+def _replace(
+    module: Any, family: Family, patch: Patch, without: tuple[str, ...], liger: bool
+) -> str | None:
+    """Set the forward of one module; returns its kind for the report, None if not replaced."""
+    original = module.forward
+    if looks_like_attention(module):
+        if "attention" in without:
+            return None
+        plan = attention_plan(module, family)
+        patch.put(module, forwards.attention_forward(plan, patch.state, original))
+        patch.groups.append(plan.inputs)
+        return "attention"
+    if looks_like_gated(module) and "mlp" not in without:
+        gated = gated_plan(module)
+        patch.put(module, forwards.gated_forward(gated, original, liger=liger))
+        patch.groups.append(gated.inputs)
+        return "gated MLP"
+    if is_rms_norm(module) and "norm" not in without:
+        eps = norm_eps(module) or 0.0
+        patch.put(module, forwards.norm_forward(module, eps, family, original, liger=liger))
+        return "norm"
+    if is_gelu_tanh(module) and "activation" not in without:
+        patch.put(module, gelu_tanh)
+        return "activation"
+    return None
+
+
+def _replace_linears(lm: Any, out: Replacements) -> None:
+    """Set the forwards of LoRA layers that are in no group, and of frozen float32 layers."""
     from peft.tuners.lora import LoraLayer
 
+    grouped = {m.layer for known in out.patch.groups for m in known.members if m.layer is not None}
     for module in lm.modules():
         if isinstance(module, LoraLayer) and module not in grouped:
             try:
                 single = group([module])
-                out.put(module, forwards.lora_forward(single, module.forward))
-                out.groups.append(single)
-                report.replaced["LoRA layer"] += 1
+                out.patch.put(module, forwards.lora_forward(single, module.forward))
+                out.patch.groups.append(single)
+                out.replaced["LoRA layer"] += 1
             except Unsuited as reason:
-                report.left[f"LoRA layer: {reason}"] += 1
+                out.left[f"LoRA layer: {reason}"] += 1
         elif isinstance(module, LoraLayer):
-            report.replaced["LoRA layer (joined with those of the same input)"] += 1
-    for module in frozen_linears(lm):
+            out.replaced["LoRA layer (joined with others of the same input)"] += 1
+    for module in _frozen_linears(lm):
         if module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
-            out.put(module, forwards.linear_forward(module, module.forward))
+            out.patch.put(module, forwards.linear_forward(module, module.forward))
 
 
-def frozen_linears(lm: Any) -> list[Any]:
-    """Plain linear layers without an adapter, the output head aside."""
+def _frozen_linears(lm: Any) -> list[Any]:
+    """Plain linear layers without an adapter, except the output head."""
     from peft.tuners.lora import LoraLayer
 
     head = lm.get_output_embeddings()
@@ -177,32 +130,36 @@ def frozen_linears(lm: Any) -> list[Any]:
     ]
 
 
-def use_int8(lm: Any, replaced: Replaced, report: SpeedupReport) -> None:
-    """Let the products of the frozen layers run in 8-bit whole numbers; the head stays as it is."""
-    joined = {member.base for known in replaced.groups for member in known.members}
-    for known in replaced.groups:
+def use_int8(lm: Any, patch: Patch) -> int:
+    """Compute the products of the frozen layers, except the head, in 8-bit integers.
+
+    Returns the number of layers.
+    """
+    joined = {member.base for known in patch.groups for member in known.members}
+    for known in patch.groups:
         known.use_int8()
-    alone = [module for module in frozen_linears(lm) if module not in joined]
+    alone = [module for module in _frozen_linears(lm) if module not in joined]
     for module in alone:
-        # Over the float32 route, if there is one: its original is the module's own.
+        # Over the forward for float32, if there is one: the original is the class's own.
         original = type(module).forward.__get__(module)
-        forward = forwards.linear_forward(module, original, Int8Weight.of(weight_of(module)))
-        replaced.put(module, forward)
-    report.int8 = len(joined) + len(alone)
+        rounded = Int8Weight.of(weight_of(module))
+        patch.put(module, forwards.linear_forward(module, original, rounded))
+    return len(joined) + len(alone)
 
 
-def _looks_like_attention(name: str, module: nn.Module) -> bool:
-    return "Attention" in type(module).__name__ and any(
-        hasattr(module, part) for part in ("q_proj", "qkv_proj", "query_key_value", "c_attn")
-    )
+def register_interface() -> None:
+    """Register the engine's attention with transformers, under the name ``INTERFACE``."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+    def mask(*args: Any, **kwargs: Any) -> Any:
+        # Packed rows need no mask: the attention function keeps them apart.
+        return None if current_layout() is not None else sdpa_mask(*args, **kwargs)
 
-def _looks_like_gated(module: nn.Module) -> bool:
-    return hasattr(module, "down_proj") and (
-        hasattr(module, "gate_up_proj") or hasattr(module, "gate_proj")
-    )
+    AttentionInterface.register(INTERFACE, forwards.interface_attention)
+    AttentionMaskInterface.register(INTERFACE, mask)
 
 
 def _has_interface(lm: Any) -> bool:
-    """Whether the model takes its attention from transformers' registry."""
+    """Whether the model takes its attention function from transformers' registry."""
     return bool(getattr(lm, "_supports_attention_backend", False))

@@ -1,4 +1,4 @@
-"""What ``speedup`` did to a model, in words."""
+"""What ``speedup`` did to a model, for people."""
 
 from __future__ import annotations
 
@@ -6,48 +6,46 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 
-@dataclass
+@dataclass(frozen=True)
 class SpeedupReport:
-    """``print`` it. ``replaced`` and ``left`` count modules by kind and reason."""
+    """What was replaced and what was not; ``print`` it."""
 
     kernels: str
+    """Which kernels are compiled, or why none are."""
     keeps_memory: bool
+    """The process keeps freed memory for the next step."""
     packs_rows: bool = False
+    """Rows are computed without padding."""
     int8: int = 0
-    """Layers whose products run in 8-bit whole numbers."""
+    """Layers whose products are computed in 8-bit integers."""
     replaced: Counter[str] = field(default_factory=Counter)
+    """Replaced modules by kind."""
     left: Counter[str] = field(default_factory=Counter)
-
-    def give_up(self, without: tuple[str, ...], reason: str) -> None:
-        """Forget a stage whose numbers did not agree, and keep the reason."""
-        what = f"fast path without {', '.join(without)}" if without else "whole fast path"
-        self.replaced.clear()
-        self.left = Counter({k: v for k, v in self.left.items() if "checked on this model" in k})
-        self.left[f"{what} (checked on this model: {reason})"] += 1
+    """Modules that were not replaced, by reason."""
 
     def lines(self) -> list[str]:
-        """The report as sentences."""
+        """The report, one fact per line."""
         rows = (
-            "rows lie end to end, without padding"
+            "rows are laid end to end, without padding"
             if self.packs_rows
-            else "rows are padded: this model's attention is not covered"
+            else "rows are padded, because this model's attention is not supported"
         )
         lines = [f"Fast step: {rows}; kernels: {self.kernels}"]
         if self.replaced:
-            done = ", ".join(f"{count} {what}" for what, count in self.replaced.items())
+            done = ", ".join(f"{count} × {what}" for what, count in self.replaced.items())
             lines.append(f"Replaced: {done}")
         if self.int8:
             lines.append(
-                f"Products of {self.int8} frozen layers in 8-bit whole numbers; the output head "
-                "and the adapters stay as they are"
+                f"Products of {self.int8} frozen layers are computed in 8-bit integers; the output "
+                "head and the adapters are not"
             )
         if not self.keeps_memory:
             lines.append(
-                "Memory goes back to the system between steps: no glibc to keep it, or a limit on "
-                "the address space"
+                "Memory is returned to the system between steps: there is no glibc, or the address "
+                "space is limited"
             )
         for reason, count in self.left.items():
-            lines.append(f"Left as it is: {count} × {reason}")
+            lines.append(f"Not replaced: {count} × {reason}")
         return lines
 
     def __str__(self) -> str:

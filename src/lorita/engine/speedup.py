@@ -1,60 +1,75 @@
-"""Make one model's LoRA step fast, and undo it.
+"""Speed up the LoRA step of one model, and undo it.
 
-    report = speedup(model)      # any PEFT model, or plain causal LM, of transformers
-    print(report)                # what was replaced, what was left and why
+    report = speedup(model)      # any PEFT model or plain causal LM of transformers
+    print(report)                # what was replaced, what was not, and why
     ...                          # train as before: lorita's loop, the HF Trainer, TRL's SFTTrainer
     unspeed(model)
 
-Only ``forward`` attributes of this instance's modules are set: parameters, names and files stay as
-they are. What was recognised is checked against the model's own computation on a few tokens; what
-does not agree is left alone.
+Only the ``forward`` attributes of this instance's modules are set: parameters, names and files stay
+the same. The result is compared with the model's own computation on a few tokens; where the numbers
+differ, the model's own forwards are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lorita.engine.allocator import keep_few_products, keep_memory
-from lorita.engine.frozen_layers import BottomCache
+from lorita.engine.causal_lm import causal_lm
 from lorita.engine.kernels import native
 from lorita.engine.kernels.gpu import has_liger
 from lorita.engine.kernels.row_layout import RowLayout
-from lorita.engine.packed_model import (
-    body_forward,
-    causal_forward,
-    hidden_states,
-    rows_loss,
-    target_states,
-)
-from lorita.engine.replace import Replaced, replacements, use_int8
+from lorita.engine.model_forwards import body_forward, causal_forward
+from lorita.engine.packed_model import hidden_states
+from lorita.engine.patch import Patch, mark, patch_of
+from lorita.engine.replace import Replacements, replacements, use_int8
 from lorita.engine.report import SpeedupReport
 
-MARK = "_lorita_replaced"
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 _STAGES = ((), ("attention",), ("attention", "mlp", "norm", "activation"))
-"""What is given up, one after the other, when the numbers do not agree."""
-
-
-def causal_lm(model: nn.Module) -> Any:
-    """The transformers model under PEFT's wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+"""What is given up, stage by stage, while the numbers differ."""
 
 
 def speedup(
     model: nn.Module, *, base_precision: str | None = None, use_liger_kernel: bool = False
 ) -> SpeedupReport:
-    """Replace what can be computed faster (see the module's text); twice is doing it anew.
+    """Replace what can be computed faster; a second call starts over.
 
-    ``base_precision="int8"`` computes the products of the frozen layers in 8-bit whole numbers
-    (``int8.py``): faster, not exact, on a CPU only. ``use_liger_kernel`` takes norms and gated
-    activations from the package liger-kernel, on a GPU only. ``ValueError`` where that is not so.
+    ``base_precision="int8"`` computes the products of the frozen layers in 8-bit integers
+    (``kernels/int8.py``): faster, not exact, on a CPU only. ``use_liger_kernel`` takes norms and
+    gated activations from the package liger-kernel, on a GPU only. ``ValueError`` if an option is
+    unknown or not supported here.
     """
     lm = causal_lm(model)
     on_cpu = lm.get_input_embeddings().weight.device.type == "cpu"
+    _check_options(base_precision, use_liger_kernel, on_cpu=on_cpu)
+    unspeed(model)
+    keep_few_products()
+    kernels, keeps_memory = native.status(), keep_memory()
+    found, given_up = _verified_replacements(lm, liger=use_liger_kernel)
+    patch = found.patch
+    int8 = use_int8(lm, patch) if base_precision == "int8" else 0
+    patch.put(lm.base_model, body_forward(lm, patch, lm.base_model.forward))
+    patch.put(lm, causal_forward(lm, patch, lm.forward))
+    mark(lm, patch)
+    left = given_up + found.left
+    return SpeedupReport(kernels, keeps_memory, patch.packs_rows, int8, found.replaced, left)
+
+
+def unspeed(model: nn.Module) -> None:
+    """Restore every module's own forward. Does nothing to a model that is not sped up."""
+    lm = causal_lm(model)
+    patch = patch_of(lm)
+    if patch is not None:
+        patch.undo()
+        mark(lm, None)
+
+
+def _check_options(base_precision: str | None, use_liger_kernel: bool, *, on_cpu: bool) -> None:
     if base_precision not in (None, "int8"):
         raise ValueError(f"base_precision = {base_precision!r}: should be None or 'int8'")
     if base_precision == "int8" and not on_cpu:
@@ -62,79 +77,24 @@ def speedup(
     if use_liger_kernel and (on_cpu or not has_liger()):
         what = "a GPU" if on_cpu else "the package: pip install liger-kernel"
         raise ValueError(f"use_liger_kernel needs {what}")
-    unspeed(model)
-    keep_few_products()
-    report = SpeedupReport(kernels=native.status(), keeps_memory=keep_memory())
+
+
+def _verified_replacements(lm: Any, *, liger: bool) -> tuple[Replacements, Counter[str]]:
+    """The replacements of the first stage whose numbers agree, and the stages given up."""
+    given_up: Counter[str] = Counter()
     for without in _STAGES:
-        replaced = replacements(lm, without, report, liger=use_liger_kernel)
-        wrong = _disagreement(lm, replaced)
+        found = replacements(lm, without, liger=liger)
+        wrong = _disagreement(lm, found.patch)
         if wrong is None:
-            break
-        replaced.undo()
-        report.give_up(without, wrong)
-        replaced = Replaced()
-    if base_precision == "int8":
-        use_int8(lm, replaced, report)
-    report.packs_rows = replaced.packs_rows
-    replaced.put(lm.base_model, body_forward(lm, replaced, lm.base_model.forward))
-    replaced.put(lm, causal_forward(lm, replaced, lm.forward))
-    setattr(lm, MARK, replaced)
-    return report
+            return found, given_up
+        found.patch.undo()
+        what = f"fast path without {', '.join(without)}" if without else "whole fast path"
+        given_up[f"{what} (checked on this model: {wrong})"] += 1
+    return Replacements(), given_up
 
 
-def unspeed(model: nn.Module) -> None:
-    """Give every module its own forward back. Nothing happens to a model that was not sped up."""
-    lm = causal_lm(model)
-    if getattr(lm, MARK, None) is not None:
-        getattr(lm, MARK).undo()
-        delattr(lm, MARK)
-
-
-def is_sped_up(model: nn.Module) -> bool:
-    return getattr(causal_lm(model), MARK, None) is not None
-
-
-def packed_loss(
-    model: nn.Module,
-    input_ids_T: Tensor,
-    labels_T: Tensor,
-    row_lengths: Sequence[int],
-    *,
-    bottom: BottomCache | None = None,
-    row_ids: Sequence[Hashable] = (),
-) -> Tensor:
-    """The summed loss (nats, float32) of rows laid end to end under a sped-up model.
-
-    ``labels_T`` is aligned with ``input_ids_T``, -100 where there is no target; a token is
-    predicted from the tokens before it in the same row. Divided by the number of targets it is the
-    mean. With ``bottom`` (``bottom.bottom_cache``) and ``row_ids``, layers below the first adapted
-    one are computed once a row.
-    """
-    lm = causal_lm(model)
-    replaced: Replaced | None = getattr(lm, MARK, None)
-    if replaced is None:
-        raise ValueError("packed_loss needs a model that speedup() was called on")
-    layout = RowLayout(tuple(row_lengths))
-    kept = (bottom, row_ids) if bottom is not None and lm.training else None
-    return rows_loss(lm, replaced, input_ids_T, labels_T, layout, kept)
-
-
-def packed_targets(
-    model: nn.Module, input_ids_T: Tensor, labels_T: Tensor, row_lengths: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Hidden states [N, D] at the targets of rows laid end to end, and the targets [N].
-
-    For a sped-up model; arguments as in ``packed_loss``.
-    """
-    lm = causal_lm(model)
-    replaced: Replaced | None = getattr(lm, MARK, None)
-    if replaced is None:
-        raise ValueError("packed_targets needs a model that speedup() was called on")
-    return target_states(lm, replaced, input_ids_T, labels_T, RowLayout(tuple(row_lengths)))
-
-
-def _disagreement(lm: Any, replaced: Replaced) -> str | None:
-    """How far the fast hidden states are from the model's own on two short rows; None if close."""
+def _disagreement(lm: Any, patch: Patch) -> str | None:
+    """How the fast hidden states differ from the model's own on two short rows; None if close."""
     vocab = lm.get_input_embeddings().weight.shape[0]
     device = lm.get_input_embeddings().weight.device
     ids = torch.arange(1, 12, device=device) * 7919 % vocab
@@ -143,10 +103,10 @@ def _disagreement(lm: Any, replaced: Replaced) -> str | None:
     lm.eval()
     try:
         with torch.no_grad():
-            fast = hidden_states(lm, replaced, ids, rows)
-            with replaced.suspended():
+            fast = hidden_states(lm, patch, ids, rows)
+            with patch.suspended():
                 own = torch.cat([_own_hidden(lm, ids[s : s + n]) for s, n in rows.spans])
-    except Exception as error:  # whatever an unknown model does with what it did not expect
+    except Exception as error:  # an unknown model may fail in any way on unexpected input
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     finally:
         for module, mode in training.items():

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from lorita.data.batches import MicroBatch, micro_batches
 from lorita.data.examples import IGNORE, Example
@@ -18,6 +17,8 @@ from lorita.evaluation.row_losses import HeldOutLoss
 
 if TYPE_CHECKING:
     import torch
+
+    from lorita.engine.causal_lm import Head
 
 TOKENS = 1024
 """Tokens of a batch: enough to keep the products fast, less memory than a training step takes."""
@@ -45,28 +46,8 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Head:
-    """The output layer as it was when it was taken: training or unloading do not change it."""
-
-    module: Any
-    softcap: float | None
-    scale: float
-
-    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
-        """[N, V], float32."""
-        import torch
-
-        weight = next(self.module.parameters())
-        narrow = weight.dtype != torch.float32
-        mixed = torch.autocast(weight.device.type, dtype=weight.dtype) if narrow else nullcontext()
-        with mixed:
-            logits_NV: torch.Tensor = self.module(hidden_ND.to(weight.dtype)).float() * self.scale
-        return self.softcap * torch.tanh(logits_NV / self.softcap) if self.softcap else logits_NV
-
-
-@dataclass(frozen=True)
 class States:
-    """What the output layer is given at N targets, and that layer: enough for all logits."""
+    """The input of the output head at N targets, and the head: enough for all logits."""
 
     hidden_ND: torch.Tensor
     targets_N: torch.Tensor
@@ -78,19 +59,18 @@ class States:
 
 
 def take_head(model: torch.nn.Module) -> Head:
-    """The output layer of a causal LM, adapted or not; frozen matrices are shared, not copied."""
-    from lorita.engine.speedup import causal_lm
+    """A copy of the model's output head, which training and unloading do not change.
 
-    lm = causal_lm(model)
-    head = lm.get_output_embeddings()
-    shared = {id(p): p for p in head.parameters() if p.ndim > 1 and not p.requires_grad}
-    # The fast path puts a forward on the instance, and that one belongs to the original.
-    module = copy.deepcopy(head, shared)
-    for part in module.modules():
+    Frozen matrices are shared, not copied.
+    """
+    from lorita.engine.causal_lm import head_of
+
+    head = head_of(model)
+    shared = {id(p): p for p in head.module.parameters() if p.ndim > 1 and not p.requires_grad}
+    module = copy.deepcopy(head.module, shared)
+    for part in module.modules():  # a fast forward on the instance belongs to the original
         part.__dict__.pop("forward", None)
-    config = lm.config.get_text_config()
-    scale = getattr(config, "logit_scale", None) or 1.0 / getattr(config, "logits_scaling", 1.0)
-    return Head(module, getattr(config, "final_logit_softcapping", None), scale)
+    return replace(head, module=module)
 
 
 def read_states(
@@ -130,7 +110,7 @@ def score_states(
     losses, hits = [], []
     with torch.inference_mode():
         for here in _chunks(head, len(hidden_ND)):
-            logits_CV = head.logits(hidden_ND[here])
+            logits_CV = _logits(head, hidden_ND[here])
             targets_C = targets_N[here]
             losses.append(torch.nn.functional.cross_entropy(logits_CV, targets_C, reduction="none"))
             hits.append(logits_CV.argmax(-1) == targets_C)
@@ -147,10 +127,19 @@ def divergences(tuned: States, base: States) -> torch.Tensor:
     found = []
     with torch.inference_mode():
         for here in _chunks(tuned.head, len(tuned.hidden_ND)):
-            log_p_CV = tuned.head.logits(tuned.hidden_ND[here]).log_softmax(-1)
-            log_q_CV = base.head.logits(base.hidden_ND[here]).log_softmax(-1)
+            log_p_CV = _logits(tuned.head, tuned.hidden_ND[here]).log_softmax(-1)
+            log_q_CV = _logits(base.head, base.hidden_ND[here]).log_softmax(-1)
             found.append((log_p_CV.exp() * (log_p_CV - log_q_CV)).sum(-1))
     return torch.cat(found).cpu()
+
+
+def _logits(head: Head, hidden_ND: torch.Tensor) -> torch.Tensor:
+    """[N, V], float32, from hidden states in any number format."""
+    from lorita.engine.autocast import autocast_for
+
+    weight = next(head.module.parameters())
+    with autocast_for(head.module, weight.device):
+        return head.logits(hidden_ND.to(weight.dtype))
 
 
 def _chunks(head: Head, count: int) -> Iterator[slice]:
@@ -179,17 +168,16 @@ def _batches(
 def _at_targets(
     model: torch.nn.Module, batch: MicroBatch, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
 
-    from lorita.engine.speedup import causal_lm, is_sped_up, packed_targets
+    from lorita.engine.autocast import autocast_for
+    from lorita.engine.causal_lm import causal_lm
+    from lorita.engine.packed_model import is_sped_up, packed_targets
 
     if is_sped_up(model):
         return packed_targets(model, *batch.end_to_end(device))
     inputs = batch.padded(0, device)
     labels_BL = inputs.pop("labels")[:, 1:]
-    dtype = next(model.parameters()).dtype
-    mixed = torch.autocast(device.type, dtype=dtype) if dtype != torch.float32 else nullcontext()
-    with mixed:
+    with autocast_for(model, device):
         hidden_BLD = causal_lm(model).base_model(**inputs, use_cache=False)[0]
     wanted_BL = labels_BL != IGNORE
     return hidden_BLD[:, :-1][wanted_BL], labels_BL[wanted_BL]

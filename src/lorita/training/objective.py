@@ -7,7 +7,6 @@ many targets it has.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import MicroBatch
@@ -22,17 +21,14 @@ LossSum = Callable[[MicroBatch], "torch.Tensor"]
 
 def padded_loss(model: torch.nn.Module, *, pad_id: int, device: torch.device) -> LossSum:
     """The plain way: rows padded to the longest, the model's own forward, a float32 loss."""
-    import torch
     from torch.nn import functional
 
-    narrow = next(model.parameters()).dtype != torch.float32
+    from lorita.engine.autocast import autocast_for
 
     def loss_sum(batch: MicroBatch) -> torch.Tensor:
         inputs = batch.padded(pad_id, device)
         labels_BL = inputs.pop("labels")
-        # Adapters and trained biases are float32 on a narrower base: autocast joins them.
-        mixed = torch.autocast(device.type, dtype=torch.bfloat16) if narrow else nullcontext()
-        with mixed:
+        with autocast_for(model, device):
             logits_BLV = model(**inputs, use_cache=False).logits
         return functional.cross_entropy(
             logits_BLV[:, :-1].flatten(0, 1).float(),
@@ -50,7 +46,7 @@ def end_to_end_loss(
 
     ``bottom`` keeps what enters the first adapted layer, by the rows' tokens, while training.
     """
-    from lorita.engine.speedup import packed_loss
+    from lorita.engine.packed_model import packed_loss
 
     def loss_sum(batch: MicroBatch) -> torch.Tensor:
         ids_T, labels_T, lengths = batch.end_to_end(device)

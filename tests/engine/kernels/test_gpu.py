@@ -1,4 +1,4 @@
-"""What runs on a GPU, tested on a CPU for its meaning: the flash kernel is stood in for."""
+"""What runs on a GPU, tested on a CPU with a stand-in for the flash kernel."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch.nn import functional
 from lorita.engine import forwards
 from lorita.engine.kernels import gpu
 from lorita.engine.kernels.score_rule import Scores
-from lorita.engine.speedup import packed_loss, speedup
-from tests.engine.test_speedup import LENGTHS, assert_same_step, rows, tuned
+from lorita.engine.packed_model import packed_loss
+from lorita.engine.speedup import speedup
+from tests.engine.steps import LENGTHS, assert_same_step, rows, tuned
 
 
 def stand_in(
     q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, max_q: int, max_k: int,
     *, scale: float, window_size: tuple[int, int], enable_gqa: bool,
 ) -> Tensor:  # fmt: skip
-    """torch's ``varlen_attn`` by its documentation: (W, 0) sees W keys to the left and itself."""
+    """torch's ``varlen_attn`` as documented: (W, 0) attends to itself and W keys before it."""
     assert torch.equal(ends_q, ends_k)
     assert ends_q.dtype == torch.int32
     assert max_q == max_k == int(ends_q.diff().max())
@@ -63,17 +64,17 @@ def test_variable_length_attention(family: str, monkeypatch: pytest.MonkeyPatch)
     packed_loss(model, *rows(), LENGTHS)
 
 
-def test_this_torch_has_what_is_called() -> None:
-    """The names that are passed are those of the installed torch (absent before 2.10)."""
+def test_the_installed_torch_has_these_options() -> None:
+    """The keyword arguments exist in the installed torch (absent before 2.10)."""
     found = gpu._varlen()
     if found is None:
         pytest.skip("this torch has no variable-length attention")
     assert {"scale", "window_size", "enable_gqa"} <= found.__kwdefaults__.keys()
 
 
-def test_what_flash_attention_does_not_take() -> None:
+def test_flash_attention_needs_a_gpu() -> None:
     x = torch.zeros(4, 8, dtype=torch.bfloat16)
-    assert not gpu.takes_variable_lengths(x, 8, Scores(1.0))  # not on a GPU
+    assert not gpu.takes_variable_lengths(x, 8, Scores(1.0))
 
 
 def test_liger_is_refused_on_a_cpu() -> None:

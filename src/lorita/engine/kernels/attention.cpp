@@ -1,13 +1,13 @@
-// Causal attention of rows that lie end to end, without the matrix of scores ever being in memory:
-// blocks of it are made, used and forgotten, forward and backward (FlashAttention-2: Dao, 2023).
+// Causal attention within packed rows, without the matrix of scores ever being in memory: blocks of
+// it are computed, used and discarded, forward and backward (FlashAttention-2: Dao, 2023).
 //
-// Written for short rows and for small heads, where a library's matrix products are too small to be
-// fast. Needs AVX-512, for bf16 AVX512_BF16. Where the processor has a matrix unit (AMX), bf16 is
-// left to torch's products, which use it. reference.py says what is computed.
+// Written for short rows and small heads, where a library's matrix products are too small to be
+// fast. Needs AVX-512, and AVX512_BF16 for bf16. Where the processor has a matrix unit (AMX), bf16
+// is left to torch's products, which use it. reference.py says what is computed.
 //
-// A block has up to 64 queries, side by side as the columns of every matrix here: what softmax does
-// to a query is then the same operation on 16 columns at once. The G query heads that share a
-// key/value head are queries like others, G for each token.
+// A block has up to 64 queries, which are the columns of every matrix here: softmax is then one
+// operation on 16 columns at a time. The G query heads that share a key/value head count as G
+// queries per token.
 
 #if defined(__AVX512F__) && defined(_OPENMP)
 #include <omp.h>
@@ -21,9 +21,9 @@
 namespace {
 
 constexpr i64 QUERIES = 64, KEYS = 64;
-constexpr float NEVER = -3e38f;  // the score of a key that a query does not see
+constexpr float NEVER = -3e38f;  // the score of a key that a query does not attend to
 
-// ---- one key/value head of one row -------------------------------------------------------------
+// ---- one key/value head of one row --------------------------------------------------------------
 
 struct How {
     i64 kv, group, d, window;
@@ -35,20 +35,20 @@ template <typename T>
 struct Head {
     const T *q, *k, *v, *out, *grad;
     T *to_out, *d_q, *d_k, *d_v;
-    float* lse;  // of every query: log of the sum of exponentials
-    const float* slopes;  // of this head's queries, or nothing
+    float* lse;  // for each query: log of the sum of exponentials
+    const float* slopes;  // of this head's queries, or null
     i64 length;
 };
 
-// What the threads that compute one head share.
+// Shared by the threads that compute one head.
 template <typename T>
 struct Shared {
     std::vector<cell> turned;      // V (forward) or K (backward) as [d, keys], cells of keys
-    std::vector<float> d_k, d_v;  // a sum for each thread
+    std::vector<float> d_k, d_v;  // one sum per thread
     int threads = 1;
 };
 
-// What each thread has for itself.
+// Private to each thread.
 struct Scratch {
     std::vector<cell> q_turned, g_turned, q_pairs, g_pairs, s_pairs;
     std::vector<float> scores, d_probs, sum;
@@ -62,7 +62,7 @@ struct Scratch {
           sum(d * QUERIES), probs(KEYS * QUERIES * width), d_scores(KEYS * QUERIES * width) {}
 };
 
-// The queries of one block: which they are, and what they may see.
+// The queries of one block: which they are, and which keys they attend to.
 struct Block {
     i64 first, count, padded, keys_from, keys_to;
 
@@ -86,7 +86,7 @@ struct Block {
 
 i64 num_blocks(i64 length, const How& how) { return (length * how.group + QUERIES - 1) / QUERIES; }
 
-// The score of 16 queries for one key, and where it is seen at all.
+// The scores of 16 queries for one key, and which of the queries attend to it.
 template <bool CAP>
 inline __m512 score(__m512 raw, i64 key, const Scratch& s, i64 c, const How& how, __mmask16* seen,
                     __m512* slope_of_cap) {
@@ -102,7 +102,8 @@ inline __m512 score(__m512 raw, i64 key, const Scratch& s, i64 c, const How& how
     return v + _mm512_load_ps(s.slope + c) * _mm512_cvtepi32_ps(_mm512_sub_epi32(at, place));
 }
 
-// Scores [m, padded] of keys from k0 on become probabilities in s_pairs, the sums so far adjusted.
+// Turns scores [m, padded] of the keys from k0 on into probabilities in s_pairs, and rescales the
+// sums so far.
 template <typename T, bool CAP>
 void online_softmax(Scratch& s, const Block& b, const How& how, i64 k0, i64 m) {
     constexpr i64 P = Format<T>::PER_CELL;
@@ -135,7 +136,7 @@ void online_softmax(Scratch& s, const Block& b, const How& how, i64 k0, i64 m) {
     }
 }
 
-// [d, padded] sums as rows of [count, d].
+// Writes the sums [d, padded] as rows [count, d].
 template <typename T>
 void write_rows(Scratch& s, const Block& b, i64 d, T* to) {
     float* rows = (float*)s.g_turned.data();
@@ -175,14 +176,15 @@ void forward_block(const Head<T>& head, const Shared<T>& shared, const How& how,
     write_rows(s, b, d, head.to_out);
 }
 
-// From scores and the gradient of probabilities: probabilities, and the gradient of raw scores.
+// From the scores and the gradient of the probabilities: the probabilities, and the gradient of the
+// raw scores.
 template <typename T, bool CAP>
 void softmax_back(Scratch& s, const Block& b, const How& how, i64 k0, i64 m) {
     constexpr i64 P = Format<T>::PER_CELL;
     T *probs = (T*)s.probs.data(), *d_scores = (T*)s.d_scores.data();
     for (i64 c = 0; c < b.padded; c += LANES) {
         const __m512 lse = _mm512_load_ps(s.lse + c), delta = _mm512_load_ps(s.delta + c);
-        // A query that sees one key gives it everything: no gradient, not even a rounding error.
+        // A query with a single key puts all weight on it: no gradient, not even a rounding error.
         const __mmask16 chooses = _mm512_cmpgt_epi32_mask(
             _mm512_load_si512(s.place + c),
             _mm512_add_epi32(_mm512_load_si512(s.low + c), _mm512_set1_epi32(1)));
@@ -243,7 +245,7 @@ void backward_block(const Head<T>& head, const Shared<T>& shared, const How& how
     write_rows(s, b, d, head.d_q);
 }
 
-// ---- a head by one thread, or by all of them together ------------------------------------------
+// ---- a head by one thread, or by all threads together -------------------------------------------
 
 inline void together(int threads) {
     if (threads > 1) {
@@ -251,7 +253,7 @@ inline void together(int threads) {
     }
 }
 
-// Keys or values [length, d] as [d, keys]; this thread's part of the columns.
+// Keys or values [length, d] as [d, keys]: this thread's share of the columns.
 template <typename T>
 void turn(const T* from, i64 length, i64 d, Shared<T>& shared, int me) {
     constexpr i64 P = Format<T>::PER_CELL, STEP = LANES * P;
@@ -294,7 +296,7 @@ void backward_head(const Head<T>& head, Shared<T>& shared, const How& how, Scrat
     together(shared.threads);
     for (i64 j = me * LANES; j < size; j += shared.threads * LANES) {
         __m512 k = _mm512_setzero_ps(), v = k;
-        for (int t = 0; t < shared.threads; ++t) {  // always in this order
+        for (int t = 0; t < shared.threads; ++t) {  // a fixed order
             k = k + _mm512_loadu_ps(shared.d_k.data() + t * size + j);
             v = v + _mm512_loadu_ps(shared.d_v.data() + t * size + j);
         }
@@ -304,8 +306,8 @@ void backward_head(const Head<T>& head, Shared<T>& shared, const How& how, Scrat
     together(shared.threads);
 }
 
-// Whether a thread for each head takes no longer than all threads at one head after another, in
-// units of the longest head. The last of a head's blocks has twice the work of the average one.
+// Whether one thread per head takes no longer than all threads on one head after another, in units
+// of the longest head. The last block of a head has twice the work of the average block.
 inline bool a_thread_each(i64 heads, i64 blocks, i64 threads) {
     const i64 rounds = (heads + threads - 1) / threads;
     return rounds <= heads * std::max(1.0 / threads, 2.0 / blocks);
@@ -345,8 +347,8 @@ void all_heads(i64 heads, const How& how, bool backward, Get head_of) {
     }
 }
 
-// Row r of `rows`, the longest first, has `lengths[r]` tokens; for head h the first of them is in
-// slot first[r] + h*step[r].
+// Row r of `rows`, longest first, has `lengths[r]` tokens; for head h its first token is in slot
+// first[r] + h*step[r].
 template <typename T>
 void attention(const T* q, const T* k, const T* v, const T* out, const T* grad, T* to_out, T* d_q,
                T* d_k, T* d_v, float* lse, const i64* first, const i64* step, const i64* lengths,

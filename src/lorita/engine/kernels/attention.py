@@ -1,12 +1,12 @@
-"""Attention within rows that lie end to end: no score crosses from one row into another.
+"""Attention within packed rows: no token attends to another row's.
 
-Where the processor has AVX-512, one compiled kernel does it all (``flash.py``). Elsewhere it is
-matrix products and a softmax: short rows of nearly equal length are computed together, scores as
-one batched product over rows and key/value heads, a softmax that masks as it goes, and a second
-product; their probabilities are kept for the backward pass. Long rows are computed alone, in blocks
-of queries, and their probabilities are computed again. The G query heads of a key/value head lie
-beside each other in a slot, so that a row is one matrix per key/value head without copies
-(``rows.py`` says which slots).
+Where the processor has AVX-512, one compiled kernel does it all (``flash.py``). Elsewhere it is two
+matrix products with a softmax between them. Short rows of similar length are computed together:
+each product is batched over rows and key/value heads, the softmax applies the mask, and the
+probabilities are kept for the backward pass. Long rows are computed one at a time, in blocks of
+queries, and their probabilities are recomputed. The G query heads of a key/value head are adjacent
+in a slot, so that a row is one matrix per key/value head without copies (``row_layout.py`` says
+which slots).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from lorita.engine.kernels.row_layout import ONE_BLOCK, Bucket, RowLayout
 from lorita.engine.kernels.score_rule import Scores
 
 BLOCK = 256
-"""Queries per block of a long row: keys after the block are never touched, so nearly half of the
-row's scores are skipped."""
+"""Queries per block of a long row. Keys after the block are skipped, which saves nearly half of the
+scores."""
 
 
 def attention(q_SGd: Tensor, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout, how: Scores) -> Tensor:
-    """Causal attention within each row; slots in, slots out. See ``reference.attention``.
+    """Causal attention within each row, from slots to slots; see ``reference.attention``.
 
-    S is the number of slots times the number of key/value heads, G the number of query heads of
-    each, d their size (``heads.split_heads`` makes all three).
+    S is the number of slots times the number of key/value heads, G the number of query heads per
+    key/value head, d the head size. ``heads.split_heads`` makes all three tensors.
     """
     if flash_kernels(q_SGd, q_SGd.shape[2]):
         return FlashAttention.apply(q_SGd, k_S1d, v_S1d, rows, how)  # type: ignore[no-any-return]
@@ -41,18 +41,18 @@ def attention(q_SGd: Tensor, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout, how:
 
 @dataclass(frozen=True)
 class _View:
-    """The tensors of one bucket as matrices, one for each row and key/value head."""
+    """The tensors of one bucket as matrices, one per row and key/value head."""
 
     bucket: Bucket
     kv: int
 
     def of(self, slots: Tensor) -> Tensor:
-        """[S, G, d] → [rows·K, length, G, d], a view."""
+        """This bucket of [S, G, d] as [rows·K, length, G, d], a view."""
         start, stop = self.kv * self.bucket.start, self.kv * self.bucket.stop
         return slots[start:stop].view(-1, self.bucket.length, *slots.shape[1:])
 
     def blocks(self, window: int | None) -> Iterator[tuple[slice, slice]]:
-        """(queries, keys that they can see); short rows are one block."""
+        """(queries, keys that they can attend to) of each block; short rows are one block."""
         length = self.bucket.length
         step = length if length <= ONE_BLOCK else BLOCK
         for start in range(0, length, step):
@@ -108,7 +108,7 @@ def _back_short(tensors: tuple[Tensor, ...], saved: Iterator[Tensor], how: Score
 
 
 def _back_long(tensors: tuple[Tensor, ...], view: _View, how: Scores) -> None:
-    """Several blocks add to the same keys: summed in float32, rounded once."""
+    """Several blocks add to the gradient of the same keys: summed in float32, rounded once."""
     q, k, v, grad, d_q, d_k, d_v = tensors
     key_sum = torch.zeros_like(k[:, :, 0], dtype=torch.float32)
     value_sum = torch.zeros_like(key_sum)
@@ -127,7 +127,7 @@ def _back_long(tensors: tuple[Tensor, ...], view: _View, how: Scores) -> None:
 def _probabilities(
     q: Tensor, k: Tensor, here: slice, seen: slice, kv: int, how: Scores
 ) -> tuple[Tensor, Tensor]:
-    """Raw scores and probabilities [rows·K, queries·G, keys]; one tensor unless there is a cap."""
+    """Raw scores and probabilities [rows·K, queries·G, keys]; the same tensor without a softcap."""
     group = q.shape[2]
     scores = torch.bmm(q[:, here].flatten(1, 2), k[:, seen, 0].transpose(1, 2))
     run = kernel("softmax", scores)

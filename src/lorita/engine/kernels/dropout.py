@@ -1,8 +1,8 @@
-"""Dropout in front of the adapters, the same for all that share an input.
+"""Dropout before the adapters, shared by all adapters with the same input.
 
-Compiled, whether a number is kept follows from a seed and its place, so that the backward pass asks
-again and no mask is kept; elsewhere a mask is drawn. Either comes from torch's own generator, so
-that a run can be repeated and resumed.
+The compiled kernel decides from a seed and a number's position whether to keep it, so the backward
+pass recomputes the decision and no mask is stored; without the kernel a mask is drawn. Both draw
+from torch's generator, so that a run can be repeated and resumed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from lorita.engine.kernels.native import kernel
 
 
 def drop(x: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """``x`` with a ``share`` of its numbers 0 (nothing is scaled up), and which ones, for
-    ``add_kept``."""
+    """``x`` with a ``share`` of its numbers set to 0, and a record of which, for ``add_kept``.
+
+    The rest is not scaled up: the caller divides by ``1 - share``.
+    """
     run = kernel("drop", x)
     if run is None:
         mask = _mask(x.shape, share, x.device)
@@ -28,7 +30,7 @@ def drop(x: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 
 def add_kept(out: Tensor, x: Tensor, kept: Tensor, share: float) -> None:
-    """``out += x`` where ``drop`` kept a number; both of its shape, ``out`` contiguous."""
+    """``out += x`` where ``drop`` kept a number. All of the same shape, ``out`` contiguous."""
     if kept.dtype == torch.bool:
         out += x * kept
         return
@@ -44,8 +46,8 @@ def _threshold(share: float) -> int:
 def _mask(shape: torch.Size, share: float, device: torch.device) -> Tensor:
     """True with probability ``1 - share``, to the nearest 1/65536.
 
-    Sixteen random bits decide a number, so one draw of 64 bits serves four: drawing a float for
-    each costs more than the products of a small layer.
+    Sixteen random bits decide a number, so one 64-bit draw serves four: drawing a float for each
+    costs more than the products of a small layer.
     """
     count = shape.numel()
     bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)

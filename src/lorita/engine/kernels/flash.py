@@ -1,38 +1,36 @@
-"""Attention by one compiled kernel, ``attention.cpp``: forward, and its own backward.
+"""Attention as one compiled kernel, ``attention.cpp``, forward and backward.
 
-Blocks of scores are made, used and forgotten; what is kept for the backward pass is the output and
-one number for each query (FlashAttention-2: Dao, 2023). It is there where the processor has what
-the kernel is written for; ``attention.py`` does the same elsewhere.
+Blocks of scores are computed, used and discarded; only the output and one number per query are kept
+for the backward pass (FlashAttention-2: Dao, 2023). Available where the processor has the
+instructions that the kernel is written for; ``attention.py`` computes the same elsewhere.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import RowLayout
-
-if TYPE_CHECKING:
-    from lorita.engine.kernels.score_rule import Scores
+from lorita.engine.kernels.score_rule import Scores
 
 LANES = 16
-"""The kernel takes heads of a multiple of this size."""
+"""The head size must be a multiple of this."""
 
 
 def flash_kernels(like: Tensor, d: int) -> tuple[Any, Any] | None:
-    """Forward and backward for numbers like these and heads of size d; None where there are none.
+    """The forward and backward kernels for this dtype and heads of size ``d``; None if unavailable.
 
-    They read slots that a token has, and no others.
+    They read only the slots that hold a token.
     """
     forward, backward = kernel("attention", like), kernel("attention_back", like)
     return (forward, backward) if forward and backward and d % LANES == 0 else None
 
 
 class FlashAttention(torch.autograd.Function):
-    """``attention.attention`` where ``flash_kernels`` are there."""
+    """``attention.attention`` by ``flash_kernels``; fails where they are unavailable."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: RowLayout, how: Scores) -> Tensor:
@@ -58,7 +56,7 @@ class FlashAttention(torch.autograd.Function):
 
 
 def _where(q: Tensor, k: Tensor, rows: RowLayout, how: Scores) -> tuple[Any, ...]:
-    """The rows and the manner of scoring, as the kernel takes them."""
+    """The rows and the score rule as arguments of the kernel."""
     kv = len(k) // rows.num_slots
     first, step, lengths = rows.row_slots(kv)
     slopes = how.alibi_slopes

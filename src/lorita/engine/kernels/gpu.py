@@ -1,8 +1,7 @@
-"""On a GPU: torch's variable-length flash attention, and Liger's kernels where they are wanted.
+"""On a GPU: torch's variable-length flash attention, and Liger's kernels on request.
 
-Rows that lie end to end are what variable-length attention takes. It knows neither soft-capping
-nor linear biases nor float32: what needs those goes through ``attention.py``, which runs on any
-device.
+Variable-length attention takes packed rows as they are, but supports neither soft-capping, nor
+linear biases, nor float32: those go through ``attention.py``, which runs on any device.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.score_rule import Scores
 
 LARGEST_HEAD = 256
-"""Flash attention takes no larger heads."""
+"""The largest head size that flash attention supports."""
 
 
 def takes_variable_lengths(x: Tensor, d: int, how: Scores) -> bool:
-    """Whether torch's variable-length attention can do this: half precision on a GPU, plain."""
+    """Whether torch's variable-length attention can compute this: plain, half precision, a GPU."""
     half = x.dtype in (torch.bfloat16, torch.float16)
     plain = how.softcap is None and how.alibi_slopes is None
     return x.is_cuda and half and plain and d <= LARGEST_HEAD and _varlen() is not None
@@ -32,7 +31,10 @@ def takes_variable_lengths(x: Tensor, d: int, how: Scores) -> bool:
 def variable_length_attention(
     q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, rows: RowLayout, how: Scores
 ) -> Tensor:
-    """Causal attention within each row, [T, H, d]; query head h uses key head h // (H/K)."""
+    """Causal attention within each row, [T, H, d]; query head h uses key head h // (H/K).
+
+    Only where ``takes_variable_lengths``.
+    """
     attend = _varlen()
     assert attend is not None
     ends = torch.tensor([0, *(start + length for start, length in rows.spans)], dtype=torch.int32)
@@ -55,7 +57,7 @@ def variable_length_attention(
 
 @functools.cache
 def _varlen() -> Callable[..., Any] | None:
-    """torch's function; None where this torch has none that does what is needed."""
+    """torch's function; None where this torch lacks it or one of the options used here."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -66,16 +68,21 @@ def _varlen() -> Callable[..., Any] | None:
 
 
 def has_liger() -> bool:
+    """Whether the package liger-kernel is installed."""
     return importlib.util.find_spec("liger_kernel") is not None
 
 
-def liger_rms_norm(x: Tensor, weight: Tensor, eps: float, *, plus_one: bool) -> Tensor:
-    """``ops.rms_norm`` by Liger's kernel (Hsu et al., 2024)."""
+def liger_rms_norm(
+    x: Tensor, weight: Tensor, eps: float, *, plus_one: bool, casting: str = "llama"
+) -> Tensor:
+    """``ops.rms_norm`` by Liger's kernel (Hsu et al., 2024).
+
+    ``casting`` is Liger's name for where the computation is rounded.
+    """
     from liger_kernel.ops.rms_norm import LigerRMSNormFunction
 
-    mode = "gemma" if plus_one else "llama"
-    # Not in place: what comes back may still be needed by the residual beside the norm.
-    out: Tensor = LigerRMSNormFunction.apply(x, weight, eps, float(plus_one), mode, False)
+    # Not in place: the residual beside the norm may still need the gradient that comes back.
+    out: Tensor = LigerRMSNormFunction.apply(x, weight, eps, float(plus_one), casting, False)
     return out
 
 

@@ -1,49 +1,29 @@
-"""From the rows of a projection to heads and back, rotary positions applied on the way.
+"""From a projection's output to heads and back, with rotary positions applied on the way.
 
-Attention wants each head's tokens together, projections give each token's heads together. One pass
-turns one into the other; the backward pass turns back, rotation included.
+Attention needs each head's tokens together; projections return each token's heads together. One
+pass converts one layout to the other and rotates; the backward pass undoes both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lorita.engine.kernels.flash import flash_kernels
+from lorita.engine.kernels.head_layout import Part, Rotation
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import RowLayout
-
-
-@dataclass(frozen=True)
-class Part:
-    """Where the heads of one projection lie in a token's numbers.
-
-    Head ``h`` of ``heads`` begins at ``offset + (h // group) · stride + (h % group) · d``.
-    """
-
-    offset: int
-    heads: int
-    group: int
-    stride: int
-    d: int
-    rotate: bool = False
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """Rotary angles of every token, [T, f] float32; they turn the first ``2·f`` of d numbers."""
-
-    cos_Tf: Tensor
-    sin_Tf: Tensor
 
 
 def split_heads(
     x_TN: Tensor, parts: tuple[Part, ...], rows: RowLayout, turn: Rotation | None = None
 ) -> tuple[Tensor, ...]:
-    """Each part of ``x_TN`` as slots [S, group, d], S slots for every head that is no group's."""
+    """Each part of ``x_TN`` as slots [S, group, d].
+
+    S is the number of slots (``RowLayout.num_slots``) times the part's groups.
+    """
     return _SplitHeads.apply(x_TN, parts, rows, turn)  # type: ignore[no-any-return]
 
 
@@ -70,7 +50,7 @@ class _SplitHeads(torch.autograd.Function):
 
 
 def flat_heads(x_TN: Tensor, part: Part, turn: Rotation | None = None) -> Tensor:
-    """A part of ``x_TN`` as [T, heads, d] in plain torch, for attention that takes it so."""
+    """A part of ``x_TN`` as [T, heads, d], for variable-length attention, in plain torch."""
     rows_TKGd = x_TN.as_strided(
         (len(x_TN), part.heads // part.group, part.group, part.d),
         (x_TN.stride(0), part.stride, part.d, 1),
@@ -104,8 +84,7 @@ class _JoinHeads(torch.autograd.Function):
 
 def _empty_slots(like: Tensor, part: Part, rows: RowLayout) -> Tensor:
     shape = (part.heads // part.group * rows.num_slots, part.group, part.d)
-    # Where products go over whole buckets, a slot that no token has must hold numbers: zeros leave
-    # every sum as it is.
+    # Products over whole buckets read the slots without a token, too: zeros leave every sum as is.
     gaps_are_read = rows.num_slots > rows.num_tokens and not flash_kernels(like, part.d)
     return like.new_zeros(shape) if gaps_are_read else like.new_empty(shape)
 
@@ -119,7 +98,7 @@ def _move(
     *,
     inverse: bool,
 ) -> None:
-    """Rows → slots, or with ``inverse`` slots → rows, turning back what was turned."""
+    """Copy rows to slots and rotate, or with ``inverse`` slots to rows and rotate back."""
     turn = turn if part.rotate else None
     first, step = rows.slots(part.heads // part.group)
     run = kernel("heads", x)

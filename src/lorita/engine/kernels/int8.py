@@ -1,11 +1,11 @@
-"""Frozen weights as 8-bit whole numbers, for products that run at twice the bf16 rate.
+"""Frozen weights as 8-bit integers, for products at twice the speed of bf16.
 
-A weight never changes, so it is rounded once, with one scale for each output row. Activations and
-gradients are rounded anew in each product, with one scale for each token (dynamic quantisation, as
-in LLM.int8, Dettmers et al., 2022, without its outlier columns). The same whole numbers serve both
-directions: on the way back the weight's scales are multiplied into the gradient before that is
-rounded. Sums are exact in 32 bits. The output head is not for this: its gradient is one large
-number among many tiny ones, which rounding would lose.
+A weight never changes, so it is rounded once, with one scale per output row. Activations and
+gradients are rounded in each product, with one scale per token (dynamic quantisation, as in
+LLM.int8, Dettmers et al., 2022, without its outlier columns). The same integers serve both
+directions: in the backward pass the weight's scales are multiplied into the gradient before it is
+rounded. Sums are exact in 32 bits. Not for the output head: its gradient is one large number among
+many tiny ones, which rounding would lose.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Int8Weight:
 
     @classmethod
     def of(cls, weight_OI: Tensor) -> Int8Weight:
-        """Round a weight to the nearest; the largest of a row becomes 127."""
+        """Round a weight [O, I]; the largest absolute value of each row becomes 127."""
         return cls(*quantized(weight_OI.detach().contiguous()))
 
     def forward(self, x_TI: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Int8Weight:
 
 
 def quantized(x_TI: Tensor, times_I: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """``x·times`` as int8 [T, I] and a float32 scale for each row [T]; a row of zeros has scale 0.
+    """``x·times`` as int8 [T, I], and a float32 scale per row [T]; 0 for a row of zeros.
 
     Rounds to nearest, ties to even.
     """

@@ -1,5 +1,5 @@
-// Sixteen numbers at a time: the two formats, e to the x, small products and transpositions, for
-// processors with AVX-512. What attention.cpp is made of.
+// Sixteen numbers at a time: the two formats in memory, e to the x, small products and
+// transpositions, for processors with AVX-512. What attention.cpp is made of.
 
 #pragma once
 
@@ -11,10 +11,10 @@
 namespace {
 
 using i64 = int64_t;
-using cell = uint32_t;  // what one multiply-add takes from each side: a float32 or two bf16 numbers
+using cell = uint32_t;  // one operand of a multiply-add: a float32 or two bf16 numbers
 constexpr i64 LANES = 16;
 
-// ---- the two formats of numbers ----------------------------------------------------------------
+// ---- the two formats of numbers -----------------------------------------------------------------
 
 struct bf16 {
     uint16_t bits;
@@ -29,7 +29,7 @@ struct Format<float> {
     static __m512 multiply_add(__m512 sum, __m512i a, __m512i b) {
         return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
     }
-    // 16 cells, each of one number of every row that goes into a cell.
+    // 16 cells, each of one number from every row that shares a cell.
     static __m512i cells(__m512 row, __m512) { return _mm512_castps_si512(row); }
     static void store(float* to, __m512 v) { _mm512_storeu_ps(to, v); }
     static __m512 load(const float* from) { return _mm512_loadu_ps(from); }
@@ -63,7 +63,7 @@ struct Format<bf16> {
 
 // ---- e to the x, tanh ---------------------------------------------------------------------------
 
-// Operands in an order that keeps a NaN: a run that diverged is found by it.
+// The order of the operands keeps a NaN, which reveals a diverged run.
 inline __m512 exp16(__m512 x) {
     x = _mm512_max_ps(_mm512_set1_ps(-200.0f), x);
     x = _mm512_min_ps(_mm512_set1_ps(88.0f), x);
@@ -84,11 +84,11 @@ inline __m512 tanh16(__m512 x) {
     return (e - 1.0f) / (e + 1.0f);
 }
 
-// ---- small products: C [m, n] (+)= A [m, cells] · B [cells, n] ---------------------------------
+// ---- small products: C [m, n] (+)= A [m, cells] · B [cells, n] ----------------------------------
 
 template <typename T, int ROWS, int VECTORS, bool ADD>
 inline void tile(const cell* a, i64 lda, const cell* b, i64 ldb, float* c, i64 ldc, i64 cells) {
-    __m512 sum[ROWS][VECTORS];  // all of it in registers: the loops below have to be unrolled
+    __m512 sum[ROWS][VECTORS];  // all in registers: the loops below have to be unrolled
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
@@ -142,7 +142,7 @@ void multiply(const cell* a, i64 lda, const cell* b, i64 ldb, float* c, i64 ldc,
     }
 }
 
-// ---- moving numbers into the order that products take ------------------------------------------
+// ---- moving numbers into the order that the products need ---------------------------------------
 
 // [rows, width] cells -> [width, rows]; columns up to the next multiple of 16 become zero.
 void transpose(const cell* from, i64 ld_from, i64 rows, i64 width, cell* to, i64 ld_to) {
@@ -163,7 +163,7 @@ void transpose(const cell* from, i64 ld_from, i64 rows, i64 width, cell* to, i64
                     x[i + 2 * j] = _mm512_unpacklo_epi64(y[i + j], y[i + j + 2]);
                     x[i + 2 * j + 1] = _mm512_unpackhi_epi64(y[i + j], y[i + j + 2]);
                 }
-            for (int j = 0; j < 4; ++j) {  // quarters of 4 by 4 change places
+            for (int j = 0; j < 4; ++j) {  // swap quarters of 4 by 4
                 __m512i a = _mm512_shuffle_i32x4(x[j], x[j + 4], 0x88);
                 __m512i b = _mm512_shuffle_i32x4(x[j], x[j + 4], 0xdd);
                 __m512i c = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0x88);
@@ -178,7 +178,7 @@ void transpose(const cell* from, i64 ld_from, i64 rows, i64 width, cell* to, i64
         }
 }
 
-// [rows, d] numbers -> [rows / PER_CELL, d] cells of neighbouring rows; beyond the end: zeros.
+// [rows, d] numbers -> [rows / PER_CELL, d] cells of adjacent rows; zeros past the end.
 template <typename T>
 void pair_rows(const T* from, i64 rows, i64 padded, i64 d, cell* to) {
     constexpr i64 P = Format<T>::PER_CELL;

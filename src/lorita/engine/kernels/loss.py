@@ -1,7 +1,7 @@
-"""Cross-entropy straight from hidden states: head, loss and gradient in one pass over chunks.
+"""Cross-entropy from hidden states: output head, loss and gradient in one pass, chunk by chunk.
 
 The logits of all positions never exist at once, and never in float32: with a vocabulary of 250,880
-they would be the largest tensor of the step several times over.
+they would be several times larger than any other tensor of the step.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.ops import product
 
 CHUNK_BYTES = 64 * 2**20
+"""Logits of a chunk."""
 LEAST_CHUNK = 256
-"""Logits exist for so many bytes of positions at once, and for so many positions at least: enough
-to keep the products fast."""
+"""Positions of a chunk, whatever their logits take: fewer would make the products slow."""
 
 
 def cross_entropy_sum(
@@ -33,9 +33,10 @@ def cross_entropy_sum(
     softcap: float | None = None,
     logit_scale: float = 1.0,
 ) -> Tensor:
-    """The sum over N positions of the loss in nats, float32; see ``reference.cross_entropy_sum``.
+    """The loss in nats summed over N positions, float32; see ``reference.cross_entropy_sum``.
 
-    The head (``weight_VD``, ``bias``) is frozen; ``hidden_ND`` gets its gradient.
+    The head (``weight_VD``, ``bias``) is frozen; only ``hidden_ND`` gets a gradient. ``ValueError``
+    if ``logit_scale`` is not positive.
     """
     if logit_scale <= 0:
         raise ValueError(f"logit_scale = {logit_scale}: should be positive")
@@ -66,7 +67,7 @@ class _CrossEntropySum(torch.autograd.Function):
             total += losses_C.double().sum()
             if grad_ND is not None:
                 grad_ND[here] = product(slope_CV, weight_VD.t())
-            del logits_CV, slope_CV  # or the next chunk's would lie beside them
+            del logits_CV, slope_CV  # or they would coexist with those of the next chunk
         if grad_ND is not None:
             ctx.save_for_backward(grad_ND)
         return total.float()
@@ -74,21 +75,23 @@ class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # type: ignore[override]
         (grad_ND,) = ctx.saved_tensors
-        # 1/targets is not exact in bf16: scale in float32, round once.
+        # 1/targets is not exact in bf16: scale in float32 and round once.
         scaled = (grad_ND.float() * grad).to(grad_ND.dtype)
         return scaled, None, None, None, None, None
 
 
 def _chunks(positions: int, bytes_each: int) -> Iterator[slice]:
-    """Slices of nearly equal length: a short last one would be a slow product."""
+    """Slices of nearly equal length: a short last one would make a slow product."""
     count = math.ceil(positions / max(CHUNK_BYTES // bytes_each, LEAST_CHUNK))
     for i in range(count):
         yield slice(i * positions // count, (i + 1) * positions // count)
 
 
 class _Kept(threading.local):
-    """A thread's memory for the logits of a chunk. It is larger than what the C allocator keeps
-    (``memory.py``): mapped anew for each chunk, filling it with zeros takes a tenth of the product.
+    """A thread's memory for the logits of a chunk, kept between calls.
+
+    It is larger than what the C allocator keeps (``allocator.py``): mapped anew for each chunk,
+    zeroing it would take a tenth of the product's time.
     """
 
     buffer: Tensor = torch.empty(0, dtype=torch.uint8)
@@ -104,7 +107,7 @@ _kept = _Kept()
 
 
 def _logits(hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
-    """The head's product, into memory that is there; float32's own route takes none."""
+    """The head's product, in kept memory where the product can write to given memory."""
     if hidden_CD.device.type != "cpu" or hidden_CD.dtype == torch.float32:
         return product(hidden_CD, weight_VD)
     out_CV = _kept.empty((len(hidden_CD), len(weight_VD)), hidden_CD.dtype)
@@ -114,7 +117,7 @@ def _logits(hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
 def _loss_and_slope(
     logits_CV: Tensor, targets_C: Tensor, scale: float, cap: float, needs_grad: bool
 ) -> tuple[Tensor, Tensor]:
-    """Losses of a chunk, and the gradient of their sum, which takes the logits' place."""
+    """Losses of a chunk, and the gradient of their sum, which overwrites the logits."""
     run = kernel("cross_entropy", logits_CV)
     if run is not None:
         losses_C = torch.empty(len(logits_CV), dtype=torch.float32)

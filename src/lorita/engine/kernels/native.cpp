@@ -1,64 +1,18 @@
-// Elementwise work of a LoRA step in one pass each: bf16 or float32 in memory, float32 in registers.
+// The elementwise operations of a LoRA step, one pass each: bf16 or float32 in memory, float32 in
+// registers.
 //
-// The compiler turns the inner loops into vector code; there are no intrinsics. Every row is
-// computed by one thread in a fixed order, so results do not change from run to run.
-// Each has the same in plain torch beside its call; reference.py says what they mean.
+// The compiler vectorises the inner loops; there are no intrinsics. Each row is computed by one
+// thread in a fixed order, so results are the same in every run.
+// Each operation exists in plain torch next to its call; reference.py says what it computes.
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
-using i64 = int64_t;
+#include "numbers.h"
 
-struct bf16 {
-    uint16_t bits;
-};
-
-static inline float load(const float* p) { return *p; }
-static inline float load(const bf16* p) {
-    uint32_t u = static_cast<uint32_t>(p->bits) << 16;
-    float f;
-    std::memcpy(&f, &u, 4);
-    return f;
-}
-static inline void store(float* p, float f) { *p = f; }
-static inline void store(bf16* p, float f) {
-    uint32_t u;
-    std::memcpy(&u, &f, 4);
-    // Round to nearest even; a NaN stays one.
-    uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    p->bits = static_cast<uint16_t>(f != f ? (u >> 16) | 0x40u : rounded);
-}
-
-// exp in float32: 2^n times a polynomial, relative error below 3e-7. std::exp would not vectorise
-// on every system.
-static inline float fast_exp(float x) {
-    x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
-    float n = std::nearbyint(x * 1.44269504088896341f);
-    float r = x - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    int32_t e = static_cast<int32_t>(n) + 127;
-    uint32_t u = static_cast<uint32_t>(e) << 23;
-    float s;
-    std::memcpy(&s, &u, 4);
-    return p * s;
-}
-static inline float fast_tanh(float x) {
-    x = x < -9.0f ? -9.0f : (x > 9.0f ? 9.0f : x);
-    float e = fast_exp(2.0f * x);
-    return (e - 1.0f) / (e + 1.0f);
-}
-static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
-
-// ---- RMSNorm: y = x * rstd * (weight or 1 + weight) -----------------------------------------
+// ---- RMSNorm: y = x * rstd * (weight or 1 + weight) ---------------------------------------------
 
 template <typename T>
 static void rms_norm(const T* x, const T* w, T* y, float* rstd, i64 rows, i64 width, float eps,
@@ -102,7 +56,7 @@ static void rms_norm_back(const T* g, const T* x, const T* w, const float* rstd,
     }
 }
 
-// ---- gated activation: y = act(gate) * up -----------------------------------------------------
+// ---- gated activation: y = act(gate) * up -------------------------------------------------------
 
 enum Act { SILU = 0, GELU_TANH = 1 };
 
@@ -173,11 +127,11 @@ static void gelu_back(const T* g, const T* x, T* gx, i64 n) {
     }
 }
 
-// ---- heads: rows of a product <-> slots of [query heads of a kv head, d], rotary on the way ------
+// ---- heads: rows of a product <-> slots of [query heads of a kv head, d], with rotary positions -
 
-// Token t lies at rows + t*stride, head h of it at + (h/group)*head_stride + (h%group)*d. The first
+// Token t is at rows + t*stride, its head h at + (h/group)*head_stride + (h%group)*d. The first
 // 2*half numbers of a head are rotated by cos/sin [tokens, half]; half = 0 rotates nothing. Its slot
-// is first[t] + (h/group)*step[t]. inverse turns back (backward), reading slots, writing rows.
+// is first[t] + (h/group)*step[t]. inverse (backward) reads slots, writes rows and rotates back.
 template <typename T>
 static void heads(T* rows, T* out, const float* cos, const float* sin, const i64* first,
                   const i64* step, i64 tokens, i64 heads_n, i64 group, i64 d, i64 half, i64 stride,
@@ -198,27 +152,29 @@ static void heads(T* rows, T* out, const float* cos, const float* sin, const i64
                 store(to + j, x * c[j] - y * sj);
                 store(to + half + j, y * c[j] + x * sj);
             }
-            if (d > 2 * half) std::memcpy(to + 2 * half, from + 2 * half, (d - 2 * half) * sizeof(T));
+            if (d > 2 * half)
+                std::memcpy(to + 2 * half, from + 2 * half, (d - 2 * half) * sizeof(T));
         }
     }
 }
 
-// ---- softmax of one block of attention scores -------------------------------------------------
+// ---- softmax of one block of attention scores ---------------------------------------------------
 
-// scores [blocks, queries*group, keys], block b of kv head b % kv; query q (of group heads) stands at
-// position first+q among the keys of its row, sees keys max(0, first+q-window+1) .. first+q, and gets slope*key added.
-// Writes probabilities over the scores, or to probs where that is another place (soft-capping).
 template <bool CAP>
 static inline float squash(float v, float cap) {
     return CAP ? cap * fast_tanh(v / cap) : v;
 }
 
+// scores [blocks, queries*group, keys]; block b belongs to kv head b % kv. Query q (of group heads)
+// is at position first+q among the keys of its row and attends to keys max(0, first+q-window+1) to
+// first+q; slope*key is added to its scores. Overwrites the scores with the probabilities, unless
+// probs is another buffer (soft-capping).
 template <typename T, bool CAP>
 static void softmax(const T* scores, T* probs, const float* slopes, i64 blocks, i64 kv, i64 queries,
                     i64 group, i64 keys, i64 first, i64 window, float scale, float cap) {
 #pragma omp parallel
     {
-        // One row in float32, so that exp is computed once and rounding happens at the end.
+        // One row in float32: exp is computed once, and numbers are rounded at the end.
         std::vector<float> line(keys);
         float* e = line.data();
 #pragma omp for schedule(static)
@@ -254,7 +210,7 @@ static void softmax(const T* scores, T* probs, const float* slopes, i64 blocks, 
     }
 }
 
-// g (gradient of the probabilities) becomes the gradient of the raw scores, in place.
+// Turns g, the gradient of the probabilities, into the gradient of the raw scores, in place.
 template <typename T>
 static void softmax_back(T* g, const T* probs, const T* scores, i64 rows, i64 keys, float scale,
                          float cap) {
@@ -280,7 +236,7 @@ static void softmax_back(T* g, const T* probs, const T* scores, i64 rows, i64 ke
     }
 }
 
-// ---- cross-entropy: logits become the gradient of the summed loss, in place ---------------------
+// ---- cross-entropy: the gradient of the summed loss overwrites the logits -----------------------
 
 template <typename T, bool CAP>
 static void cross_entropy(T* logits, const i64* targets, float* loss, i64 rows, i64 vocab,
@@ -294,7 +250,7 @@ static void cross_entropy(T* logits, const i64* targets, float* loss, i64 rows, 
             float v = load(row + j);
             top = v > top ? v : top;
         }
-        // Scale (positive) and cap keep the order, so the largest logit stays the largest.
+        // Scale (positive) and cap keep the order: the largest logit stays the largest.
         top = squash<CAP>(top * scale, cap);
         float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
@@ -315,16 +271,16 @@ static void cross_entropy(T* logits, const i64* targets, float* loss, i64 rows, 
     }
 }
 
-// ---- dropout ----------------------------------------------------------------------------------
+// ---- dropout ------------------------------------------------------------------------------------
 
-// Scatters the bits of x: each bit of the result depends on each of x ("lowbias32" of Chris Wellons'
-// hash-prospector, public domain).
+// Scatters the bits of x: each bit of the result depends on each bit of x ("lowbias32" of Chris
+// Wellons' hash-prospector, public domain).
 static inline uint32_t scattered(uint32_t x) {
     x = (x ^ (x >> 16)) * 0x7feb352du;
     x = (x ^ (x >> 15)) * 0x846ca68bu;
     return x ^ (x >> 16);
 }
-// Number i is kept or not whenever it is asked, so the backward pass needs no mask.
+// Whether number i is kept can be recomputed, so the backward pass needs no mask.
 static inline bool is_kept(uint64_t seed, i64 i, uint32_t threshold) {
     uint32_t low = static_cast<uint32_t>(seed), high = static_cast<uint32_t>(seed >> 32);
     return scattered(scattered(static_cast<uint32_t>(i) + low) ^ high) >= threshold;
@@ -358,7 +314,7 @@ static void column_sums(const T* x, float* sums, i64 rows, i64 width, i64 stride
     }
 }
 
-// ---- 8-bit whole numbers ---------------------------------------------------------------------------
+// ---- 8-bit integers -----------------------------------------------------------------------------
 
 // q = round(x * times / scale) with scale = max|x * times| / 127, for each row.
 template <typename T>
@@ -417,7 +373,7 @@ static void rescale(const int32_t* sums, const float* row_scale, const float* co
     }
 }
 
-// ---- the names that Python sees -------------------------------------------------------------------
+// ---- the functions that Python calls ------------------------------------------------------------
 
 #define EXPORT(SUFFIX, T)                                                                          \
     extern "C" void rms_norm_##SUFFIX(const T* x, const T* w, T* y, float* r, i64 n, i64 d,        \
@@ -448,8 +404,9 @@ static void rescale(const int32_t* sums, const float* row_scale, const float* co
     extern "C" void softmax_##SUFFIX(const T* s, T* p, const float* slopes, i64 n, i64 kv, i64 q,  \
                                      i64 group, i64 keys, i64 first, i64 window, float scale,      \
                                      float cap) {                                                  \
-        cap > 0.0f ? softmax<T, true>(s, p, slopes, n, kv, q, group, keys, first, window, scale, cap) \
-                   : softmax<T, false>(s, p, slopes, n, kv, q, group, keys, first, window, scale, 0);  \
+        cap > 0.0f                                                                                 \
+            ? softmax<T, true>(s, p, slopes, n, kv, q, group, keys, first, window, scale, cap)     \
+            : softmax<T, false>(s, p, slopes, n, kv, q, group, keys, first, window, scale, 0);     \
     }                                                                                              \
     extern "C" void softmax_back_##SUFFIX(T* g, const T* p, const T* s, i64 rows, i64 keys,        \
                                           float scale, float cap) {                                \
@@ -457,8 +414,8 @@ static void rescale(const int32_t* sums, const float* row_scale, const float* co
     }                                                                                              \
     extern "C" void cross_entropy_##SUFFIX(T* l, const i64* t, float* loss, i64 n, i64 v,          \
                                            float scale, float cap, int grad) {                     \
-        cap > 0.0f ? cross_entropy<T, true>(l, t, loss, n, v, scale, cap, grad)                     \
-                   : cross_entropy<T, false>(l, t, loss, n, v, scale, 0, grad);                     \
+        cap > 0.0f ? cross_entropy<T, true>(l, t, loss, n, v, scale, cap, grad)                    \
+                   : cross_entropy<T, false>(l, t, loss, n, v, scale, 0, grad);                    \
     }                                                                                              \
     extern "C" void drop_##SUFFIX(const T* x, T* y, i64 n, uint64_t seed, uint32_t threshold) {    \
         keep<T, false>(x, y, n, seed, threshold);                                                  \

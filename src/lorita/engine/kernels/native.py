@@ -1,8 +1,8 @@
-"""Compile the C++ files beside this one once with the system's compiler, keep them, call them.
+"""Compile the C++ files of this folder once with the system's compiler, cache them and call them.
 
-Nothing depends on it: where there is no compiler, or on a GPU, the same operations run in plain
-torch, beside the call. We compile kernels of our own rather than use ``torch.compile`` because they
-need no guards, do not recompile when lengths change, and load in a millisecond.
+Optional: without a compiler, or on a GPU, the same operations run in plain torch, next to the call.
+Own kernels rather than ``torch.compile`` because they need no guards, are not recompiled when
+lengths change, and load in a millisecond.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from typing import Any
 
 import torch
 
-# Reassociation lets sums run in vector lanes; NaN and infinity keep their meaning, because a
-# diverged run is found by them.
+# Reassociation vectorises sums. NaN and infinity keep their meaning: they reveal a diverged run.
 FLAGS = (
     "-O3",
     "-march=native",
@@ -61,13 +60,13 @@ ATTENTION: dict[str, tuple[Any, ...]] = {
     "attention_back": (*(P,) * 12, *(N,) * 5, P, F, F),
 }
 SIGNATURES = {"native.cpp": ELEMENTWISE, "attention.cpp": ATTENTION}
-"""The functions of each file; attention.cpp has them only for processors it is written for."""
+"""The functions of each source file. attention.cpp has none on processors without AVX-512."""
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _switch = {"on": True}
 
 
 def kernel(name: str, like: torch.Tensor) -> ctypes._NamedFuncPointer | None:
-    """The compiled function for tensors like this one; None where torch has to do it."""
+    """The compiled function for tensors like this one; None if plain torch has to be used."""
     if like.device.type != "cpu" or like.dtype not in _SUFFIX or not _switch["on"]:
         return None
     source = "attention.cpp" if name in ATTENTION else "native.cpp"
@@ -76,7 +75,7 @@ def kernel(name: str, like: torch.Tensor) -> ctypes._NamedFuncPointer | None:
 
 
 def status() -> str:
-    """In words: which kernels are compiled, or why none are."""
+    """Which kernels are compiled, or why none are, for people."""
     library, words = _load("native.cpp")
     attention, _ = _load("attention.cpp")
     if library is None:
@@ -84,12 +83,12 @@ def status() -> str:
     formats = [str(dtype).removeprefix("torch.") for dtype in _SUFFIX
                if hasattr(attention, f"attention_{_SUFFIX[dtype]}")]  # fmt: skip
     also = f", attention in {' and '.join(formats)}" if formats else ""
-    return f"{words}: elementwise work{also}"
+    return f"{words}: elementwise operations{also}"
 
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Inside, everything runs in plain torch."""
+    """In this context everything runs in plain torch."""
     before = _switch["on"]
     _switch["on"] = False
     try:
@@ -102,31 +101,31 @@ def disabled() -> Iterator[None]:
 def _load(source: str) -> tuple[ctypes.CDLL | None, str]:
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     if compiler is None or shutil.which(compiler) is None:
-        return None, "no C++ compiler found: plain torch is used"
+        return None, "plain torch, because no C++ compiler was found"
     if not sys.platform.startswith("linux"):
-        return None, f"for Linux; on {sys.platform} plain torch is used"
+        return None, f"plain torch, because the kernels are for Linux, not {sys.platform}"
     try:
         library = ctypes.CDLL(str(_built(compiler, source)))
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         first = detail.strip().splitlines()[0] if detail.strip() else type(error).__name__
-        return None, f"could not be compiled ({first}): plain torch is used"
+        return None, f"plain torch, because compilation failed ({first})"
     for name, signature in SIGNATURES[source].items():
         for suffix in _SUFFIX.values():
             function = getattr(library, f"{name}_{suffix}", None)
             if function is not None:
                 function.argtypes, function.restype = signature, None
-    return library, f"compiled by {Path(compiler).name}"
+    return library, f"compiled with {Path(compiler).name}"
 
 
 def _built(compiler: str, source: str) -> Path:
-    """The shared library for this source, compiler and processor; compiled if it is not there."""
+    """The shared library for this source, compiler and processor, compiled if not in the cache."""
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
     ).stdout
     path = Path(__file__).with_name(source)
     key = hashlib.sha256("\0".join((version, *FLAGS, _processor())).encode())
-    for part_of_source in (path, path.with_name("lanes.h")):
+    for part_of_source in (path, *sorted(path.parent.glob("*.h"))):
         key.update(part_of_source.read_bytes())
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorita"
     target = folder / f"{path.stem}-{key.hexdigest()[:16]}.so"
@@ -135,11 +134,11 @@ def _built(compiler: str, source: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = tempfile.mkdtemp(dir=folder, prefix=".kernels-")
-    except OSError:  # a home that cannot be written: compile for this process alone
+    except OSError:  # the home folder is not writable: compile for this process only
         part = tempfile.mkdtemp(prefix="lorita-kernels-")
         target = Path(part) / target.name
     output = Path(part) / "kernels.so"
-    # torch's own OpenMP is in memory already under the same name, so both share its threads.
+    # torch has already loaded its OpenMP under the same name, so both share its threads.
     command = [compiler, *FLAGS, str(path), "-o", str(output)]
     subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     output.replace(target)
@@ -149,7 +148,7 @@ def _built(compiler: str, source: str) -> Path:
 
 
 def _processor() -> str:
-    """What ``-march=native`` depends on: machines that share a cache must not share a library."""
+    """What ``-march=native`` depends on: different machines may share a cache, not a library."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

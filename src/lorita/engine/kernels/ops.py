@@ -1,26 +1,38 @@
-"""Norms, activations and products with a backward of their own.
+"""Norms, activations and products with backward passes of their own.
 
-Each computes in float32 inside and rounds once, at its end. On a CPU with a compiler one native
-kernel does the work, elsewhere a few lines of torch; ``reference.py`` says what is meant. Weights
-are frozen here: only the input gets a gradient.
+Norms and activations compute in float32 and round once, at the end: by one native kernel on a CPU
+with a compiler, by a few lines of torch elsewhere. ``reference.py`` says what each computes.
+Weights are frozen: only inputs and biases get a gradient.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.native import kernel
 
 KINDS = {"silu": 0, "gelu_tanh": 1}
+"""The native kernels' numbers for the activations."""
+
+
+class RoundedWeight(Protocol):
+    """A frozen weight [O, I] in a format of its own, which computes its products itself."""
+
+    def forward(self, x_TI: Tensor) -> Tensor:
+        """``x·Wᵀ``."""
+        ...
+
+    def backward(self, grad_TO: Tensor) -> Tensor:
+        """``grad·W``."""
+        ...
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, plus_one: bool = False) -> Tensor:
-    """RMS norm over the last dimension; see ``reference.rms_norm``. Any leading shape."""
+    """RMS norm over the last dimension, for any leading shape; see ``reference.rms_norm``."""
     return _RMSNorm.apply(x, weight, eps, plus_one)  # type: ignore[no-any-return]
 
 
@@ -65,7 +77,10 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def gated_activation(gate_up: Tensor, kind: str) -> Tensor:
-    """``act(gate) · up`` of a [..., 2·I] tensor that holds gate, then up; returns [..., I]."""
+    """``act(gate) · up`` of a [..., 2·I] tensor, gate before up; returns [..., I].
+
+    ``kind`` is ``silu`` or ``gelu_tanh``.
+    """
     return _Gated.apply(gate_up, kind)  # type: ignore[no-any-return]
 
 
@@ -108,7 +123,7 @@ class _Gated(torch.autograd.Function):
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU in its tanh form (Hendrycks & Gimpel, 2016), any shape."""
+    """GELU in its tanh form (Hendrycks & Gimpel, 2016), for any shape."""
     return _GeluTanh.apply(x)  # type: ignore[no-any-return]
 
 
@@ -141,7 +156,7 @@ def _activate(x: Tensor, kind: str) -> Tensor:
 
 
 def column_sums(x_TN: Tensor) -> Tensor:
-    """The sum over T of each column, float32 [N]; no gradient."""
+    """The sum over T of each column, float32 [N]; without a gradient."""
     run = kernel("column_sums", x_TN)
     if run is None or x_TN.stride(1) != 1:
         return x_TN.sum(0, dtype=torch.float32)
@@ -150,14 +165,12 @@ def column_sums(x_TN: Tensor) -> Tensor:
     return out
 
 
-def product(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None = None) -> Tensor:
-    """``x @ weightᵀ + bias`` for x [T, I], weight [O, I] (either may be a transposed view); no
-    gradient.
+def product(x: Tensor, weight: Tensor | RoundedWeight, bias: Tensor | None = None) -> Tensor:
+    """``x·Wᵀ + bias`` for x [T, I], weight [O, I], either may be a transposed view; no gradient.
 
-    float32 goes through oneDNN, which on many AMD chips is up to 2.5 times as fast as the library
-    that torch takes by default; bf16 goes there anyway.
+    float32 goes through oneDNN if ``use_onednn_float32`` was called; bf16 goes there in any case.
     """
-    if isinstance(weight, Int8Weight):
+    if not isinstance(weight, Tensor):
         out = weight.forward(x)
         return out if bias is None else out.add_(bias)
     if _onednn_float32(x):
@@ -165,9 +178,9 @@ def product(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None = None) 
     return functional.linear(x, weight, bias)
 
 
-def product_back(grad: Tensor, weight: Tensor | Int8Weight) -> Tensor:
-    """``grad @ weight`` for grad [T, O]: what comes back to the input of ``product``."""
-    return weight.backward(grad) if isinstance(weight, Int8Weight) else product(grad, weight.t())
+def product_back(grad: Tensor, weight: Tensor | RoundedWeight) -> Tensor:
+    """``grad·W`` for grad [T, O]: the gradient of the input of ``product``."""
+    return product(grad, weight.t()) if isinstance(weight, Tensor) else weight.backward(grad)
 
 
 def _onednn_float32(x: Tensor) -> bool:
@@ -179,14 +192,16 @@ _route = {"onednn_float32": False}
 
 
 def use_onednn_float32(on: bool) -> None:
-    """Choose the route of float32 products; ``numerics.py`` measures which one is faster."""
+    """Send float32 products through oneDNN: on many AMD processors up to 2.5 times as fast as the
+    library that torch uses by default (``numerics.choose_float32_route``)."""
     _route["onednn_float32"] = on
 
 
-def frozen_linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -> Tensor:
-    """A linear layer whose weight is frozen: ``x·Wᵀ + bias`` for any leading shape of x."""
-    if _onednn_float32(x) or isinstance(weight, Int8Weight):
-        # Shaped outside: a model may add to the result in place, which a view made inside forbids.
+def frozen_linear(x: Tensor, weight: Tensor | RoundedWeight, bias: Tensor | None) -> Tensor:
+    """A linear layer with a frozen weight: ``x·Wᵀ + bias`` for any leading shape of x."""
+    if _onednn_float32(x) or not isinstance(weight, Tensor):
+        # Reshaped out here: a model may add to the result in place, which autograd forbids for a
+        # view made inside the function.
         out = _FrozenLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
         return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
     return functional.linear(x, weight, bias)
@@ -194,8 +209,10 @@ def frozen_linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -
 
 class _FrozenLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_TI: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -> Tensor:
-        ctx.weight = weight  # frozen: nobody changes it before the backward pass
+    def forward(
+        ctx: Any, x_TI: Tensor, weight: Tensor | RoundedWeight, bias: Tensor | None
+    ) -> Tensor:
+        ctx.weight = weight  # frozen: it does not change before the backward pass
         ctx.has_bias = bias is not None and bias.requires_grad
         return product(x_TI, weight, bias)
 

@@ -1,7 +1,7 @@
-"""What the fast operations mean, in the plainest torch: for tests, in any dtype.
+"""What the fast operations compute, in the plainest torch: for tests, in any dtype.
 
-Each function here is the twin of one elsewhere in the engine: same arguments, same result, autograd
-does the backward. Nothing here is used in training.
+Each function is the twin of one elsewhere in the engine, with the same arguments and the same
+result; autograd does the backward pass. Not used in training.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def column_sums(x_TN: Tensor) -> Tensor:
 
 
 def rotary(x_THd: Tensor, cos_Tf: Tensor, sin_Tf: Tensor) -> Tensor:
-    """Rotary positions (Su et al., 2021), half-split, on the first ``2·f`` of ``d`` numbers."""
+    """Rotary positions (Su et al., 2021) in halves, on the first ``2·f`` of ``d`` numbers."""
     f = cos_Tf.shape[-1]
     x, y, rest = x_THd[..., :f], x_THd[..., f : 2 * f], x_THd[..., 2 * f :]
     cos, sin = cos_Tf[:, None], sin_Tf[:, None]
@@ -57,18 +57,18 @@ def lora_linear(
 
 
 def int8_values(x: Tensor) -> Tensor:
-    """``x`` [T, I] as 8-bit whole numbers with a scale for each row, as numbers of x's dtype."""
+    """``x`` [T, I] rounded to 8-bit integers with a scale per row, returned in x's dtype."""
     scale = x.abs().amax(1, keepdim=True) / 127
     return torch.where(scale > 0, (x / scale).round() * scale, 0.0)
 
 
 def int8_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """``x·Wᵀ`` of rounded x and W. Its gradient is not autograd's: see ``int8_linear_back``."""
+    """``x·Wᵀ`` of rounded x and W. ``int8_linear_back`` is its gradient, not autograd's."""
     return int8_values(x) @ int8_values(weight).T
 
 
 def int8_linear_back(grad: Tensor, weight: Tensor) -> Tensor:
-    """What comes back to x: ``grad·W``, the weight's scales multiplied in before rounding."""
+    """The gradient of x: ``grad·W``, with the weight's scales multiplied in before rounding."""
     scale_O = weight.abs().amax(1) / 127
     return int8_values(grad * scale_O) @ (weight / scale_O[:, None]).round()
 
@@ -84,10 +84,11 @@ def attention(
     softcap: float | None = None,
     alibi_slopes: Tensor | None = None,
 ) -> Tensor:
-    """Causal attention within each row of rows laid end to end; returns [T, H, d].
+    """Causal attention within each of the packed rows; returns [T, H, d].
 
-    ``window``: a query sees itself and the ``window - 1`` positions before it. ``softcap``: scores
-    become ``cap · tanh(score / cap)``. ``alibi_slopes`` [H]: ``slope · key position`` is added.
+    ``window``: a query attends to itself and the ``window - 1`` positions before it. ``softcap``:
+    scores become ``cap · tanh(score / cap)``. ``alibi_slopes`` [H]: ``slope · key position`` is
+    added.
     """
     groups = q_THd.shape[1] // k_TKd.shape[1]
     outputs = []
@@ -116,7 +117,7 @@ def cross_entropy_sum(
     softcap: float | None = None,
     logit_scale: float = 1.0,
 ) -> Tensor:
-    """Sum over positions of ``-log softmax(logits)[target]``, in nats."""
+    """The sum over positions of ``-log softmax(logits)[target]``, in nats."""
     logits = functional.linear(hidden_ND, weight_VD, bias) * logit_scale
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)

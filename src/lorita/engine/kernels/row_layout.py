@@ -1,7 +1,7 @@
-"""Which rows are being computed: rows lie end to end, and attention must know where each ends.
+"""Where each row starts and ends when rows are packed end to end.
 
-The layout of the current call is kept in a context variable, because transformers' own layers
-stand between the call and the attention and pass nothing on.
+The layout of the current call is kept in a context variable: transformers' own layers are between
+the call and the attention, and do not pass it on.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import torch
 from torch import Tensor
 
 ONE_BLOCK = 512
-"""Rows up to this length are computed in one block of attention, together with rows of nearly
-their length."""
+"""Rows up to this length are one block of attention, together with rows of similar length."""
 ALIKE = 0.8
-"""Rows at least this long, against the longest, share a bucket. Their attention is padded to the
-longest; it is a small part of the work, and one product for many rows uses the cores far better."""
+"""Rows at least this fraction of the longest row share its bucket. Their attention is padded to the
+longest: little extra work, and one product for many rows makes far better use of the cores."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Rows that attention computes together, each in ``length`` slots, from slot ``start`` on."""
+    """Rows that attention computes together, each in ``length`` slots, starting at ``start``."""
 
     start: int
     rows: int
@@ -33,6 +32,7 @@ class Bucket:
 
     @property
     def stop(self) -> int:
+        """The slot after the last."""
         return self.start + self.rows * self.length
 
 
@@ -53,11 +53,12 @@ class RowLayout:
 
     @property
     def num_tokens(self) -> int:
+        """Tokens of all rows together."""
         return sum(self.lengths)
 
     @cached_property
     def _plan(self) -> tuple[tuple[Bucket, ...], dict[int, tuple[Bucket, int]]]:
-        """The buckets, and for each row its bucket and its place in it."""
+        """The buckets, and for each row its bucket and its place there, longest row first."""
         order = sorted(range(len(self.lengths)), key=lambda row: -self.lengths[row])
         buckets: list[Bucket] = []
         places: dict[int, tuple[Bucket, int]] = {}
@@ -74,14 +75,16 @@ class RowLayout:
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
+        """The rows grouped by length, longest first."""
         return self._plan[0]
 
     @property
     def num_slots(self) -> int:
+        """Slots of one head: the tokens, plus the padding inside buckets."""
         return self.buckets[-1].stop
 
     def slots(self, heads: int) -> tuple[Tensor, Tensor]:
-        """For every token its slot in head 0, and the distance to its slot in the next head.
+        """For each token, its slot in head 0 and the distance to its slot in the next head.
 
         A bucket holds [rows, heads, length] slots: head ``h`` of token ``t`` is in slot
         ``first[t] + h · step[t]``. Both [T] int64, on the CPU.
@@ -98,11 +101,11 @@ class RowLayout:
         return known[heads]  # type: ignore[no-any-return]
 
     def row_slots(self, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        """For every row, the longest first: its first slot in head 0, the distance to the next
-        head's, and its length. Each [rows] int64, on the CPU."""
+        """For each row, longest first: its first slot in head 0, the distance to the first slot in
+        the next head, and its length. Each [rows] int64, on the CPU."""
         known = self.__dict__.setdefault("_row_slots", {})
         if heads not in known:
-            places = self._plan[1]  # in this order already
+            places = self._plan[1]  # already in this order
             first = [heads * (b.start + place * b.length) for b, place in places.values()]
             known[heads] = (
                 torch.tensor(first),
@@ -118,7 +121,7 @@ class RowLayout:
     def targets(self, labels_T: Tensor, ignore: int = -100) -> tuple[Tensor, Tensor]:
         """Positions [N] that predict a target, and their targets [N].
 
-        Position i predicts label i + 1 of the same row; labels are aligned with the inputs.
+        ``labels_T`` is aligned with the inputs: position i predicts label i + 1 of the same row.
         """
         shifted = torch.full_like(labels_T, ignore)
         shifted[:-1] = labels_T[1:]
@@ -132,13 +135,13 @@ _current: ContextVar[RowLayout | None] = ContextVar("rows being computed", defau
 
 
 def current_layout() -> RowLayout | None:
-    """The rows that are being computed end to end; None in a call of the ordinary kind."""
+    """The layout of the current packed call; None in an ordinary call."""
     return _current.get()
 
 
 @contextmanager
 def computing(lengths: Sequence[int]) -> Iterator[RowLayout]:
-    """Inside, the model's attention keeps to these rows."""
+    """In this context, no token attends to another row's."""
     layout = RowLayout(tuple(lengths))
     token = _current.set(layout)
     try:

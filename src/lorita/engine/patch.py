@@ -1,0 +1,120 @@
+"""The fast forwards on one model: set on its module instances, shared state, removed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from lorita.engine.kernels.head_layout import Rotation
+from lorita.engine.kernels.row_layout import RowLayout
+
+if TYPE_CHECKING:
+    from lorita.engine.lora_linear import Group
+
+INTERFACE = "lorita"
+"""The engine's name in transformers' registry of attention functions."""
+_MARK = "_lorita_patch"
+_STATE = "_lorita_state"
+
+
+@dataclass
+class CallState:
+    """State shared by the forwards of one model.
+
+    ``layout`` is that of the last call and stays until the next one: gradient checkpointing
+    recomputes layers in the backward pass, after the call has returned.
+    """
+
+    layout: RowLayout | None = None
+    _angles: tuple[Tensor, Rotation] | None = None
+
+    def rows_of(self, hidden: Tensor) -> RowLayout | None:
+        """The rows packed in ``hidden`` [1, T, …]; None in an ordinary call."""
+        rows = self.layout
+        if rows is None or hidden.shape[0] != 1 or hidden.shape[1] != rows.num_tokens:
+            return None
+        return rows
+
+    def rotation(self, embeddings: tuple[Tensor, Tensor] | None) -> Rotation | None:
+        """cos and sin [T, f] in float32 from transformers' [1, T, 2·f], whose halves are equal."""
+        if embeddings is None:
+            return None
+        cos, sin = embeddings
+        if self._angles is None or self._angles[0] is not cos:
+            f = cos.shape[-1] // 2
+            halves = (t[0, :, :f].float().contiguous() for t in (cos, sin))
+            self._angles = (cos, Rotation(*halves))
+        return self._angles[1]
+
+
+@dataclass
+class Patch:
+    """The forwards that were set on one model."""
+
+    state: CallState = field(default_factory=CallState)
+    forwards: list[tuple[nn.Module, Any]] = field(default_factory=list)
+    packs_rows: bool = False
+    """Every attention module can compute packed rows."""
+    groups: list[Group] = field(default_factory=list)
+    """The linear layers that the forwards compute themselves."""
+    _implementation: tuple[Any, str] | None = None
+
+    def put(self, module: nn.Module, forward: Any) -> None:
+        """Set ``forward`` on the module instance."""
+        module.forward = forward
+        self.forwards.append((module, forward))
+
+    def use_interface(self, lm: Any) -> None:
+        """Let the model call the attention function registered as ``INTERFACE``."""
+        for module in lm.modules():
+            vars(module)[_STATE] = self.state
+        self._implementation = (lm, lm.config._attn_implementation)
+        lm.set_attn_implementation(INTERFACE)
+
+    def undo(self) -> None:
+        """Remove every forward."""
+        for module, forward in self.forwards:
+            # Another library may have set a forward over this one (TRL does); that one stays.
+            if vars(module).get("forward") is forward:
+                del module.forward
+        if self._implementation is not None:
+            lm, name = self._implementation
+            for module in lm.modules():
+                vars(module).pop(_STATE, None)
+            lm.set_attn_implementation(name)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """In this context, the model computes as if nothing had been set."""
+        layout, self.state.layout = self.state.layout, None
+        for module, _ in self.forwards:
+            vars(module).pop("forward", None)
+        try:
+            yield
+        finally:
+            self.state.layout = layout
+            for module, forward in self.forwards:
+                module.forward = forward
+
+
+def patch_of(lm: nn.Module) -> Patch | None:
+    """The patch that is on this model; None if there is none."""
+    return getattr(lm, _MARK, None)
+
+
+def mark(lm: nn.Module, patch: Patch | None) -> None:
+    """Record on the model which patch it has; None for none."""
+    if patch is not None:
+        setattr(lm, _MARK, patch)
+    elif patch_of(lm) is not None:
+        delattr(lm, _MARK)
+
+
+def state_of(module: nn.Module) -> CallState:
+    """The shared state, from a module that calls attention through the interface."""
+    state: CallState = getattr(module, _STATE)
+    return state

@@ -1,0 +1,44 @@
+"""How the parts of a model that the engine recognised compute: what their fast forwards need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lorita.engine.kernels.head_layout import Part
+from lorita.engine.kernels.score_rule import Scores
+
+if TYPE_CHECKING:
+    from lorita.engine.lora_linear import Group
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """An attention module: projections, heads, norms, scores."""
+
+    inputs: Group
+    """The projections to queries, keys and values, as one product."""
+    parts: tuple[Part, ...]
+    """Where queries, keys and values are in the product's output."""
+    norms: tuple[nn.Module | None, nn.Module | None]
+    """Norms of queries and keys, before the rotation."""
+    norm_whole: bool
+    """The norms span all heads (OLMo 2) instead of each head."""
+    scores: Scores
+    output: nn.Module
+    dropout: float
+    """After the output projection."""
+    adds_residual: bool
+
+
+@dataclass(frozen=True)
+class GatedPlan:
+    """A gated MLP: ``output(act(gate) · up)``."""
+
+    inputs: Group
+    """Gate and up as one product."""
+    kind: str
+    """``silu`` or ``gelu_tanh``."""
+    output: nn.Module
