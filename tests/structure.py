@@ -83,6 +83,7 @@ class Definition:
     name: str
     lines: int
     public: bool
+    is_class: bool
     docstring: str | None
 
     def __str__(self) -> str:
@@ -99,9 +100,9 @@ def definitions() -> Iterator[Definition]:
                 name = f"{owner}{child.name}"
                 lines = (child.end_lineno or child.lineno) - child.lineno + 1
                 doc = ast.get_docstring(child)
-                yield Definition(file, name, lines, seen, doc)
-                inside = seen and isinstance(child, ast.ClassDef)
-                yield from walk(file, child, f"{name}.", inside)
+                is_class = isinstance(child, ast.ClassDef)
+                yield Definition(file, name, lines, seen, is_class, doc)
+                yield from walk(file, child, f"{name}.", seen and is_class)
             else:
                 yield from walk(file, child, owner, public)
 

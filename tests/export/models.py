@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from lorita.models.adapter import attach, lora_config, trainable_parameters
-from tests.engine.families import FAMILIES
+from tests.engine.families import CONFIGS
 
 GGUF_FAMILIES = (
     "llama", "llama-3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi3-long",
@@ -35,7 +35,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 def make_config(family: str) -> Any:
     """The family's tiny configuration, with sliding windows as llama.cpp supports them."""
     name = {"llama-3": "llama", "phi3-long": "phi3"}.get(family, family)
-    config = FAMILIES[name]()
+    config = CONFIGS[name]()
     config.vocab_size = 264  # more rows than tokens, as many models have
     config.bos_token_id = config.eos_token_id = config.pad_token_id = 0
     if family in ("mistral", "phi3", "phi3-long", "starcoder2"):

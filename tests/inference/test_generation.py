@@ -16,7 +16,7 @@ from lorita.inference.generation import generate
 from lorita.inference.options import GenerationOptions
 from lorita.inference.prompt_length import fits, positions_in_table
 from tests import tiny
-from tests.engine.families import FAMILIES
+from tests.engine.families import CONFIGS
 
 PROMPTS = ["I act as a cook.", "I", "my tea and my bread: " * 2, "gardener", "teacher as a " * 2]
 
@@ -40,7 +40,7 @@ def alone(model: torch.nn.Module, prompt: str, penalty: float, count: int = 12) 
 def random_model(family: str) -> PreTrainedModel:
     """A tiny model of one of the engine's families, with the tiny tokenizer's vocabulary."""
     torch.manual_seed(3)
-    config = FAMILIES[family]()
+    config = CONFIGS[family]()
     config.vocab_size = len(tiny.make_tokenizer())
     config.eos_token_id = config.bos_token_id = config.pad_token_id = 0
     model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
@@ -64,7 +64,7 @@ def test_together_as_alone(family: str, fast: bool, penalty: float) -> None:
     assert generate(model, tiny.make_tokenizer(), PROMPTS[1:2], options) == expected[1:2]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_pads_on_the_left(family: str) -> None:
     """Families with sliding windows, soft caps, norms and positions of their own."""
     model, tokenizer = random_model(family), tiny.make_tokenizer()

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from lorita.cli.options import BasePlace, Quantize
+
+
+@dataclass(frozen=True)
+class OllamaSampling:
+    """How Ollama draws answers, as parameters of the Modelfile."""
+
+    temperature: Annotated[
+        float, Parameter(help="Sampling temperature; 0 always takes the most likely token.")
+    ] = 0.0
+    top_k: Annotated[
+        int | None, Parameter(help="With a temperature: consider only the N most likely tokens.")
+    ] = None
+    top_p: Annotated[
+        float | None,
+        Parameter(
+            help="With a temperature: consider only the most likely tokens that together reach "
+            "this probability."
+        ),
+    ] = None
+    repetition_penalty: Annotated[
+        float | None,
+        Parameter(help="Repetition penalty; 1 is none. Default: that of the run's comparison."),
+    ] = None
+
+
+SamplingFlags = Annotated[OllamaSampling, Parameter(name="*")]
+BY_DEFAULT = OllamaSampling()
 
 
 def command(
@@ -36,23 +64,7 @@ def command(
             help="File with a chat template in Ollama's language. Default: derived from the run's."
         ),
     ] = None,
-    temperature: Annotated[
-        float, Parameter(help="Sampling temperature; 0 always takes the most likely token.")
-    ] = 0.0,
-    top_k: Annotated[
-        int | None, Parameter(help="With a temperature: consider only the N most likely tokens.")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        Parameter(
-            help="With a temperature: consider only the most likely tokens that together reach "
-            "this probability."
-        ),
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None,
-        Parameter(help="Repetition penalty; 1 is none. Default: that of the run's comparison."),
-    ] = None,
+    sampling: SamplingFlags = BY_DEFAULT,
     base: BasePlace = None,
     overwrite: Annotated[bool, Parameter(help="Replace an existing folder.", negative=())] = False,
 ) -> None:
@@ -65,9 +77,11 @@ def command(
     from lorita.models.adapter_sources import find_adapter
 
     folder = find_adapter(run, base)
-    if repetition_penalty is None:
-        repetition_penalty = _penalty_of_run(folder)
-    wanted = Wanted(from_, merged, template, temperature, top_k, top_p, repetition_penalty)
+    penalty = sampling.repetition_penalty
+    if penalty is None:
+        penalty = _penalty_of_run(folder)
+    how = (sampling.temperature, sampling.top_k, sampling.top_p, penalty)
+    wanted = Wanted(from_, merged, template, *how)
 
     def write(tuned: Any, path: Path) -> list[str]:
         merged = path.name != ADAPTER

@@ -42,6 +42,7 @@ class Scores:
         return HeldOutLoss(tuple(sums), self.counts)
 
     def row_hits(self) -> list[list[bool]]:
+        """For each row, whether each of its targets was the model's most likely token."""
         return [hits.tolist() for hits in self.hits_N.split(list(self.counts))]
 
 
@@ -55,6 +56,7 @@ class States:
     head: Head
 
     def scores(self) -> Scores:
+        """The loss at each target, and whether the model's most likely token was the target."""
         return score_states(self.head, self.hidden_ND, self.targets_N, self.counts)
 
 

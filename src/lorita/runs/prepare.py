@@ -18,7 +18,7 @@ from lorita.data.packing import fill_windows, packing_note
 from lorita.data.quality.duplicates import find_duplicates
 from lorita.data.quality.problems import find_problems, refuse_pointless, short_form
 from lorita.data.rows import Row, Rows
-from lorita.data.splits import unseen
+from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.long_rows import cut_notes, token_note
 from lorita.data.tokens.prompt_format import PromptFormat, shared_system
@@ -150,16 +150,8 @@ def _tokenize(
         return chosen, tokenize_rows(chosen, numbers, tokenizer, how, origin=source.origin)
 
     train_rows, train = encode(rows, split.train)
-    held_rows: Sequence[Row] = []
-    held: Sequence[Example] = []
-    if eval_rows is not None:
-        places = range(num_rows, len(seen.groups))
-        fresh = [place - num_rows for place in unseen(split.train, places, seen.groups)]
-        held_rows, tokenized = encode(eval_rows, fresh[: settings.max_eval_samples])
-        held = tokenized.examples
-    elif split.held_out:
-        held_rows, tokenized = encode(rows, split.held_out)
-        held = tokenized.examples
+    chosen, omitted = _held_out(rows, eval_rows, split, seen.groups, settings.max_eval_samples)
+    held_rows, held = encode(*chosen) if chosen is not None else ([], None)
     notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
     notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
     notes.append(token_note(train.examples))
@@ -168,11 +160,7 @@ def _tokenize(
         lengths = [len(example.input_ids) for example in train.examples]
         windows = fill_windows(lengths, max_length)
         notes.append(packing_note(windows, lengths, max_length))
-    if eval_rows is not None and len(fresh) < len(places):
-        notes.append(
-            f"{len(places) - len(fresh)} of {len(places)} held-out rows duplicate training rows "
-            "and were omitted"
-        )
+    notes += omitted
     if context is not None and max_length > context:
         require_stretchable(config, max_length, context)
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
@@ -181,7 +169,7 @@ def _tokenize(
     asked = PromptFormat(rows.kind, template, shared_system(train_rows) if template else None)
     return PreparedData(
         train.examples,
-        held,
+        held.examples if held is not None else [],
         held_rows or train_rows,
         asked,
         max_length,
@@ -190,3 +178,19 @@ def _tokenize(
         short_form(problems),
         windows,
     )
+
+
+def _held_out(
+    rows: Rows, eval_rows: Rows | None, split: Split, groups: Sequence[int], most: int
+) -> tuple[tuple[Rows, list[int]] | None, list[str]]:
+    """Where the held-out rows are and their numbers there (None: none), and a note.
+
+    Rows of a held-out file that duplicate training rows (the same of ``groups``) are omitted.
+    """
+    if eval_rows is None:
+        return ((rows, split.held_out) if split.held_out else None), []
+    places = range(len(rows.rows), len(groups))
+    fresh = [place - len(rows.rows) for place in unseen(split.train, places, groups)]
+    duplicates = len(places) - len(fresh)
+    note = f"{duplicates} of {len(places)} held-out rows duplicate training rows and were omitted"
+    return (eval_rows, fresh[:most]), [note] if duplicates else []

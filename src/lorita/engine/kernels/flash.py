@@ -34,6 +34,7 @@ class FlashAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: RowLayout, how: Scores) -> Tensor:
+        """Attention's output in the shape of ``q``; keeps it and the log-sum-exp of the scores."""
         run, ctx.run_back = flash_kernels(q, q.shape[2]) or (None, None)
         assert run is not None
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
@@ -47,6 +48,7 @@ class FlashAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+        """The gradients of ``q``, ``k`` and ``v``; scores are computed again, not kept."""
         q, k, v, out, lse = ctx.saved_tensors
         grad = grad.contiguous()
         grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

@@ -23,11 +23,11 @@ class RoundedWeight(Protocol):
     """A frozen weight [O, I] in a format of its own, which computes its products itself."""
 
     def forward(self, x_TI: Tensor) -> Tensor:
-        """``x·Wᵀ``."""
+        """The product ``x·Wᵀ``, [T, O], in the type of ``x``."""
         ...
 
     def backward(self, grad_TO: Tensor) -> Tensor:
-        """``grad·W``."""
+        """The product ``grad·W``, [T, I], in the type of ``grad``."""
         ...
 
 
