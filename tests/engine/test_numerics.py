@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -62,57 +61,6 @@ def test_this_machine() -> None:
     assert choose_numerics("float32").dtype == torch.float32
     assert measured_ratio("bf16") > 0
     assert native.status()
-
-
-def test_a_missing_compiler_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "/nonexistent/c++")
-    native._load.cache_clear()
-    try:
-        assert native.kernel("rms_norm", torch.zeros(1)) is None
-        assert "plain torch" in native.status()
-    finally:
-        monkeypatch.undo()
-        native._load.cache_clear()
-
-
-def test_a_compiler_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    compiler = tmp_path / "c++"
-    compiler.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && echo 1 && exit 0\necho no >&2; exit 1\n'
-    )
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    native._load.cache_clear()
-    try:
-        assert native.kernel("rms_norm", torch.zeros(1)) is None
-        assert "compilation failed (no)" in native.status()
-    finally:
-        monkeypatch.undo()
-        native._load.cache_clear()
-
-
-def test_elementwise_kernels_work_without_the_attention_kernel(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    real = shutil.which("c++")
-    if real is None or native.kernel("rms_norm", torch.zeros(1)) is None:
-        pytest.skip(native.status())
-    compiler = tmp_path / "c++"
-    compiler.write_text(
-        f'#!/bin/sh\ncase "$*" in *attention.cpp*) echo no >&2; exit 1;; esac\nexec {real} "$@"\n'
-    )
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    native._load.cache_clear()
-    try:
-        assert native.kernel("rms_norm", torch.zeros(1)) is not None
-        assert native.kernel("attention", torch.zeros(1)) is None
-        assert native.status().endswith("elementwise operations")
-    finally:
-        monkeypatch.undo()
-        native._load.cache_clear()
 
 
 @pytest.mark.parametrize(("ratio", "gains"), [(4.0, True), (1.1, False)])
