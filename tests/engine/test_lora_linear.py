@@ -1,4 +1,4 @@
-"""LoRA layers of one input as one product, against the layers one by one."""
+"""LoRA layers that share an input, computed as one product and one by one."""
 
 from __future__ import annotations
 

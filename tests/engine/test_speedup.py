@@ -142,7 +142,7 @@ def test_undoing_leaves_nothing_behind() -> None:
             base = model(input_ids=prompt).logits
         assert not torch.allclose(base, logits, atol=1e-2)
         packed_loss(model, *rows(), LENGTHS)
-        # An ordinary call after a packed one is an ordinary one.
+        # A packed call has no effect on ordinary calls after it.
         torch.testing.assert_close(model(input_ids=prompt).logits, logits, atol=1e-4, rtol=1e-4)
     assert torch.equal(text, again)
     assert list(model.state_dict()) == names

@@ -17,7 +17,7 @@ def test_dropout_keeps_its_share_everywhere(dtype: torch.dtype) -> None:
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     mask = mask.flatten().float()
     assert abs(float(mask.mean()) - 0.75) < 0.003
-    for lane in range(4):  # where four numbers share one draw, none is drawn otherwise
+    for lane in range(4):  # four numbers share one draw: each has the same share
         assert abs(float(mask[lane::4].mean()) - 0.75) < 0.005
     for distance in (1, 2, 4, 16, 1001):  # neighbours are independent
         assert abs(float((mask[distance:] * mask[:-distance]).mean()) - 0.75**2) < 0.005

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("f", [4, 3])
 def test_heads_and_rotary(dtype: torch.dtype, f: int) -> None:
-    """Two key/value heads with three query heads each, side by side in one row."""
+    """Two key/value heads with three query heads each, in one output."""
     tokens, kv, group, d = 11, 2, 3, 8
     angle = random(tokens, f)
     cos, sin = angle.cos().float(), angle.sin().float()

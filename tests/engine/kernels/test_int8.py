@@ -17,14 +17,14 @@ pytestmark = pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tokens", [1, 2, 37, 300])
 def test_int8_products(dtype: torch.dtype, tokens: int) -> None:
-    """Both directions against the same rounding in float64; a row of zeros stays one."""
+    """Both directions against the same rounding in float64; a row of zeros stays zero."""
     weight, x, grad = (random(*shape).to(dtype) for shape in ((24, 40), (tokens, 40), (tokens, 24)))
     weight[3] *= 50  # scales that differ between rows
     x[0] = 0
     narrow = Int8Weight.of(weight)
     exact = reference.int8_linear(x.double(), weight.double())
     back = reference.int8_linear_back(grad.double(), weight.double())
-    rounding = 1e-3 if dtype == torch.float32 else 4e-3  # a tie may fall the other way
+    rounding = 1e-3 if dtype == torch.float32 else 4e-3  # a tie may be rounded the other way
     for got, wanted in ((narrow.forward(x), exact), (narrow.backward(grad), back)):
         assert got.dtype == dtype
         assert (got.double() - wanted).norm() <= rounding * wanted.norm()

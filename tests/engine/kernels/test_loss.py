@@ -48,19 +48,19 @@ def test_cross_entropy_keeps_its_memory_from_call_to_call() -> None:
 
     small, large = random(7, 16).bfloat16(), random(40, 16).bfloat16()
     loss._kept.buffer = torch.empty(0, dtype=torch.uint8)
-    with torch.inference_mode():  # a measurement comes before training, as in a run
+    with torch.inference_mode():  # a run measures the base before it trains
         cross_entropy_sum(random(50, 16).bfloat16(), weight, torch.zeros(50, dtype=torch.long))
     first = gradient(small)
     alone = first.clone()
     memory = loss._kept.buffer.data_ptr()
     gradient(large)
-    assert torch.equal(first, alone)  # a later call does not write into an earlier one's gradient
+    assert torch.equal(first, alone)  # a later call does not overwrite an earlier gradient
     waiting = small.clone().requires_grad_()
     total = cross_entropy_sum(waiting, weight, targets[:7])
     gradient(large)
     total.backward()
     assert waiting.grad is not None
-    assert torch.equal(waiting.grad, alone)  # nor into what its backward pass still needs
+    assert torch.equal(waiting.grad, alone)  # nor what its backward pass still needs
     assert loss._kept.buffer.data_ptr() == memory
     with ThreadPoolExecutor(4) as threads:
         assert all(torch.equal(g, alone) for g in threads.map(gradient, [small] * 16))

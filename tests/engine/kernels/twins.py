@@ -11,7 +11,7 @@ DTYPES = [torch.float32, torch.bfloat16]
 
 
 def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
-    """Normally distributed numbers, float64; the same for the same shape and seed."""
+    """Normally distributed numbers, float64, determined by shape and seed."""
     generator = torch.Generator().manual_seed(seed + sum(shape))
     return torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
 
