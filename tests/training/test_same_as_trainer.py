@@ -16,7 +16,8 @@ from transformers import Trainer, TrainingArguments
 from lorita.data.batches import MicroBatch, iterate_steps
 from lorita.data.examples import Example
 from lorita.data.tokens.tokenize import tokenize_texts
-from lorita.models.adapter import adapter_tensors, load_adapter, save_adapter, trainable_parameters
+from lorita.models.adapter import adapter_tensors, save_adapter, trainable_parameters
+from lorita.models.load_adapter import load_adapter
 from lorita.training.events import StepDone
 from lorita.training.loop import Pace, train
 from lorita.training.objective import padded_loss

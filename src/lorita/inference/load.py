@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from lorita.errors import AdapterError, SettingsError
 from lorita.inference.resolve import Resolved, resolve_adapter
 from lorita.inference.tuned_model import TunedModel
-from lorita.models.adapter import load_adapter, load_adapters, untouched
+from lorita.models.adapter import untouched
 from lorita.models.base import check_tokenizer_fits, find_base, load_model, load_tokenizer
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
+from lorita.models.load_adapter import load_adapter, load_adapters
 
 if TYPE_CHECKING:
     import torch

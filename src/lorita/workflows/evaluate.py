@@ -15,7 +15,7 @@ from lorita.evaluation.prompts import prompts_of
 from lorita.inference.load import load, load_checked_base
 from lorita.inference.prompt_length import fits
 from lorita.inference.resolve import Resolved, resolve_folder
-from lorita.models.adapter import load_adapter
+from lorita.models.load_adapter import load_adapter
 from lorita.runs.prepare import prepare
 from lorita.settings.build import build_settings
 from lorita.storage.run_folder import SETTINGS_FILE

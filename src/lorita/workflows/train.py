@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
 from lorita.inference.tuned_model import TunedModel
-from lorita.models.adapter import load_adapter
+from lorita.models.load_adapter import load_adapter
 from lorita.runs.loaded_base import load_base
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events

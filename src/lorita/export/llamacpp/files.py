@@ -15,9 +15,10 @@ from lorita.export.gguf.file import write_run
 from lorita.inference.load import load_checked_base
 from lorita.inference.resolve import Resolved
 from lorita.inference.tuned_model import TunedModel
-from lorita.models.adapter import attach, load_adapter, lora_config
+from lorita.models.adapter import attach, lora_config
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import Base, own_dtype
+from lorita.models.load_adapter import load_adapter
 from lorita.storage.cache import kept_folder, mark_of
 
 FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
