@@ -81,3 +81,13 @@ def test_a_base_is_whole_after_an_adapter_that_could_not_be_put_on(
     assert {name: type(module) for name, module in model.named_modules()} == before
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert attach(model, lora_config(model, {"r": 2}), seed=0)
+
+
+def test_only_lora_options_are_accepted() -> None:
+    """A misspelled option must not train with the default instead."""
+    model = tiny.make_model("llama")
+    with pytest.raises(TypeError, match="not LoRA options: rank, seed; use r, lora_alpha, "):
+        lora_config(model, {"r": 2, "rank": 4, "seed": 1})
+    config = lora_config(model, {"lora_alpha": 8.0, "r": 2, "use_dora": None})
+    assert (config.r, config.lora_alpha, config.use_dora) == (2, 8, False)
+    assert isinstance(config.lora_alpha, int)

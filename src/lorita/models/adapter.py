@@ -43,11 +43,16 @@ LORA_OPTIONS = (
 def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfig:
     """PEFT's configuration for ``model``; by default it targets all linear layers.
 
-    ``options`` are LoRA options (``LORA_OPTIONS``); None leaves one at PEFT's default. Raises
-    ``AdapterError`` for targets that the model does not have and values that PEFT rejects.
+    ``options`` are LoRA options only (``LORA_OPTIONS``); None leaves one at PEFT's default. Raises
+    ``TypeError`` for any other key, and ``AdapterError`` for targets that the model does not have
+    and for values that PEFT rejects.
     """
     from peft import LoraConfig
 
+    unknown = [name for name in options if name not in LORA_OPTIONS]
+    if unknown:
+        raise TypeError(f"not LoRA options: {', '.join(unknown)}; use {', '.join(LORA_OPTIONS)}")
+    # In the order of LORA_OPTIONS, whatever the caller's.
     given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
     if float(given.get("lora_alpha", 0.5)).is_integer():
         given["lora_alpha"] = int(given["lora_alpha"])  # as PEFT writes it
