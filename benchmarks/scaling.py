@@ -49,7 +49,8 @@ def measure(shape: str, rows: int, length: int, rank: int) -> dict[str, float]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from lorita.engine.numerics import choose_numerics
-    from lorita.engine.speedup import packed_loss, speedup
+    from lorita.engine.packed_model import packed_loss
+    from lorita.engine.speedup import speedup
     from lorita.models.adapter import attach, lora_config
 
     numerics = choose_numerics()

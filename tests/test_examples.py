@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -32,3 +34,17 @@ def test_script(script: Path, llama: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_settings_file(file: Path) -> None:
     assert build_settings(file).model
+
+
+SCRIPTS = sorted([*(EXAMPLES.parent / "benchmarks").glob("*.py"), *EXAMPLES.glob("*.py")])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_what_scripts_import_exists(script: Path) -> None:
+    """Benchmarks take minutes, so no test runs them; a name that has moved is found here."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "lorita":
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
