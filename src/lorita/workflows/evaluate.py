@@ -141,7 +141,7 @@ def run_lm_eval(
     wrapped = HFLM(pretrained=tuned.model, tokenizer=tuned.tokenizer)
     try:
         found = simple_evaluate(model=wrapped, tasks=list(tasks))
-    except (KeyError, ValueError, OSError) as error:  # no such task, or its data cannot be had
+    except (KeyError, ValueError, OSError) as error:  # no such task, or its data is not available
         said = str(error.args[0]) if error.args else type(error).__name__
         raise UserError(f"--lm-eval: {' '.join(said.split())}") from None
     results: dict[str, dict[str, Any]] = found["results"]

@@ -190,8 +190,8 @@ def _try(
 def _settings_in(folder: Path, point: Point) -> RunSettings:
     """The point's settings in its own folder; an unfinished run there is continued."""
     run = folder / point.name
-    begun = bool(list_checkpoints(run))
-    own = {"output_dir": run, "resume": begun, "overwrite": is_run(run) and not begun}
+    started = bool(list_checkpoints(run))
+    own = {"output_dir": run, "resume": started, "overwrite": is_run(run) and not started}
     return point.settings.model_copy(update=own)
 
 
