@@ -140,7 +140,7 @@ def test_mistakes(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     run = saved(tmp_path / "run", llama)
     out = tmp_path / "out"
     cases: list[tuple[tuple[object, ...], str]] = [
-        ((run, out, "--dtype", "int8"), "should be auto, float32"),
+        ((run, out, "--dtype", "int8"), 'Choose from: "auto", "float32"'),
         ((run, out, "--adapter", f"{run}:much"), "is not a number"),
         ((run, out, "--adapter", run, "--combination-type", "mix"), "no such method"),
         ((tmp_path / "none", out), "no such run folder"),
