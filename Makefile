@@ -38,8 +38,9 @@ types: $(STAMP)
 contract: $(STAMP)
 	$(BIN)/lint-imports
 
+# Two at a time, with one thread each: most tests wait for commands that they run.
 unit: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/vs_peft.py
