@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+import lorita
 from lorita.cli import run as command
 from lorita.errors import AdapterError
 from lorita.inference.answers import Answers
@@ -106,3 +107,20 @@ def test_another_base_is_refused_by_every_command(
     assert code == 2, captured
     assert "was trained on another base than" in captured.err
     assert not (tmp_path / "out").exists() and not (tmp_path / "o.gguf").exists()
+
+
+def test_another_base_is_refused_among_several_adapters(
+    llama: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Loaded together or merged together: each adapter must belong to the base."""
+    other = tmp_path / "other"
+    tiny.make_model("llama", seed=1).save_pretrained(other)
+    tiny.make_tokenizer().save_pretrained(other)
+    for name, base in (("a", llama), ("b", other)):
+        train(tmp_path / name, base, prompts, max_steps=1, proof=False)
+    runs = {name: str(tmp_path / name) for name in "ab"}
+    with pytest.raises(AdapterError, match="b was trained on another base"):
+        lorita.load(str(llama), adapters=runs, dtype="float32")
+    code = command(["merge", runs["a"], str(tmp_path / "out"), "--adapter", runs["b"]])
+    assert code == 2 and "b was trained on another base" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ def fingerprint(model: Any) -> dict[str, Any]:
 
     config = model.config
     sizes = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
-    matrices = [p for p in model.parameters() if p.ndim == 2][:2]
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "lora_" not in n][:2]
     values = [p.detach().reshape(-1)[:: max(1, p.numel() // _SAMPLE)][:_SAMPLE] for p in matrices]
     sample = torch.cat([v.float().cpu() for v in values]).tolist() if values else []
     return {

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorita.errors import AdapterError, SettingsError
-from lorita.models.adapter_sources import find_adapter
+from lorita.inference.load import check_same_base
+from lorita.inference.resolve import resolve_adapter
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ def combine(
         )
     names, weights = ["default"], [weight]
     for number, part in enumerate(others, start=1):
-        folder = find_adapter(part.adapter, base)
+        other = resolve_adapter(part.adapter, base)
+        check_same_base(other, model.get_base_model())
         names.append(f"other{number}")
         weights.append(part.weight)
         try:
             with quiet_libraries():
-                model.load_adapter(str(folder), adapter_name=names[-1])
+                model.load_adapter(str(other.adapter), adapter_name=names[-1])
         except Exception as error:
             raise AdapterError(
                 f"{part.adapter}: does not fit the first adapter's base ({error})"
