@@ -30,6 +30,13 @@ DROPOUTS = (
 """Config attributes that drop activations in training."""
 
 
+def drops_attention(config: Any) -> bool:
+    """Whether a model with this config drops attention weights in training."""
+    settings = config.get_text_config().to_dict()
+    rates = [v for n, v in settings.items() if "drop" in n and ("attn" in n or "attention" in n)]
+    return any(isinstance(rate, float) and rate > 0 for rate in rates)
+
+
 def one_query_head(attention: Any) -> int:
     """Query heads per key/value head where a single projection holds all three: one each."""
     return 1
@@ -51,8 +58,6 @@ class Family:
     config attribute of this name is true."""
     scales_alibi: bool = False
     """The biases are scaled like the scores, by ``1/sqrt(head size)``."""
-    norm_adds_one: bool = False
-    """RMS norms multiply by ``1 + weight``."""
     liger_casting: str = "llama"
     """Liger's name for where RMS norms round."""
     adds_residual: bool = False
@@ -65,23 +70,12 @@ class Family:
     heads of each group together (queries, key, value)."""
     linear_class: str | None = None
     """A class of linear layers that compute what ``nn.Linear`` does."""
-    logit_factor: str = "logit_scale"
-    """The config attribute that logits are multiplied by, if it is set."""
-    logit_divisor: str = "logits_scaling"
-    """The config attribute that logits are divided by, if it is set and the factor is not."""
-    logit_softcap: str = "final_logit_softcapping"
-    """The config attribute with the soft cap of the logits, if it is set."""
 
     def has_alibi(self, config: Any) -> bool:
         """Whether a model with this config has linear biases."""
         if isinstance(self.alibi, str):
             return bool(getattr(config, self.alibi, False))
         return self.alibi
-
-    def logit_scale(self, config: Any) -> float:
-        """What the output of the head is multiplied by."""
-        factor = getattr(config, self.logit_factor, None)
-        return factor or 1.0 / getattr(config, self.logit_divisor, 1.0)
 
 
 COMMON = Family()
@@ -93,8 +87,7 @@ FAMILIES = {
         query_heads=falcon_query_heads,
         linear_class="FalconLinear",
     ),
-    "gemma": Family(norm_adds_one=True, liger_casting="gemma"),
-    "hyperclovax": Family(logit_factor="logits_scaling"),
+    "gemma": Family(liger_casting="gemma"),
 }
 """By ``model_type``, or by a part of it: families derived from a known one carry its name."""
 LINEAR_CLASSES = {family.linear_class for family in FAMILIES.values()} - {None}

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorita.engine.autocast import under_autocast
-from lorita.engine.families import Family
 from lorita.engine.kernels.attention import attention
 from lorita.engine.kernels.gpu import (
     liger_gated_activation,
@@ -31,7 +30,7 @@ from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.linears import weight_of
 from lorita.engine.lora_linear import Group
 from lorita.engine.patch import CallState, state_of
-from lorita.engine.plans import AttentionPlan, GatedPlan
+from lorita.engine.plans import AttentionPlan, GatedPlan, NormPlan, Unsuited
 
 Forward = Callable[..., Any]
 
@@ -94,15 +93,16 @@ def gated_forward(plan: GatedPlan, original: Forward, *, liger: bool = False) ->
 
 
 def norm_forward(
-    module: Any, eps: float, family: Family, original: Forward, *, liger: bool = False
+    module: Any, plan: NormPlan, original: Forward, liger_casting: str | None = None
 ) -> Forward:
-    """An RMS norm's forward."""
-    kernel = partial(liger_rms_norm, casting=family.liger_casting) if liger else rms_norm
+    """An RMS norm's forward; liger's, rounding where ``liger_casting`` says, if it is given."""
+    liger = partial(liger_rms_norm, casting=liger_casting) if liger_casting else None
+    kernel = liger or rms_norm
 
     def forward(x: Tensor) -> Tensor:
         if under_autocast(x) or x.dtype != module.weight.dtype:
             return original(x)  # type: ignore[no-any-return]
-        return kernel(x, module.weight, eps, plus_one=family.norm_adds_one)
+        return kernel(x, module.weight, plan.eps, plus_one=plan.plus_one)
 
     return forward
 
@@ -143,18 +143,19 @@ def interface_attention(
 ) -> tuple[Tensor, None]:
     """An attention function for transformers' interface: for modules with an unknown structure.
 
-    ``query`` [1, H, T, d], ``key`` and ``value`` [1, K, T, d] over packed rows.
+    ``query`` [1, H, T, d], ``key`` and ``value`` [1, K, T, d] over packed rows. ``Unsuited`` if
+    the call asks for anything that is not computed here.
     """
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
     rows = state_of(module).rows_of(query.transpose(1, 2))
-    if rows is None:
-        out: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling,
-            sliding_window=sliding_window, softcap=softcap, **kwargs,
-        )  # fmt: skip
-        return out
     kv, tokens, d = key.shape[1:]
+    unknown = [n for n, value in kwargs.items() if n not in _IGNORED and _asks(value)]
+    if attention_mask is not None:
+        unknown.append("attention_mask")
+    width = value.shape[-1]
+    if rows is None or tokens != rows.num_tokens or width > d or unknown:
+        what = ", ".join(unknown) or "queries, keys and values of other shapes"
+        raise Unsuited(f"its attention takes {what}")
+    value = functional.pad(value, (0, d - width))  # DeepSeek's are narrower than its keys
     group = query.shape[1] // kv
     q, k, v = (
         split_heads(
@@ -163,4 +164,14 @@ def interface_attention(
         for t, n in ((query, group), (key, 1), (value, 1))
     )
     how = Scores(scaling or d**-0.5, sliding_window, softcap)
-    return join_heads(attention(q, k, v, rows, how), rows).view(1, tokens, -1, d), None
+    out = join_heads(attention(q, k, v, rows, how), rows).view(1, tokens, -1, d)
+    return out[..., :width], None
+
+
+_IGNORED = ("is_causal", "position_ids", "use_cache", "cache_position", "output_attentions")
+"""Arguments of attention calls that change nothing over packed rows of a causal model."""
+
+
+def _asks(value: Any) -> bool:
+    """Whether an argument is set to anything that could matter."""
+    return value is not None and not (isinstance(value, (bool, int, float)) and not value)

@@ -32,7 +32,7 @@ def causal_forward(lm: Any, patch: Patch, original: Forward) -> Forward:
     def forward(*args: Any, **kwargs: Any) -> Any:
         rows = _training_rows(lm, patch, args, kwargs)
         if rows is None:
-            patch.state.layout = None
+            patch.unpack()
             return original(*args, **kwargs)
         from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -60,7 +60,7 @@ def body_forward(lm: Any, patch: Patch, original: Forward) -> Forward:
             return original(*args, **kwargs)
         found = _rows_of_call(patch, args, kwargs)
         if found is None:
-            patch.state.layout = None
+            patch.unpack()
             return original(*args, **kwargs)
         from transformers.modeling_outputs import BaseModelOutputWithPast
 
@@ -79,7 +79,7 @@ def _training_rows(
 ) -> tuple[Tensor, Tensor, RowLayout] | None:
     """Ids, labels and rows of a training call, without padding; None for any other call."""
     labels_BL = kwargs.get("labels")
-    if labels_BL is None or not lm.training:
+    if labels_BL is None or not lm.training or patch.has_own_loss:
         return None
     found = _rows_of_call(patch, args, kwargs)
     if found is None:

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lorita.engine.causal_lm import causal_lm, head_of
+from lorita.engine.causal_lm import body_of, causal_lm, head_of
 from lorita.engine.frozen_layers import BottomCache
+from lorita.engine.heads import LinearHead
 from lorita.engine.kernels.loss import cross_entropy_sum
 from lorita.engine.kernels.row_layout import RowLayout, computing
 from lorita.engine.patch import Patch, patch_of
+from lorita.engine.plans import Unsuited
 
 
 def is_sped_up(model: nn.Module) -> bool:
@@ -53,13 +55,13 @@ def packed_loss(
 def packed_targets(
     model: nn.Module, input_ids_T: Tensor, labels_T: Tensor, row_lengths: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """The input of the output head [N, D] at the targets of packed rows, and the targets [N].
+    """The input of ``head_of(model)`` [N, D] at the targets of packed rows, and the targets [N].
 
     Arguments and errors as in ``packed_loss``.
     """
     lm, patch = _sped_up(model)
     rows = RowLayout(tuple(row_lengths))
-    hidden_TD = hidden_states(lm, patch, input_ids_T, rows)
+    hidden_TD = _safe_hidden_states(lm, patch, input_ids_T, rows)
     positions_N, targets_N = rows.targets(labels_T)
     return hidden_TD[positions_N], targets_N
 
@@ -79,17 +81,19 @@ def hidden_states(
     rows: RowLayout,
     bottom: tuple[BottomCache, Sequence[Hashable]] | None = None,
 ) -> Tensor:
-    """The last hidden states [T, D] of packed rows.
+    """The last hidden states [T, D] of packed rows: the output of ``body_of(lm)``.
 
     ``bottom`` is a cache of the input of the first adapted layer, and the ids of the rows.
+    ``Unsuited`` if the model calls attention with what the fast path does not know.
     """
-    body = lm.base_model
+    body = body_of(lm)
     if not patch.packs_rows:
-        return _padded_hidden(body, ids_T, rows)
+        patch.unpack()
+        return _apart(body, ids_T, rows, padded=patch.rows == "padded")
     options: dict[str, Any] = {"input_ids": ids_T[None], "use_cache": False}
     if "position_ids" in inspect.signature(type(body).forward).parameters:
         options["position_ids"] = rows.positions(ids_T.device)[None]
-    patch.state.layout = rows
+    patch.pack(rows)
     with computing(rows.lengths), _cached(bottom, rows):
         hidden: Tensor = body(**options)[0]
     return hidden[0]
@@ -106,9 +110,12 @@ def _cached(
     return cache.listening(row_ids, rows.lengths)
 
 
-def _padded_hidden(body: Any, ids_T: Tensor, rows: RowLayout) -> Tensor:
-    """The same by the model's own attention: rows are padded side by side, then packed again."""
-    ids_BL = nn.utils.rnn.pad_sequence(list(ids_T.split(list(rows.lengths))), batch_first=True)
+def _apart(body: Any, ids_T: Tensor, rows: RowLayout, *, padded: bool) -> Tensor:
+    """The same by the model's own attention: rows side by side, padded, or one after another."""
+    each = ids_T.split(list(rows.lengths))
+    if not padded or len(each) == 1:
+        return torch.cat([body(input_ids=row[None], use_cache=False)[0][0] for row in each])
+    ids_BL = nn.utils.rnn.pad_sequence(list(each), batch_first=True)
     lengths = torch.tensor(rows.lengths, device=ids_T.device)
     mask_BL = torch.arange(ids_BL.shape[1], device=ids_T.device) < lengths[:, None]
     hidden_BLD: Tensor = body(input_ids=ids_BL, attention_mask=mask_BL.long(), use_cache=False)[0]
@@ -124,11 +131,31 @@ def rows_loss(
     bottom: tuple[BottomCache, Sequence[Hashable]] | None = None,
 ) -> Tensor:
     """The loss summed over all targets, float32."""
-    hidden_TD = hidden_states(lm, patch, ids_T, rows, bottom)
+    hidden_TD = _safe_hidden_states(lm, patch, ids_T, rows, bottom)
+    return loss_at_targets(lm, hidden_TD, labels_T, rows)
+
+
+def _safe_hidden_states(
+    lm: Any,
+    patch: Patch,
+    ids_T: Tensor,
+    rows: RowLayout,
+    bottom: tuple[BottomCache, Sequence[Hashable]] | None = None,
+) -> Tensor:
+    """The same, through the model's own attention once it asks for more than in the self-check."""
+    try:
+        return hidden_states(lm, patch, ids_T, rows, bottom)
+    except Unsuited:
+        patch.rows = "padded"
+        return hidden_states(lm, patch, ids_T, rows, bottom)
+
+
+def loss_at_targets(lm: Any, hidden_TD: Tensor, labels_T: Tensor, rows: RowLayout) -> Tensor:
+    """The loss summed over all targets of packed rows, float32, from the last hidden states."""
     positions_N, targets_N = rows.targets(labels_T)
     hidden_ND = hidden_TD[positions_N]
     head = head_of(lm)
-    if not _is_plain(head.module, hidden_ND):
+    if not isinstance(head, LinearHead) or not head.is_frozen_linear(hidden_ND.dtype):
         return functional.cross_entropy(head.logits(hidden_ND), targets_N, reduction="sum")
     return cross_entropy_sum(
         hidden_ND,
@@ -137,14 +164,4 @@ def rows_loss(
         bias=head.module.bias,
         softcap=head.softcap,
         logit_scale=head.scale,
-    )
-
-
-def _is_plain(head: Any, hidden: Tensor) -> bool:
-    """Whether the head is a frozen linear layer, which needs no gradient."""
-    return (
-        type(head) is nn.Linear
-        and not head.weight.requires_grad
-        and (head.bias is None or not head.bias.requires_grad)
-        and head.weight.dtype == hidden.dtype
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
@@ -57,11 +55,22 @@ class Patch:
 
     state: CallState = field(default_factory=CallState)
     forwards: list[tuple[nn.Module, Any]] = field(default_factory=list)
-    packs_rows: bool = False
-    """Every attention module can compute packed rows."""
+    rows: Literal["packed", "padded", "alone"] = "padded"
+    """How rows are computed together: end to end without padding, where every attention module can
+    keep them apart; else side by side, padded; or each on its own, where padding changes them."""
+    has_own_loss: bool = False
+    """The model's loss is not the mean loss of its next tokens: callers get it from the model."""
     groups: list[Group] = field(default_factory=list)
     """The linear layers that the forwards compute themselves."""
-    _implementation: tuple[Any, str] | None = None
+    _callers: list[nn.Module] = field(default_factory=list)
+    """Modules that find ``state`` on themselves."""
+    _implementations: list[tuple[Any, str]] = field(default_factory=list)
+    """The model's configs that name an attention function, and the name of their own."""
+
+    @property
+    def packs_rows(self) -> bool:
+        """Whether rows are computed end to end, without padding."""
+        return self.rows == "packed"
 
     def put(self, module: nn.Module, forward: Any) -> None:
         """Set ``forward`` on the module instance."""
@@ -69,11 +78,30 @@ class Patch:
         self.forwards.append((module, forward))
 
     def use_interface(self, lm: Any) -> None:
-        """Let the model call the attention function registered as ``INTERFACE``."""
-        for module in lm.modules():
+        """Let packed calls use the attention function registered as ``INTERFACE``."""
+        configs = {}
+        self._callers = list(lm.modules())
+        for module in self._callers:
             vars(module)[_STATE] = self.state
-        self._implementation = (lm, lm.config._attn_implementation)
-        lm.set_attn_implementation(INTERFACE)
+            config: Any = getattr(module, "config", None)
+            if getattr(config, "_attn_implementation", None) is not None:
+                configs[id(config)] = config
+        self._implementations = [(c, c._attn_implementation) for c in configs.values()]
+
+    def pack(self, rows: RowLayout) -> None:
+        """Prepare for a call over packed rows.
+
+        It stays so until ``unpack``, for gradient checkpointing: see ``CallState``.
+        """
+        self.state.layout = rows
+        for config, _ in self._implementations:
+            config._attn_implementation = INTERFACE
+
+    def unpack(self) -> None:
+        """Prepare for an ordinary call: the model's own attention."""
+        self.state.layout = None
+        for config, name in self._implementations:
+            config._attn_implementation = name
 
     def undo(self) -> None:
         """Remove every forward."""
@@ -81,24 +109,9 @@ class Patch:
             # Another library may have set a forward over this one (TRL does); that one stays.
             if vars(module).get("forward") is forward:
                 del module.forward
-        if self._implementation is not None:
-            lm, name = self._implementation
-            for module in lm.modules():
-                vars(module).pop(_STATE, None)
-            lm.set_attn_implementation(name)
-
-    @contextmanager
-    def suspended(self) -> Iterator[None]:
-        """In this context, the model computes as if nothing had been set."""
-        layout, self.state.layout = self.state.layout, None
-        for module, _ in self.forwards:
-            vars(module).pop("forward", None)
-        try:
-            yield
-        finally:
-            self.state.layout = layout
-            for module, forward in self.forwards:
-                module.forward = forward
+        for module in self._callers:
+            vars(module).pop(_STATE, None)
+        self.unpack()
 
 
 def patch_of(lm: nn.Module) -> Patch | None:

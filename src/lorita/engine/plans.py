@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from lorita.engine.lora_linear import Group
 
 
+class Unsuited(Exception):
+    """The engine has no fast path for this module; the text says why."""
+
+
 @dataclass(frozen=True)
 class AttentionPlan:
     """An attention module: projections, heads, norms, scores."""
@@ -42,3 +46,12 @@ class GatedPlan:
     kind: str
     """``silu`` or ``gelu_tanh``."""
     output: nn.Module
+
+
+@dataclass(frozen=True)
+class NormPlan:
+    """A root-mean-square norm: ``x / rms(x) · weight``."""
+
+    eps: float
+    plus_one: bool
+    """The factor is ``1 + weight``."""

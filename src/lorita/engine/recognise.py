@@ -16,17 +16,14 @@ from torch import Tensor, nn
 
 from lorita.engine.families import ACTIVATIONS, Family
 from lorita.engine.kernels.head_layout import Part
+from lorita.engine.kernels.ops import rms_norm
 from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.linears import is_plain_linear, is_transposed
 from lorita.engine.lora_linear import Group, Member
-from lorita.engine.plans import AttentionPlan, GatedPlan
+from lorita.engine.plans import AttentionPlan, GatedPlan, NormPlan, Unsuited
 
 INPUTS = ("q_proj", "qkv_proj", "query_key_value", "c_attn")
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
-
-
-class Unsuited(Exception):
-    """The engine has no fast path for this module; the text says why."""
 
 
 def member(module: nn.Module) -> Member:
@@ -50,6 +47,8 @@ def member(module: nn.Module) -> Member:
 
 
 def _plain(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.Parameter):
+        raise Unsuited("its experts share one tensor")
     if not is_plain_linear(module):
         raise Unsuited(f"{type(module).__name__} is not a plain linear layer")
     weight: Any = module.weight
@@ -195,20 +194,34 @@ def gated_plan(module: Any) -> GatedPlan:
     return GatedPlan(group([module.gate_proj, module.up_proj]), kind, module.down_proj)
 
 
-def is_rms_norm(module: nn.Module) -> bool:
-    """Whether this is a root-mean-square norm with one frozen weight and no bias."""
+def looks_like_rms_norm(module: nn.Module) -> bool:
+    """Whether this should be a root-mean-square norm with a frozen weight."""
     weight = getattr(module, "weight", None)
     return (
         type(module).__name__.endswith("RMSNorm")
         and isinstance(weight, Tensor)
         and not weight.requires_grad
-        and norm_eps(module) is not None
-        and getattr(module, "bias", None) is None
     )
 
 
-def norm_eps(module: nn.Module) -> float | None:
-    """The epsilon of a norm; None if it has an unknown name."""
+def norm_plan(module: Any) -> NormPlan:
+    """How a root-mean-square norm computes; ``Unsuited`` if it does anything else."""
+    eps = _norm_eps(module)
+    if eps is None or getattr(module, "bias", None) is not None:
+        raise Unsuited("its epsilon has an unknown name, or it has a bias")
+    weight = module.weight.detach()
+    generator = torch.Generator().manual_seed(0)
+    x_2D = torch.randn(2, len(weight), generator=generator).to(weight)
+    with torch.no_grad():
+        own_2D = module(x_2D).float()
+    for plus_one in (False, True):
+        fast_2D = rms_norm(x_2D, weight, eps, plus_one=plus_one).float()
+        if (fast_2D - own_2D).norm() <= 2e-2 * own_2D.norm():
+            return NormPlan(eps, plus_one)
+    raise Unsuited("it computes something else than x / rms(x) · weight")
+
+
+def _norm_eps(module: nn.Module) -> float | None:
     for name in ("variance_epsilon", "eps", "epsilon"):
         value = getattr(module, name, None)
         if isinstance(value, float):

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from lorita.engine import forwards
-from lorita.engine.families import Family, family_of
+from lorita.engine.causal_lm import body_of
+from lorita.engine.families import Family, drops_attention, family_of
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import gelu_tanh
-from lorita.engine.kernels.row_layout import current_layout
 from lorita.engine.linears import is_plain_linear, weight_of
 from lorita.engine.patch import INTERFACE, Patch
+from lorita.engine.plans import Unsuited
 from lorita.engine.recognise import (
-    Unsuited,
     attention_plan,
     gated_plan,
     group,
     is_gelu_tanh,
-    is_rms_norm,
     looks_like_attention,
     looks_like_gated,
-    norm_eps,
+    looks_like_rms_norm,
+    norm_plan,
 )
 
 
@@ -37,37 +38,55 @@ class Replacements:
     """By kind."""
     left: Counter[str] = field(default_factory=Counter)
     """By reason."""
+    without: Sequence[str] = ()
+    """The kinds that were not to be replaced."""
 
 
-def replacements(lm: Any, without: tuple[str, ...], *, liger: bool = False) -> Replacements:
+def replacements(lm: Any, without: Sequence[str] = (), *, liger: bool = False) -> Replacements:
     """Set the fast forwards on a causal LM, except of the kinds in ``without``.
 
-    Kinds are ``attention``, ``mlp``, ``norm`` and ``activation``. ``liger`` takes norms and gated
-    activations from liger-kernel.
+    Kinds are ``attention``, ``packing``, ``mlp``, ``norm``, ``activation`` and ``linear``.
+    ``liger`` takes norms and gated activations from liger-kernel.
     """
-    out = Replacements()
+    out = Replacements(without=without)
     family = family_of(lm.config)
     for module in list(lm.modules()):
         try:
             kind = _replace(module, family, out.patch, without, liger)
-        except Unsuited as reason:
-            out.left[f"{type(module).__name__}: {reason}"] += 1
+        except Exception as reason:  # whatever an unknown module lacks
+            out.left[f"{type(module).__name__}: {_said(reason)}"] += 1
         else:
             out.replaced.update([kind] if kind else [])
-    _replace_linears(lm, out)
-    attentions = sum(looks_like_attention(module) for module in lm.modules())
-    planned = out.replaced["attention"]
-    out.patch.packs_rows = planned == attentions > 0
-    if not out.patch.packs_rows and "norm" not in without and _has_interface(lm):
-        register_interface()
-        out.patch.use_interface(lm)
-        out.patch.packs_rows = True
-        out.replaced["attention (through transformers' interface)"] += attentions - planned
+    if "linear" not in without:
+        _replace_linears(lm, out)
+    if "packing" not in without and body_of(lm) is not lm:
+        _pack_rows(lm, out)
     return out
 
 
+def _said(reason: Exception) -> str:
+    text = str(reason).strip().partition("\n")[0]
+    if isinstance(reason, Unsuited):
+        return text
+    return f"its structure is unknown ({type(reason).__name__}: {text})"
+
+
+def _pack_rows(lm: Any, out: Replacements) -> None:
+    """Lay rows end to end, if every attention module can keep them apart."""
+    attentions = sum(looks_like_attention(module) for module in lm.modules())
+    planned = out.replaced["attention"]
+    if planned == attentions > 0:
+        out.patch.rows = "packed"
+    elif getattr(lm, "_supports_attention_backend", False) and not drops_attention(lm.config):
+        register_interface()
+        out.patch.use_interface(lm)
+        out.patch.rows = "packed"
+        if attentions > planned:
+            out.replaced["attention (through transformers' interface)"] += attentions - planned
+
+
 def _replace(
-    module: Any, family: Family, patch: Patch, without: tuple[str, ...], liger: bool
+    module: Any, family: Family, patch: Patch, without: Sequence[str], liger: bool
 ) -> str | None:
     """Set the forward of one module; returns its kind for the report, None if not replaced."""
     original = module.forward
@@ -83,9 +102,10 @@ def _replace(
         patch.put(module, forwards.gated_forward(gated, original, liger=liger))
         patch.groups.append(gated.inputs)
         return "gated MLP"
-    if is_rms_norm(module) and "norm" not in without:
-        eps = norm_eps(module) or 0.0
-        patch.put(module, forwards.norm_forward(module, eps, family, original, liger=liger))
+    if looks_like_rms_norm(module) and "norm" not in without:
+        how = norm_plan(module)
+        casting = family.liger_casting if liger else None
+        patch.put(module, forwards.norm_forward(module, how, original, casting))
         return "norm"
     if is_gelu_tanh(module) and "activation" not in without:
         patch.put(module, gelu_tanh)
@@ -105,8 +125,8 @@ def _replace_linears(lm: Any, out: Replacements) -> None:
                 out.patch.put(module, forwards.lora_forward(single, module.forward))
                 out.patch.groups.append(single)
                 out.replaced["LoRA layer"] += 1
-            except Unsuited as reason:
-                out.left[f"LoRA layer: {reason}"] += 1
+            except Exception as reason:
+                out.left[f"LoRA layer: {_said(reason)}"] += 1
         elif isinstance(module, LoraLayer):
             out.replaced["LoRA layer (joined with others of the same input)"] += 1
     for module in _frozen_linears(lm):
@@ -150,16 +170,10 @@ def use_int8(lm: Any, patch: Patch) -> int:
 def register_interface() -> None:
     """Register the engine's attention with transformers, under the name ``INTERFACE``."""
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers.masking_utils import AttentionMaskInterface
 
-    def mask(*args: Any, **kwargs: Any) -> Any:
-        # Packed rows need no mask: the attention function keeps them apart.
-        return None if current_layout() is not None else sdpa_mask(*args, **kwargs)
+    def mask(*args: Any, **kwargs: Any) -> None:
+        """None: the attention function keeps packed rows apart, and there is no padding."""
 
     AttentionInterface.register(INTERFACE, forwards.interface_attention)
     AttentionMaskInterface.register(INTERFACE, mask)
-
-
-def _has_interface(lm: Any) -> bool:
-    """Whether the model takes its attention function from transformers' registry."""
-    return bool(getattr(lm, "_supports_attention_backend", False))

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
+
+_ROWS = {
+    "packed": "rows are laid end to end, without padding",
+    "padded": "rows are padded, because this model's attention is not supported",
+    "alone": "rows are computed one by one, because padding changes this model's numbers",
+}
 
 
 @dataclass(frozen=True)
@@ -14,8 +21,8 @@ class SpeedupReport:
     """Which kernels are compiled, or why none are."""
     keeps_memory: bool
     """The process keeps freed memory for the next step."""
-    packs_rows: bool = False
-    """Rows are computed without padding."""
+    rows: Literal["packed", "padded", "alone"] = "padded"
+    """How rows are computed together; see ``patch.Patch``."""
     int8: int = 0
     """Layers whose products are computed in 8-bit integers."""
     replaced: Counter[str] = field(default_factory=Counter)
@@ -23,14 +30,14 @@ class SpeedupReport:
     left: Counter[str] = field(default_factory=Counter)
     """Modules that were not replaced, by reason."""
 
+    @property
+    def packs_rows(self) -> bool:
+        """Whether rows are computed end to end, without padding."""
+        return self.rows == "packed"
+
     def lines(self) -> list[str]:
         """The report, one fact per line."""
-        rows = (
-            "rows are laid end to end, without padding"
-            if self.packs_rows
-            else "rows are padded, because this model's attention is not supported"
-        )
-        lines = [f"Fast step: {rows}; kernels: {self.kernels}"]
+        lines = [f"Fast step: {_ROWS[self.rows]}; kernels: {self.kernels}"]
         if self.replaced:
             done = ", ".join(f"{count} × {what}" for what, count in self.replaced.items())
             lines.append(f"Replaced: {done}")

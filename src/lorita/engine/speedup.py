@@ -6,8 +6,8 @@
     unspeed(model)
 
 Only the ``forward`` attributes of this instance's modules are set: parameters, names and files stay
-the same. The result is compared with the model's own computation on a few tokens; where the numbers
-differ, the model's own forwards are kept.
+the same. The result is compared with the model's own computation on a few rows (``self_check.py``);
+where the numbers differ, the model's own forwards are kept.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lorita.engine.allocator import keep_few_products, keep_memory
-from lorita.engine.causal_lm import causal_lm
+from lorita.engine.causal_lm import body_of, causal_lm
 from lorita.engine.kernels import native
 from lorita.engine.kernels.gpu import has_liger
-from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.model_forwards import body_forward, causal_forward
-from lorita.engine.packed_model import hidden_states
-from lorita.engine.patch import Patch, mark, patch_of
+from lorita.engine.patch import mark, patch_of
 from lorita.engine.replace import Replacements, replacements, use_int8
 from lorita.engine.report import SpeedupReport
+from lorita.engine.self_check import Reference, disagreement, reference, short_windows
 
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-_STAGES = ((), ("attention",), ("attention", "mlp", "norm", "activation"))
+_OWN_ATTENTION = ("attention", "packing")
+EVERYTHING = (*_OWN_ATTENTION, "mlp", "norm", "activation", "linear")
+STAGES = ((), ("attention",), _OWN_ATTENTION, EVERYTHING[:-1])
 """What is given up, stage by stage, while the numbers differ."""
 
 
@@ -53,11 +52,13 @@ def speedup(
     found, given_up = _verified_replacements(lm, liger=use_liger_kernel)
     patch = found.patch
     int8 = use_int8(lm, patch) if base_precision == "int8" else 0
-    patch.put(lm.base_model, body_forward(lm, patch, lm.base_model.forward))
+    body = body_of(lm)
+    if body is not lm:
+        patch.put(body, body_forward(lm, patch, body.forward))
     patch.put(lm, causal_forward(lm, patch, lm.forward))
     mark(lm, patch)
     left = given_up + found.left
-    return SpeedupReport(kernels, keeps_memory, patch.packs_rows, int8, found.replaced, left)
+    return SpeedupReport(kernels, keeps_memory, patch.rows, int8, found.replaced, left)
 
 
 def unspeed(model: nn.Module) -> None:
@@ -82,41 +83,34 @@ def _check_options(base_precision: str | None, use_liger_kernel: bool, *, on_cpu
 def _verified_replacements(lm: Any, *, liger: bool) -> tuple[Replacements, Counter[str]]:
     """The replacements of the first stage whose numbers agree, and the stages given up."""
     given_up: Counter[str] = Counter()
-    for without in _STAGES:
+    try:
+        with short_windows(lm) as shortened:
+            expected = reference(lm)
+            found = _first_that_agrees(lm, expected, given_up, liger=liger)
+    except Exception as error:
+        given_up[f"whole fast path (the model cannot be checked: {error})"] += 1
+        return Replacements(), given_up
+    if shortened:  # again, with the real windows
+        rows, without = found.patch.rows, found.without
+        found.patch.undo()
         found = replacements(lm, without, liger=liger)
-        wrong = _disagreement(lm, found.patch)
+        found.patch.rows = rows
+    found.patch.has_own_loss = expected.has_own_loss
+    return found, given_up
+
+
+def _first_that_agrees(
+    lm: Any, expected: Reference, given_up: Counter[str], *, liger: bool
+) -> Replacements:
+    for without in STAGES:
+        found = replacements(lm, without, liger=liger)
+        wrong = disagreement(lm, found.patch, expected)
         if wrong is None:
-            return found, given_up
+            return found
         found.patch.undo()
         what = f"fast path without {', '.join(without)}" if without else "whole fast path"
         given_up[f"{what} (checked on this model: {wrong})"] += 1
-    return Replacements(), given_up
-
-
-def _disagreement(lm: Any, patch: Patch) -> str | None:
-    """How the fast hidden states differ from the model's own on two short rows; None if close."""
-    vocab = lm.get_input_embeddings().weight.shape[0]
-    device = lm.get_input_embeddings().weight.device
-    ids = torch.arange(1, 12, device=device) * 7919 % vocab
-    rows = RowLayout((7, 4))
-    training = {module: module.training for module in lm.modules()}
-    lm.eval()
-    try:
-        with torch.no_grad():
-            fast = hidden_states(lm, patch, ids, rows)
-            with patch.suspended():
-                own = torch.cat([_own_hidden(lm, ids[s : s + n]) for s, n in rows.spans])
-    except Exception as error:  # an unknown model may fail in any way on unexpected input
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-    distance = float((fast.float() - own.float()).norm() / own.float().norm().clamp_min(1e-9))
-    if distance <= _TOLERANCE.get(own.dtype, 1e-2):
-        return None
-    return f"hidden states differ by {distance:.1e}"
-
-
-def _own_hidden(lm: Any, ids_T: Tensor) -> Tensor:
-    out: Tensor = lm.base_model(input_ids=ids_T[None], use_cache=False)[0][0]
-    return out
+    nothing = Replacements(without=EVERYTHING)
+    if disagreement(lm, nothing.patch, expected) is not None:
+        nothing.patch.rows = "alone"  # the model itself gives padded rows other numbers
+    return nothing

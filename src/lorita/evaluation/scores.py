@@ -6,9 +6,8 @@ positions at a time.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import MicroBatch, micro_batches
@@ -18,7 +17,7 @@ from lorita.evaluation.row_losses import HeldOutLoss
 if TYPE_CHECKING:
     import torch
 
-    from lorita.engine.causal_lm import Head
+    from lorita.engine.heads import Head
 
 TOKENS = 1024
 """Tokens of a batch: enough to keep the products fast, less memory than a training step takes."""
@@ -60,33 +59,20 @@ class States:
         return score_states(self.head, self.hidden_ND, self.targets_N, self.counts)
 
 
-def take_head(model: torch.nn.Module) -> Head:
-    """A copy of the model's output head, which training and unloading do not change.
-
-    Frozen matrices are shared, not copied.
-    """
-    from lorita.engine.causal_lm import head_of
-
-    head = head_of(model)
-    shared = {id(p): p for p in head.module.parameters() if p.ndim > 1 and not p.requires_grad}
-    module = copy.deepcopy(head.module, shared)
-    for part in module.modules():  # a fast forward on the instance belongs to the original
-        part.__dict__.pop("forward", None)
-    return replace(head, module=module)
-
-
 def read_states(
     model: torch.nn.Module, examples: Sequence[Example], device: torch.device
 ) -> States:
     """Hidden states of all rows; keep it to rows that are few and short."""
     import torch
 
+    from lorita.engine.causal_lm import head_of
+
     parts = list(_batches(model, examples, device))
     return States(
         torch.cat([hidden for hidden, _, _ in parts]),
         torch.cat([targets for _, targets, _ in parts]),
         tuple(example.num_targets for example in examples),
-        take_head(model),
+        head_of(model).copy(),
     )
 
 
@@ -94,7 +80,9 @@ def score_rows(model: torch.nn.Module, examples: Sequence[Example], device: torc
     """The scores of any number of rows; nothing but figures is kept of them."""
     import torch
 
-    head = take_head(model)
+    from lorita.engine.causal_lm import head_of
+
+    head = head_of(model)
     parts = [score_states(head, *part) for part in _batches(model, examples, device)]
     return Scores(
         torch.cat([part.losses_N for part in parts]),
@@ -112,7 +100,7 @@ def score_states(
     losses, hits = [], []
     with torch.inference_mode():
         for here in _chunks(head, len(hidden_ND)):
-            logits_CV = _logits(head, hidden_ND[here])
+            logits_CV = head.logits_of_any(hidden_ND[here])
             targets_C = targets_N[here]
             losses.append(torch.nn.functional.cross_entropy(logits_CV, targets_C, reduction="none"))
             hits.append(logits_CV.argmax(-1) == targets_C)
@@ -129,24 +117,14 @@ def divergences(tuned: States, base: States) -> torch.Tensor:
     found = []
     with torch.inference_mode():
         for here in _chunks(tuned.head, len(tuned.hidden_ND)):
-            log_p_CV = _logits(tuned.head, tuned.hidden_ND[here]).log_softmax(-1)
-            log_q_CV = _logits(base.head, base.hidden_ND[here]).log_softmax(-1)
+            log_p_CV = tuned.head.logits_of_any(tuned.hidden_ND[here]).log_softmax(-1)
+            log_q_CV = base.head.logits_of_any(base.hidden_ND[here]).log_softmax(-1)
             found.append((log_p_CV.exp() * (log_p_CV - log_q_CV)).sum(-1))
     return torch.cat(found).cpu()
 
 
-def _logits(head: Head, hidden_ND: torch.Tensor) -> torch.Tensor:
-    """[N, V], float32, from hidden states in any number format."""
-    from lorita.engine.autocast import autocast_for
-
-    weight = next(head.module.parameters())
-    with autocast_for(head.module, weight.device):
-        return head.logits(hidden_ND.to(weight.dtype))
-
-
 def _chunks(head: Head, count: int) -> Iterator[slice]:
-    vocabulary = max(len(parameter) for parameter in head.module.parameters())
-    size = max(1, LOGITS // vocabulary)
+    size = max(1, LOGITS // head.vocabulary)
     return (slice(start, start + size) for start in range(0, count, size))
 
 
@@ -156,10 +134,14 @@ def _batches(
     """Hidden states [N, D] and targets [N] of a few rows at a time, with each row's count."""
     import torch
 
+    from lorita.engine.packed_model import is_sped_up
+    from lorita.engine.self_check import padding_is_harmless
+
+    together = is_sped_up(model) or padding_is_harmless(model)
     was_training = model.training
     model.eval()
     try:
-        for batch in micro_batches(examples, TOKENS):
+        for batch in micro_batches(examples, TOKENS if together else 1):
             with torch.inference_mode():
                 hidden_ND, targets_N = _at_targets(model, batch, device)
             yield hidden_ND, targets_N, [example.num_targets for example in batch.examples]
@@ -172,7 +154,7 @@ def _at_targets(
 ) -> tuple[torch.Tensor, torch.Tensor]:
 
     from lorita.engine.autocast import autocast_for
-    from lorita.engine.causal_lm import causal_lm
+    from lorita.engine.causal_lm import body_of
     from lorita.engine.packed_model import is_sped_up, packed_targets
 
     if is_sped_up(model):
@@ -180,6 +162,6 @@ def _at_targets(
     inputs = batch.padded(0, device)
     labels_BL = inputs.pop("labels")[:, 1:]
     with autocast_for(model, device):
-        hidden_BLD = causal_lm(model).base_model(**inputs, use_cache=False)[0]
+        hidden_BLD = body_of(model)(**inputs, use_cache=False)[0]
     wanted_BL = labels_BL != IGNORE
     return hidden_BLD[:, :-1][wanted_BL], labels_BL[wanted_BL]

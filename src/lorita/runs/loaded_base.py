@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lorita.engine.causal_lm import looks_ahead
 from lorita.engine.numerics import choose_numerics
+from lorita.errors import ModelError
 from lorita.models.base import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
 
@@ -34,7 +36,10 @@ class LoadedBase:
 
 
 def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
-    """Load the base in the dtype that suits the machine; ``ModelError`` if that fails."""
+    """Load the base in the dtype that suits the machine.
+
+    ``ModelError`` if that fails, or if the model is no causal language model.
+    """
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=settings.use_cpu)
@@ -42,6 +47,13 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
     numerics.apply()
     model = load_model(prepared.base, numerics.dtype).to(accelerator.device)
     check_tokenizer_fits(prepared.base, prepared.tokenizer, model)
+    if looks_ahead(model):
+        raise ModelError(
+            f"{prepared.base.name} sees the tokens after the one that it should predict, so its "
+            "loss would mean nothing",
+            hint="Choose a model that continues text, such as a Llama, Qwen or Gemma; encoders "
+            "like BERT do not.",
+        )
     return LoadedBase(
         model, numerics.dtype, accelerator, fingerprint(model), tuple(numerics.reasons)
     )

@@ -6,10 +6,12 @@ many targets it has.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lorita.data.batches import MicroBatch
+from lorita.data.batches import MicroBatch, micro_batches
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +22,21 @@ LossSum = Callable[[MicroBatch], "torch.Tensor"]
 
 
 def padded_loss(model: torch.nn.Module, *, pad_id: int, device: torch.device) -> LossSum:
-    """The plain way: rows padded to the longest, the model's own forward, a float32 loss."""
+    """The plain way: rows padded to the longest, the model's own forward, a float32 loss.
+
+    One row after another where padding would change the model's numbers.
+    """
     from torch.nn import functional
 
     from lorita.engine.autocast import autocast_for
+    from lorita.engine.self_check import padding_is_harmless
+
+    harmless = padding_is_harmless(model)
 
     def loss_sum(batch: MicroBatch) -> torch.Tensor:
+        if not harmless and len(batch.examples) > 1:
+            rows = (loss_sum(row) for row in micro_batches(batch.examples, 1))
+            return functools.reduce(operator.add, rows)
         inputs = batch.padded(pad_id, device)
         labels_BL = inputs.pop("labels")
         with autocast_for(model, device):

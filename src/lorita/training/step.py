@@ -56,12 +56,23 @@ def fitting_gradients(
     row does not fit in memory.
     """
     stop = stop or StopRequest()
-    while (loss := gradients(trainee, rows, loss_sum, accelerator, stop)) is None:
-        if stop.requested:
-            return None
-        trainee.token_budget = smaller_budget(trainee.token_budget, rows)
-        yield MicroBatchReduced(step, trainee.token_budget)
-    return loss
+    while True:
+        try:
+            return gradients(trainee, rows, loss_sum, accelerator, stop)
+        except (MemoryError, RuntimeError) as error:
+            if not (is_out_of_memory(error) or may_be_out_of_memory(error)):
+                raise
+            smaller = smaller_budget(trainee.token_budget, rows)
+            if smaller is None and not is_out_of_memory(error):
+                raise  # it fails however little is computed at once
+            if smaller is None:
+                raise RunFailed(
+                    f"a single row of {max(len(row.input_ids) for row in rows)} tokens does not "
+                    "fit in memory",
+                    hint="Lower --max-length, or set --gradient-checkpointing.",
+                ) from error
+        trainee.token_budget = smaller
+        yield MicroBatchReduced(step, smaller)
 
 
 def gradients(
@@ -73,7 +84,7 @@ def gradients(
 ) -> float | None:
     """Compute the step's gradients into the parameters; return its mean loss (nats per target).
 
-    Returns None if the step did not fit in memory or a stop was requested; it is then undone.
+    Returns None if a stop was requested. The step is then undone, as it is when anything is raised.
     """
     import torch
 
@@ -92,11 +103,9 @@ def gradients(
             accelerator.backward(loss)
             trainee.masters.take_gradients()
             total += loss.detach().double().cpu()
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
+    except (MemoryError, RuntimeError):
         _undo(trainee, random_state)
-        return None
+        raise
     if accelerator.num_processes > 1:
         _add_up(trainee.masters.parameters.values(), accelerator)
         total = accelerator.reduce(total.to(accelerator.device), reduction="sum")
@@ -144,24 +153,31 @@ def pass_over(trainee: Trainee) -> None:
         trainee.schedule.step()
 
 
-def smaller_budget(budget: int, rows: Sequence[Example]) -> int:
-    """Half as many tokens at a time; ``RunFailed`` if a single row is already too much."""
+def smaller_budget(budget: int, rows: Sequence[Example]) -> int | None:
+    """Half as many tokens at a time; None if rows are computed one by one already."""
     longest = max(len(row.input_ids) for row in rows)
     tokens = sum(len(row.input_ids) for row in rows)
     if budget <= longest or len(rows) == 1:
-        raise RunFailed(
-            f"a single row of {longest} tokens does not fit in memory",
-            hint="Lower --max-length, or set --gradient-checkpointing.",
-        )
+        return None
     return max(min(budget, tokens) // 2, longest)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out.
+    """Whether an error says that an allocation failed.
 
-    torch raises its own class on a GPU and a plain RuntimeError on a CPU; oneDNN reports that it
-    could not create a primitive when its buffers do not fit.
+    torch raises its own class on a GPU and a plain RuntimeError on a CPU.
     """
-    text = str(error).lower()
-    known = ("out of memory", "can't allocate", "could not create a primitive")
-    return isinstance(error, MemoryError) or any(words in text for words in known)
+    import torch
+
+    text = str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "DefaultCPUAllocator: " in text and "allocate memory" in text
+    )
+
+
+def may_be_out_of_memory(error: BaseException) -> bool:
+    """Whether an error can mean it: oneDNN says no more than this when its buffers do not fit.
+
+    It says the same of a product that it cannot compute at all.
+    """
+    return "could not create a primitive" in str(error)

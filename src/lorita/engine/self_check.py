@@ -1,0 +1,236 @@
+"""Does the fast step compute what the model computes? Found out with numbers, on each model.
+
+The reference is the model as it was, with its own attention: each row alone, loss and gradients.
+Rows have different lengths, and windows are shortened meanwhile, so that every row is longer than
+one. Each layer is compared by itself (``blocks.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lorita.engine.blocks import Call, find_blocks, forcing, joined, one_of_each_kind, recording
+from lorita.engine.causal_lm import body_of, causal_lm, evaluating, ordinary_ids
+from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.packed_model import hidden_states, loss_at_targets
+from lorita.engine.patch import Patch
+
+ROWS = RowLayout((9, 5, 12))
+WINDOW = 4
+WINDOWS = ("sliding_window", "sliding_window_size", "attention_chunk_size",
+           "attention_window_size", "window_size", "local_attention")  # fmt: skip
+"""Settings that limit how far back a token looks."""
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the model itself computes for the rows of the check."""
+
+    ids_T: Tensor
+    calls: list[Call]
+    """Of its layers."""
+    hidden_TD: Tensor
+    """After the last one and the last norm."""
+    loss: float
+    """Nats, summed over the targets."""
+    gradients: dict[str, Tensor]
+    """Of the trained parameters, by name, layer by layer; empty without any."""
+    has_own_loss: bool
+    """The loss that the model returns is not the mean loss of its next tokens."""
+
+
+@contextmanager
+def short_windows(lm: nn.Module) -> Iterator[bool]:
+    """In this context, windows are shorter than the rows of the check; whether there were any."""
+    changed: list[tuple[Any, str, int]] = []
+    owners = {id(o): o for m in lm.modules() for o in (m, getattr(m, "config", None))}
+    for owner in owners.values():
+        for name in WINDOWS:
+            value = vars(owner).get(name) if hasattr(owner, "__dict__") else None
+            if type(value) is int and value > WINDOW:
+                changed.append((owner, name, value))
+    for owner, name, _ in changed:
+        setattr(owner, name, WINDOW)
+    try:
+        yield bool(changed)
+    finally:
+        for owner, name, value in changed:
+            setattr(owner, name, value)
+
+
+def reference(lm: Any) -> Reference:
+    """Loss and gradients of the check's rows, each alone, by the model without any fast forward.
+
+    Raises whatever the model raises.
+    """
+    body_of(lm)  # computes a few tokens the first time, which are not to be recorded
+    try:
+        return _computed(lm, find_blocks(lm))
+    except Exception:  # its layers take or return something else than hidden states
+        return _computed(lm, [])
+
+
+def _computed(lm: Any, blocks: Sequence[nn.Module]) -> Reference:
+    ids_T = ordinary_ids(lm, ROWS.num_tokens)
+    hidden, losses, calls = [], [], []
+    trained = _trained(lm)
+    rows = ids_T.split(list(ROWS.lengths))
+    with evaluating(lm), torch.set_grad_enabled(bool(trained)):
+        for row_T in rows:
+            with recording(blocks) as of_row:
+                states_TD, logits_TV = _own_outputs(lm, row_T)
+            calls.append(of_row)
+            hidden.append(states_TD)
+            losses.append(functional.cross_entropy(logits_TV[:-1], row_T[1:], reduction="sum"))
+        loss, of_all = torch.stack(losses).sum(), joined(calls)
+        gradients = _gradients(loss, of_all, trained)
+        mean_loss = float(losses[1].detach()) / (len(rows[1]) - 1)
+        own_loss = _has_own_loss(lm, rows[1], mean_loss)
+    return Reference(
+        ids_T,
+        [call.detached() for call in of_all],
+        torch.cat(hidden).detach(),
+        float(loss.detach()),
+        gradients,
+        own_loss,
+    )
+
+
+def disagreement(lm: Any, patch: Patch, expected: Reference) -> str | None:
+    """How the step with this patch differs from the model's own; None if it does not."""
+    trained = _trained(lm)
+    try:
+        with evaluating(lm), torch.set_grad_enabled(bool(trained)):
+            with forcing(expected.calls, ROWS.lengths) as calls:
+                hidden_TD = hidden_states(lm, patch, expected.ids_T, ROWS)
+            loss = loss_at_targets(lm, hidden_TD, expected.ids_T, ROWS)
+            gradients = _gradients(loss, calls, trained)
+    except Exception as error:  # an unknown model may fail in any way on unexpected input
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    tolerance = _tolerance(hidden_TD)
+    layers = list(zip(calls, expected.calls, strict=True))
+    entering = [_distance(fast.natural, own.inputs) for fast, own in layers]
+    of_layers = [_increment_distance(fast, own) for fast, own in layers]
+    for what, apart, allowed in (
+        ("inputs of layers differ", max(entering, default=0.0), tolerance),
+        ("outputs of layers differ", max(of_layers, default=0.0), tolerance),
+        ("hidden states differ", _distance(hidden_TD, expected.hidden_TD), tolerance),
+        ("the loss differs", abs(float(loss.detach()) / expected.loss - 1), tolerance),
+        ("gradients differ", _gradient_distance(gradients, expected.gradients), 4 * tolerance),
+    ):
+        if not apart <= allowed:
+            return f"{what} by {apart:.1e}"
+    return None
+
+
+def padding_is_harmless(model: nn.Module) -> bool:
+    """Whether rows padded side by side have the numbers that each has alone.
+
+    A model that cannot be checked is taken to be like most: padded on the right, with a mask.
+    """
+    lm = causal_lm(model)
+    if lm not in _harmless:
+        try:
+            _harmless[lm] = disagreement(lm, Patch(), reference(lm)) is None
+        except Exception:
+            _harmless[lm] = True
+    return _harmless[lm]
+
+
+_harmless: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _own_outputs(lm: Any, row_T: Tensor) -> tuple[Tensor, Tensor]:
+    """The model's last hidden states [T, D] of a row, and its logits [T, V], float32."""
+    body, states = body_of(lm), []
+    hook = body.register_forward_hook(lambda m, args, out: states.append(out))
+    try:
+        out = lm(input_ids=row_T[None], use_cache=False)
+    finally:
+        hook.remove()
+    logits_TV = out.logits[0].float()
+    return (logits_TV if body is lm else states[-1][0][0]), logits_TV
+
+
+def _has_own_loss(lm: Any, row_T: Tensor, mean_loss: float) -> bool:
+    """Whether the model, asked for its loss, returns another than the mean of its next tokens."""
+    try:
+        with torch.no_grad():
+            loss = float(lm(input_ids=row_T[None], labels=row_T[None], use_cache=False).loss)
+    except Exception:  # it computes none
+        return True
+    return not abs(loss - mean_loss) <= 0.05 * mean_loss
+
+
+def _trained(lm: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in lm.named_parameters() if p.requires_grad}
+
+
+def _gradients(
+    loss: Tensor, calls: Sequence[Call], trained: dict[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """By name; zeros where a parameter takes no part.
+
+    Of the loss, which reaches back to the last layer, and of numbers made from the output of one
+    layer of each kind.
+    """
+    if not trained:
+        return {}
+    total = loss
+    for number, call in enumerate(one_of_each_kind(calls)):
+        generator = torch.Generator().manual_seed(number)
+        weights = torch.randn(call.outputs.shape, generator=generator)
+        total = total + (call.outputs.float() * weights.to(call.outputs.device)).sum()
+    if not total.requires_grad:
+        return {}
+    grads = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(parameter) if grad is None else grad
+        for (name, parameter), grad in zip(trained.items(), grads, strict=True)
+    }
+
+
+def _tolerance(like: Tensor) -> float:
+    return _TOLERANCE.get(like.dtype, 1e-2)
+
+
+def _distance(fast_TD: Tensor, own_TD: Tensor) -> float:
+    """The largest distance of a token's states from its own, relative to their size."""
+    apart_T = (fast_TD.detach().float() - own_TD.float()).norm(dim=-1)
+    return float((apart_T / own_TD.float().norm(dim=-1).clamp_min(1e-9)).max())
+
+
+def _increment_distance(fast: Call, own: Call) -> float:
+    """The largest distance of what a layer adds to a token's states, relative to its size.
+
+    The states are often far larger than what is added, and so is their rounding.
+    """
+    fast_TD, own_TD = fast.outputs.detach().float(), own.outputs.float()
+    rounding_T = torch.finfo(own.outputs.dtype).eps * own_TD.norm(dim=-1)
+    apart_T = ((fast_TD - own_TD).norm(dim=-1) - rounding_T).clamp_min(0)
+    added_T = (own_TD - own.inputs.float()).norm(dim=-1)
+    return float((apart_T / added_T.clamp_min(1e-9)).max())
+
+
+def _gradient_distance(fast: dict[str, Tensor], own: dict[str, Tensor]) -> float:
+    """The largest distance of a parameter's gradient, relative to its size.
+
+    Not much smaller than that of the largest gradient: some gradients are zero but for rounding.
+    """
+    largest = max((float(grad.norm()) for grad in own.values()), default=0.0)
+    return max(
+        (
+            float((fast[name] - grad).norm()) / max(float(grad.norm()), 0.05 * largest, 1e-9)
+            for name, grad in own.items()
+        ),
+        default=0.0,
+    )
