@@ -185,7 +185,7 @@ FILES: dict[str, Case] = {
     "nested too deeply": ("a.jsonl", b"[" * 100 + b'{"a":' * 10**5 + b"\n", ["not valid JSON"]),
     "deep line": ("a.jsonl", b'{"a":' * 10**5 + b"\n", ["line 1: not valid JSON"]),
     "empty object": ("a.jsonl", b"{}\n", ["line 1: empty object"]),
-    "one object over lines": ("a.json", b'{\n "text": "a"\n}\n', ["line 1: not", "put it in a"]),
+    "an object without rows": ("a.json", b'{\n "a": 1,\n "b": {}\n}\n', ["keys a, b, and no list"]),
     "broken json": ("a.json", b'[{"text": "a"},\n{]', ["a.json: line 2: not valid JSON"]),
     "list not closed": ("a.json", b'[{"text": "a"},\n{"text": "b"}\n', ["truncated"]),
     "comma at the end": ("a.json", b'[{"text": "a"},\n]', ["line 2", "a comma before the closing"]),

@@ -14,7 +14,7 @@ from lorita.data.sources.file_table import FileRows
 from lorita.data.sources.find_files import find_data
 from lorita.data.sources.hub_datasets import read_hub
 from lorita.data.sources.open_file import DataFile
-from lorita.data.sources.read_file import read_file
+from lorita.data.sources.read_file import How, read_file
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
@@ -50,30 +50,28 @@ def load_source(
             hint="Omit --streaming: rows of files are read from disk as needed.",
         )
     try:
-        parts = _read_files(found.files, text_unit)
+        parts = _read_files(found.files, How(text_unit, name, split))
     finally:
         found.clean()
     parts += [read_hub(item, name, split, revision, streaming) for item in found.hub]
     return _together(parts, found.notes)
 
 
-def _read_files(files: Sequence[DataFile], text_unit: str | None) -> list[FileRows]:
+def _read_files(files: Sequence[DataFile], how: How) -> list[FileRows]:
     """All files; a column that is JSON in one of them is kept as JSON in all."""
-    parts = _read_each(files, text_unit, frozenset())
+    parts = _read_each(files, how, frozenset())
     mixed = frozenset(chain.from_iterable(part.json_columns for part in parts))
     if all(part.json_columns == mixed for part in parts):
         return parts
-    return _read_each(files, text_unit, mixed)
+    return _read_each(files, how, mixed)
 
 
-def _read_each(
-    files: Sequence[DataFile], text_unit: str | None, json_columns: frozenset[str]
-) -> list[FileRows]:
+def _read_each(files: Sequence[DataFile], how: How, json_columns: frozenset[str]) -> list[FileRows]:
     parts: list[FileRows] = []
     problems: list[str] = []
     for file in files:
         try:
-            parts.append(read_file(file, text_unit, json_columns))
+            parts.append(read_file(file, how, json_columns))
         except DataError as error:
             problems += error.problems
     if problems:

@@ -7,6 +7,7 @@ are reported together, each with its line.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lorita.data.origin import Part
 from lorita.data.sources.csv_files import csv_batches
@@ -20,18 +21,32 @@ from lorita.data.sources.text_files import text_batches, usual_unit
 from lorita.errors import DataError
 
 
-def read_file(file: DataFile, text_unit: str | None, json_columns: frozenset[str]) -> FileRows:
+@dataclass(frozen=True)
+class How:
+    """What the user said about the files.
+
+    ``text_unit`` is what a row of a text file is. ``part`` is the list of a JSON file or the sheet
+    of a workbook to read; ``split`` the one to take where they are named after splits.
+    """
+
+    text_unit: str | None = None
+    part: str | None = None
+    split: str = "train"
+
+
+def read_file(file: DataFile, how: How, json_columns: frozenset[str]) -> FileRows:
     """All rows of a file; ``json_columns`` are kept as JSON even if they hold only text.
 
-    ``text_unit`` is what a row of a text file is. Raises ``DataError`` with all problems found.
+    Raises ``DataError`` with all problems found.
     """
     try:
         if file.kind == "parquet":
             return read_parquet(file)
-        unit = text_unit or usual_unit(file.kind)
+        unit = how.text_unit or usual_unit(file.kind)
         forced = sorted(json_columns)
-        key = key_of("rows", file.digest(), file.kind, file.packing, unit, forced)
-        table, stored_notes = stored(key, lambda: _write(file, unit, forced))
+        asked = (unit, how.part, how.split, forced)
+        key = key_of("rows", file.digest(), file.kind, file.packing, *asked)
+        table, stored_notes = stored(key, lambda: _write(file, how, forced))
     except UnicodeDecodeError as error:
         raise DataError(f"{file.name}: {no_utf8(file, error)}") from None
     except FileProblem as problem:
@@ -43,16 +58,16 @@ def read_file(file: DataFile, text_unit: str | None, json_columns: frozenset[str
     return FileRows(table, part, frozenset(stored_notes["json_columns"]), notes)
 
 
-def _write(file: DataFile, unit: str, forced: Sequence[str]) -> TableBatches:
+def _write(file: DataFile, how: How, forced: Sequence[str]) -> TableBatches:
     """The batches of a CSV, JSON or text file, or one ``DataError`` with its problems."""
     problems = FileProblems()
     try:
         if file.kind in ("csv", "tsv"):
             notes = yield from csv_batches(file, problems)
         elif file.kind == "json":
-            notes = yield from json_batches(file, forced, problems)
+            notes = yield from json_batches(file, forced, problems, how.part, how.split)
         else:
-            notes = yield from text_batches(file, unit)
+            notes = yield from text_batches(file, how.text_unit or usual_unit(file.kind))
     except TooManyProblems:
         problems[-1:] = ["and more problems like these"]
     except FileProblem as problem:
