@@ -70,12 +70,16 @@ Row: TypeAlias = Text | Pair | Chat
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one kind; ``understood`` explains in a sentence how the columns were read."""
+    """Rows of one kind; ``understood`` explains in a sentence how the columns were read.
+
+    ``notes`` are the parts of it that are not about columns, such as cells that hold numbers.
+    """
 
     kind: Kind
     rows: Sequence[Row]
     understood: str
     origin: Origin | str
+    notes: tuple[str, ...] = ()
 
 
 def as_chat(pair: Pair) -> Chat:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.data.formats.choose_format import Wanted
+from lorita.data.formats.preferences import preferred_rows
 from lorita.data.formats.readers import read_rows
 from lorita.data.rows import Rows
 from lorita.data.sources.load_source import load_source
@@ -30,7 +31,14 @@ LONGEST_DEFAULT = 2048
 
 def find_source(settings: RunSettings) -> Source:
     """The data named in the settings, or the rows passed in Python."""
-    return _mapped(settings, _find_source(settings))
+    return _usable(settings, _find_source(settings))
+
+
+def _usable(settings: RunSettings, source: Source) -> Source:
+    """The rows after ``map_row``, without answers that are labelled as bad."""
+    mapped = _mapped(settings, source)
+    as_text = settings.text_field or settings.text_template or settings.format == "text"
+    return mapped if as_text else preferred_rows(mapped)
 
 
 def _mapped(settings: RunSettings, source: Source) -> Source:
@@ -69,7 +77,7 @@ def held_out_file(settings: RunSettings) -> Rows | None:
         if rows is None
         else rows_source(rows, ROWS_NAME)
     )
-    return read_rows(_mapped(settings, source), wanted_reading(settings))
+    return read_rows(_usable(settings, source), wanted_reading(settings))
 
 
 def wanted_reading(settings: RunSettings) -> Wanted:
@@ -78,6 +86,7 @@ def wanted_reading(settings: RunSettings) -> Wanted:
         format=settings.format,
         text_field=settings.text_field,
         text_template=settings.text_template,
+        messages_field=settings.messages_field,
         prompt_field=settings.prompt_field,
         completion_field=settings.completion_field,
     )

@@ -8,6 +8,7 @@ ALIASES = {
     "dataset": "data",
     "train_file": "data",
     "dataset_text_field": "text_field",
+    "field_messages": "messages_field",
     "template": "chat_template",
     "lora_r": "r",
     "lora_rank": "r",

@@ -23,7 +23,11 @@ def _columns(values: Mapping[str, Any]) -> str | None:
     pair = values["prompt_field"] is not None or values["completion_field"] is not None
     if text and pair:
         return "text_field cannot be used together with prompt_field or completion_field"
-    kind = values["format"]
+    chat, kind = values["messages_field"] is not None, values["format"]
+    if chat and (text or pair):
+        return "messages_field cannot be used together with text or prompt and completion fields"
+    if chat and kind not in (None, "messages", "sharegpt"):
+        return f"messages_field cannot be used with format {kind}"
     if text and kind not in (None, "text"):
         return f"text_field and text_template cannot be used with format {kind}"
     if pair and kind not in (None, "prompt-completion"):

@@ -77,6 +77,7 @@ class RunSettings(BaseModel):
     text_template: str | None = _data(
         'Text built from several columns, such as "{act}: {prompt}".', None
     )
+    messages_field: str | None = _data("Column with the chat.", None)
     prompt_field: str | None = _data("Column with the prompt.", None)
     completion_field: str | None = _data("Column with the answer to the prompt.", None)
     map_row: str | None = _data_place(

@@ -13,8 +13,9 @@ from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.examples import Encoded, Tokenized
-from lorita.data.formats.choose_format import Reading, choose_reading
+from lorita.data.formats.choose_format import choose_reading
 from lorita.data.formats.readers import read_rows
+from lorita.data.formats.reading import Reading
 from lorita.data.formats.stored_rows import row_batches, select_rows
 from lorita.data.quality.duplicates import Duplicates, find_duplicates
 from lorita.data.quality.problems import Problem, find_problems, problem
@@ -160,7 +161,7 @@ def look_through(settings: RunSettings) -> Preview:
             else len(split.held_out)
         ),
         unusable_rows=len(source.rows) - len(chosen),
-        notes=[*source.notes, split.how, *template_notes],
+        notes=[*source.notes, *rows.notes, split.how, *template_notes],
         max_length=how.max_length,
         context=context_length(model_config),
         **_figures(train, fitted),

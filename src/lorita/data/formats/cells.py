@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lorita.data.formats.written_chats import starts_like_chat, why_unreadable
 from lorita.data.row_errors import RowComplain
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 FILL_HINT = "Remove the empty rows, or fill them in."
 OTHER_HINT = "Name a column that holds text."
+CHAT_HINT = (
+    "If all cells of the column are chats: --messages-field NAME. To train the text as it is, name "
+    "the column with --text-field NAME, or --prompt-field and --completion-field."
+)
 
 
 def require_column(source: Source, field: str) -> None:
@@ -22,14 +28,45 @@ def require_column(source: Source, field: str) -> None:
         )
 
 
-def text_cells(cells: Mapping[str, list[Any]], field: str, complain: RowComplain) -> list[str]:
-    """The column as texts; missing cells become empty, lists and objects are reported."""
+class Remarks:
+    """What is worth saying about cells that were read: each remark with its number of cells."""
+
+    def __init__(self, *, as_named: bool = False) -> None:
+        self.as_named = as_named
+        """Whether the user named the columns of text, so that even a chat is read as text."""
+        self._counts: dict[str, int] = {}
+
+    def add(self, what: str) -> None:
+        """Count a cell; ``what`` follows the count in the message."""
+        self._counts[what] = self._counts.get(what, 0) + 1
+
+    def lines(self) -> list[str]:
+        """All remarks as sentences."""
+        return [
+            f"{count:,} {'cell' if count == 1 else 'cells'} of {what}"
+            for what, count in self._counts.items()
+        ]
+
+
+def text_cells(
+    cells: Mapping[str, list[Any]], field: str, complain: RowComplain, remarks: Remarks
+) -> list[str]:
+    """The column as texts; missing cells become empty, lists, objects and chats are reported.
+
+    Numbers, true and false become what JSON writes for them, which is remarked on.
+    """
     texts = []
     for row, cell in enumerate(cells[field]):
         if cell is None or cell != cell:  # NaN is how tables mark a missing value
             texts.append("")
-        elif is_plain(cell):
-            texts.append(str(cell))
+        elif isinstance(cell, str):
+            if starts_like_chat(cell):
+                _remark_chat(row, field, cell, complain, remarks)
+            texts.append(cell)
+        elif isinstance(cell, (bool, int, float)):
+            kind = "true or false" if isinstance(cell, bool) else "numbers"
+            remarks.add(f"{field!r} are {kind}, trained as JSON writes them")
+            texts.append(json.dumps(cell))
         else:
             kind = type(cell).__name__
             complain(row, f"the column {field!r} does not hold text (found {kind})", OTHER_HINT)
@@ -37,9 +74,13 @@ def text_cells(cells: Mapping[str, list[Any]], field: str, complain: RowComplain
     return texts
 
 
-def is_plain(cell: object) -> bool:
-    """Whether a cell can be read as text: a string or a number."""
-    return isinstance(cell, (str, int, float))
+def _remark_chat(row: int, field: str, cell: str, complain: RowComplain, remarks: Remarks) -> None:
+    if remarks.as_named:
+        remarks.add(f"{field!r} are chats written as text; they are trained as text, as named")
+        return
+    why = why_unreadable(cell)
+    what = f"the column {field!r} holds a chat written as text"
+    complain(row, f"{what} ({why})" if why else what, CHAT_HINT)
 
 
 def holds_text(cells: Sequence[object]) -> bool:
@@ -56,7 +97,7 @@ def _is_number(cell: str) -> bool:
 
 
 def template_reader(
-    source: Source, template: str
+    source: Source, template: str, remarks: Remarks
 ) -> Callable[[Mapping[str, list[Any]], RowComplain], list[str]]:
     """A function that fills the template from cells; empty if all cells it uses are empty.
 
@@ -65,7 +106,7 @@ def template_reader(
     fields = template_fields(source, template)
 
     def fill(cells: Mapping[str, list[Any]], complain: RowComplain) -> list[str]:
-        columns = [text_cells(cells, field, complain) for field in fields]
+        columns = [text_cells(cells, field, complain, remarks) for field in fields]
         # Filling it from empty cells would still leave the template's own words.
         return [
             template.format_map(dict(zip(fields, row, strict=True)))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lorita.data.formats.written_chats import decoded, why_unreadable
 from lorita.data.rows import Chat, Message
 
 Complain = Callable[[str], None]
@@ -54,16 +55,6 @@ def is_sharegpt(cell: object) -> bool:
     return looks_like_chat(cell) and "from" in turns[0] and "role" not in turns[0]
 
 
-def decoded(cell: object) -> Any:
-    """The cell with a JSON list decoded, as CSV files can hold lists only as JSON text."""
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            return json.loads(cell)
-        except json.JSONDecodeError:
-            return cell
-    return cell
-
-
 def read_chat(cell: object, complain: Complain, *, system: str = "", tools: object = None) -> Chat:
     """The chat in a cell, its problems reported to ``complain``.
 
@@ -73,7 +64,8 @@ def read_chat(cell: object, complain: Complain, *, system: str = "", tools: obje
     turns = decoded(cell)
     if not isinstance(turns, list):
         found = "nothing" if turns is None else type(turns).__name__
-        complain(f"expected a list of messages, found {found}")
+        why = why_unreadable(cell)
+        complain(f"expected a list of messages, found {found}" + (f" ({why})" if why else ""))
         return Chat(())
     messages = [_message(turn, n, complain) for n, turn in enumerate(turns, 1)]
     kept = [message for message in messages if message is not None]

@@ -6,12 +6,16 @@ how to ask for another reading. The rows themselves are read in ``readers``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lorita.data.formats.cells import holds_text, require_column
 from lorita.data.formats.chats import is_sharegpt, looks_like_chat
+from lorita.data.formats.preferences import answers_of, preference_readings
+from lorita.data.formats.reading import Reading
+from lorita.data.formats.transcripts import is_transcript
+from lorita.data.formats.written_chats import starts_like_chat
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
@@ -37,39 +41,10 @@ PAIR_COLUMNS = (
 """Columns known to hold a prompt and its completion, the likeliest first."""
 ALPACA_OUTPUTS, ALPACA_INPUTS = ("output", "response"), ("input", "context")
 TOOL_COLUMNS = ("tools", "functions")
+LONGEST_NAME_WORDS = 4
+"""A column whose name has more words is likely a first row that was taken for the header."""
 MOST_OTHERS = 2
 """Other possible readings mentioned in the explanation."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One way to read the columns: a column for each role, or a template over columns."""
-
-    format: str
-    roles: Mapping[str, str] = field(default_factory=dict)
-    template: str | None = None
-
-    def __str__(self) -> str:
-        if self.template is not None:
-            return f"text from the template {self.template!r}"
-        if self.format == "text":
-            return f"text from the column {self.roles['text']!r}"
-        main = {role: column for role, column in self.roles.items() if role != column}
-        columns = ", ".join(f"{role} {column!r}" for role, column in main.items())
-        same = ", ".join(repr(column) for role, column in self.roles.items() if role == column)
-        return f"{self.format} from {', '.join(part for part in (same, columns) if part)}"
-
-    @property
-    def flags(self) -> str:
-        """The command-line options that select this reading."""
-        if self.format == "text":
-            return f"--text-field {self.roles['text']}"
-        if self.format == "prompt-completion":
-            return (
-                f"--prompt-field {self.roles['prompt']} "
-                f"--completion-field {self.roles['completion']}"
-            )
-        return f"--format {self.format}"
 
 
 @dataclass(frozen=True)
@@ -79,8 +54,14 @@ class Wanted:
     format: str | None = None
     text_field: str | None = None
     text_template: str | None = None
+    messages_field: str | None = None
     prompt_field: str | None = None
     completion_field: str | None = None
+
+    @property
+    def names_text(self) -> bool:
+        """Whether the columns of text were named, so that what they hold is meant as text."""
+        return (self.text_field or self.text_template or self.prompt_field) is not None
 
 
 def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Reading]]:
@@ -100,14 +81,19 @@ def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Readin
     return taken, [reading for reading in possible if reading.flags != taken.flags]
 
 
-def understood(source: Source, taken: Reading, others: list[Reading]) -> str:
-    """The reading in a sentence: columns used and unused, notes, and other possible readings."""
+def understood(
+    source: Source, taken: Reading, others: list[Reading], remarks: Sequence[str] = ()
+) -> str:
+    """The reading in a sentence: columns used and unused, notes, and other possible readings.
+
+    ``remarks`` are what was noticed when the cells were read.
+    """
     used = set(taken.roles.values())
     left = [column for column in source.columns if column not in used]
     parts = [str(taken)]
     if left and taken.template is None:
         parts.append(f"not used: {', '.join(left)}")
-    parts += source.notes
+    parts += [*source.notes, *remarks]
     parts += [f"could also be read as {other} ({other.flags})" for other in others[:MOST_OTHERS]]
     return "; ".join(parts)
 
@@ -119,6 +105,9 @@ def _asked_for(source: Source, wanted: Wanted, possible: list[Reading]) -> Readi
     if wanted.text_field is not None:
         require_column(source, wanted.text_field)
         return Reading("text", {"text": wanted.text_field})
+    if wanted.messages_field is not None:
+        require_column(source, wanted.messages_field)
+        return _chat_reading(source.sample, source.columns, wanted.messages_field)
     if wanted.prompt_field is None and wanted.completion_field is None:
         return None
     given = {"prompt": wanted.prompt_field, "completion": wanted.completion_field}
@@ -142,9 +131,11 @@ def _asked_for(source: Source, wanted: Wanted, possible: list[Reading]) -> Readi
 
 
 def _readings(source: Source) -> Iterator[Reading]:
-    """Every reading the columns allow, the likeliest first."""
+    """Every reading the columns allow, the likeliest first; never one of rejected answers."""
     sample = source.sample
-    columns = source.columns
+    answers = answers_of(source.columns)
+    yield from preference_readings(sample, source.columns)
+    columns = [c for c in source.columns if answers is None or c not in answers]
     yield from _chat_readings(sample, columns)
     output = next((c for c in ALPACA_OUTPUTS if c in columns), None)
     if "instruction" in columns and output is not None:
@@ -156,31 +147,69 @@ def _readings(source: Source) -> Iterator[Reading]:
     for prompt, completion in PAIR_COLUMNS:
         if prompt in columns and completion in columns:
             yield Reading("prompt-completion", {"prompt": prompt, "completion": completion})
-    texts = _text_columns(source)
+    texts = [c for c in _text_columns(source) if c in columns]
     named = next((c for c in TEXT_COLUMNS if c in columns), None)
     only = texts[0] if len(texts) == 1 else columns[0] if len(columns) == 1 else None
+    if named is None and only is not None and _doubtful(sample, only):
+        only = None
     text = named or only
-    if text is not None and not looks_like_chat(next(iter(sample[text]), None)):
+    if text is not None and not any(_holds_chat(cell) for cell in sample[text]):
         yield Reading("text", {"text": text})
         if len(texts) == 2 and text in texts and named:
             prompt = next(c for c in texts if c != text)
             yield Reading("prompt-completion", {"prompt": prompt, "completion": text})
 
 
+def _holds_chat(cell: object) -> bool:
+    """Whether a cell holds turns; text counts only if it names a speaker where a chat does."""
+    if isinstance(cell, str):
+        return starts_like_chat(cell)
+    return looks_like_chat(cell)
+
+
+def _doubtful(sample: Mapping[str, list[Any]], column: str) -> bool:
+    """Whether a single column of text may not be what it seems: see ``_doubts``."""
+    return bool(_nested(sample)) or len(column.split()) > LONGEST_NAME_WORDS
+
+
+def _nested(sample: Mapping[str, list[Any]]) -> list[str]:
+    """The columns of objects in lists that are no chats, such as SQuAD's paragraphs."""
+    return [
+        column
+        for column, cells in sample.items()
+        if column not in TOOL_COLUMNS
+        and any(isinstance(cell, list) and cell and isinstance(cell[0], Mapping) for cell in cells)
+        and not any(looks_like_chat(cell) for cell in cells)
+    ]
+
+
 def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Iterator[Reading]:
-    firsts = {c: next((x for x in sample[c] if x is not None), None) for c in columns}
-    chats = [c for c in columns if looks_like_chat(firsts[c])]
+    chats = [c for c in columns if any(_holds_chat(cell) for cell in sample[c])]
     if {"prompt", "completion"} <= set(chats):
         return  # a chat split over two columns: read as a pair
     # A column with such a name holds chats even if its first cell is malformed.
-    chats += [c for c in CHAT_COLUMNS if isinstance(firsts.get(c), list) and c not in chats]
+    lists = [c for c in CHAT_COLUMNS if c in columns and isinstance(_first(sample[c]), list)]
+    chats += [c for c in lists if c not in chats]
     for column in sorted(chats, key=lambda c: CHAT_COLUMNS.index(c) if c in CHAT_COLUMNS else 99):
-        kind = "sharegpt" if is_sharegpt(firsts[column]) else "messages"
-        roles = {"messages" if kind == "messages" else "conversations": column}
-        roles |= {"system": "system"} if "system" in columns else {}
-        tools = next((c for c in TOOL_COLUMNS if c in columns), None)
-        roles |= {"tools": tools} if tools else {}
-        yield Reading(kind, roles)
+        yield _chat_reading(sample, columns, column)
+
+
+def _chat_reading(sample: Mapping[str, list[Any]], columns: Sequence[str], column: str) -> Reading:
+    known = next((cell for cell in sample[column] if looks_like_chat(cell)), None)
+    kind = "sharegpt" if is_sharegpt(known) else "messages"
+    roles = {"messages" if kind == "messages" else "conversations": column}
+    roles |= {"system": "system"} if "system" in columns and column != "system" else {}
+    tools = next((c for c in TOOL_COLUMNS if c in columns), None)
+    roles |= {"tools": tools} if tools else {}
+    note = ""
+    if isinstance(_first(sample[column]), str):
+        how = "a transcript" if is_transcript(_first(sample[column])) else "text"
+        note = f"the chats in {column!r} are written as {how}"
+    return Reading(kind, roles, note=note)
+
+
+def _first(cells: Sequence[Any]) -> Any:
+    return next((cell for cell in cells if cell is not None), None)
 
 
 def _text_columns(source: Source) -> list[str]:
@@ -209,6 +238,7 @@ def _no_reading(source: Source, format: str | None) -> DataError:
         )
     hint = 'Name it with --text-field NAME or --text-template "{a}: {b}".'
     texts = _text_columns(source)
+    hint += _doubts(source, texts)
     if format is None and len(texts) >= 2:
         hint += (
             "\nIf one is a question and another its answer: "
@@ -218,3 +248,16 @@ def _no_reading(source: Source, format: str | None) -> DataError:
         f"{source.origin}: which column holds the text? The columns are {columns}",
         hint=hint,
     )
+
+
+def _doubts(source: Source, texts: Sequence[str]) -> str:
+    """Why a single column of text was not taken."""
+    nested = _nested(source.sample)
+    if nested:
+        return (
+            f"\nA row holds several examples: {', '.join(nested)} has lists of objects. "
+            "Make each example a row, with its prompt and its answer."
+        )
+    if len(texts) == 1 and len(texts[0].split()) > LONGEST_NAME_WORDS:
+        return "\nIf line 1 is a row rather than column names, add a header line above it."
+    return ""

@@ -76,8 +76,9 @@ def _viewer(value: Mapping[str, Any]) -> Iterator[Any]:
     for row in value["rows"]:
         cut = row.get("truncated_cells")
         if cut:
+            cells = ", ".join(map(str, cut))
             raise FileProblem(
-                f"row {row['row_idx'] + 1}: the hub's viewer has shortened {', '.join(map(str, cut))}; "
+                f"row {row['row_idx'] + 1}: the hub's viewer has shortened {cells}; "
                 "use the data set itself: --data OWNER/NAME"
             )
         yield row["row"]

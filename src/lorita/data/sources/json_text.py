@@ -166,7 +166,7 @@ class JsonText:
             self.value(f"line {self.line}")
 
     def whole(self, depth: int = 2) -> Any:
-        """The value that begins here; only a part of it, ``depth`` levels down, has a size limit."""
+        """The value that begins here; only what is ``depth`` levels down has a size limit."""
         mark = self.text[self.place : self.place + 1]
         if depth and mark == "{":
             return {key: self.whole(depth - 1) for key in self.members()}
