@@ -150,7 +150,7 @@ def _readings(source: Source) -> Iterator[Reading]:
     texts = [c for c in _text_columns(source) if c in columns]
     named = next((c for c in TEXT_COLUMNS if c in columns), None)
     only = texts[0] if len(texts) == 1 else columns[0] if len(columns) == 1 else None
-    if named is None and only is not None and _doubtful(sample, only):
+    if named is None and only is not None and _doubtful(sample):
         only = None
     text = named or only
     if text is not None and not any(_holds_chat(cell) for cell in sample[text]):
@@ -167,9 +167,17 @@ def _holds_chat(cell: object) -> bool:
     return looks_like_chat(cell)
 
 
-def _doubtful(sample: Mapping[str, list[Any]], column: str) -> bool:
-    """Whether a single column of text may not be what it seems: see ``_doubts``."""
-    return bool(_nested(sample)) or len(column.split()) > LONGEST_NAME_WORDS
+def _doubtful(sample: Mapping[str, list[Any]]) -> bool:
+    """Whether a single column of text may not be what it seems (``_doubts`` says why)."""
+    return bool(_nested(sample)) or _no_header(list(sample))
+
+
+def _no_header(columns: Sequence[str]) -> bool:
+    """Whether the names of the columns look like a row: one is a sentence, or a number."""
+    names = [name for name in columns if not name.startswith("Unnamed: ")]
+    numbers = [name.isdigit() for name in names]
+    long = any(len(name.split()) > LONGEST_NAME_WORDS for name in names)
+    return long or (any(numbers) and not all(numbers))
 
 
 def _nested(sample: Mapping[str, list[Any]]) -> list[str]:
@@ -238,7 +246,6 @@ def _no_reading(source: Source, format: str | None) -> DataError:
         )
     hint = 'Name it with --text-field NAME or --text-template "{a}: {b}".'
     texts = _text_columns(source)
-    hint += _doubts(source, texts)
     if format is None and len(texts) >= 2:
         hint += (
             "\nIf one is a question and another its answer: "
@@ -246,11 +253,11 @@ def _no_reading(source: Source, format: str | None) -> DataError:
         )
     return DataError(
         f"{source.origin}: which column holds the text? The columns are {columns}",
-        hint=hint,
+        hint=hint + _doubts(source),
     )
 
 
-def _doubts(source: Source, texts: Sequence[str]) -> str:
+def _doubts(source: Source) -> str:
     """Why a single column of text was not taken."""
     nested = _nested(source.sample)
     if nested:
@@ -258,6 +265,6 @@ def _doubts(source: Source, texts: Sequence[str]) -> str:
             f"\nA row holds several examples: {', '.join(nested)} has lists of objects. "
             "Make each example a row, with its prompt and its answer."
         )
-    if len(texts) == 1 and len(texts[0].split()) > LONGEST_NAME_WORDS:
+    if _no_header(source.columns):
         return "\nIf line 1 is a row rather than column names, add a header line above it."
     return ""

@@ -1,9 +1,10 @@
-"""How a CSV file separates and quotes its cells, detected from its first lines."""
+"""How a CSV file separates and quotes its cells, detected from its lines."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +14,19 @@ DELIMITERS = (",", "\t", ";", "|")
 NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 LONGEST_NAME = 128
 """Characters of a column name; a longer one is a data row where the header should be."""
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+"""A first line that tells Excel the delimiter; it is no row."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How cells are separated and quoted. ``str()`` describes it for messages."""
+    """How cells are separated and quoted. ``str()`` describes it for messages.
+
+    Without a ``quote``, quotes are characters like others.
+    """
 
     delimiter: str = ","
-    quote: str = '"'
+    quote: str | None = '"'
     escape: str | None = None
 
     def reader(self, lines: Iterator[str]) -> Any:
@@ -30,6 +36,7 @@ class Dialect:
             lines,
             delimiter=self.delimiter,
             quotechar=self.quote,
+            quoting=csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL,
             escapechar=self.escape,
             doublequote=self.escape is None,
             strict=True,
@@ -38,16 +45,19 @@ class Dialect:
     def __str__(self) -> str:
         words = [f"{NAMES[self.delimiter]}-separated"]
         words += ["quoted with '"] if self.quote == "'" else []
+        words += ["quotes are part of the text"] if self.quote is None else []
         words += ["quotes escaped with \\"] if self.escape else []
         return ", ".join(words)
 
 
-def find_dialect(sample: Sequence[str], usual: str = ",") -> Dialect:
+def find_dialect(sample: Sequence[str], usual: str = ",", *, others: bool = True) -> Dialect:
     """The dialect in which the most rows of the sample are as wide as its header.
 
-    A tie goes to the ``usual`` delimiter. If none divides the header, there is a single column.
+    A tie goes to the ``usual`` delimiter, the only one without ``others``. If none divides the
+    header, there is a single column. Whether quotes quote is decided later, from all lines
+    (``quotes_are_text``).
     """
-    ordered = [usual, *(other for other in DELIMITERS if other != usual)]
+    ordered = [usual, *(other for other in DELIMITERS if others and other != usual)]
     best, best_score = Dialect(usual), 0.0
     escapes = (None, "\\") if any('\\"' in line or "\\'" in line for line in sample) else (None,)
     for delimiter in ordered:
@@ -56,13 +66,65 @@ def find_dialect(sample: Sequence[str], usual: str = ",") -> Dialect:
             score = _even_rows(sample, dialect)
             if score > best_score:
                 best, best_score = dialect, score
+    if best_score < 1:  # stray quotes, perhaps
+        even = (Dialect(d, _quote(sample, d)) for d in ordered if _even_lines(sample, d))
+        return next(even, best)
     return best
+
+
+def quotes_are_text(lines: Iterable[str], again: Iterator[str], dialect: Dialect) -> bool:
+    """Whether quotes are characters of the text: stray ones, which would join rows or break them.
+
+    So it is if every line has the header's width without quoting, nothing was quoted on purpose,
+    and with quoting a row is broken or reaches over several lines. ``again`` are the same lines.
+    """
+    quote = dialect.quote or '"'
+    if dialect.escape is not None or not _all_even(lines, dialect.delimiter, quote):
+        return False
+    reader = dialect.reader(again)
+    joined, end = False, 0
+    try:
+        for fields in reader:
+            joined = joined or (len(fields) > 1 and reader.line_num > end + 1)
+            end = reader.line_num
+    except csv.Error:
+        return True
+    return joined
+
+
+def _all_even(lines: Iterable[str], delimiter: str, quote: str) -> bool:
+    """Whether each line is as wide as the first without quoting, and none shows real quoting.
+
+    Real are a quoted header, and escaped or doubled quotes inside a quoted cell. A cell that begins
+    with a space, as after a comma in a sentence, is likely the rest of a quoted one.
+    """
+    doubled = re.compile(rf"(?:^|{re.escape(delimiter)}){quote}[^{quote}]*{quote}{quote}[^{quote}]")
+    rows = (row for line in lines if (row := line.rstrip("\r\n")))
+    header = next(rows, "")
+    width, spaced = header.count(delimiter), f"{delimiter} " in header
+    if not width or header.startswith(quote):
+        return False
+    found = False
+    for row in rows:
+        if row.count(delimiter) != width or (f"{delimiter} " in row and not spaced):
+            return False
+        if quote in row:
+            found = True
+            if doubled.search(row) or f"\\{quote}" in row:
+                return False
+    return found
 
 
 def _quote(sample: Sequence[str], delimiter: str) -> str:
     names = [name.strip() for name in sample[0].split(delimiter)] if sample else []
     single = all(len(name) > 1 and name[0] == name[-1] == "'" for name in names)
     return "'" if names and single else '"'
+
+
+def _even_lines(sample: Sequence[str], delimiter: str) -> bool:
+    """Whether all lines have as many delimiters as the header, and at least one."""
+    counts = {line.count(delimiter) for line in sample if line.strip()}
+    return len(sample) > 1 and len(counts) == 1 and counts != {0}
 
 
 def _even_rows(sample: Sequence[str], dialect: Dialect) -> float:

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice
 
-from lorita.data.sources.csv_dialect import LONGEST_NAME, NAMES, find_dialect
+from lorita.data.sources.csv_dialect import (
+    LONGEST_NAME,
+    NAMES,
+    SEPARATOR_LINE,
+    Dialect,
+    find_dialect,
+    quotes_are_text,
+)
 from lorita.data.sources.file_table import FileProblems
 from lorita.data.sources.open_file import DataFile, FileProblem, lines_of, too_long
 from lorita.data.sources.table_batches import TableBatches, in_batches, text_batch
@@ -22,10 +30,16 @@ class CsvRows:
     """The header, and the rows when iterated; each bad row is appended to ``problems``."""
 
     def __init__(self, file: DataFile, problems: list[str]) -> None:
-        self._lines = lines_of(file)
-        start = _sample(self._lines)
-        self.dialect = find_dialect(start, "\t" if file.kind == "tsv" else ",")
-        self._reader = self.dialect.reader(chain(start, self._lines))
+        lines = lines_of(file)
+        start = _sample(lines)
+        self._above = 0  # lines above the header
+        told = SEPARATOR_LINE.fullmatch(start[0]) if start else None
+        if told is not None:
+            start, self._above = start[1:], 1
+        self.dialect = _told(told[1], start) if told else find_dialect(start, _usual(file))
+        if quotes_are_text(self._lines(file), self._lines(file), self.dialect):
+            self.dialect = replace(self.dialect, quote=None)
+        self._reader = self.dialect.reader(chain(start, lines))
         self._problems = problems
         try:
             header: list[str] = next(self._reader, [])
@@ -34,26 +48,35 @@ class CsvRows:
         self.columns = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(header)]
         self._check_header()
 
+    def _lines(self, file: DataFile) -> Iterator[str]:
+        """The lines from the header on, read once more."""
+        return islice(lines_of(file), self._above, None)
+
     def _check_header(self) -> None:
+        line = f"line {1 + self._above}"
         doubled = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if doubled:
-            raise FileProblem(f"line 1: duplicate column names: {', '.join(doubled)}")
+            raise FileProblem(f"{line}: duplicate column names: {', '.join(doubled)}")
         if any(len(name) > LONGEST_NAME or "\n" in name for name in self.columns):
             raise FileProblem(
-                "line 1: this is a data row, not column names; add a header line above it"
+                f"{line}: this is a data row, not column names; add a header line above it"
             )
 
     def __iter__(self) -> Iterator[list[str]]:
-        width, start = len(self.columns), self._reader.line_num + 1
+        width, start = len(self.columns), self._next_line
         try:
             for fields in self._reader:
                 if fields and len(fields) != width:
                     self._problems.append(self._wrong_width(start, len(fields)))
                 elif fields:
                     yield fields
-                start = self._reader.line_num + 1
+                start = self._next_line
         except csv.Error as error:
             self._problems.append(self._broken(start, error))
+
+    @property
+    def _next_line(self) -> int:
+        return int(self._reader.line_num) + self._above + 1
 
     def _wrong_width(self, start: int, found: int) -> str:
         fields = "1 field" if found == 1 else f"{found} fields"
@@ -68,8 +91,21 @@ class CsvRows:
             return too_long(f"line {start}: a cell")
         if "unexpected end" in str(error):
             return f"line {start}: a quote that opens here is never closed"
-        end = self._reader.line_num
+        end = self._next_line - 1
         return f"line {start}{f' to {end}' if end > start else ''}: broken quoting ({error})"
+
+
+def _usual(file: DataFile) -> str:
+    return "\t" if file.kind == "tsv" else ","
+
+
+def _told(delimiter: str, lines: list[str]) -> Dialect:
+    """The dialect with the delimiter that the line ``sep=`` names."""
+    if delimiter not in NAMES:
+        raise FileProblem(
+            f"line 1: sep={delimiter}: lorita reads files separated by {', '.join(NAMES.values())}"
+        )
+    return find_dialect(lines, delimiter, others=False)
 
 
 def _sample(lines: Iterator[str]) -> list[str]:
@@ -96,6 +132,6 @@ def csv_batches(file: DataFile, problems: FileProblems) -> TableBatches:
         yield text_batch(rows.columns, zip(*batch, strict=True))
     if not count and not problems:
         raise FileProblem("the file has a header but no rows")
-    usual = "tab" if file.kind == "tsv" else "comma"
+    usual = NAMES[_usual(file)]
     dialect = str(rows.dialect)
     return {"json_columns": [], "notes": [] if dialect == f"{usual}-separated" else [dialect]}

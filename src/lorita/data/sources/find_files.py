@@ -5,30 +5,50 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorita.data.sources.open_file import DataFile, FileProblem, data_file, kind_of
+from lorita.data.sources.file_content import by_content
+from lorita.data.sources.folder_splits import of_configuration, of_split
+from lorita.data.sources.open_file import (
+    DESCRIPTIONS,
+    DataFile,
+    FileProblem,
+    data_file,
+    kind_of,
+)
+from lorita.data.sources.saved_datasets import is_saved
 from lorita.data.sources.standard_input import NAME, copy_standard_input
 from lorita.errors import DataError
 
 STANDARD_INPUT = "-"
 NOT_DATA = re.compile(r"(README|LICEN[CS]E|CHANGELOG|CONTRIBUTING|NOTICE)\b.*", re.IGNORECASE)
 """Files that often accompany data in a folder and are not data themselves."""
+SETTINGS = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "generation_config.json", "adapter_config.json", "package.json", "package-lock.json",
+    "croissant.json",
+)  # fmt: skip
+"""JSON files that hold settings, in folders of models, programs and data sets."""
 MOST_NOTES = 3
 """Skipped files named in a note; the others are counted."""
 
 
 @dataclass
 class Found:
-    """The files and hub data sets to read; ``temporary`` are files to delete after reading."""
+    """The files, hub data sets and ``saved`` data sets to read.
+
+    ``temporary`` are files to delete after reading. ``name_used`` tells that the name the user gave
+    has chosen a subset of a folder.
+    """
 
     files: list[DataFile] = field(default_factory=list)
     hub: list[str] = field(default_factory=list)
+    saved: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     temporary: list[Path] = field(default_factory=list)
+    name_used: bool = False
 
     def clean(self) -> None:
         """Delete the temporary files; call it once they have been read."""
@@ -36,9 +56,12 @@ class Found:
             path.unlink(missing_ok=True)
 
 
-def find_data(items: Sequence[str], *, split: str, file_type: str | None) -> Found:
+def find_data(
+    items: Sequence[str], *, split: str, file_type: str | None, name: str | None = None
+) -> Found:
     """Everything that ``items`` name: files, folders, patterns, ``-``, or hub data sets.
 
+    ``split`` and ``name`` (a subset) choose files of folders that have such.
     Raises ``DataError`` listing every item that is missing, unreadable or of an unknown type.
     """
     found = Found()
@@ -47,14 +70,16 @@ def find_data(items: Sequence[str], *, split: str, file_type: str | None) -> Fou
         try:
             if item == STANDARD_INPUT:
                 _standard_input(found, file_type)
+            elif path.is_dir() and is_saved(path):
+                found.saved.append(path)
             elif path.is_dir():
-                _folder(found, path, split, file_type)
+                _folder(found, path, split, file_type, name)
             elif not path.exists() and glob.has_magic(item):
                 _pattern(found, str(path), file_type)
             elif _is_hub_id(item):
                 found.hub.append(item)
             else:
-                found.files.append(data_file(path, file_type))
+                found.files.append(_file(path, file_type))
         except FileProblem as problem:
             found.problems.append(f"{item}: {problem}")
         except OSError as error:
@@ -72,6 +97,10 @@ def data_name(item: str) -> str:
     parts = [part for part in Path(item).parts if not glob.has_magic(part)]
     name = Path(parts[-1]).name.split(".")[0] if parts else ""
     return name or "data"
+
+
+def _file(path: Path, file_type: str | None) -> DataFile:
+    return by_content(data_file(path, file_type), named=file_type is not None)
 
 
 def _is_hub_id(item: str) -> bool:
@@ -101,21 +130,31 @@ def _pattern(found: Found, pattern: str, file_type: str | None) -> None:
 def _take(found: Found, paths: Sequence[Path], file_type: str | None) -> None:
     for path in paths:
         try:
-            found.files.append(data_file(path, file_type))
+            found.files.append(_file(path, file_type))
         except FileProblem as problem:
             found.problems.append(f"{path}: {problem}")
 
 
-def _folder(found: Found, folder: Path, split: str, file_type: str | None) -> None:
+def _folder(
+    found: Found, folder: Path, split: str, file_type: str | None, name: str | None
+) -> None:
     """The data files in a folder; if their names indicate splits, only those of ``split``."""
     paths = [
         path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)
     ]
-    known = [path for path in paths if file_type or kind_of(path)[1]]
+    known = [
+        path
+        for path in paths
+        if (file_type or kind_of(path)[1]) and path.name not in (*DESCRIPTIONS, *SETTINGS)
+    ]
     if not known:
         others = f" ({len(paths)} files of other types)" if paths else ""
         raise FileProblem(f"no data files in this folder{others}")
-    taken = _of_split(folder, known, split)
+    patterns = of_configuration(folder, name)
+    found.name_used = found.name_used or (name is not None and patterns is not None)
+    taken = of_split(folder, known, split, patterns)
+    if not taken:
+        raise FileProblem(f"the files of the split {split!r} are not in this folder")
     if len(taken) < len(paths):
         left = [str(path.relative_to(folder)) for path in paths if path not in set(taken)]
         more = f" and {len(left) - MOST_NOTES} more" if len(left) > MOST_NOTES else ""
@@ -126,23 +165,3 @@ def _folder(found: Found, folder: Path, split: str, file_type: str | None) -> No
 def _is_data(path: Path, folder: Path) -> bool:
     parts = path.relative_to(folder).parts
     return not any(part.startswith((".", "_")) for part in parts) and not NOT_DATA.match(path.name)
-
-
-def _of_split(folder: Path, files: Sequence[Path], split: str) -> list[Path]:
-    """The files of ``split``, by the naming rules of ``datasets``; all files if no rule applies."""
-    from datasets.data_files import EmptyDatasetError, get_data_patterns, resolve_pattern
-
-    try:
-        patterns = {str(name): globs for name, globs in get_data_patterns(str(folder)).items()}
-    except EmptyDatasetError:
-        return list(files)
-    names = {name for name in patterns if name in ("train", "validation", "test")}
-    if names <= {"train"} and split == "train":
-        return list(files)
-    if split not in patterns:
-        raise FileProblem(f"this folder has no split {split!r} (found: {', '.join(patterns)})")
-    meant: set[Path] = set()
-    for pattern in patterns[split]:
-        with suppress(FileNotFoundError):
-            meant |= {Path(str(path)) for path in resolve_pattern(pattern, str(folder))}
-    return [file for file in files if file.absolute() in meant or file.resolve() in meant]

@@ -15,6 +15,7 @@ from lorita.data.sources.find_files import find_data
 from lorita.data.sources.hub_datasets import read_hub
 from lorita.data.sources.open_file import DataFile
 from lorita.data.sources.read_file import How, read_file
+from lorita.data.sources.saved_datasets import read_saved
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
@@ -33,27 +34,33 @@ def load_source(
 ) -> Source:
     """All rows of ``data``: files, folders, patterns, ``-`` for standard input, hub data sets.
 
-    ``name``, ``split`` and ``revision`` select a hub data set; ``split`` also selects files in a
-    folder whose files are named after splits. ``text_unit`` is ``line``, ``paragraph`` or
-    ``file``. ``file_type`` is a value of ``open_file.KINDS``, for names without a known ending.
-    ``streaming`` reads only that many rows of a hub data set, without downloading the rest.
+    ``name``, ``split`` and ``revision`` select a hub data set. ``split`` also selects among the
+    parts of a folder, file or saved data set that are named after splits, ``name`` among the
+    subsets of a folder, the lists of a JSON file or the sheets of a workbook. ``text_unit`` is
+    ``line``, ``paragraph`` or ``file``. ``file_type`` is a value of ``open_file.KINDS``, for names
+    without a known ending. ``streaming`` reads only that many rows of a hub data set, without
+    downloading the rest.
 
     Raises ``DataError`` listing the problems of every file.
     """
     items = [data] if isinstance(data, str) else list(data)
-    found = find_data(items, split=split, file_type=file_type)
+    found = find_data(items, split=split, file_type=file_type, name=name)
 
-    if streaming is not None and (found.files or not found.hub):
+    if streaming is not None and (found.files or found.saved or not found.hub):
         found.clean()
         raise DataError(
             "streaming is only for hub data sets; these files are already on this machine",
             hint="Omit --streaming: rows of files are read from disk as needed.",
         )
     try:
-        parts = _read_files(found.files, How(text_unit, name, split))
+        part = None if found.name_used or found.hub else name
+        if part is not None and found.saved:
+            raise DataError(f"{found.saved[0]}: a saved data set has no part named {name!r}")
+        parts = _read_files(found.files, How(text_unit, part, split))
     finally:
         found.clean()
     parts += [read_hub(item, name, split, revision, streaming) for item in found.hub]
+    parts += [read_saved(folder, split) for folder in found.saved]
     return _together(parts, found.notes)
 
 

@@ -26,6 +26,7 @@ KINDS = {
     ".jsonl": "json",
     ".ndjson": "json",
     ".parquet": "parquet",
+    ".arrow": "arrow",
     ".txt": "text",
     ".text": "text",
     ".md": "markdown",
@@ -40,9 +41,10 @@ LONGEST_ROW = 16 * 2**20
 BOMB_SIZE, BOMB_RATIO = 64 * 2**20, 200
 """Decompression stops beyond both: this many bytes, and this many times the compressed size."""
 
+POINTER = b"version https://git-lfs"
 MAGIC = {
-    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+    b"\xff\xfe\x00\x00": "UTF-32 text; save it as UTF-8",
+    POINTER: "a pointer of Git LFS, not the data; run: git lfs pull",
     b"PK\x03\x04": "a zip archive or an office document; unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an old office document; save it as CSV",
     b"%PDF": "a PDF; extract its text first",
@@ -54,6 +56,14 @@ MAGIC = {
 """First bytes of files that are not what their name says, and what to do about them."""
 
 
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""The byte order marks of UTF-16, which Excel writes as "Unicode text"."""
+
+
+DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files that describe a data set and hold no rows."""
+
+
 class FileProblem(Exception):
     """A problem with a file. ``str()`` is the message; the caller adds the file's name."""
 
@@ -62,13 +72,14 @@ class FileProblem(Exception):
 class DataFile:
     """A file, its type (a value of ``KINDS``) and its compression (a value of ``PACKINGS``).
 
-    ``name`` is what messages call it.
+    ``name`` is what messages call it; ``note`` says what was found out about it from its content.
     """
 
     path: Path
     kind: str
     packing: str | None
     name: str
+    note: str = ""
 
     def digest(self) -> str:
         """The SHA-256 of its bytes, as they are on disk."""
@@ -86,6 +97,8 @@ def data_file(path: Path, kind: str | None = None, name: str | None = None) -> D
     """
     if not path.exists():
         raise FileProblem("file not found")
+    if path.name in DESCRIPTIONS and kind is None:
+        raise FileProblem("describes a data set and holds no rows; name the file with the rows")
     packing, found = kind_of(path)
     if (kind or found) is None:
         raise FileProblem(
@@ -94,6 +107,9 @@ def data_file(path: Path, kind: str | None = None, name: str | None = None) -> D
         )
     if path.stat().st_size == 0:
         raise FileProblem("the file is empty")
+    with path.open("rb") as raw:
+        if raw.read(len(POINTER)) == POINTER:
+            raise FileProblem(f"this is {MAGIC[POINTER]}")
     return DataFile(path, str(kind or found), packing, name or str(path))
 
 
@@ -123,7 +139,8 @@ def open_text(file: DataFile) -> io.TextIOWrapper:
         if start.startswith(magic):
             raw.close()
             raise FileProblem(f"this is {what}")
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+    encoding = "utf-16" if start.startswith(UTF_16) else "utf-8-sig"
+    return io.TextIOWrapper(raw, encoding=encoding, newline="")
 
 
 def lines_of(file: DataFile) -> Iterator[str]:
@@ -155,6 +172,8 @@ def too_long(what: str) -> str:
 
 def no_utf8(file: DataFile, error: UnicodeDecodeError) -> str:
     """The message for a decoding error, with the line found by reading the file again."""
+    if error.encoding.startswith("utf-16"):
+        return "damaged UTF-16 text; save it as UTF-8"
     with open_bytes(file) as raw:
         number = 0
         while line := raw.readline(LONGEST_ROW):

@@ -15,10 +15,14 @@ from lorita.data.sources.file_table import FileProblems, FileRows, TooManyProble
 from lorita.data.sources.json_files import json_batches
 from lorita.data.sources.open_file import DataFile, FileProblem, no_utf8
 from lorita.data.sources.parquet_files import read_parquet
+from lorita.data.sources.saved_datasets import read_arrow
 from lorita.data.sources.table_batches import TableBatches
 from lorita.data.sources.table_cache import key_of, stored
 from lorita.data.sources.text_files import text_batches, usual_unit
 from lorita.errors import DataError
+
+WITH_PARTS = ("json",)
+"""Types of files that can hold several tables."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,10 @@ def read_file(file: DataFile, how: How, json_columns: frozenset[str]) -> FileRow
     Raises ``DataError`` with all problems found.
     """
     try:
-        if file.kind == "parquet":
-            return read_parquet(file)
+        if how.part is not None and file.kind not in WITH_PARTS:
+            raise FileProblem(f"has no part named {how.part!r}; omit --data-name")
+        if file.kind in ("parquet", "arrow"):
+            return read_parquet(file) if file.kind == "parquet" else read_arrow(file)
         unit = how.text_unit or usual_unit(file.kind)
         forced = sorted(json_columns)
         asked = (unit, how.part, how.split, forced)
@@ -54,7 +60,8 @@ def read_file(file: DataFile, how: How, json_columns: frozenset[str]) -> FileRow
     except OSError as error:
         raise DataError(f"{file.name}: cannot be read ({error.strerror or error})") from None
     part = Part(file.name, len(table), stored_notes.get("lines"))
-    notes = tuple(f"{file.name}: {note}" for note in stored_notes["notes"])
+    said = [*filter(None, [file.note]), *stored_notes["notes"]]
+    notes = tuple(f"{file.name}: {note}" for note in said)
     return FileRows(table, part, frozenset(stored_notes["json_columns"]), notes)
 
 
