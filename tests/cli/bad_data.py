@@ -60,7 +60,9 @@ FILES: dict[str, Case] = {
     # what is named
     "missing": ("a.csv", None, ["a.csv: file not found"]),
     "missing folder": ("none/", None, ["file not found"]),
-    "unknown type": ("a.docx", b"x", ["a.docx: unknown file type", ".parquet", "--file-type"]),
+    "unknown type": ("a.dat", b"x", ["a.dat: unknown file type", ".parquet", "--file-type"]),
+    "a word document": ("a.docx", b"x", ["a.docx: this is a Word document; save it as plain"]),
+    "an archive": ("a.tar.gz", b"x", ["a.tar.gz: this is an archive; unpack it"]),
     "no ending": ("rows", b"x", ["rows: unknown file type"]),
     "empty folder": ("sub", lambda p: (p / "sub").mkdir(), ["sub: no data files in this folder"]),
     "folder without data": (

@@ -54,16 +54,19 @@ class RunSettings(BaseModel):
 
     # Data
     data: Texts = _data_place(
-        "Files (.csv .tsv .jsonl .json .parquet .txt .md, also compressed as .gz or .zst), a "
-        'folder, a pattern ("data/*.csv"), - for standard input, or a hub dataset id. Repeatable.',
+        "Files (.csv .tsv .jsonl .json .parquet .arrow .xlsx .ods .txt .md; text also as .gz or "
+        '.zst), a folder, a pattern ("data/*.csv"), - for standard input, or a hub dataset id. '
+        "Repeatable.",
         min_length=1,
     )
-    data_name: str | None = _data_place("Configuration (subset) of a hub dataset.", None)
-    data_split: str = _data_place("Split of a hub dataset.", "train")
-    data_revision: str | None = _data_place("Branch, tag or commit of a hub dataset.", None)
-    file_type: Literal["csv", "tsv", "json", "parquet", "text", "markdown"] | None = _data_place(
-        "Type of the files. Default: from their names.", None
+    data_name: str | None = _data_place(
+        "Configuration (subset) of a dataset, list in a JSON file, or sheet of a spreadsheet.", None
     )
+    data_split: str = _data_place("Split of a dataset that has several.", "train")
+    data_revision: str | None = _data_place("Branch, tag or commit of a hub dataset.", None)
+    file_type: (
+        Literal["csv", "tsv", "json", "parquet", "arrow", "sheet", "text", "markdown"] | None
+    ) = _data_place("Type of the files. Default: from their names.", None)
     text_unit: Literal["line", "paragraph", "file"] | None = _data_place(
         "What one row of a text file is. Default: line; for Markdown, file.", None
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from lorita.data.formats.cells import holds_text, require_column
@@ -249,7 +250,7 @@ def _no_reading(source: Source, format: str | None) -> DataError:
     if format is None and len(texts) >= 2:
         hint += (
             "\nIf one is a question and another its answer: "
-            f"--prompt-field {texts[0]} --completion-field {texts[1]}."
+            f"--prompt-field {quote(texts[0])} --completion-field {quote(texts[1])}."
         )
     return DataError(
         f"{source.origin}: which column holds the text? The columns are {columns}",

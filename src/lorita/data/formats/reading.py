@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class Reading:
     def flags(self) -> str:
         """The command-line options that select this reading."""
         if self.format == "text":
-            return f"--text-field {self.roles['text']}"
+            return f"--text-field {quote(self.roles['text'])}"
         if self.format == "prompt-completion":
             return (
-                f"--prompt-field {self.roles['prompt']} "
-                f"--completion-field {self.roles['completion']}"
+                f"--prompt-field {quote(self.roles['prompt'])} "
+                f"--completion-field {quote(self.roles['completion'])}"
             )
         if self.format in ("messages", "sharegpt"):
-            return f"--messages-field {self.chat_column}"
+            return f"--messages-field {quote(str(self.chat_column))}"
         return f"--format {self.format}"
 
     @property

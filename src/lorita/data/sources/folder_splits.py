@@ -35,7 +35,7 @@ def of_configuration(folder: Path, name: str | None) -> dict[str, list[str]] | N
 def _configurations(folder: Path) -> Mapping[str, Any]:
     """What the README says about configurations whose files it lists; nothing if it is unclear."""
     card = folder / "README.md"
-    if not card.is_file():
+    if not card.is_file() or not card.read_bytes().lstrip(b"\xef\xbb\xbf").startswith(b"---"):
         return {}
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard

@@ -27,6 +27,11 @@ KINDS = {
     ".ndjson": "json",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".xlsx": "sheet",
+    ".xlsm": "sheet",
+    ".xlsb": "sheet",
+    ".xls": "sheet",
+    ".ods": "sheet",
     ".txt": "text",
     ".text": "text",
     ".md": "markdown",
@@ -41,6 +46,38 @@ LONGEST_ROW = 16 * 2**20
 BOMB_SIZE, BOMB_RATIO = 64 * 2**20, 200
 """Decompression stops beyond both: this many bytes, and this many times the compressed size."""
 
+UNREAD = {
+    ".numbers": "a Numbers document; export the table as CSV",
+    ".gsheet": "a link to Google Sheets, without the cells; download the sheet as CSV",
+    ".gdoc": "a link to Google Docs, without the text; download it as plain text",
+    ".docx": "a Word document; save it as plain text (.txt)",
+    ".doc": "a Word document; save it as plain text (.txt)",
+    ".odt": "a text document; save it as plain text (.txt)",
+    ".rtf": "rich text; save it as plain text (.txt)",
+    ".pdf": "a PDF; extract its text first",
+    ".epub": "an e-book; extract its text first",
+    ".html": "a web page; extract its text first",
+    ".htm": "a web page; extract its text first",
+    ".xml": "XML; convert it to JSON Lines or CSV",
+    ".yaml": "YAML; convert it to JSON Lines or CSV",
+    ".yml": "YAML; convert it to JSON Lines or CSV",
+    ".pkl": "a Python pickle, which can run code when it is read; save it as Parquet or JSON Lines",
+    ".pickle": "a Python pickle, which can run code when it is read; save it as Parquet",
+    ".pt": "a file of torch, not of rows; save the rows as JSON Lines",
+    ".npy": "a numpy array; save the rows as JSON Lines",
+    ".npz": "numpy arrays; save the rows as JSON Lines",
+    ".feather": "a Feather file; rename it to .arrow",
+    ".sqlite": "an SQLite database; export the table as CSV",
+    ".db": "a database; export the table as CSV",
+    ".zip": "a zip archive; unpack it and give the files or their folder",
+    ".tar": "an archive; unpack it and give the files or their folder",
+    ".tgz": "an archive; unpack it and give the files or their folder",
+    ".7z": "an archive; unpack it and give the files or their folder",
+    ".rar": "an archive; unpack it and give the files or their folder",
+    ".bz2": "compressed with bzip2; decompress it first",
+    ".xz": "compressed with xz; decompress it first",
+}
+"""Endings of files that people try, and what to do about them."""
 POINTER = b"version https://git-lfs"
 MAGIC = {
     b"\xff\xfe\x00\x00": "UTF-32 text; save it as UTF-8",
@@ -101,6 +138,10 @@ def data_file(path: Path, kind: str | None = None, name: str | None = None) -> D
         raise FileProblem("describes a data set and holds no rows; name the file with the rows")
     packing, found = kind_of(path)
     if (kind or found) is None:
+        ending = "".join(path.suffixes[-2:]).lower()
+        known = UNREAD.get(".tar" if ending.startswith(".tar.") else path.suffix.lower())
+        if known is not None:
+            raise FileProblem(f"this is {known}")
         raise FileProblem(
             f"unknown file type; lorita reads {', '.join(KINDS)}, each optionally followed by "
             f"{' or '.join(PACKINGS)}. Name the type with --file-type"

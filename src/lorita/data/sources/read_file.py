@@ -16,12 +16,13 @@ from lorita.data.sources.json_files import json_batches
 from lorita.data.sources.open_file import DataFile, FileProblem, no_utf8
 from lorita.data.sources.parquet_files import read_parquet
 from lorita.data.sources.saved_datasets import read_arrow
+from lorita.data.sources.sheet_files import sheet_batches
 from lorita.data.sources.table_batches import TableBatches
 from lorita.data.sources.table_cache import key_of, stored
 from lorita.data.sources.text_files import text_batches, usual_unit
 from lorita.errors import DataError
 
-WITH_PARTS = ("json",)
+WITH_PARTS = ("json", "sheet")
 """Types of files that can hold several tables."""
 
 
@@ -71,6 +72,8 @@ def _write(file: DataFile, how: How, forced: Sequence[str]) -> TableBatches:
     try:
         if file.kind in ("csv", "tsv"):
             notes = yield from csv_batches(file, problems)
+        elif file.kind == "sheet":
+            notes = yield from sheet_batches(file, problems, how.part)
         elif file.kind == "json":
             notes = yield from json_batches(file, forced, problems, how.part, how.split)
         else:
