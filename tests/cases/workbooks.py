@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 Rows = Sequence[Sequence[Any]]
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 RELATED = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+OFFICE = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 
 
@@ -27,17 +28,16 @@ def write_xlsx(path: Path, sheets: Mapping[str, Rows], hidden: Sequence[str] = (
         for i in range(1, len(names) + 1)
     )
     types = "".join(
-        f'<Override PartName="/xl/worksheets/s{i}.xml" ContentType="application/vnd.openxmlformats-'
-        'officedocument.spreadsheetml.worksheet+xml"/>'
+        f'<Override PartName="/xl/worksheets/s{i}.xml" ContentType="{OFFICE}.worksheet+xml"/>'
         for i in range(1, len(names) + 1)
     )
     with zipfile.ZipFile(path, "w") as book:
+        main = f"{OFFICE}.sheet.main+xml"
         book.writestr(
             "[Content_Types].xml",
-            f'<Types xmlns="{PACKAGE}/content-types"><Default Extension="rels" ContentType="applicat'
-            'ion/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml'
-            '" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+x'
-            f'ml"/>{types}</Types>',
+            f'<Types xmlns="{PACKAGE}/content-types"><Default Extension="rels" '
+            'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+            f'<Override PartName="/xl/workbook.xml" ContentType="{main}"/>{types}</Types>',
         )
         book.writestr(
             "_rels/.rels",
@@ -94,8 +94,8 @@ def write_ods(path: Path, sheets: Mapping[str, Rows]) -> Path:
         book.writestr("mimetype", kind)
         book.writestr(
             "META-INF/manifest.xml",
-            f'<manifest:manifest xmlns:manifest="{space}:manifest:1.0"><manifest:file-entry manifest'
-            f':full-path="/" manifest:media-type="{kind}"/></manifest:manifest>',
+            f'<manifest:manifest xmlns:manifest="{space}:manifest:1.0"><manifest:file-entry '
+            f'manifest:full-path="/" manifest:media-type="{kind}"/></manifest:manifest>',
         )
         book.writestr(
             "content.xml",

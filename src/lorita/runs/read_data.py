@@ -50,7 +50,7 @@ def _mapped(settings: RunSettings, source: Source) -> Source:
 
 def _find_source(settings: RunSettings) -> Source:
     if settings.given("data") is not None:
-        return rows_source(settings.given("data"), ROWS_NAME)
+        return rows_source(settings.given("data"), ROWS_NAME, settings.data_split)
     if settings.data == [ROWS_NAME] and not Path(ROWS_NAME).exists():
         raise DataError(
             "the rows of this run were passed in Python",

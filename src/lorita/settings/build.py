@@ -41,10 +41,11 @@ def build_settings(config: str | Path | None = None, /, **options: Any) -> RunSe
 
 
 def _is_rows(value: object) -> bool:
-    """Whether a value is the rows themselves (dicts, or a ``datasets.Dataset``), not a name."""
+    """Whether a value is the rows themselves, not names: dicts, columns, or a library's table."""
     if isinstance(value, (list, tuple)):
-        return bool(value) and isinstance(value[0], Mapping)
-    return hasattr(value, "column_names") and hasattr(value, "select")
+        return bool(value) and isinstance(value[0], (Mapping, list, tuple))
+    table = hasattr(value, "column_names") or hasattr(value, "columns")
+    return isinstance(value, Mapping) or table
 
 
 def _without_objects(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -14,6 +14,8 @@ from lorita.errors import DataError
 
 FILL_HINT = "Remove the empty rows, or fill them in."
 OTHER_HINT = "Name a column that holds text."
+MISSING = ("nan", "NaN", "None", "null", "NULL", "<NA>", "undefined")
+"""Words that programs write where a value is missing, and that a text may also be."""
 CHAT_HINT = (
     "If all cells of the column are chats: --messages-field NAME. To train the text as it is, name "
     "the column with --text-field NAME, or --prompt-field and --completion-field."
@@ -34,17 +36,17 @@ class Remarks:
     def __init__(self, *, as_named: bool = False) -> None:
         self.as_named = as_named
         """Whether the user named the columns of text, so that even a chat is read as text."""
-        self._counts: dict[str, int] = {}
+        self._counts: dict[tuple[str, str], int] = {}
 
-    def add(self, what: str) -> None:
-        """Count a cell; ``what`` follows the count in the message."""
-        self._counts[what] = self._counts.get(what, 0) + 1
+    def add(self, field: str, what: str) -> None:
+        """Count a cell of the column ``field``; ``what`` follows the count in the message."""
+        self._counts[field, what] = self._counts.get((field, what), 0) + 1
 
     def lines(self) -> list[str]:
-        """All remarks as sentences."""
+        """All remarks as phrases."""
         return [
-            f"{count:,} {'cell' if count == 1 else 'cells'} of {what}"
-            for what, count in self._counts.items()
+            f"{field!r} has {count:,} {'cell' if count == 1 else 'cells'} {what}"
+            for (field, what), count in self._counts.items()
         ]
 
 
@@ -62,10 +64,13 @@ def text_cells(
         elif isinstance(cell, str):
             if starts_like_chat(cell):
                 _remark_chat(row, field, cell, complain, remarks)
+            elif cell.strip() in MISSING:
+                word = repr(cell.strip())
+                remarks.add(field, f"with the word {word}, trained as text (a missing value?)")
             texts.append(cell)
         elif isinstance(cell, (bool, int, float)):
             kind = "true or false" if isinstance(cell, bool) else "numbers"
-            remarks.add(f"{field!r} are {kind}, trained as JSON writes them")
+            remarks.add(field, f"of {kind}, trained as JSON writes them")
             texts.append(json.dumps(cell))
         else:
             kind = type(cell).__name__
@@ -76,7 +81,7 @@ def text_cells(
 
 def _remark_chat(row: int, field: str, cell: str, complain: RowComplain, remarks: Remarks) -> None:
     if remarks.as_named:
-        remarks.add(f"{field!r} are chats written as text; they are trained as text, as named")
+        remarks.add(field, "with a chat written as text, trained as text because it was named")
         return
     why = why_unreadable(cell)
     what = f"the column {field!r} holds a chat written as text"

@@ -194,7 +194,7 @@ def _nested(sample: Mapping[str, list[Any]]) -> list[str]:
 
 def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Iterator[Reading]:
     chats = [c for c in columns if any(_holds_chat(cell) for cell in sample[c])]
-    if {"prompt", "completion"} <= set(chats):
+    if "completion" in chats and "prompt" in columns:
         return  # a chat split over two columns: read as a pair
     # A column with such a name holds chats even if its first cell is malformed.
     lists = [c for c in CHAT_COLUMNS if c in columns and isinstance(_first(sample[c]), list)]

@@ -54,10 +54,10 @@ def read_rows(
     found = Problems(source.origin) if problems is None else problems
     for _ in rows.batches(found.add):
         pass
+    notes = (*filter(None, [taken.note]), *remarks.lines())
     if problems is None:
         found.raise_any()
     kind = {Text: "text", Pair: "pair", Chat: "chat"}[type(rows[0])]
-    notes = (*filter(None, [taken.note]), *remarks.lines())
     said = understood(source, taken, others, notes)
     return Rows(kind, rows, said, source.origin, notes)  # type: ignore[arg-type]
 
@@ -103,7 +103,9 @@ def _pairs(source: Source, reading: Reading, remarks: Remarks) -> ReadCells:
 def _divided(cells: Sequence[object]) -> bool:
     """Whether the cells hold turns, or texts that stand for some."""
     return any(
-        looks_like_chat(cell) or starts_like_chat(cell) or isinstance(cell, Mapping)
+        starts_like_chat(cell)
+        if isinstance(cell, str)
+        else looks_like_chat(cell) or looks_like_chat([cell])
         for cell in cells
     )
 

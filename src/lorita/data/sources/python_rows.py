@@ -1,7 +1,8 @@
-"""Rows given in Python: lists of dicts and ``datasets.Dataset``."""
+"""Rows given in Python: lists of dicts, columns, and the tables of other libraries."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorita.data.origin import Origin, Part
@@ -9,18 +10,62 @@ from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 
-def rows_source(rows: Any, name: str) -> Source:
-    """A list of dicts or a ``datasets.Dataset`` as a source called ``name``.
+def rows_source(rows: Any, name: str, split: str = "train") -> Source:
+    """Rows as a source called ``name``.
 
-    Raises ``DataError`` if there are no rows, or if they do not form a table.
+    They are a list of dicts or of chats, a dict of columns, a ``datasets.Dataset`` or the ``split``
+    of a ``DatasetDict``, or a table of pandas, polars or pyarrow. Raises ``DataError`` if they are
+    something else, if there are none, or if they do not form a table.
     """
-    table = as_table(list(rows), name) if isinstance(rows, (list, tuple)) else rows
+    table = _table(rows, name, split)
     if not len(table):
         raise DataError("data: contains no rows")
     return Source(table, Origin((Part(name, len(table)),)))
 
 
-def as_table(rows: list[dict[str, Any]], where: str) -> Any:
+def _table(rows: Any, name: str, split: str) -> Any:
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(rows, Dataset):
+        return rows
+    if isinstance(rows, DatasetDict):
+        if split not in rows:
+            raise DataError(f"data: no split {split!r} (found: {', '.join(map(str, rows))})")
+        return rows[split]
+    if isinstance(rows, (list, tuple)):
+        dicts = [{"messages": row} if isinstance(row, (list, tuple)) else row for row in rows]
+        for number, row in enumerate(dicts, 1):
+            if not isinstance(row, Mapping):
+                raise DataError(f"data: row {number} is a {type(row).__name__}; expected a dict")
+        return as_table(dicts, name)
+    try:
+        return _converted(rows)
+    except DataError:
+        raise
+    except Exception as error:  # each library has its own
+        raise _no_table(name, error) from error
+
+
+def _converted(rows: Any) -> Any:
+    """The table of another library, told by its methods: none of them needs to be installed."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    if isinstance(rows, Mapping):
+        return Dataset.from_dict(dict(rows))
+    if isinstance(rows, pa.Table):
+        return Dataset(rows)
+    if hasattr(rows, "to_arrow"):  # polars
+        return Dataset(rows.to_arrow())
+    if hasattr(rows, "iloc"):  # pandas
+        return Dataset.from_pandas(rows, preserve_index=False)
+    raise DataError(
+        f"data: rows cannot be read from a {type(rows).__name__}",
+        hint="Give a list of dicts, a datasets.Dataset, or a DataFrame.",
+    )
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], where: str) -> Any:
     """Rows as a ``datasets.Dataset`` with the union of their keys as columns.
 
     ``where`` begins the message of the ``DataError`` that is raised if a column mixes types.
@@ -31,7 +76,11 @@ def as_table(rows: list[dict[str, Any]], where: str) -> Any:
     try:
         return Dataset.from_list([{name: row.get(name) for name in columns} for row in rows])
     except Exception as error:  # pyarrow raises many kinds
-        raise DataError(
-            f"{where}: the rows do not form a table ({str(error).splitlines()[0]})",
-            hint="All values in a column must have one type: text, numbers or lists of messages.",
-        ) from error
+        raise _no_table(where, error) from error
+
+
+def _no_table(where: str, error: Exception) -> DataError:
+    return DataError(
+        f"{where}: the rows do not form a table ({str(error).splitlines()[0]})",
+        hint="All values in a column must have one type: text, numbers or lists of messages.",
+    )
