@@ -114,7 +114,7 @@ def test_answers_labelled_bad_are_left_out(case: str, tmp_path: Path) -> None:
     rows = [{"prompt": "a", "completion": text, "label": label} for text, label in JUDGED[case]]
     found = read(place(tmp_path, "a.jsonl", lines(*rows)))
     assert list(found.rows) == [Pair("a", "good"), Pair("a", "fine")]
-    assert "1 of 3 rows are labelled false" in found.understood
+    assert "1 of 3 rows have the label false" in found.understood
 
 
 def test_labels_that_do_not_judge(tmp_path: Path) -> None:

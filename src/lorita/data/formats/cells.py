@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ FILL_HINT = "Remove the empty rows, or fill them in."
 OTHER_HINT = "Name a column that holds text."
 MISSING = ("nan", "NaN", "None", "null", "NULL", "<NA>", "undefined")
 """Words that programs write where a value is missing, and that a text may also be."""
+_LIST = re.compile(r"\s*\[\s*\{")
 CHAT_HINT = (
     "If all cells of the column are chats: --messages-field NAME. To train the text as it is, name "
     "the column with --text-field NAME, or --prompt-field and --completion-field."
@@ -64,6 +66,8 @@ def text_cells(
         elif isinstance(cell, str):
             if starts_like_chat(cell):
                 _remark_chat(row, field, cell, complain, remarks)
+            elif _LIST.match(cell):
+                remarks.add(field, "that begins as a list of objects does ([{), trained as text")
             elif cell.strip() in MISSING:
                 word = repr(cell.strip())
                 remarks.add(field, f"with the word {word}, trained as text (a missing value?)")

@@ -35,7 +35,8 @@ PROMPTS = (
     "prompt", "question", "instruction", "query", "input", "messages", "conversations",
     "conversation", "context",
 )  # fmt: skip
-JUDGED = ("prompt", "completion", "label")
+JUDGED, JUDGEMENTS = ("completion", "messages", "conversations"), ("label", "kto_tag")
+"""Columns of single answers, and of what was thought of them."""
 LABELS = {True: True, False: False, "true": True, "false": False}
 """Labels as JSON has them, or as text; 1 and 0 are equal to them."""
 
@@ -99,29 +100,28 @@ def preferred_rows(source: Source) -> Source:
 
     Raises ``DataError`` if every row is labelled as bad, or if some have no label.
     """
-    if not set(JUDGED) <= set(source.columns):
+    columns = set(source.columns)
+    column = next((name for name in JUDGEMENTS if name in columns), None)
+    if column is None or not columns & set(JUDGED):
         return source
-    others = set(source.columns) - set(JUDGED)
-    sample = source.sample["label"]
+    sample = source.sample[column]
     if not sample or any(_label(cell) is None for cell in sample):
         return source
-    if others and any(cell in (0, 1) and not isinstance(cell, bool) for cell in sample):
+    if columns != {"prompt", "completion", column} and any(type(cell) is int for cell in sample):
         return source  # a class, perhaps: KTO's own labels are true and false
-    labels = [
-        _label(cell) for cell in source.only(["label"]).cells(range(len(source.rows)))["label"]
-    ]
+    cells = source.only([column]).cells(range(len(source.rows)))
+    labels = [_label(cell) for cell in cells[column]]
     if None in labels:
-        row = labels.index(None)
-        place = ", ".join(source.origin.places([row]))
-        raise DataError(f"{place}: its label is neither true nor false, as those of other rows are")
+        place = ", ".join(source.origin.places([labels.index(None)]))
+        raise DataError(f"{place}: its {column} is neither true nor false, as those of other rows")
     good = [row for row, label in enumerate(labels) if label]
     left = len(labels) - len(good)
     if not good:
-        raise DataError(f"{source.origin}: every row has the label false: no answer to train on")
+        raise DataError(f"{source.origin}: every row has the {column} false: no answer to train on")
     if not left:
         return source
-    origin = Origin((Part(f"{source.origin} (label true)", len(good)),))
-    note = f"{left:,} of {len(labels):,} rows are labelled false (bad answers) and not used"
+    origin = Origin((Part(f"{source.origin} ({column} true)", len(good)),))
+    note = f"{left:,} of {len(labels):,} rows have the {column} false (bad answers): not used"
     return replace(
         source, rows=source.rows.select(good), origin=origin, notes=(*source.notes, note)
     )

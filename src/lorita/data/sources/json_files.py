@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from lorita.data.sources.file_table import FileProblems
-from lorita.data.sources.json_outline import outline
+from lorita.data.sources.json_outline import TURN_KEYS, outline
 from lorita.data.sources.json_shape import Shape, find_shape
 from lorita.data.sources.json_shaped_rows import rows_in
 from lorita.data.sources.json_text import DECODER, JsonText, reason
@@ -106,6 +106,8 @@ def _values(file: DataFile, shape: Shape, problems: list[str]) -> Iterator[Row]:
 
 
 def _checked(row: Any, where: str, raw: str, problems: list[str]) -> Iterator[Row]:
+    if isinstance(row, list) and row and all(_is_turn(part) for part in row):
+        row = {"messages": row}
     if not isinstance(row, dict):
         found = FOUND.get(type(row), "a number")
         problems.append(f"{where}: expected an object whose keys are columns, found {found}")
@@ -115,6 +117,10 @@ def _checked(row: Any, where: str, raw: str, problems: list[str]) -> Iterator[Ro
         problems.append(f"{where}: empty object")
     else:
         yield row
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, dict) and any(key in value for key in TURN_KEYS)
 
 
 def _half_a_character(row: Row) -> bool:

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from lorita.data.sources.csv_dialect import LONGEST_NAME, find_dialect
+from lorita.data.sources.csv_dialect import LONGEST_NAME, find_dialect, quotes_are_text
 from lorita.data.sources.open_file import DataFile, FileProblem, open_text
 from lorita.storage.cache import tables_folder
 
@@ -58,9 +58,13 @@ def _kind_of_text(file: DataFile) -> str:
         sample = text.read(SAMPLE)
     if sample.lstrip().startswith(("{", "[")):
         return "json"
-    dialect = find_dialect(sample.splitlines(keepends=True), ",")
+    lines = sample.splitlines(keepends=True)
+    whole = lines[:-1] if len(sample) == SAMPLE else lines
+    dialect = find_dialect(lines, ",")
+    if quotes_are_text(whole, iter(whole), dialect):
+        dialect = replace(dialect, quote=None)
     try:
-        rows = [row for row in dialect.reader(iter(sample.splitlines(keepends=True))) if row]
+        rows = [row for row in dialect.reader(iter(lines)) if row]
     except csv.Error:
         return "text"
     even = len(rows) > 1 and len(rows[0]) > 1 and len({len(row) for row in rows[:-1]}) == 1
