@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
 
 from lorita.data.rows import Pair
+from lorita.data.sources.load_source import load_source
 from tests.cases.reading import place, read, refusal
 
 TAIL = "".join(f"w{i}\tv{i}\n" for i in range(300))
@@ -67,6 +70,19 @@ READ: dict[str, tuple[str, str | bytes, Expected, str]] = {
     "sep": ("a.csv", "sep=;\r\nprompt;completion\r\n1,5;2,5\r\n", [("1,5", "2,5")], "semicolon"),
     "quoted sep": ("a.csv", '"sep=|"\nprompt|completion\na|b\n', [("a", "b")], "bar-separated"),
     "sep tab": ("a.csv", "SEP=\t\nprompt\tcompletion\na\tb\n", [("a", "b")], "tab-separated"),
+    "blank lines above": ("a.csv", "\n\nprompt,completion\na,b\n", [("a", "b")], ""),
+    "a space before the quote": (
+        "a.csv",
+        'prompt,completion\n"a", "b"\nc, "d, e"\n',
+        [("a", "b"), ("c", "d, e")],
+        "spaces before cells skipped",
+    ),
+    "a quoted word after a comma": (
+        "a.csv",
+        'prompt,completion\nhe said, "x" and so on\n',
+        [("he said", ' "x" and so on')],
+        "",
+    ),
     "old mac": ("a.csv", "prompt,completion\ra,b\rc,d\r", [("a", "b"), ("c", "d")], ""),
     "mark": ("a.csv", "\ufeffprompt,completion\nñ,b\n".encode(), [("ñ", "b")], ""),
     "utf-16": (
@@ -131,3 +147,12 @@ def test_json_in_a_file_named_otherwise(tmp_path: Path) -> None:
     text = read(place(tmp_path, "c.txt", line), file_type="text")
     assert text.kind == "text"
     assert read(place(tmp_path, "d.txt", line + "and prose\n")).kind == "text"
+
+
+@pytest.mark.parametrize("ending", ["", "\n"])
+def test_stray_quotes_through_a_pipe(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'prompt\tcompletion\n"Hello\tHallo\nBye"\tTschau' + ending
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    source = load_source("-")
+    assert source.cells([0, 1])["prompt"] == ['"Hello', 'Bye"']
+    assert "quotes are part of the text" in str(source.notes)

@@ -117,6 +117,14 @@ def test_answers_labelled_bad_are_left_out(case: str, tmp_path: Path) -> None:
     assert "1 of 3 rows have the label false" in found.understood
 
 
+@pytest.mark.parametrize("column", ["label", "kto_tag"])
+def test_chats_labelled_bad_are_left_out(column: str, tmp_path: Path) -> None:
+    rows = [{"messages": TURNS, column: True}, {"messages": [USER, BAD], column: False}]
+    found = read(place(tmp_path, "a.jsonl", lines(*rows)))
+    assert list(found.rows) == [CHAT]
+    assert f"1 of 2 rows have the {column} false" in found.understood
+
+
 def test_labels_that_do_not_judge(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "completion": "b", "label": n} for n in range(3)]
     assert len(read(place(tmp_path, "a.jsonl", lines(*rows))).rows) == 3

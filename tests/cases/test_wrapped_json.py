@@ -13,7 +13,7 @@ import pytest
 
 from lorita.data.rows import Pair, Text
 from lorita.data.sources.load_source import load_source
-from tests.cases.reading import CHAT, TURNS, lines, place, read, refusal
+from tests.cases.reading import ANSWERED, CHAT, TURNS, lines, place, read, refusal
 
 ROWS = [{"prompt": f"a{i}", "completion": f"b{i}"} for i in range(3)]
 PAIRS = [Pair(f"a{i}", f"b{i}") for i in range(3)]
@@ -53,6 +53,14 @@ HELD: dict[str, tuple[Any, list[Any], str]] = {
         "the list 'data' (not read: schema)",
     ),
     "rows under ids": (dict(zip("xyz", ROWS, strict=True)), PAIRS, "the values of the object"),
+    "chats under ids": ({"d1": TURNS, "d2": TURNS}, [CHAT, CHAT], "the values of the object"),
+    "deeper ids": ({"talks": {"d1": TURNS, "d2": TURNS}}, [CHAT, CHAT], "the values of 'talks'"),
+    "pandas' names": (
+        {"prompt": {"x": "a0", "y": "a1"}, "completion": {"x": "b0", "y": "b1"}},
+        PAIRS[:2],
+        "the keys of the object are the columns",
+    ),
+    "a chat in two parts": ({"prompt": TURNS[:1], "completion": TURNS[1:]}, [ANSWERED], ""),
     "one row": ({"messages": TURNS}, [CHAT], ""),
     "a row with sources": (
         {"prompt": "a0", "completion": "b0", "sources": [{"url": "x"}]},
@@ -134,3 +142,10 @@ def test_a_list_larger_than_one_read(tmp_path: Path) -> None:
     file = place(tmp_path, "a.json", json.dumps({"n": {"k": rows[:50]}, "train": rows}))
     found = read(file, name="train")
     assert [row.text for row in found.rows if isinstance(row, Text)] == [r["text"] for r in rows]
+
+
+def test_lists_of_turns_are_rows(tmp_path: Path) -> None:
+    assert list(read(place(tmp_path, "a.json", json.dumps([TURNS, TURNS]))).rows) == [CHAT, CHAT]
+    text = json.dumps(TURNS) + "\n" + json.dumps(TURNS) + "\n"
+    assert list(read(place(tmp_path, "b.jsonl", text)).rows) == [CHAT, CHAT]
+    assert "found a list" in refusal(place(tmp_path, "c.json", '[["a", "b"]]'))

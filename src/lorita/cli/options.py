@@ -114,9 +114,16 @@ def with_run_options(
 def canonical_flags(tokens: Sequence[str]) -> list[str]:
     """Flags under their own names: underscores and other tools' aliases are understood.
 
-    Done before parsing, so that the help shows each option once.
+    Done before parsing, so that the help shows each option once. A lone ``-`` (standard input) is
+    joined to its flag, or it would pass for a flag itself.
     """
-    return [_canonical(token) if token.startswith("--") else token for token in tokens]
+    flags: list[str] = []
+    for token in tokens:
+        if token == "-" and flags and flags[-1].startswith("--") and "=" not in flags[-1]:
+            flags[-1] += "=-"
+        else:
+            flags.append(_canonical(token) if token.startswith("--") else token)
+    return flags
 
 
 def _canonical(token: str) -> str:

@@ -62,6 +62,18 @@ READ: dict[str, tuple[dict[str, Any], object, str]] = {
         Chat((Message("user", "Add"), Message("assistant", "3"))),
         "alpaca",
     ),
+    "alpaca with history": (
+        {"instruction": "And 2?", "output": "4", "history": [["Add 1 and 1", "2"]]},
+        Chat(
+            (
+                Message("user", "Add 1 and 1"),
+                Message("assistant", "2"),
+                Message("user", "And 2?"),
+                Message("assistant", "4"),
+            )
+        ),
+        "alpaca from 'instruction', 'output', 'history'",
+    ),
     "dolly": (
         {"instruction": "Add", "context": "1 and 2", "response": "3", "category": "sums"},
         Chat((Message("user", "Add\n\n1 and 2"), Message("assistant", "3"))),
@@ -94,6 +106,18 @@ READ: dict[str, tuple[dict[str, Any], object, str]] = {
         {"messages": [TURNS[0], {**TURNS[1], "train": False}, *TURNS]},
         Chat((HI[0], Message("assistant", "Hello", True), *HI)),
         "messages",
+    ),
+    "a chat in two columns, with tools": (
+        {"prompt": TURNS[:1], "completion": TURNS[1:], "system": "Be brief.", "tools": [{"n": 1}]},
+        Chat(
+            (
+                Message("system", "Be brief.", True),
+                Message("user", "Hi", True),
+                HI[1],
+            ),
+            ({"n": 1},),
+        ),
+        "prompt-completion from 'prompt', 'completion', 'system', 'tools'",
     ),
     "a chat in two columns": (
         {"prompt": TURNS[:1], "completion": TURNS[1:]},
@@ -189,6 +213,11 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], dict[str, str], list[str]]] = {
         [{"messages": TURNS}, {"messages": []}],
         {},
         ["row 2: the chat has no messages"],
+    ),
+    "history of another shape": (
+        [{"instruction": "a", "output": "b", "history": ["c", "d"]}],
+        {},
+        ["row 1: its history is not a list of pairs"],
     ),
     "messages missing": (
         [{"messages": TURNS}, {"messages": None}],

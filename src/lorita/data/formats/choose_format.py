@@ -143,11 +143,14 @@ def _readings(source: Source) -> Iterator[Reading]:
         roles = {"instruction": "instruction", "output": output}
         extra = next((c for c in ALPACA_INPUTS if c in columns), None)
         roles |= {"input": extra} if extra else {}
-        roles |= {"system": "system"} if "system" in columns else {}
+        roles |= {name: name for name in ("system", "history") if name in columns}
         yield Reading("alpaca", roles)
     for prompt, completion in PAIR_COLUMNS:
         if prompt in columns and completion in columns:
-            yield Reading("prompt-completion", {"prompt": prompt, "completion": completion})
+            roles = {"prompt": prompt, "completion": completion}
+            if any(_holds_chat(cell) for name in roles.values() for cell in sample[name]):
+                roles |= _beside_chats(columns)
+            yield Reading("prompt-completion", roles)
     texts = [c for c in _text_columns(source) if c in columns]
     named = next((c for c in TEXT_COLUMNS if c in columns), None)
     only = texts[0] if len(texts) == 1 else columns[0] if len(columns) == 1 else None
@@ -207,14 +210,19 @@ def _chat_reading(sample: Mapping[str, list[Any]], columns: Sequence[str], colum
     known = next((cell for cell in sample[column] if looks_like_chat(cell)), None)
     kind = "sharegpt" if is_sharegpt(known) else "messages"
     roles = {"messages" if kind == "messages" else "conversations": column}
-    roles |= {"system": "system"} if "system" in columns and column != "system" else {}
-    tools = next((c for c in TOOL_COLUMNS if c in columns), None)
-    roles |= {"tools": tools} if tools else {}
+    roles |= _beside_chats([name for name in columns if name != column])
     note = ""
     if isinstance(_first(sample[column]), str):
         how = "a transcript" if is_transcript(_first(sample[column])) else "text"
         note = f"the chats in {column!r} are written as {how}"
     return Reading(kind, roles, note=note)
+
+
+def _beside_chats(columns: Sequence[str]) -> dict[str, str]:
+    """The columns that belong to a chat in another column."""
+    tools = next((c for c in TOOL_COLUMNS if c in columns), None)
+    system = {"system": "system"} if "system" in columns else {}
+    return system | ({"tools": tools} if tools else {})
 
 
 def _first(cells: Sequence[Any]) -> Any:

@@ -60,7 +60,7 @@ def preference_readings(
     )
     firsts = {c: next((x for x in sample[c] if x is not None), None) for c in columns}
     prompt = next((c for c in PROMPTS if c in columns), None)
-    extra = {name: name for name in ("system",) if name in columns}
+    extra = {name: name for name in ("system", "tools") if name in columns}
     answer = firsts[chosen]
     if prompt is not None and _is_answer_alone(answer):
         yield _pair(prompt, chosen, firsts, extra, note)
@@ -76,13 +76,15 @@ def _pair(
     prompt: str, chosen: str, firsts: Mapping[str, Any], extra: Mapping[str, str], note: str
 ) -> Reading:
     """The prompt and the preferred answer; as alpaca where a system message or input belongs."""
+    system = {name: name for name in extra if name == "system"}
     plain = isinstance(firsts[chosen], str) and isinstance(firsts[prompt], str)
     chats = looks_like_chat(firsts[prompt]) or looks_like_chat(firsts[chosen])
     inputs = {"input": "input"} if prompt == "instruction" and "input" in firsts else {}
-    if plain and not chats and not is_transcript(firsts[prompt]) and (inputs or extra):
-        roles = {"instruction": prompt, "output": chosen, **inputs, **extra}
+    if plain and not chats and not is_transcript(firsts[prompt]) and (inputs or system):
+        roles = {"instruction": prompt, "output": chosen, **inputs, **system}
         return Reading("alpaca", roles, note=note)
-    return Reading("prompt-completion", {"prompt": prompt, "completion": chosen}, note=note)
+    roles = {"prompt": prompt, "completion": chosen, **(extra if chats else {})}
+    return Reading("prompt-completion", roles, note=note)
 
 
 def _is_answer_alone(cell: object) -> bool:

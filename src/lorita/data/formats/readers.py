@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -89,7 +89,7 @@ def _pairs(source: Source, reading: Reading, remarks: Remarks) -> ReadCells:
     prompts = source.sample[columns[0]]
     conversations = bool(reading.note) and any(map(is_transcript, prompts))  # as in HH-RLHF
     if conversations or any(_divided(source.sample[column]) for column in columns):
-        return _divided_chats(*columns)
+        return _divided_chats(reading.roles, remarks)
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
         texts = [text_cells(cells, column, complain, remarks) for column in columns]
@@ -110,15 +110,20 @@ def _divided(cells: Sequence[object]) -> bool:
     )
 
 
-def _divided_chats(prompt: str, completion: str) -> ReadCells:
+def _divided_chats(roles: Mapping[str, str], remarks: Remarks) -> ReadCells:
     """Chats split over two columns: only the messages of the completion are trained."""
+    prompt, completion = roles["prompt"], roles["completion"]
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
         rows: list[Row] = []
-        for row, (before, after) in enumerate(zip(cells[prompt], cells[completion], strict=True)):
+        beside = _beside(cells, roles, complain, remarks)
+        for row, (before, after, (system, tools)) in enumerate(
+            zip(cells[prompt], cells[completion], beside, strict=False)
+        ):
             given, answer = _turns(before, "user"), _turns(after, "assistant")
-            chat = read_chat([*given, *answer], _about(row, complain))
-            cut = len(given)
+            about = _about(row, complain)
+            chat = read_chat([*given, *answer], about, system=system, tools=tools)
+            cut = len(chat.messages) - len(answer)  # a system message may have been added
             messages = [
                 Message(m.role, m.content, m.muted or i < cut, m.extra)
                 for i, m in enumerate(chat.messages)
@@ -127,6 +132,16 @@ def _divided_chats(prompt: str, completion: str) -> ReadCells:
         return rows
 
     return read
+
+
+def _beside(
+    cells: Cells, roles: Mapping[str, str], complain: RowComplain, remarks: Remarks
+) -> Iterator[tuple[str, Any]]:
+    """The system message and the tools of each row, from the columns beside its chat."""
+    system = roles.get("system")
+    systems = text_cells(cells, system, complain, remarks) if system else repeat("")
+    tools = map(decoded, cells[roles["tools"]]) if "tools" in roles else repeat(None)
+    return zip(systems, tools, strict=False)
 
 
 def _about(row: int, complain: RowComplain) -> Callable[[str], None]:
@@ -148,42 +163,54 @@ def _turns(cell: object, role: str) -> list[Any]:
 
 
 def _alpaca(source: Source, reading: Reading, remarks: Remarks) -> ReadCells:
+    columns = {role: name for role, name in reading.roles.items() if role != "history"}
+
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
-        texts = {
-            role: text_cells(cells, name, complain, remarks) for role, name in reading.roles.items()
-        }
+        texts = {role: text_cells(cells, name, complain, remarks) for role, name in columns.items()}
         for role in ("instruction", "output"):
-            refuse_empty(texts[role], reading.roles[role], complain)
-        count = len(texts["output"])
-        return [_alpaca_chat({role: some[i] for role, some in texts.items()}) for i in range(count)]
+            refuse_empty(texts[role], columns[role], complain)
+        before = cells[reading.roles["history"]] if "history" in reading.roles else repeat(None)
+        return [
+            _alpaca_chat(
+                {role: some[row] for role, some in texts.items()},
+                _history(earlier, _about(row, complain)),
+            )
+            for row, earlier in zip(range(len(texts["output"])), before, strict=False)
+        ]
 
     return read
 
 
-def _alpaca_chat(row: Mapping[str, str]) -> Chat:
+def _history(cell: object, complain: Callable[[str], None]) -> list[Message]:
+    """Earlier rounds, each a list of what the user and the assistant said."""
+    rounds = decoded(cell) or []
+    whole = isinstance(rounds, list) and all(
+        isinstance(said, list) and len(said) == 2 and all(isinstance(part, str) for part in said)
+        for said in rounds
+    )
+    if not whole:
+        complain("its history is not a list of pairs, each a question and its answer")
+        return []
+    roles = ("user", "assistant")
+    return [Message(role, part) for said in rounds for role, part in zip(roles, said, strict=True)]
+
+
+def _alpaca_chat(row: Mapping[str, str], earlier: Sequence[Message]) -> Chat:
     parts = [part for part in (row["instruction"], row.get("input", "")) if part.strip()]
     system = row.get("system", "")
     head = (Message("system", system),) if system.strip() else ()
     turns = (Message("user", "\n\n".join(parts)), Message("assistant", row["output"]))
-    return Chat((*head, *turns))
+    return Chat((*head, *earlier, *turns))
 
 
 def _chats(source: Source, reading: Reading, remarks: Remarks) -> ReadCells:
-    roles = reading.roles
     column = str(reading.chat_column)
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
-        tools = cells[roles["tools"]] if "tools" in roles else repeat(None)
-        systems = (
-            text_cells(cells, roles["system"], complain, remarks)
-            if "system" in roles
-            else repeat("")
-        )
+        beside = _beside(cells, reading.roles, complain, remarks)
         return [
-            read_chat(_cell(cell), _about(row, complain), system=first, tools=decoded(listed))
-            for row, (cell, first, listed) in enumerate(
-                zip(cells[column], systems, tools, strict=False)
-            )
+            read_chat(_cell(cell), _about(row, complain), system=system, tools=tools)
+            for row, (cell, (system, tools)) in enumerate(zip(cells[column], beside, strict=False))
         ]
 
     return read

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lorita.data.sources.open_file import LONGEST_ROW
@@ -22,12 +22,14 @@ SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 class Dialect:
     """How cells are separated and quoted. ``str()`` describes it for messages.
 
-    Without a ``quote``, quotes are characters like others.
+    Without a ``quote``, quotes are characters like others; ``spaced`` cells are quoted after a
+    space.
     """
 
     delimiter: str = ","
     quote: str | None = '"'
     escape: str | None = None
+    spaced: bool = False
 
     def reader(self, lines: Iterator[str]) -> Any:
         """A strict ``csv.reader`` over ``lines``; broken quoting raises ``csv.Error``."""
@@ -39,6 +41,7 @@ class Dialect:
             quoting=csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL,
             escapechar=self.escape,
             doublequote=self.escape is None,
+            skipinitialspace=self.spaced,
             strict=True,
         )
 
@@ -47,6 +50,7 @@ class Dialect:
         words += ["quoted with '"] if self.quote == "'" else []
         words += ["quotes are part of the text"] if self.quote is None else []
         words += ["quotes escaped with \\"] if self.escape else []
+        words += ["spaces before cells skipped"] if self.spaced else []
         return ", ".join(words)
 
 
@@ -66,10 +70,19 @@ def find_dialect(sample: Sequence[str], usual: str = ",", *, others: bool = True
             score = _even_rows(sample, dialect)
             if score > best_score:
                 best, best_score = dialect, score
+    if _quotes_after_spaces(sample, best) and _even_rows(sample, replace(best, spaced=True)) == 1:
+        return replace(best, spaced=True)
     if best_score < 1:  # stray quotes, perhaps
         even = (Dialect(d, _quote(sample, d)) for d in ordered if _even_lines(sample, d))
         return next(even, best)
     return best
+
+
+def _quotes_after_spaces(sample: Sequence[str], dialect: Dialect) -> bool:
+    """Whether quotes open after a delimiter and a space, and close before the next one."""
+    mark, quote = re.escape(dialect.delimiter), dialect.quote or '"'
+    opens = re.compile(rf"(?:^|{mark}) +{quote}[^{quote}]*{quote}\s*(?:{mark}|$)")
+    return dialect.delimiter != "\t" and any(opens.search(line) for line in sample)
 
 
 def quotes_are_text(lines: Iterable[str], again: Iterator[str], dialect: Dialect) -> bool:

@@ -32,10 +32,11 @@ class CsvRows:
     def __init__(self, file: DataFile, problems: list[str]) -> None:
         lines = lines_of(file)
         start = _sample(lines)
-        self._above = 0  # lines above the header
         told = SEPARATOR_LINE.fullmatch(start[0]) if start else None
-        if told is not None:
-            start, self._above = start[1:], 1
+        self._above = 0 if told is None else 1  # lines above the header
+        while start[self._above :] and not start[self._above].strip(" \r\n"):
+            self._above += 1
+        start = start[self._above :]
         self.dialect = _told(told[1], start) if told else find_dialect(start, _usual(file))
         if quotes_are_text(self._lines(file), self._lines(file), self.dialect):
             self.dialect = replace(self.dialect, quote=None)

@@ -38,7 +38,8 @@ def shape_of(file: DataFile, name: str | None, split: str) -> Shape:
     if not first.startswith("{") or (not single and _is_whole(first)):
         if name is not None:
             raise FileProblem(f"has no part named {name!r}; the whole file is a list of rows")
-        return Shape("list" if first.startswith("[") else "lines")
+        chats = not single and _is_chat(first)  # each line a list of turns
+        return Shape("list" if first.startswith("[") and not chats else "lines")
     with JsonText(file) as text:
         text.next()
         root = outline(text)
@@ -69,6 +70,14 @@ def _is_whole(line: str) -> bool:
     except (ValueError, RecursionError):
         pass
     return True
+
+
+def _is_chat(line: str) -> bool:
+    try:
+        value = DECODER.decode(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and bool(value) and all(map(_is_turn, value))
 
 
 def json_rows(file: DataFile, shape: Shape, problems: list[str]) -> Iterator[Row]:
@@ -106,7 +115,7 @@ def _values(file: DataFile, shape: Shape, problems: list[str]) -> Iterator[Row]:
 
 
 def _checked(row: Any, where: str, raw: str, problems: list[str]) -> Iterator[Row]:
-    if isinstance(row, list) and row and all(_is_turn(part) for part in row):
+    if isinstance(row, list) and row and all(map(_is_turn, row)):
         row = {"messages": row}
     if not isinstance(row, dict):
         found = FOUND.get(type(row), "a number")

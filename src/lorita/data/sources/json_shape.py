@@ -19,6 +19,7 @@ ROW_KEYS = {
     "input", "response", "content", "query", "target", "chosen", "rejected",
 }  # fmt: skip
 """Keys of an object that is a row itself, if they hold text."""
+CHAT_KEYS = {"messages", "conversations", "conversation", "chat", "dialogue", "dialog", "turns"}
 LABELS = {
     "version", "description", "license", "licence", "name", "title", "source", "url", "homepage",
     "citation", "author", "language", "lang", "date", "created", "updated", "format", "type",
@@ -106,7 +107,7 @@ def _kind(node: Node) -> str | None:
         return "list"
     if node.size <= len(children) and _is_columns(children):
         return "columns"
-    return "ids" if _same_keys(list(children.values())) else None
+    return "ids" if _same_keys(children) or _chats_by_id(children) else None
 
 
 def _is_viewer(rows: Node | None) -> bool:
@@ -125,25 +126,43 @@ def _is_columns(children: Mapping[str, Node]) -> bool:
         other = any(part.is_rows() or part.is_chat for part in parts)
         return not other and len({part.size for part in parts}) == 1 and parts[0].size > 0
     keys = list(parts[0].children)
-    numbered = bool(keys) and all(key.isdigit() for key in keys)
-    return numbered and all(list(part.children) == keys for part in parts)
+    numbered = all(key.isdigit() for key in keys) or (
+        any(key.lower() in ROW_KEYS for key in children)
+        and not any(key.lower() in ROW_KEYS for key in keys)
+    )
+    return bool(keys) and numbered and all(list(part.children) == keys for part in parts)
 
 
 def _is_label(key: str, child: Node) -> bool:
     return child.kind == "other" or (child.kind == "text" and key.lower() in LABELS)
 
 
-def _same_keys(parts: Sequence[Node]) -> bool:
+def _same_keys(children: Mapping[str, Node]) -> bool:
     """Whether these are rows under ids: objects with the same keys, texts or chats among them."""
-    if len(parts) < 2 or any(part.kind != "object" or not part.children for part in parts):
+    parts = list(children.values())
+    if any(part.kind != "object" or not part.children for part in parts):
         return False
-    keys = set(parts[0].children)
-    holds = any(child.kind == "text" or child.is_chat for child in parts[0].children.values())
+    if len(parts) < 2 and not all(key.isdigit() for key in children):
+        return False
+    keys = set(parts[0].children) if parts else set()
+    holds = any(_has_text(part) for part in parts[:1])
     return holds and all(set(part.children) == keys for part in parts)
+
+
+def _has_text(row: Node) -> bool:
+    return any(child.kind == "text" or child.is_chat for child in row.children.values())
+
+
+def _chats_by_id(children: Mapping[str, Node]) -> bool:
+    """Whether these are several chats, none under a name that a column would have."""
+    several = len(children) > 1 and all(child.is_chat for child in children.values())
+    return several and not {key.lower() for key in children} & (ROW_KEYS | CHAT_KEYS)
 
 
 def _is_row(root: Node) -> bool:
     """Whether the object is a row itself: a chat, or text under a key that rows have."""
+    if _chats_by_id(root.children):
+        return False
     return any(
         node.is_chat or (node.kind == "text" and key.lower() in ROW_KEYS)
         for key, node in root.children.items()

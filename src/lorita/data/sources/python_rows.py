@@ -60,7 +60,7 @@ def _converted(rows: Any) -> Any:
     if hasattr(rows, "iloc"):  # pandas
         return Dataset.from_pandas(rows, preserve_index=False)
     raise DataError(
-        f"data: rows cannot be read from a {type(rows).__name__}",
+        f"data: rows cannot be read from an object of type {type(rows).__name__}",
         hint="Give a list of dicts, a datasets.Dataset, or a DataFrame.",
     )
 
