@@ -127,7 +127,8 @@ def _is_columns(children: Mapping[str, Node]) -> bool:
         return not other and len({part.size for part in parts}) == 1 and parts[0].size > 0
     keys = list(parts[0].children)
     numbered = all(key.isdigit() for key in keys) or (
-        any(key.lower() in ROW_KEYS for key in children)
+        len(parts) > 1
+        and any(key.lower() in ROW_KEYS for key in children)
         and not any(key.lower() in ROW_KEYS for key in keys)
     )
     return bool(keys) and numbered and all(list(part.children) == keys for part in parts)
