@@ -28,6 +28,9 @@ PRINTED = {
     "numpy": str(np.array(ODD, dtype=object)),
     "numpy's repr": repr(np.array(ODD, dtype=object)),
     "an object of one list": str({"messages": ODD}),
+    "an object with an id": json.dumps({"id": "x1", "n": 3, "messages": ODD}),
+    "a tuple": str(tuple(ODD)),
+    "without brackets": str(ODD)[1:-1],
     "content first": str([dict(reversed(turn.items())) for turn in ODD]),
 }
 
@@ -87,6 +90,11 @@ BROKEN = {
     "cut off": (str(TURNS)[:-9], "cut off or malformed"),
     "cut json": (json.dumps(TURNS)[:-9], "not valid JSON"),
     "code": ("[{'role': 'user', 'content': open('x').read()}]", "cut off or malformed"),
+    "objects of a class": ("[Message(role='user', content='Hi')]", "cut off or malformed"),
+    "an object with tools": (
+        str({"messages": TURNS, "tools": [{"name": "f"}]}),
+        "an object with messages, tools, from which lorita takes no list",
+    ),
     "too deep": ("[{'role': 'user', 'content': " + "[" * 10**5, "cut off or malformed"),
     "two strings": ("[{'role': 'user', 'content': 'a' 'b'}]", "no comma between two strings"),
 }
@@ -100,6 +108,25 @@ def test_what_cannot_be_read_is_refused(case: str, tmp_path: Path) -> None:
         said = refusal(place(tmp_path, "a.jsonl", lines(*rows)))
         assert why in said and "row" in said
     assert decoded(cell) == cell
+
+
+UNSAID = {
+    "one turn": {"text": str(TURNS[0])},
+    "chats in a list": {"text": str([TURNS])},
+    "a summary": {"messages": "<list of 2>"},
+}
+
+
+@pytest.mark.parametrize("case", UNSAID)
+def test_what_only_looks_like_a_chat_is_no_text(case: str, tmp_path: Path) -> None:
+    assert refusal(place(tmp_path, "a.jsonl", lines(UNSAID[case])))
+
+
+@pytest.mark.parametrize("cell", ["[{'speaker': 'A', 'text': 'Hi'}]", "['a', 'b']", '[["a"]]'])
+def test_other_lists_are_text_and_said(cell: str, tmp_path: Path) -> None:
+    found = read(place(tmp_path, "a.jsonl", lines({"text": cell}, {"text": "b"})))
+    assert found.rows[0] == Text(cell)
+    assert "'text' has 1 cell that begins as a list does" in found.understood
 
 
 def test_a_chat_far_down_in_a_column_of_text(tmp_path: Path) -> None:

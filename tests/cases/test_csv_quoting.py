@@ -118,6 +118,10 @@ def test_rows(case: str, tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[str, str]] = {
     "quoted, then open": ('"p","c"\n"a, x","b"\n"c","d\n', "line 3: a quote that opens here"),
+    "quotes in quotes": (
+        'prompt,completion\n"a","b"\n"c "x" d","e"\n',
+        "line 3: broken quoting",
+    ),
     "sep, then a short row": ("sep=;\np;c\na;b\nc\n", "line 4: 1 field, but the header has 2"),
     "sep of another kind": ("sep=:\np:c\na:b\n", "sep=:: lorita reads files separated by comma"),
     "no header, a sentence": (

@@ -46,7 +46,17 @@ HELD: dict[str, tuple[Any, list[Any], str]] = {
     ),
     "pandas": (json.loads(FRAME.to_json()), PAIRS, "the keys of the object are the columns"),
     "pandas' index": (json.loads(FRAME.to_json(orient="index")), PAIRS, "the values of the object"),
-    "pandas' split": (json.loads(FRAME.to_json(orient="split")), PAIRS, "as pandas writes them"),
+    "pandas' split": (json.loads(FRAME.to_json(orient="split")), PAIRS, "is a table: the names"),
+    "datasette": (
+        {"columns": ["prompt", "completion"], "rows": [["a0", "b0"]], "truncated": False},
+        PAIRS[:1],
+        "is a table",
+    ),
+    "a table with types": (
+        {"fields": [{"name": "prompt"}, {"name": "completion"}], "values": [["a0", "b0"]]},
+        PAIRS[:1],
+        "is a table",
+    ),
     "pandas' table": (
         json.loads(FRAME.to_json(orient="table")),
         PAIRS,

@@ -17,7 +17,7 @@ FILL_HINT = "Remove the empty rows, or fill them in."
 OTHER_HINT = "Name a column that holds text."
 MISSING = ("nan", "NaN", "None", "null", "NULL", "<NA>", "undefined")
 """Words that programs write where a value is missing, and that a text may also be."""
-_LIST = re.compile(r"\s*\[\s*\{")
+_LIST = re.compile(r"\s*\[\s*[\[{'\"]")
 CHAT_HINT = (
     "If all cells of the column are chats: --messages-field NAME. To train the text as it is, name "
     "the column with --text-field NAME, or --prompt-field and --completion-field."
@@ -67,7 +67,9 @@ def text_cells(
             if starts_like_chat(cell):
                 _remark_chat(row, field, cell, complain, remarks)
             elif _LIST.match(cell):
-                remarks.add(field, "that begins as a list of objects does ([{), trained as text")
+                remarks.add(
+                    field, f"that begins as a list does ({cell.lstrip()[:2]}), trained as text"
+                )
             elif cell.strip() in MISSING:
                 word = repr(cell.strip())
                 remarks.add(field, f"with the word {word}, trained as text (a missing value?)")

@@ -63,7 +63,7 @@ def read_chat(cell: object, complain: Complain, *, system: str = "", tools: obje
     """
     turns = decoded(cell)
     if not isinstance(turns, list):
-        found = "nothing" if turns is None else type(turns).__name__
+        found = "nothing" if turns in (None, "") else type(turns).__name__
         why = why_unreadable(cell)
         complain(f"expected a list of messages, found {found}" + (f" ({why})" if why else ""))
         return Chat(())

@@ -40,6 +40,8 @@ PAIR_COLUMNS = (
     ("inputs", "targets"),
 )
 """Columns known to hold a prompt and its completion, the likeliest first."""
+LISTS = ("messages", "conversations")
+"""Columns whose text is not taken for a text to train: it should be a list."""
 ALPACA_OUTPUTS, ALPACA_INPUTS = ("output", "response"), ("input", "context")
 TOOL_COLUMNS = ("tools", "functions")
 LONGEST_NAME_WORDS = 4
@@ -154,7 +156,7 @@ def _readings(source: Source) -> Iterator[Reading]:
     texts = [c for c in _text_columns(source) if c in columns]
     named = next((c for c in TEXT_COLUMNS if c in columns), None)
     only = texts[0] if len(texts) == 1 else columns[0] if len(columns) == 1 else None
-    if named is None and only is not None and _doubtful(sample):
+    if named is None and (only in LISTS or _doubtful(sample)):
         only = None
     text = named or only
     if text is not None and not any(_holds_chat(cell) for cell in sample[text]):
@@ -274,6 +276,9 @@ def _doubts(source: Source) -> str:
             f"\nA row holds several examples: {', '.join(nested)} has lists of objects. "
             "Make each example a row, with its prompt and its answer."
         )
+    named = next((name for name in LISTS if name in source.columns), None)
+    if named is not None:
+        return f"\n{named!r} holds text that is no list of messages."
     if _no_header(source.columns):
         return "\nIf line 1 is a row rather than column names, add a header line above it."
     return ""

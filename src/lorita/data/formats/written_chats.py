@@ -14,15 +14,24 @@ from typing import Any
 
 LONGEST = 4 * 2**20
 """Characters of a cell that is read as Python prints it; Python's own parser takes much memory."""
+MOST_BEFORE = 500
+"""Characters of an object before the list in it."""
 SPEAKERS = "system|developer|user|human|prompter|assistant|gpt|chatgpt|bot|model|tool"
+_SPEAKER = rf"['\"]?(?:role|from)['\"]?\s*[:=]\s*['\"](?:{SPEAKERS})\b"
+_CONTENT = r"['\"](?:content|value)['\"]\s*:"
 _STARTS = re.compile(
-    r"\s*(?:(?:np\.)?(?:array|list)\()?(?:\{\s*['\"]\w+['\"]\s*:\s*)?\[\s*\{\s*"
-    rf"(?:['\"](?:role|from)['\"]\s*:\s*['\"](?:{SPEAKERS})\b"
-    r"|['\"](?:content|value)['\"]\s*:.*['\"](?:role|from)['\"]\s*:)",
+    r"\s*(?P<list>(?:(?:np\.)?(?:array|list)?\(\s*)?[\[\s]*)"
+    r"(?:\{|\w+\()\s*"  # a turn, perhaps as a class prints it
+    rf"(?:{_SPEAKER}|{_CONTENT}.*['\"](?:role|from)['\"]\s*:)",
     re.IGNORECASE | re.DOTALL,
 )
 _STRING = re.compile(r"('(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")", re.DOTALL)
-_BEGINNINGS = ("[", "{", "array(", "np.array(", "list(", '"[', '"{')
+_BEGINNINGS = ("[", "{", "(", "array(", "np.array(", "list(", '"[', '"{')
+
+
+TURN_KEYS = {"role", "from"}
+NAMES = ("id", "_id", "idx", "uuid", "source", "name")
+"""Keys beside a chat in an object that say nothing to a model."""
 
 
 class _Unreadable(ValueError):
@@ -38,15 +47,39 @@ def decoded(cell: object) -> Any:
         except ValueError:
             return cell
     if isinstance(value, Mapping):
-        held = [part for part in value.values() if part and not isinstance(part, bool)]
-        if len(held) == 1 and isinstance(held[0], list) and held[0]:
-            return held[0]
+        held = _held(value)
+        if held is not None:
+            return held
+        if isinstance(cell, str) and starts_like_chat(cell) and TURN_KEYS & value.keys():
+            return [value]
+    if isinstance(value, tuple) and all(isinstance(turn, Mapping) for turn in value):
+        value = list(value)
     return value if isinstance(value, list) or not isinstance(cell, str) else cell
+
+
+def _held(value: Mapping[str, Any]) -> list[Any] | None:
+    """The only list in an object that holds nothing else but a name, a number or a switch."""
+    lists = [part for part in value.values() if isinstance(part, list) and part]
+    others = [
+        key
+        for key, part in value.items()
+        if isinstance(part, Mapping) or (isinstance(part, str) and part and key not in NAMES)
+    ]
+    return lists[0] if len(lists) == 1 and not others else None
 
 
 def starts_like_chat(cell: object) -> bool:
     """Whether a text begins as a chat does when it is written as text."""
-    return isinstance(cell, str) and _STARTS.match(_unquoted(cell)) is not None
+    if not isinstance(cell, str):
+        return False
+    text = _unquoted(cell)
+    start = _STARTS.match(text)
+    if start is None and text.lstrip().startswith("{"):  # an object around the list
+        start = _STARTS.match(text, max(text.find("[", 0, MOST_BEFORE), 0))
+    if start is None:
+        return False
+    # An object alone may be an answer in JSON: a turn has its content, too.
+    return bool(start["list"].strip() or re.search(rf"{_CONTENT}|\bcontent=", text))
 
 
 def why_unreadable(cell: object) -> str | None:
@@ -54,9 +87,11 @@ def why_unreadable(cell: object) -> str | None:
     if not isinstance(cell, str) or not cell.lstrip().startswith(_BEGINNINGS):
         return None
     try:
-        _parsed(cell)
+        value = _parsed(cell)
     except ValueError as error:
         return str(error)
+    if isinstance(value, Mapping):
+        return f"an object with {', '.join(map(str, value))}, from which lorita takes no list"
     return None
 
 

@@ -108,8 +108,9 @@ def quotes_are_text(lines: Iterable[str], again: Iterator[str], dialect: Dialect
 def _all_even(lines: Iterable[str], delimiter: str, quote: str) -> bool:
     """Whether each line is as wide as the first without quoting, and none shows real quoting.
 
-    Real are a quoted header, and escaped or doubled quotes inside a quoted cell. A cell that begins
-    with a space, as after a comma in a sentence, is likely the rest of a quoted one.
+    Real are a quoted header, a column whose cells are all quoted, and escaped or doubled quotes
+    inside a quoted cell. A cell that begins with a space, as after a comma in a sentence, is likely
+    the rest of a quoted one.
     """
     doubled = re.compile(rf"(?:^|{re.escape(delimiter)}){quote}[^{quote}]*{quote}{quote}[^{quote}]")
     rows = (row for line in lines if (row := line.rstrip("\r\n")))
@@ -118,6 +119,7 @@ def _all_even(lines: Iterable[str], delimiter: str, quote: str) -> bool:
     if not width or header.startswith(quote):
         return False
     found = False
+    quoted = set(range(width + 1))
     for row in rows:
         if row.count(delimiter) != width or (f"{delimiter} " in row and not spaced):
             return False
@@ -125,7 +127,12 @@ def _all_even(lines: Iterable[str], delimiter: str, quote: str) -> bool:
             found = True
             if doubled.search(row) or f"\\{quote}" in row:
                 return False
-    return found
+        if quoted:
+            cells = row.split(delimiter)
+            quoted = {
+                i for i in quoted if len(cells[i]) > 1 and cells[i][0] == cells[i][-1] == quote
+            }
+    return found and not quoted
 
 
 def _quote(sample: Sequence[str], delimiter: str) -> str:

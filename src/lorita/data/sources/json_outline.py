@@ -16,6 +16,8 @@ DEEPEST = 3
 MOST_CHILDREN = 1000
 """Keys of one object that are looked at; the others are counted."""
 TURN_KEYS = ("role", "from")
+NAME_KEYS, CELL_KEYS = ("columns", "header", "headers", "fields"), ("data", "rows", "values")
+"""Keys of a table in two parts: the names of the columns, and the rows as lists of cells."""
 
 
 @dataclass
@@ -47,6 +49,13 @@ class Node:
         yield path, self
         for key, child in self.children.items():
             yield from child.walk((*path, key))
+
+
+def table_keys(value: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The keys of such a table in an object (or its children), if it has both."""
+    names = next((key for key in NAME_KEYS if key in value), None)
+    cells = next((key for key in CELL_KEYS if key in value), None)
+    return (names, cells) if names and cells else None
 
 
 def outline(text: JsonText, depth: int = 0) -> Node:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lorita.data.sources.json_outline import Node
+from lorita.data.sources.json_outline import Node, table_keys
 from lorita.data.sources.open_file import FileProblem
 
 SPLITS = {"train", "training", "validation", "valid", "val", "dev", "eval", "test"}
@@ -33,8 +33,8 @@ MOST_KEYS = 6
 class Shape:
     """Where the rows are: ``kind`` at ``path``; ``note`` says so.
 
-    ``list``, ``viewer`` (the hub's viewer: each row in an envelope), ``columns``, ``split``
-    (pandas' split: names and rows of cells), ``ids`` (an object of rows), or ``row``.
+    ``list``, ``viewer`` (the hub's viewer: each row in an envelope), ``columns``, ``table``
+    (names of columns and rows of cells), ``ids`` (an object of rows), or ``row``.
     """
 
     kind: str
@@ -101,8 +101,9 @@ def _kind(node: Node) -> str | None:
     children = node.children
     if _is_viewer(children.get("rows")):
         return "viewer"
-    if {"columns", "data"} <= children.keys() and children["data"].kinds == {"list"}:
-        return "split"
+    table = table_keys(children)
+    if table is not None and children[table[1]].kinds == {"list"}:
+        return "table"
     if node.is_rows():
         return "list"
     if node.size <= len(children) and _is_columns(children):
@@ -176,7 +177,7 @@ def _said(shape: Shape, root: Node) -> Shape:
         "list": f"the rows are the list {place}",
         "viewer": "the rows are those of a page of the hub's viewer",
         "columns": f"the keys of {place} are the columns",
-        "split": f"the rows are 'data' in {place}, as pandas writes them",
+        "table": f"{place} is a table: the names of its columns, and rows of cells",
         "ids": f"the rows are the values of {place}",
     }[shape.kind]
     left: list[str] = []

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from lorita.data.sources.json_outline import table_keys
 from lorita.data.sources.json_shape import Shape
 from lorita.data.sources.json_text import JsonText
 from lorita.data.sources.open_file import FileProblem
@@ -29,7 +30,7 @@ def rows_in(text: JsonText, shape: Shape) -> Iterator[Found]:
     if shape.kind == "row":
         return _one(text)
     value = text.whole()
-    unpack = {"viewer": _viewer, "columns": _columns, "split": _split}[shape.kind]
+    unpack = {"viewer": _viewer, "columns": _columns, "table": _table}[shape.kind]
     return ((row, f"row {i}", json.dumps(row)) for i, row in enumerate(unpack(value), 1))
 
 
@@ -94,9 +95,15 @@ def _columns(value: Mapping[str, Any]) -> Iterator[Any]:
         yield dict(zip(columns, cells, strict=True))
 
 
-def _split(value: Mapping[str, Any]) -> Iterator[Any]:
-    names = value["columns"]
-    for number, cells in enumerate(value["data"], 1):
+def _table(value: Mapping[str, Any]) -> Iterator[Any]:
+    names_key, cells_key = table_keys(value) or ("", "")
+    names = [_name(part) for part in value[names_key]]
+    for number, cells in enumerate(value[cells_key], 1):
         if not isinstance(cells, list) or len(cells) != len(names):
             raise FileProblem(f"row {number}: does not have {len(names)} cells, one per column")
         yield dict(zip(names, cells, strict=True))
+
+
+def _name(column: Any) -> str:
+    """The name of a column, alone or in an object with its type."""
+    return str(column.get("name")) if isinstance(column, Mapping) else str(column)
