@@ -111,6 +111,7 @@ def test_what_cannot_be_read_is_refused(case: str, tmp_path: Path) -> None:
 
 
 UNSAID = {
+    "a role nobody knows": {"messages": "[{'role': 'narrator', 'content': 'x'}]"},
     "one turn": {"text": str(TURNS[0])},
     "chats in a list": {"text": str([TURNS])},
     "a summary": {"messages": "<list of 2>"},

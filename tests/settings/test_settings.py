@@ -64,6 +64,7 @@ def test_flags_of_other_tools() -> None:
     assert canonical_flags(given) == [
         "train", "--r", "4", "--max-length=9", "--no-speedup", "--max-steps", "--what",
     ]  # fmt: skip
+    assert canonical_flags(["preview", "-"]) == ["preview", "--data=-"]
     assert canonical_flags(["--dataset", "-", "--r=4", "-"]) == ["--data=-", "--r=4", "-"]
 
 

@@ -121,6 +121,8 @@ def canonical_flags(tokens: Sequence[str]) -> list[str]:
     for token in tokens:
         if token == "-" and flags and flags[-1].startswith("--") and "=" not in flags[-1]:
             flags[-1] += "=-"
+        elif token == "-" and flags == ["preview"]:
+            flags.append("--data=-")
         else:
             flags.append(_canonical(token) if token.startswith("--") else token)
     return flags

@@ -198,7 +198,12 @@ def _nested(sample: Mapping[str, list[Any]]) -> list[str]:
 
 
 def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Iterator[Reading]:
-    chats = [c for c in columns if any(_holds_chat(cell) for cell in sample[c])]
+    chats = [
+        c
+        for c in columns
+        if any(_holds_chat(cell) for cell in sample[c])
+        or (c in CHAT_COLUMNS and any(map(looks_like_chat, sample[c])))
+    ]
     if "completion" in chats and "prompt" in columns:
         return  # a chat split over two columns: read as a pair
     # A column with such a name holds chats even if its first cell is malformed.

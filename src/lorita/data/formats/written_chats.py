@@ -16,7 +16,10 @@ LONGEST = 4 * 2**20
 """Characters of a cell that is read as Python prints it; Python's own parser takes much memory."""
 MOST_BEFORE = 500
 """Characters of an object before the list in it."""
-SPEAKERS = "system|developer|user|human|prompter|assistant|gpt|chatgpt|bot|model|tool"
+SPEAKERS = (
+    "system|developer|user|human|prompter|assistant|gpt|chatgpt|bot|model|tool|function|observation"
+    "|ipython|function_call|function_response|tool_call|tool_response"
+)
 _SPEAKER = rf"['\"]?(?:role|from)['\"]?\s*[:=]\s*['\"](?:{SPEAKERS})\b"
 _CONTENT = r"['\"](?:content|value)['\"]\s*:"
 _STARTS = re.compile(
