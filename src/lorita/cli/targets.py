@@ -24,14 +24,15 @@ def command(
     """List the modules of a model that LoRA can adapt.
 
     Shows their shapes and the parameters that each adds per rank. Needs only the model's
-    config.json. By default, train adapts all of them.
+    config.json. By default, train adapts all that are listed.
     """
     from lorita.models.base import find_base
-    from lorita.models.targets import list_targets
+    from lorita.models.targets import find_layers, list_targets
     from lorita.workflows.plan import empty_model
 
     base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
-    targets = list_targets(empty_model(base))
+    layers = find_layers(empty_model(base))
+    targets = list_targets(layers)
     rows = [
         (
             target.name,
@@ -45,3 +46,5 @@ def command(
     console().print(plain_table(headings, rows))
     total = sum(target.cost_per_rank for target in targets)
     print(f"all-linear: {total:,} parameters per rank")
+    for note in layers.notes():
+        print(note)

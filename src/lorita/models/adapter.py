@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError, RunFailed
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
-from lorita.models.targets import check_targets, linear_names
+from lorita.models.choose_targets import choose_targets
 from lorita.storage.files import write_atomic
 from lorita.system.quiet import quiet_libraries
 
@@ -40,15 +40,17 @@ LORA_OPTIONS = (
 """The options passed to PEFT's ``LoraConfig`` under the same names."""
 
 
-def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfig:
-    """PEFT's configuration for ``model``; by default it targets all linear layers.
+def plan_adapter(
+    model: PreTrainedModel, options: Mapping[str, Any]
+) -> tuple[LoraConfig, tuple[str, ...]]:
+    """PEFT's configuration for ``model``, and lines on what it leaves out.
+
+    By default it targets all linear layers that can learn from text.
 
     ``options`` are LoRA options only (``LORA_OPTIONS``); None leaves one at PEFT's default. Raises
     ``TypeError`` for any other key, and ``AdapterError`` for targets that the model does not have
     and for values that PEFT rejects.
     """
-    from peft import LoraConfig
-
     unknown = [name for name in options if name not in LORA_OPTIONS]
     if unknown:
         raise TypeError(f"not LoRA options: {', '.join(unknown)}; use {', '.join(LORA_OPTIONS)}")
@@ -56,14 +58,19 @@ def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfi
     given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
     if float(given.get("lora_alpha", 0.5)).is_integer():
         given["lora_alpha"] = int(given["lora_alpha"])  # as PEFT writes it
-    targets = given.setdefault("target_modules", "all-linear")
-    check_targets(model, targets, given.get("exclude_modules"))
-    if targets == "all-linear" and given.get("layers_to_transform") is not None:
-        given["target_modules"] = linear_names(model)  # with layers, PEFT needs names
-    try:
-        return LoraConfig(task_type="CAUSAL_LM", **given)
-    except (TypeError, ValueError) as error:
-        raise AdapterError(f"PEFT rejects these LoRA options: {error}") from error
+    return choose_targets(model, {"target_modules": "all-linear", **given})
+
+
+def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfig:
+    """The configuration of ``plan_adapter`` alone."""
+    return plan_adapter(model, options)[0]
+
+
+def target_line(config: LoraConfig) -> str:
+    """What an adapter that has been attached is on: names of modules, then of parameters."""
+    modules = config.target_modules or []
+    names = [modules] if isinstance(modules, str) else sorted(modules)
+    return ", ".join([*names, *sorted(config.target_parameters or [])])
 
 
 def changes_base(config: LoraConfig) -> bool:

@@ -11,7 +11,7 @@ first. The adapter is taken off for that, and trained biases are put back: with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,10 +73,10 @@ def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attac
     step cannot do what is asked; the base is then as it was.
     """
     biases = adapters.untouched(base.model)
-    config = adapters.lora_config(base.model, settings.lora_options())
+    config, notes = adapters.plan_adapter(base.model, settings.lora_options())
     model = adapters.attach(base.model, config, seed=settings.seed)
     try:
-        return _ready_to_train(model, base, biases, settings, prepared)
+        return _ready_to_train(model, base, biases, settings, prepared, notes)
     except BaseException:
         _give_back(model, biases)
         raise
@@ -102,8 +102,9 @@ def _ready_to_train(
     biases: dict[str, torch.Tensor],
     settings: RunSettings,
     prepared: Prepared,
+    said: Sequence[str],
 ) -> Attached:
-    notes: list[str] = []
+    notes = list(said)
     too_large = _longest_row_too_large(base, settings, prepared)
     checkpointing = settings.gradient_checkpointing or too_large is not None
     if too_large is not None and not settings.gradient_checkpointing:
@@ -116,8 +117,8 @@ def _ready_to_train(
     device = base.accelerator.device
     if settings.speedup:
         notes += _speed_up(model, base, settings)
-        bottom, said = _keep_bottom(base, settings)
-        notes += said
+        bottom, kept = _keep_bottom(base, settings)
+        notes += kept
         loss_sum = end_to_end_loss(base.model, device=device, bottom=bottom)
     else:
         pad_id = prepared.tokenizer.eos_token_id

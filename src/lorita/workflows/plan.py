@@ -35,6 +35,7 @@ class Plan:
     work: Work | None = None
     forecast: Forecast | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         weights = ", ".join(f"{size / 1e6:,.0f} MB in {t}" for t, size in self.weight_bytes.items())
@@ -42,6 +43,7 @@ class Plan:
             [
                 self.parameter_line,
                 f"LoRA on: {self.targets}",
+                *self.notes,
                 f"Adapter on disk: {self.adapter_bytes / 1e6:.2f} MB",
                 f"Base weights in memory: {weights}",
                 *([self.work.line()] if self.work else []),
@@ -74,17 +76,17 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
         trust_remote_code=settings.trust_remote_code,
     )
     model = empty_model(base)
-    config = adapters.lora_config(model, settings.lora_options())
+    config, notes = adapters.plan_adapter(model, settings.lora_options())
     total = sum(parameter.numel() for parameter in model.parameters())
     peft_model = adapters.attach(model, config, seed=settings.seed)
     trained = adapters.trainable_parameters(peft_model).values()
-    targets = config.target_modules
     plan = Plan(
         model=settings.model,
         parameter_line=adapters.parameter_line(peft_model),
-        targets=targets if isinstance(targets, str) else ", ".join(sorted(targets or [])),
+        targets=adapters.target_line(config),
         adapter_bytes=4 * sum(parameter.numel() for parameter in trained),
         weight_bytes={"bfloat16": 2 * total, "float32": 4 * total},
+        notes=notes,
     )
     return _with_data(plan, settings) if data else plan
 
