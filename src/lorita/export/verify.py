@@ -93,13 +93,15 @@ def _greedy(model: Any, ids: Sequence[int], stops: set[int]) -> list[int]:
     cache = None
     with torch.inference_mode():
         while len(answer) < TOKENS:
-            output = model(input_ids=step, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+            known = {} if cache is None else {"past_key_values": cache}
+            output = model(input_ids=step, use_cache=True, **known)
+            cache = getattr(output, "past_key_values", None)
             token = int(output.logits[0, -1].argmax())
             if token in stops:
                 break
             answer.append(token)
-            step = torch.tensor([[token]])
+            # Recurrent models keep their state in ways of their own: they read everything again.
+            step = torch.tensor([[token] if cache is not None else [*ids, *answer]])
     return answer
 
 

@@ -1,7 +1,7 @@
 """The tensors of the merged model, one at a time, merged in float32.
 
 PEFT itself does the merging, layer by layer, on a float32 copy of the layer's weights. DoRA,
-embeddings and transposed layers therefore come out as PEFT computes them. The model that is passed
+embeddings, experts and transposed layers therefore come out as PEFT computes them. The model that is passed
 in is left unchanged.
 """
 
@@ -50,9 +50,8 @@ def weights(model: PeftModel) -> Iterator[Weight]:
     biases, every bias counts as changed, because PEFT has written them into the base.
     """
     seen: dict[int, str] = {}
-    for name, module, leaf, adapted in _places(model):
+    for name, module, leaf, changed in _places(model):
         tensor = _plain(module, leaf)
-        changed = adapted and (leaf == "weight" or _trains_biases(model))
         key = tensor.data_ptr()
         if not changed and key in seen:
             continue
@@ -72,21 +71,29 @@ def is_tied(model: PeftModel) -> bool:
 
 
 def _is_wrapped(module: Any) -> bool:
-    return hasattr(module, "base_layer") or hasattr(module, "modules_to_save")
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    return isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))
 
 
 def _trains_biases(model: PeftModel) -> bool:
     config = model.peft_config[active_adapter(model)]
-    return bool(config.bias != "none" or config.lora_bias)
+    own: str = getattr(config, "bias", "none")
+    return own != "none" or bool(getattr(config, "lora_bias", False))
 
 
 def _places(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module, str, bool]]:
     """(name in the base, module, leaf, adapted) of every tensor, seen through PEFT's wrappers.
 
-    Raises ``AdapterError`` for wrappers other than those of LoRA and ``modules_to_save``.
+    Raises ``AdapterError`` for wrappers that have no merge.
     """
-    from peft.tuners.lora import LoraLayer
-    from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import (
+        AuxiliaryTrainingWrapper,
+        ModulesToSaveWrapper,
+        TrainableTokensWrapper,
+    )
 
     adapter, biases = active_adapter(model), _trains_biases(model)
 
@@ -94,11 +101,12 @@ def _places(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module, str, bool]
         if isinstance(module, ModulesToSaveWrapper):
             yield from walk(module.modules_to_save[adapter], prefix, True)
             return
-        if isinstance(module, LoraLayer):
-            if type(module).__name__ == "ParamWrapper":
-                raise AdapterError(f"{prefix}: PEFT cannot merge a {type(module).__name__}")
-            for leaf in module.base_layer.state_dict():
-                yield f"{prefix}{leaf}", module, leaf, adapter in _adapters(module)
+        if isinstance(module, TrainableTokensWrapper):
+            module = module.token_adapter
+        if isinstance(module, BaseTunerLayer):
+            changed = _changed(module, adapter, biases)
+            for leaf in module.get_base_layer().state_dict():
+                yield f"{prefix}{leaf}", module, leaf, leaf in changed
             return
         if isinstance(module, AuxiliaryTrainingWrapper):
             raise AdapterError(
@@ -114,17 +122,33 @@ def _places(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module, str, bool]
     yield from walk(model.get_base_model(), "", False)
 
 
+def _wrappers(module: Any) -> Iterator[Any]:
+    """A layer of PEFT's, and those inside it: each parameter of the experts has one of its own."""
+    while hasattr(module, "base_layer"):
+        yield module
+        module = module.base_layer
+
+
+def _changed(module: Any, adapter: str, biases: bool) -> set[str]:
+    """The tensors of an adapted layer that ``adapter`` changes."""
+    from peft.tuners.lora import LoraLayer
+
+    leaves = set()
+    for wrapper in _wrappers(module):
+        if adapter in wrapper._all_available_adapter_names():
+            leaves.add(getattr(wrapper, "parameter_name", "weight"))
+            if biases or not isinstance(wrapper, LoraLayer):
+                leaves.add("bias")  # IA3 scales it, too
+    return leaves
+
+
 def _saved_buffers(module: torch.nn.Module) -> list[str]:
     left_out = module._non_persistent_buffers_set
     return [name for name, _ in module.named_buffers(recurse=False) if name not in left_out]
 
 
-def _adapters(module: Any) -> set[str]:
-    return {*module.lora_A, *module.lora_embedding_A}
-
-
 def _plain(module: Any, leaf: str) -> torch.Tensor:
-    holder = getattr(module, "base_layer", module)
+    holder = module.get_base_layer() if hasattr(module, "base_layer") else module
     tensor: torch.Tensor = holder.state_dict(keep_vars=True)[leaf]
     return tensor
 
@@ -133,15 +157,17 @@ def _merged(module: Any, leaf: str) -> torch.Tensor:
     """A tensor of a LoRA layer with the adapter merged, in float32; the layer stays unchanged."""
     import torch
 
-    base = module.base_layer
+    base = module.get_base_layer()
     kept = {name: parameter.data for name, parameter in base.named_parameters(recurse=False)}
     try:
         for name, data in kept.items():
             base.get_parameter(name).data = data.float().clone()
         with torch.no_grad():
-            module.merge(adapter_names=[active_adapter(module)])
+            for wrapper in _wrappers(module):
+                wrapper.merge(adapter_names=[active_adapter(wrapper)])
         return base.get_parameter(leaf).data
     finally:
-        module.merged_adapters.clear()
+        for wrapper in _wrappers(module):
+            wrapper.merged_adapters.clear()
         for name, data in kept.items():
             base.get_parameter(name).data = data
