@@ -46,15 +46,15 @@ MODELS: dict[str, tuple[Callable[[Path], Path], Said]] = {
     "no config": (lambda p: p, "has no config.json"),
     "an adapter": (
         lambda p: write(p / "adapter_config.json", "{}").parent,
-        "name the base model on which it was trained",
+        "this is an adapter, not a base model",
     ),
     "broken config": (lambda p: write(p / "config.json", "{").parent, "unusable configuration"),
     "unknown type": (
         lambda p: write(p / "config.json", '{"model_type": "parrot"}').parent,
         "parrot",
     ),
-    "an encoder": (config_folder(BertConfig()), "bert is not a causal language model"),
-    "encoder-decoder": (config_folder(T5Config()), "t5 is not a causal language model"),
+    "an encoder": (config_folder(BertConfig()), "bert is an encoder, not a causal"),
+    "encoder-decoder": (config_folder(T5Config()), "t5 is an encoder-decoder model"),
     "no such gguf": (lambda p: p / "a.gguf", "file not found"),
     "not gguf": (lambda p: write(p / "a.gguf", "PK\3\4 something"), "not a GGUF file"),
     "cut gguf header": (lambda p: write(p / "a.gguf", b"GGUF\3\0\0"), "damaged or truncated"),

@@ -93,7 +93,7 @@ def _greedy(model: Any, ids: Sequence[int], stops: set[int]) -> list[int]:
     cache = None
     with torch.inference_mode():
         while len(answer) < TOKENS:
-            known = {} if cache is None else {"past_key_values": cache}
+            known: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
             output = model(input_ids=step, use_cache=True, **known)
             cache = getattr(output, "past_key_values", None)
             token = int(output.logits[0, -1].argmax())

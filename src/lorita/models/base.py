@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import ModelError
 from lorita.models import gguf_files, ollama_store
+from lorita.models.base_files import check_weights, require_weights
+from lorita.models.base_forms import check_form, describe_folder, read_config
+from lorita.models.model_kinds import require_causal
 from lorita.storage import hub
 from lorita.system.quiet import quiet_libraries
 
@@ -107,19 +110,38 @@ def _gguf_base(name: str, path: Path) -> Base:
 
 def _folder_base(name: str, folder: Path, trust_remote_code: bool) -> Base:
     if (folder / "config.json").is_file():
+        check_form(name, read_config(folder / "config.json"), folder)
+        check_weights(name, folder)
         return Base(name, str(folder), trust_remote_code=trust_remote_code)
+    what = "the folder has no config.json"
     if (folder / "adapter_config.json").is_file():
-        hint = "It holds an adapter; name the base model on which it was trained."
+        what = "this is an adapter, not a base model"
+        hint = "Name the base model on which it was trained."
     elif files := sorted(folder.glob("*.gguf")):
         hint = f"It holds GGUF files; name one of them, such as {files[0]}."
     else:
         hint = "Use a folder in Hugging Face format, as written by save_pretrained."
-    raise ModelError(f"{name}: the folder has no config.json", hint=hint)
+        if (other := describe_folder(folder)) is not None:
+            what = f"this is {other}; it cannot be trained"
+        elif (folder / "tokenizer.json").is_file():
+            what = "the folder holds a tokenizer but no model (config.json)"
+        elif any(folder.glob("*.safetensors")):
+            what = "the folder has weights, but config.json is missing"
+        elif nested := sorted(path.parent for path in folder.glob("*/config.json")):
+            hint = f"There are models in it; name one of them, such as {nested[0]}."
+    raise ModelError(f"{name}: {what}", hint=hint)
 
 
 def _hub_base(name: str, hub_id: str, revision: str | None, trust_remote_code: bool) -> Base:
-    commit = hub.find_model(hub_id, revision)
+    commit, config = hub.find_model(hub_id, revision)
+    check_form(name, read_config(config))
     return Base(name, hub_id, revision=commit, trust_remote_code=trust_remote_code)
+
+
+def require_loadable(base: Base) -> None:
+    """Raise ``ModelError`` if the folder of ``base`` holds a configuration but no weights."""
+    if base.gguf_file is None and not base.is_hub:
+        require_weights(base.name, Path(base.location))
 
 
 def load_config(base: Base) -> PretrainedConfig:
@@ -133,29 +155,8 @@ def load_config(base: Base) -> PretrainedConfig:
             raise ModelError(
                 f"{base.name}: unusable configuration: {_first_line(error)}"
             ) from error
-    _require_causal(base, config)
+    require_causal(base.name, config)
     return config
-
-
-def _require_causal(base: Base, config: PretrainedConfig) -> None:
-    from transformers.models.auto import modeling_auto as auto
-
-    kind = config.model_type
-    architectures = list(getattr(config, "architectures", None) or [])
-    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    causal = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or remote
-    # BERT and its relatives can be built as decoders, and are listed as such, but are trained to
-    # fill gaps: without is_decoder they attend to what comes after.
-    fills_gaps = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    masked = fills_gaps and kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    is_encoder = masked and not getattr(config, "is_decoder", False)
-    if getattr(config, "is_encoder_decoder", False) or not causal or is_encoder:
-        what = f"{kind} ({', '.join(architectures)})" if architectures else kind
-        raise ModelError(
-            f"{base.name}: {what} is not a causal language model",
-            hint="lorita trains models that continue a text, such as Llama, Qwen, Gemma, BLOOM "
-            "or GPT-2, but not encoders (BERT) or encoder-decoders (T5).",
-        )
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
@@ -186,6 +187,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     Raises ``ModelError`` if the weights cannot be loaded or some are missing from the files.
     """
     load_config(base)
+    require_loadable(base)
     with quiet_libraries(hide_bars=base.gguf_file is not None):
         try:
             model, missing = _read_weights(base, dtype)

@@ -25,7 +25,14 @@ from lorita.data.tokens.prompt_format import PromptFormat, shared_system
 from lorita.data.tokens.tokenize import tokenize_rows
 from lorita.errors import SettingsError, UserError
 from lorita.inference.prompt_length import require_stretchable
-from lorita.models.base import Base, context_length, find_base, load_config, load_tokenizer
+from lorita.models.base import (
+    Base,
+    context_length,
+    find_base,
+    load_config,
+    load_tokenizer,
+    require_loadable,
+)
 from lorita.runs.output_folder import continues, default_output_dir
 from lorita.runs.read_data import (
     longest_row,
@@ -124,7 +131,9 @@ def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
-    return base, load_config(base)
+    config = load_config(base)
+    require_loadable(base)
+    return base, config
 
 
 def _tokenize(

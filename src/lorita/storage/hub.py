@@ -11,8 +11,8 @@ from pathlib import Path
 from lorita.errors import AdapterError, LoritaError, ModelError, SettingsError, UserError
 
 
-def find_model(hub_id: str, revision: str | None) -> str:
-    """The commit of a hub model at ``revision``; downloads its ``config.json`` into the cache.
+def find_model(hub_id: str, revision: str | None) -> tuple[str, Path]:
+    """The commit of a hub model at ``revision``, and its ``config.json`` in the cache.
 
     Raises ``ModelError`` with the reason if it is not available.
     """
@@ -31,7 +31,7 @@ def find_model(hub_id: str, revision: str | None) -> str:
     except Exception as error:
         raise explain(error, hub_id, revision, ModelError) from error
     # The cache keeps a snapshot in a folder named after its commit.
-    return Path(path).parent.name
+    return Path(path).parent.name, Path(path)
 
 
 _HINT = (

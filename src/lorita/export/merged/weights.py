@@ -1,8 +1,8 @@
 """The tensors of the merged model, one at a time, merged in float32.
 
 PEFT itself does the merging, layer by layer, on a float32 copy of the layer's weights. DoRA,
-embeddings, experts and transposed layers therefore come out as PEFT computes them. The model that is passed
-in is left unchanged.
+embeddings, experts and transposed layers therefore come out as PEFT computes them. The model that
+is passed in is left unchanged.
 """
 
 from __future__ import annotations

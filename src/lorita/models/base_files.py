@@ -1,0 +1,106 @@
+"""Whether the weights of a model folder are all there, seen without reading them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lorita.errors import ModelError
+from lorita.models.base_forms import describe_folder
+
+LFS_MARK = b"version https://git-lfs"
+_AGAIN = "Download it again."
+
+
+def check_weights(name: str, folder: Path) -> None:
+    """Raise ``ModelError`` if the weights in ``folder`` are incomplete or in another format.
+
+    A folder without any is a model all the same: its sizes can be planned.
+    """
+    pointers = [path.name for path in _all_files(folder) if _is_pointer(path)]
+    if pointers:
+        raise ModelError(
+            f"{name}: {pointers[0]} is not the file itself but git-LFS's pointer to it"
+            + (f", as are {len(pointers) - 1} others" if len(pointers) > 1 else ""),
+            hint="In the folder, run: git lfs install && git lfs pull",
+        )
+    if not _has_weights(folder) and (other := describe_folder(folder)) is not None:
+        raise ModelError(
+            f"{name}: {other}; it cannot be trained",
+            hint="Use the model in Hugging Face format: config.json and .safetensors files.",
+        )
+    for kind in ("safetensors", "bin"):
+        for index in sorted(folder.glob(f"*.{kind}.index.json")):
+            _check_shards(name, folder, index)
+    for path in sorted(folder.glob("*.safetensors")):
+        problem = damage(path)
+        if problem is not None:
+            raise ModelError(f"{name}: {path.name} {problem}", hint=_AGAIN)
+
+
+def require_weights(name: str, folder: Path) -> None:
+    """Raise ``ModelError`` if ``folder`` holds no weights at all."""
+    if _has_weights(folder):
+        return
+    files = sorted(folder.glob("*.gguf"))
+    raise ModelError(
+        f"{name}: the weights cannot be loaded: there are none (.safetensors) in the folder",
+        hint=f"It holds GGUF files; name one of them, such as {files[0]}."
+        if files
+        else "A download may have been interrupted, or only the tokenizer was copied.",
+    )
+
+
+def _has_weights(folder: Path) -> bool:
+    weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    return any(not path.name.startswith("consolidated") for path in weights)
+
+
+def _check_shards(name: str, folder: Path, index: Path) -> None:
+    try:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{name}: {index.name} is damaged ({type(error).__name__})", hint=_AGAIN
+        ) from None
+    missing = [file for file in files if not (folder / str(file)).is_file()]
+    if missing:
+        raise ModelError(
+            f"{name}: {len(missing)} of {len(files)} weight files are missing "
+            f"(such as {missing[0]})",
+            hint="The download is incomplete; continue it. " + _AGAIN,
+        )
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a safetensors file, seen from its header; None if nothing is.
+
+    Format: https://github.com/huggingface/safetensors#format
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > size:
+                return f"is truncated or no safetensors file ({size:,} bytes)"
+            header: dict[str, Any] = json.loads(file.read(length))
+        ends = [v["data_offsets"][1] for name, v in header.items() if name != "__metadata__"]
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, IndexError):
+        return "is damaged or no safetensors file"
+    needs = 8 + length + max(ends, default=0)
+    return f"is truncated: {size:,} of {needs:,} bytes" if size < needs else None
+
+
+def _all_files(folder: Path) -> list[Path]:
+    kinds = ("*.safetensors", "*.bin", "tokenizer.json", "*.model")
+    return sorted(path for kind in kinds for path in folder.glob(kind))
+
+
+def _is_pointer(path: Path) -> bool:
+    if path.stat().st_size > 1024:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(LFS_MARK)) == LFS_MARK
