@@ -79,3 +79,7 @@ class Interrupted(LoritaError):
     """The user stopped the run."""
 
     exit_code = 130
+
+
+class LoritaWarning(UserWarning):
+    """Something that the user should know although the work goes on."""

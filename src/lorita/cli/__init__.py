@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
@@ -92,7 +93,8 @@ def run(arguments: Sequence[str]) -> int:
 
         tokens = canonical_flags(tokens)
     try:
-        make_app(tokens)(tokens, exit_on_error=False, print_error=False)
+        with _own_warnings_shown():
+            make_app(tokens)(tokens, exit_on_error=False, print_error=False)
         return 0
     except CycloptsError as error:
         return _fail(_usage_message(error, tokens), 2)
@@ -107,6 +109,27 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, LoritaError):
             return _fail(str(error), error.exit_code)
         raise
+
+
+@contextmanager
+def _own_warnings_shown() -> Iterator[None]:
+    """Warnings of lorita's own as a line like other messages; all others as Python shows them."""
+    import warnings
+
+    from lorita.errors import LoritaWarning
+
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, LoritaWarning):
+            print(f"Warning: {message}", file=sys.stderr)
+        else:
+            shown(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LoritaWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:

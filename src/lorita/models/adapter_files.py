@@ -32,6 +32,27 @@ def require_files(folder: Path) -> None:
         ) from error
 
 
+def require_finite(folder: Path) -> None:
+    """Raise ``AdapterError`` naming a tensor of the adapter that holds NaN or infinity."""
+    import torch
+    from safetensors import safe_open
+
+    broken = []
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        names = list(file.keys())
+        for name in names:
+            tensor = file.get_tensor(name)
+            if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+                what = "NaN" if torch.isnan(tensor.float()).any() else "infinity"
+                broken.append(f"{name} holds {what}")
+    if broken:
+        raise AdapterError(
+            f"{folder / WEIGHTS_FILE}: {broken[0]} ({len(broken)} of {len(names)} tensors have "
+            "values that are not numbers)",
+            hint="Its training diverged, or the file is damaged: use an earlier checkpoint.",
+        )
+
+
 def size_report(folder: Path) -> list[tuple[str, int]]:
     """What the weights file is made of: (kind of tensor, bytes), largest first."""
     from safetensors import safe_open

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.errors import AdapterError
-from lorita.models.adapter import adapter_tensors
-from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, require_files
+from lorita.models.adapter_embeddings import fit_embeddings, saved_rows
+from lorita.models.adapter_files import WEIGHTS_FILE, require_files, require_finite
+from lorita.models.adapter_kinds import check_kind, read_adapter_config
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = False) -> PeftModel:
-    """Attach the adapter in ``folder`` to its base ``model``; every tensor must match.
+    """Attach the adapter in ``folder`` to its base ``model``; every tensor must find its place.
 
-    Raises ``AdapterError`` listing the tensors that are missing, unexpected or different.
+    Embeddings that the adapter brings for added tokens resize those of ``model``. Raises
+    ``AdapterError`` for a kind of adapter that lorita cannot use, and for one that lists the
+    tensors that are missing, unexpected or not finite.
     """
     from peft import PeftModel
 
     require_files(folder)
+    check_kind(folder)
+    require_finite(folder)
+    fit_embeddings(model, folder)
     with _explained(folder), quiet_libraries():
         peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
     _require_same_tensors(peft_model, folder)
@@ -43,7 +48,9 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftMo
     problems = []
     for name, folder in folders.items():
         require_files(folder)
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        check_kind(folder)
+        require_finite(folder)
+        config = read_adapter_config(folder)
         if not name.isidentifier() or name == "default":
             problems.append(f"{name!r}: not a valid adapter name (letters, digits and _)")
         if config.get("bias", "none") != "none":
@@ -52,6 +59,10 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftMo
             )
         if config.get("use_dora"):
             problems.append(f"{folder}: DoRA adapters cannot be switched per row")
+        elif config["peft_type"] != "LORA" or config.get("target_parameters"):
+            problems.append(f"{folder}: only LoRA on layers can be switched per row")
+        if saved_rows(folder) is not None:
+            problems.append(f"{folder}: has embeddings of its own, which would change the base")
     if problems:
         raise AdapterError(
             problems, hint="Load such an adapter on its own, or merge it into its base."
@@ -73,27 +84,56 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        if isinstance(error, KeyError):  # PEFT looks a tensor up that it needs
+            reason = f"{error.args[0]} is missing from the file"
+        elif len(lines) > 1 and reason.endswith(":"):
+            reason = f"{reason} {lines[1].strip()}"
         raise AdapterError(
-            f"{folder}: the adapter does not fit this base model: "
-            f"{reason[0] if reason else type(error).__name__}"
+            f"{folder}: the adapter does not fit this base model: {reason}"
         ) from error
 
 
 def _require_same_tensors(model: PeftModel, folder: Path, adapter: str = "default") -> None:
+    """Raise ``AdapterError`` unless file and model hold the same tensors, by PEFT's own mapping.
+
+    Names in the file are often not those in the model: PEFT writes some without the adapter's name,
+    and models have been renamed since.
+    """
+    from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    saved = load_file(folder / WEIGHTS_FILE)
-    loaded = adapter_tensors(model, adapter)
-    problems = [f"{name} is missing from the file" for name in sorted(loaded.keys() - saved)]
-    problems += [f"{name} does not exist in the model" for name in sorted(saved.keys() - loaded)]
-    problems += [
-        f"{name} differs from the file"
-        for name in sorted(saved.keys() & loaded.keys())
-        if not saved[name].to(loaded[name].dtype).equal(loaded[name])
+    with _explained(folder), quiet_libraries():
+        result = set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE), adapter)
+    config = model.peft_config[adapter]
+    places = {name: t.data_ptr() for name, t in model.state_dict().items()}
+    # One tensor may have two names, as the same tokens of tied embeddings and output.
+    filled = {place for name, place in places.items() if name not in set(result.missing_keys)}
+    missing = [
+        name
+        for name in result.missing_keys
+        if _is_own(name, adapter, config) and places[name] not in filled
     ]
+    problems = [f"{name} is missing from the file" for name in sorted(missing)]
+    problems += [f"{name} does not exist in the model" for name in sorted(result.unexpected_keys)]
     if problems:
         raise AdapterError(
             [f"{folder / WEIGHTS_FILE}: {line}" for line in problems[:10]],
             hint=f"{len(problems)} tensors in all. The adapter may belong to a different model.",
         )
+
+
+def _is_own(name: str, adapter: str, config: PeftConfig) -> bool:
+    """Whether a tensor of the model comes from the adapter's file."""
+    biases = getattr(config, "bias", "none")
+    if name.endswith("bias") and (biases == "all" or (biases != "none" and ".base_layer." in name)):
+        return True
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+
+    kinds = (
+        PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type],
+        "modules_to_save",
+        "trainable_tokens_delta",
+    )
+    return adapter in name.split(".") and any(kind in name for kind in kinds)

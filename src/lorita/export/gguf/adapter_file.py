@@ -14,6 +14,7 @@ from lorita.errors import AdapterError
 from lorita.export.gguf.writer import Planned, new_writer, numpy_float32, write_tensors
 from lorita.export.merged.weights import active_adapter
 from lorita.models.adapter import changes_base
+from lorita.models.adapter_kinds import plain_lora_problems
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
 from lorita.storage.files import check_room
 
@@ -55,18 +56,9 @@ def write_adapter(model: PeftModel, path: Path, *, base_name: str) -> list[str]:
 
 def require_representable(config: Any) -> None:
     """Raise ``NotAlone`` if a GGUF adapter cannot hold all that this PEFT configuration trains."""
-    found = [
-        name
-        for name, there in (
-            ("DoRA's magnitudes", config.use_dora),
-            ("trained biases", config.bias != "none" or config.lora_bias),
-            (f"whole modules ({', '.join(config.modules_to_save or [])})", config.modules_to_save),
-            ("individually trained tokens", getattr(config, "trainable_token_indices", None)),
-            ("parameters of experts", getattr(config, "target_parameters", None)),
-            (f"a base changed by {config.init_lora_weights}", changes_base(config)),
-        )
-        if there
-    ]
+    found = plain_lora_problems(config)
+    if not found and changes_base(config):
+        found = [f"a base changed by {config.init_lora_weights}"]
     if found:
         raise NotAlone(f"a GGUF adapter cannot hold {', '.join(found)}", hint=_MERGE)
 

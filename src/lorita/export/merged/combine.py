@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lorita.errors import AdapterError, SettingsError
 from lorita.inference.load import check_same_base
 from lorita.inference.resolve import resolve_adapter
+from lorita.models.adapter_kinds import plain_lora_problems
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ def combine(
 
 def _require_plain(model: PeftModel, names: Sequence[str]) -> None:
     for name in names:
-        config = model.peft_config[name]
-        if config.use_dora or config.bias != "none" or config.modules_to_save:
+        found = plain_lora_problems(model.peft_config[name])
+        if found:
             raise AdapterError(
-                "only plain LoRA can be combined: no DoRA, trained biases or whole modules",
+                f"only plain LoRA can be combined, but there are {', '.join(found)}",
                 hint="Merge one adapter on its own, then merge the next one into the result.",
             )

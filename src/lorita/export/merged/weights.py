@@ -166,6 +166,11 @@ def _merged(module: Any, leaf: str) -> torch.Tensor:
             for wrapper in _wrappers(module):
                 wrapper.merge(adapter_names=[active_adapter(wrapper)])
         return base.get_parameter(leaf).data
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise AdapterError(
+            f"PEFT cannot merge this adapter: {str(error).strip().splitlines()[0]}",
+            hint="It can be used unmerged: lorita generate, lorita chat.",
+        ) from error
     finally:
         for wrapper in _wrappers(module):
             wrapper.merged_adapters.clear()
