@@ -58,7 +58,7 @@ def command(
 
 
 def _load(name: str, base: str | None, dtype: str) -> TunedModel:
-    """A run as it was trained; a base model through its own chat template, if it has one."""
+    """A run as it was trained; anything else through its own chat template, if it has one."""
     from dataclasses import replace
 
     from lorita.data.tokens.choose_template import choose_template
@@ -68,7 +68,8 @@ def _load(name: str, base: str | None, dtype: str) -> TunedModel:
 
     resolved = resolve(name, base)
     tuned = open_model(resolved, dtype)
-    if resolved.folder is not None or tuned.tokenizer.chat_template is None:
+    known = resolved.record is not None or tuned.prompt_format.template is not None
+    if known or tuned.tokenizer.chat_template is None:
         return tuned
     template, _ = choose_template(tuned.tokenizer, None, "chat")
     return replace(tuned, prompt_format=PromptFormat("chat", template))

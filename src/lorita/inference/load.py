@@ -10,6 +10,8 @@ from lorita.errors import AdapterError, SettingsError
 from lorita.inference.resolve import Resolved, resolve_adapter
 from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import untouched
+from lorita.models.adapter_embeddings import fit_embeddings, replaces_base
+from lorita.models.adapter_files import require_files
 from lorita.models.base import check_tokenizer_fits, find_base, load_model, load_tokenizer
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
 from lorita.models.load_adapter import load_adapter, load_adapters
@@ -57,6 +59,7 @@ def open_model(resolved: Resolved, dtype: str = "auto") -> TunedModel:
         resolved.base,
         resolved.prompt_format(tokenizer),
         base_biases=biases,
+        overwritten_by=resolved.folder if replaces_base(resolved.folder) else None,
     )
 
 
@@ -70,6 +73,9 @@ def load_checked_base(
     """
     model = load_model(resolved.base, torch_dtype(dtype))
     check_same_base(resolved, model)
+    if resolved.folder is not None:
+        require_files(resolved.folder)
+        fit_embeddings(model, resolved.folder)
     tokenizer = resolved.tokenizer()
     check_tokenizer_fits(resolved.base, tokenizer, model)
     return model, tokenizer

@@ -6,16 +6,18 @@ Nothing is loaded here but small files. Opening what was found is in ``load.py``
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorita.data.tokens.choose_template import own_template
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.errors import AdapterError, ModelError
 from lorita.models.adapter_files import CONFIG_FILE
+from lorita.models.adapter_kinds import check_kind, read_adapter_config, warn_of_ignored
 from lorita.models.adapter_sources import find_adapter, is_adapter
 from lorita.models.base import Base, find_base, load_tokenizer
+from lorita.models.base_forms import plain_name
 from lorita.storage.run_record import RunRecord, read_record
 
 if TYPE_CHECKING:
@@ -41,16 +43,41 @@ class Resolved:
         return self.folder
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer saved with the adapter, else the base's; ``ModelError`` if it is broken."""
-        if self.folder is not None and (self.folder / "tokenizer_config.json").is_file():
+        """The tokenizer saved with the adapter, else the base's; ``ModelError`` if it is broken.
+
+        A chat template that lies beside the adapter takes the place of the tokenizer's own.
+        """
+        if self.folder is None:
+            return load_tokenizer(self.base)
+        if (self.folder / "tokenizer_config.json").is_file():
             return load_tokenizer(Base(str(self.folder), str(self.folder)))
-        return load_tokenizer(self.base)
+        tokenizer = load_tokenizer(self.base)
+        if (template := self._template_file()) is not None:
+            tokenizer.chat_template = template.read_text(encoding="utf-8")
+        return tokenizer
 
     def prompt_format(self, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
-        """How the training rows put a prompt; as plain text where there is no record."""
-        if self.record is None:
+        """How the training rows put a prompt.
+
+        Where there is no record, an adapter that brings a chat template is asked through it, and
+        any other with plain text.
+        """
+        if self.record is not None:
+            return format_from_record(self.record.prompt_format, tokenizer)
+        if self.folder is None or not self._brings_template():
             return PromptFormat()
-        return format_from_record(self.record.prompt_format, tokenizer)
+        template = own_template(tokenizer)
+        return PromptFormat("chat", template) if template is not None else PromptFormat()
+
+    def _template_file(self) -> Path | None:
+        assert self.folder is not None
+        path = self.folder / "chat_template.jinja"
+        return path if path.is_file() else None
+
+    def _brings_template(self) -> bool:
+        assert self.folder is not None
+        tokenizer = self.folder / "tokenizer_config.json"
+        return tokenizer.is_file() or self._template_file() is not None
 
 
 def resolve(name: str | Path, base: str | None = None) -> Resolved:
@@ -80,30 +107,39 @@ def resolve_folder(folder: Path, base: str | None = None) -> Resolved:
     if not (folder / CONFIG_FILE).is_file():
         what = "this folder holds no adapter" if folder.is_dir() else "there is no such run folder"
         raise AdapterError(f"{folder}: {what} ({CONFIG_FILE})")
+    check_kind(folder)
+    warn_of_ignored(folder)
     record = read_record(folder)
     return Resolved(_find_base(folder, record, base), folder, record)
 
 
 def _find_base(folder: Path, record: RunRecord | None, base: str | None) -> Base:
-    """The base that was named, else the one of the record, else the one of PEFT's configuration."""
+    """The base that was named, else the one of the record, else the one of PEFT's configuration.
+
+    ``AdapterError`` that points at ``--base`` where the last two lead nowhere.
+    """
     if base is not None:
         return find_base(base)
-    if record is not None:
-        known = record.base
-        return find_base(
-            known.name, revision=known.revision, trust_remote_code=known.trust_remote_code
-        )
+    name, revision, remote = _named_base(folder, record)
     try:
-        values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{folder / CONFIG_FILE}: cannot be read ({error})") from None
-    name = values.get("base_model_name_or_path")
-    if not name:
-        raise AdapterError(f"{folder}: its {CONFIG_FILE} names no base model; give one (base=…)")
-    if name.endswith("bnb-4bit"):
-        plain = name.replace("-unsloth", "").split("-bnb-4bit")[0]
+        return find_base(name, revision=revision, trust_remote_code=remote)
+    except ModelError as error:
+        plain = plain_name(name)
         raise AdapterError(
-            f"{folder}: its base {name} is quantised for GPUs (bitsandbytes)",
-            hint=f"Name the original one: --base {plain}",
+            [f"{folder}: its base cannot be used: {problem}" for problem in error.problems],
+            hint=f"{error.hint or ''}\nName the base model that is on this machine or on the hub: "
+            f"--base {plain or 'MODEL'}".strip(),
+        ) from error
+
+
+def _named_base(folder: Path, record: RunRecord | None) -> tuple[str, str | None, bool]:
+    """The base that an adapter's files name: name, revision, and whether its code is trusted."""
+    if record is not None:
+        return record.base.name, record.base.revision, record.base.trust_remote_code
+    values = read_adapter_config(folder)
+    name = values.get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise AdapterError(
+            f"{folder}: its {CONFIG_FILE} names no base model", hint="Name it: --base MODEL"
         )
-    return find_base(name, revision=values.get("revision"))
+    return name, values.get("revision"), False

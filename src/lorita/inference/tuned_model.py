@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.errors import SettingsError
 from lorita.inference.generation import BASE, GenerationOptions, Question, answer
 from lorita.models.adapter import changes_base
+from lorita.models.adapter_embeddings import fit_embeddings
 from lorita.models.base import Base, load_model
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ class TunedModel:
 
     ``prompt_format`` is how its training rows put a prompt. ``adapters`` has the same for each
     adapter where several were loaded by name. ``base_biases`` are the base's own biases, in whose
-    place an adapter may have trained ones.
+    place an adapter may have trained ones. ``overwritten_by`` is the folder of an adapter that has
+    put embeddings of its own in the place of the base's.
     """
 
     model: torch.nn.Module
@@ -33,6 +36,7 @@ class TunedModel:
     prompt_format: PromptFormat = field(default_factory=PromptFormat)
     adapters: dict[str, PromptFormat] = field(default_factory=dict)
     base_biases: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    overwritten_by: Path | None = None
 
     def generate(self, prompt: str, *, adapter: str | None = None, **options: Any) -> str:
         """What the model adds to ``prompt``; options as in ``GenerationOptions``.
@@ -75,9 +79,13 @@ class TunedModel:
         if not hasattr(model, "peft_config"):
             yield model
             return
-        if any(changes_base(config) for config in model.peft_config.values()):
-            # Such an adapter took a part of the base's weights out when it was put on.
-            yield load_model(self.base, model.get_base_model().dtype)
+        changed = any(changes_base(config) for config in model.peft_config.values())
+        if changed or self.overwritten_by is not None:
+            # Such an adapter changed weights of the base itself when it was put on.
+            base = load_model(self.base, model.get_base_model().dtype)
+            if self.overwritten_by is not None:
+                fit_embeddings(base, self.overwritten_by)  # the prompts may have added tokens
+            yield base
             return
         places = {name: _bias(model.get_base_model(), name) for name in self.base_biases}
         trained = {name: bias.clone() for name, bias in places.items()}

@@ -75,7 +75,7 @@ def target_line(config: LoraConfig) -> str:
 
 def changes_base(config: LoraConfig) -> bool:
     """Whether the initialisation changes the base's weights, as PiSSA, OLoRA and others do."""
-    start = str(config.init_lora_weights).lower()
+    start = str(getattr(config, "init_lora_weights", "")).lower()
     return start.startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
 
 

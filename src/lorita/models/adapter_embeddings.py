@@ -92,7 +92,10 @@ def _whole(folder: Path, layer: str) -> Iterator[tuple[str, int]]:
 def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
     from safetensors import safe_open
 
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        return
+    with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (not a mapping)
             yield name, file.get_slice(name).get_shape()
 

@@ -47,10 +47,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def check_kind(folder: Path) -> None:
-    """Raise ``AdapterError`` for an adapter that lorita cannot use; it says what it is.
-
-    Options that the installed PEFT does not know are the subject of a ``LoritaWarning``.
-    """
+    """Raise ``AdapterError`` for an adapter that lorita cannot use; it says what it is."""
     values = read_adapter_config(folder)
     kind = values.get("peft_type")
     hint = "Use it with the program that it was made for, or with PEFT itself."
@@ -74,10 +71,15 @@ def check_kind(folder: Path) -> None:
                 f"{folder}: it is {what}; used as plain LoRA, it would answer differently",
                 hint=hint,
             )
-    ignored = _ignored(kind, values)
-    if ignored:
-        import peft
 
+
+def warn_of_ignored(folder: Path) -> None:
+    """A ``LoritaWarning`` about options of the adapter that the installed PEFT does not know."""
+    import peft
+
+    values = read_adapter_config(folder)
+    ignored = _ignored(values["peft_type"], values)
+    if ignored:
         warnings.warn(
             f"{folder / CONFIG_FILE}: the installed PEFT {peft.__version__} does not know "
             f"{', '.join(ignored)} and ignores it; a newer PEFT made this adapter",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
-_MERGE = "Export the whole model instead: lorita export gguf RUN OUT.gguf --merged"
+MERGE_HINT = "Export the whole model instead: lorita export gguf RUN OUT.gguf --merged"
 
 
 class NotAlone(AdapterError):
@@ -60,7 +60,7 @@ def require_representable(config: Any) -> None:
     if not found and changes_base(config):
         found = [f"a base changed by {config.init_lora_weights}"]
     if found:
-        raise NotAlone(f"a GGUF adapter cannot hold {', '.join(found)}", hint=_MERGE)
+        raise NotAlone(f"a GGUF adapter cannot hold {', '.join(found)}", hint=MERGE_HINT)
 
 
 def _adapter_tensors(model: PeftModel, layout: Layout, names: TensorNames) -> Iterator[Planned]:
@@ -76,7 +76,7 @@ def _adapter_tensors(model: PeftModel, layout: Layout, names: TensorNames) -> It
         name = names.of(f"{module_name}.weight")
         if name is None or (name == "output.weight" and tied):
             raise NotAlone(
-                f"llama.cpp cannot put an adapter on {module_name} of this model", hint=_MERGE
+                f"llama.cpp cannot put an adapter on {module_name} of this model", hint=MERGE_HINT
             )
         down, up = lora_matrices(module)
         order = layout.row_order(module_name, config, up.shape[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
-from lorita.export.gguf.adapter_file import write_adapter
+from lorita.export.gguf.adapter_file import MERGE_HINT, NotAlone, write_adapter
 from lorita.export.gguf.metadata import add_metadata, rope_tensors
 from lorita.export.gguf.number_formats import encode, file_type, tensor_format
 from lorita.export.gguf.vocabulary import add_vocabulary
@@ -19,6 +19,7 @@ from lorita.export.gguf.writer import (
     write_tensors,
 )
 from lorita.export.merged.weights import Weight, weights
+from lorita.models.adapter_embeddings import saved_rows
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
 from lorita.storage.files import check_room
 from lorita.storage.run_record import read_record
@@ -40,7 +41,10 @@ def write_run(
     ``name`` is the model's name in the file, ``quantize`` the format of the merged model. Returns
     notes for the user. The file is not checked.
     """
+    own_embeddings = folder is not None and saved_rows(folder) is not None
     if not merged:
+        if own_embeddings:
+            raise NotAlone("a GGUF adapter cannot hold embeddings of its own", hint=MERGE_HINT)
         return write_adapter(tuned.model, path, base_name=tuned.base.name)
     record = read_record(folder) if folder is not None else None
     return write_merged(
@@ -49,7 +53,7 @@ def write_run(
         path,
         quantize=quantize,
         base_name=tuned.base.name,
-        base_file=tuned.base.gguf_path,
+        base_file=None if own_embeddings else tuned.base.gguf_path,
         name=name,
         stop_tokens=record.stop_tokens if record else (),
     )
