@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _INPUT = r"(embed_tokens|wte|word_embeddings|embed_in|embeddings|tok_embeddings|embedding)"
 _OUTPUT = r"(lm_head|embed_out|output|head)"
-_INNER = r"(\.base_layer|\.modules_to_save(\.\w+)?)?"
+_INNER = r"(\.(base_layer|token_adapter|original_module|modules_to_save))*"
+"""PEFT's modules around an embedding."""
 
 
 def saved_rows(folder: Path) -> int | None:
@@ -34,9 +35,13 @@ def replaces_base(folder: Path) -> bool:
 
     PEFT saves the embeddings of a resized model under their names in the base.
     """
-    names = [*dict(_whole(folder, _INPUT)), *dict(_whole(folder, _OUTPUT))]
-    values = _modules_to_save(folder)
-    return any(not any(part in values for part in name.split(".")) for name in names)
+    trained = _modules_to_save(folder)
+    for layer in (_INPUT, _OUTPUT):
+        for name, _ in _whole(folder, layer):
+            parts = set(name.split("."))
+            if parts & {"base_layer", "original_module"} or not parts & trained:
+                return True
+    return False
 
 
 def fit_embeddings(model: PreTrainedModel, folder: Path) -> None:
@@ -104,4 +109,4 @@ def _modules_to_save(folder: Path) -> set[str]:
     from lorita.models.adapter_kinds import read_adapter_config
 
     listed = read_adapter_config(folder).get("modules_to_save") or []
-    return {part for name in listed for part in [name.rpartition(".")[2]]}
+    return {name.rpartition(".")[2] for name in listed}

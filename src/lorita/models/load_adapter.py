@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from lorita.models.adapter_kinds import check_kind, read_adapter_config
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
@@ -104,8 +105,9 @@ def _require_same_tensors(model: PeftModel, folder: Path, adapter: str = "defaul
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
+    saved = load_file(folder / WEIGHTS_FILE)
     with _explained(folder), quiet_libraries():
-        result = set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE), adapter)
+        result = set_peft_model_state_dict(model, saved, adapter)
     config = model.peft_config[adapter]
     places = {name: t.data_ptr() for name, t in model.state_dict().items()}
     # One tensor may have two names, as the same tokens of tied embeddings and output.
@@ -115,13 +117,22 @@ def _require_same_tensors(model: PeftModel, folder: Path, adapter: str = "defaul
         for name in result.missing_keys
         if _is_own(name, adapter, config) and places[name] not in filled
     ]
+    extra = set(result.unexpected_keys)
+    # Beside resized or tied embeddings PEFT writes copies of tensors, which it does not read.
+    read = [tensor for name, tensor in saved.items() if name not in extra]
+    unexpected = sorted(name for name in extra if not _is_copy(saved.get(name), read))
     problems = [f"{name} is missing from the file" for name in sorted(missing)]
-    problems += [f"{name} does not exist in the model" for name in sorted(result.unexpected_keys)]
+    problems += [f"{name} does not exist in the model" for name in unexpected]
     if problems:
         raise AdapterError(
             [f"{folder / WEIGHTS_FILE}: {line}" for line in problems[:10]],
             hint=f"{len(problems)} tensors in all. The adapter may belong to a different model.",
         )
+
+
+def _is_copy(tensor: torch.Tensor | None, others: Sequence[torch.Tensor]) -> bool:
+    same = (other for other in others if tensor is not None and other.shape == tensor.shape)
+    return any(other.equal(tensor) for other in same)  # type: ignore[arg-type]
 
 
 def _is_own(name: str, adapter: str, config: PeftConfig) -> bool:
