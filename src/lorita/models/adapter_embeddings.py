@@ -95,6 +95,7 @@ def _whole(folder: Path, layer: str) -> Iterator[tuple[str, int]]:
 
 
 def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Name and shape of the tensors outside numbered layers, where embeddings never are."""
     from safetensors import safe_open
 
     path = folder / WEIGHTS_FILE
@@ -102,7 +103,8 @@ def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
         return
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (not a mapping)
-            yield name, file.get_slice(name).get_shape()
+            if not re.search(r"\.\d+\.", name):
+                yield name, file.get_slice(name).get_shape()
 
 
 def _modules_to_save(folder: Path) -> set[str]:

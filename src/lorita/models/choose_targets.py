@@ -47,7 +47,8 @@ def choose_targets(
     _require_reached_whole(model, options.get("modules_to_save") or [])
     if targets == "all-linear":
         layers = find_layers(model)
-        meant = _matched(_config({**options, "target_modules": list(layers.usable)}), layers.usable)
+        short = sorted({short_name(name) for name in layers.usable})
+        meant = _matched(_config({**options, "target_modules": short}), layers.usable)
         left_out = {n: r for n, r in layers.left_out.items() if not _is_excluded(config, n)}
         notes = left_out_notes(left_out, meant)
         nothing_to_add = not layers.left_out and not options.get("layers_to_transform")

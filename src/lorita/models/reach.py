@@ -63,16 +63,16 @@ def text_reach(model: PreTrainedModel, names: Collection[str]) -> Reach | None:
     try:
         with _as_in_training(model), _weights_in_memory(model), torch.enable_grad():
             ids = torch.tensor([_plain_tokens(model.config)], device=model.device)
-            logits = model(input_ids=ids, use_cache=False).logits
-            found = torch.autograd.grad(
-                logits.float().sum(), list(zeros.values()), allow_unused=True
-            )
+            sum_of_logits = model(input_ids=ids, use_cache=False).logits.float().sum()
+            asked = list(zeros.values()) if sum_of_logits.requires_grad else []
+            found = torch.autograd.grad(sum_of_logits, asked, allow_unused=True) if asked else ()
     except Exception:  # code of any model, called in a way that it may not know
         return None
     finally:
         for hook in hooks:
             hook.remove()
-    reached = {name for name, gradient in zip(zeros, found, strict=True) if gradient is not None}
+    # Nothing was asked for where the logits depend on none of them.
+    reached = {name for name, gradient in zip(zeros, found, strict=False) if gradient is not None}
     return Reach(frozenset(reached), frozenset(not_tensors))
 
 
