@@ -60,6 +60,10 @@ def random_adapter(model: PreTrainedModel, **options: Any) -> peft.PeftModel:
     return peft_model
 
 
+def shapes(folder: Path) -> dict[str, torch.Size]:
+    return {n: t.shape for n, t in load_file(folder / "model.safetensors").items()}
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_all_linear_is_every_layer_that_learns(name: str) -> None:
     model = make(name)
@@ -148,6 +152,8 @@ def test_saved_loaded_and_merged(name: str, tmp_path: Path) -> None:
     assert torch.allclose(ours, logits(load_adapter(fresh(), run)), atol=1e-5)
     assert float((ours - logits(fresh())).abs().max()) > 1e-3
     made = merge(run, tmp_path / "merged")
+    # Other programs look for the names of the base's own files: one matrix for each expert.
+    assert shapes(made.path) == shapes(base)
     merged = AutoModelForCausalLM.from_pretrained(made.path)
     assert torch.allclose(ours, logits(merged), atol=1e-3)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from lorita.errors import CheckFailed, SettingsError
 from lorita.export.merged import weights as tensors
 from lorita.export.merged.combine import Part, combine
-from lorita.export.merged.safetensors_writer import Entry, write_safetensors
+from lorita.export.merged.original_names import entries
+from lorita.export.merged.safetensors_writer import write_safetensors
 from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of_run
 from lorita.inference.load import open_model, torch_dtype
 from lorita.inference.resolve import resolve_adapter
@@ -22,8 +23,6 @@ from lorita.models.base import Base, load_model, own_dtype
 from lorita.storage.files import check_target, replacing
 
 if TYPE_CHECKING:
-    import torch
-
     from lorita.inference.tuned_model import TunedModel
 
 LIMITS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 1.0}
@@ -103,12 +102,9 @@ def write_folder(tuned: TunedModel, folder: Path, dtype: str, *, max_shard_size:
         generation.save_pretrained(folder)
     tuned.tokenizer.save_pretrained(folder)
     wanted = torch_dtype(dtype)
-    entries = [
-        Entry(weight.name, weight.shape, _cast(weight, wanted), wanted)
+    found = [
+        entry
         for weight in tensors.weights(model)
+        for entry in entries(model.get_base_model(), weight, wanted)
     ]
-    return write_safetensors(entries, folder, max_shard_size)
-
-
-def _cast(weight: tensors.Weight, dtype: torch.dtype):  # type: ignore[no-untyped-def]
-    return lambda: weight.read().to(dtype)
+    return write_safetensors(found, folder, max_shard_size)
