@@ -140,7 +140,7 @@ class RunSettings(BaseModel):
     )
     target_modules: Targets = _lora(
         "Modules to adapt: names (q_proj,v_proj), a regex, or all-linear, which is every linear "
-        "layer but the output head.",
+        "layer that can learn from text, but the output head.",
         "all-linear",
         on_card=True,
     )
