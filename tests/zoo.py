@@ -121,7 +121,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "mamba2": {"num_heads": 8, "n_groups": 1},
     "qwen4_exp": {"text_config": _INDEXED}, "qwen4_exp_text": _INDEXED,
-    "reformer": {"axial_pos_embds_dim": [8, 24], "axial_pos_shape": [8, 16]},
     "roc_bert": {"shape_vocab_size": 50, "pronunciation_vocab_size": 50},
     "dots3_note": {
         "text_config": _NOTE,
@@ -147,6 +146,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 """What one model type needs beside ``SMALL``."""
 
 UNSUITABLE: dict[str, str] = {
+    "reformer": "its reversible layers pass no gradients on unless the embeddings are trained",
     "gemma3n": "its vision tower needs the packages timm and pillow",
     "gemma4_assistant": "continues the hidden states of another model, not text",
     "gemma4_unified_assistant": "continues the hidden states of another model, not text",

@@ -17,6 +17,13 @@ NOT_FOR_PEFT = ("out_proj", "conv1d")
 """PEFT cannot adapt these in Mamba's kinds."""
 
 
+def rows_on(model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """``steps.rows()`` on the model's device."""
+    device = next(model.parameters()).device
+    ids, labels = rows()
+    return ids.to(device), labels.to(device)
+
+
 def reached_linears(model: PreTrainedModel) -> list[str]:
     """Names of plain linear layers that a row of text passes, without the output head."""
     called: set[str] = set()
@@ -26,7 +33,7 @@ def reached_linears(model: PreTrainedModel) -> list[str]:
         if type(module).__name__ in ("Linear", "Conv1D", "FalconLinear")
     ]
     with torch.no_grad():
-        model(input_ids=rows()[0][None, :9], use_cache=False)
+        model(input_ids=rows_on(model)[0][None, :9], use_cache=False)
     for hook in hooks:
         hook.remove()
     head = model.get_output_embeddings()
@@ -49,14 +56,14 @@ def adapted(model: PreTrainedModel) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+            parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.3).to(parameter)
     return tuned.train()
 
 
 def loss_alone(model: nn.Module) -> torch.Tensor:
     """The summed loss of ``steps.rows()``, each computed by itself by the model's own forward."""
-    ids, labels = rows()
-    total = torch.zeros(())
+    ids, labels = rows_on(model)
+    total = torch.zeros((), device=ids.device)
     for row, targets in zip(ids.split(LENGTHS), labels.split(LENGTHS), strict=True):
         logits = model(input_ids=row[None], use_cache=False).logits[0, :-1].float()
         total = total + functional.cross_entropy(logits, targets[1:], reduction="sum")
@@ -65,7 +72,8 @@ def loss_alone(model: nn.Module) -> torch.Tensor:
 
 def loss_padded(model: nn.Module) -> torch.Tensor:
     """The same of the rows as a padded batch."""
-    batch = padded()
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in padded().items()}
     labels = batch.pop("labels")
     logits = model(**batch, use_cache=False).logits[:, :-1].flatten(0, 1).float()
     return functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum")
@@ -80,7 +88,7 @@ def difference(
     largest = max(float(gradient.norm()) for gradient in own_grads.values())
     apart = [float((loss - own_loss).abs() / own_loss.abs())]
     for name in {*grads, *own_grads}:
-        ours, its = (g.get(name, torch.zeros(())) for g in (grads, own_grads))
+        ours, its = (g.get(name, torch.zeros_like(own_loss)) for g in (grads, own_grads))
         # Some gradients are zero but for rounding.
         apart.append(float((ours - its).norm()) / max(float(its.norm()), 2e-2 * largest))
     return max(apart)
@@ -96,4 +104,4 @@ def fast_step(
 ) -> tuple[tuple[torch.Tensor, dict[str, torch.Tensor]], SpeedupReport]:
     """The step of a model that is sped up for it, and what that did."""
     report = speedup(model)
-    return step(model, packed_loss(model, *rows(), LENGTHS)), report
+    return step(model, packed_loss(model, *rows_on(model), LENGTHS)), report

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from lorita.engine import forwards, recognise, replace
 from lorita.engine.packed_model import packed_loss
@@ -160,7 +161,7 @@ def broken_attention(model: Any) -> None:
 
 def broken_mlp(model: Any) -> None:
     for layer in model.model.layers:
-        layer.mlp.act_fn = lambda x: torch.relu(x)
+        layer.mlp.act_fn = nn.ReLU()
 
 
 @pytest.mark.parametrize("break_", [broken_norm, broken_attention, broken_mlp])

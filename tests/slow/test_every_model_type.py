@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from lorita.engine.causal_lm import looks_ahead
 from lorita.engine.self_check import padding_is_harmless
@@ -13,9 +14,13 @@ pytestmark = pytest.mark.slow
 TYPES = [kind for kind in causal_types() if kind not in UNSUITABLE]
 
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("model_type", TYPES)
-def test_the_fast_step_is_the_models_own(model_type: str) -> None:
-    model = build(model_type)
+def test_the_fast_step_is_the_models_own(model_type: str, device: str) -> None:
+    model = build(model_type).to(device)  # type: ignore[arg-type]
     if looks_ahead(model):
         pytest.skip("no causal language model")
     tuned = own_step.adapted(model)
