@@ -89,6 +89,15 @@ class RunSettings(BaseModel):
         "the tokenizer's own, else chatml.",
         None,
     )
+    ignore_fields: Names | None = _data(
+        "Parts of chats to leave out: keys of messages, or columns (tools, documents, images).",
+        None,
+    )
+    control_tokens: Literal["text", "tokens"] | None = _data(
+        "What a spelled control token such as <|im_end|> means in a row: ordinary text, or the "
+        "token itself. Default: text; rows that look like rendered chats are asked about.",
+        None,
+    )
     train_on: Literal["completion", "assistant", "all"] | None = _data(
         "Train on the last answer (completion), every answer (assistant) or every token (all). "
         "Default: assistant; for plain text, all.",

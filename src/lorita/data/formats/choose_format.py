@@ -7,7 +7,7 @@ how to ask for another reading. The rows themselves are read in ``readers``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lorita.data.formats.cells import holds_text, require_column
@@ -36,18 +36,29 @@ PAIR_COLUMNS = (
 )
 """Columns known to hold a prompt and its completion, the likeliest first."""
 ALPACA_OUTPUTS, ALPACA_INPUTS = ("output", "response"), ("input", "context")
-TOOL_COLUMNS = ("tools", "functions")
+TOOL_COLUMNS, DOCUMENT_COLUMNS = ("tools", "functions"), ("documents",)
+UNUSABLE_COLUMNS = (
+    *("image", "images", "audio", "audios", "video", "videos", "chat_template_kwargs"),
+)
+"""Columns that belong to a chat, but that lorita cannot give to a model."""
+CHATS = ("messages", "sharegpt")
+BESIDE = ("system", "tools", "documents")
+"""What a chat may have in columns of its own."""
 MOST_OTHERS = 2
 """Other possible readings mentioned in the explanation."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read the columns: a column for each role, or a template over columns."""
+    """One way to read the columns: a column for each role, or a template over columns.
+
+    ``ignored`` are keys of messages that the user wants to be left out.
+    """
 
     format: str
     roles: Mapping[str, str] = field(default_factory=dict)
     template: str | None = None
+    ignored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.template is not None:
@@ -81,6 +92,7 @@ class Wanted:
     text_template: str | None = None
     prompt_field: str | None = None
     completion_field: str | None = None
+    ignore_fields: tuple[str, ...] = ()
 
 
 def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Reading]]:
@@ -97,7 +109,30 @@ def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Readin
         taken = fitting[0]
     if taken.template is not None:
         return taken, []
+    taken = _without(taken, wanted.ignore_fields)
+    if taken.format in CHATS:
+        _refuse_unusable(source, wanted.ignore_fields)
     return taken, [reading for reading in possible if reading.flags != taken.flags]
+
+
+def _without(reading: Reading, ignored: tuple[str, ...]) -> Reading:
+    """The reading without the columns and keys that the user wants to be left out."""
+    kept = {r: c for r, c in reading.roles.items() if r not in BESIDE or c not in ignored}
+    return replace(reading, roles=kept, ignored=ignored)
+
+
+def _refuse_unusable(source: Source, ignored: tuple[str, ...]) -> None:
+    found = [
+        column
+        for column in UNUSABLE_COLUMNS
+        if column in source.columns and column not in ignored and any(source.sample[column])
+    ]
+    if found:
+        raise DataError(
+            [f"{source.origin}: the column {column!r} cannot be trained on" for column in found],
+            hint="lorita trains on the text of chats. To leave these columns out: "
+            f"--ignore-fields {','.join(found)}",
+        )
 
 
 def understood(source: Source, taken: Reading, others: list[Reading]) -> str:
@@ -155,7 +190,9 @@ def _readings(source: Source) -> Iterator[Reading]:
         yield Reading("alpaca", roles)
     for prompt, completion in PAIR_COLUMNS:
         if prompt in columns and completion in columns:
-            yield Reading("prompt-completion", {"prompt": prompt, "completion": completion})
+            roles = {"prompt": prompt, "completion": completion}
+            divided = looks_like_chat(next((x for x in sample[prompt] if x is not None), None))
+            yield Reading("prompt-completion", roles | (_beside(columns) if divided else {}))
     texts = _text_columns(source)
     named = next((c for c in TEXT_COLUMNS if c in columns), None)
     only = texts[0] if len(texts) == 1 else columns[0] if len(columns) == 1 else None
@@ -178,9 +215,14 @@ def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Itera
         kind = "sharegpt" if is_sharegpt(firsts[column]) else "messages"
         roles = {"messages" if kind == "messages" else "conversations": column}
         roles |= {"system": "system"} if "system" in columns else {}
-        tools = next((c for c in TOOL_COLUMNS if c in columns), None)
-        roles |= {"tools": tools} if tools else {}
-        yield Reading(kind, roles)
+        yield Reading(kind, roles | _beside(columns))
+
+
+def _beside(columns: list[str]) -> dict[str, str]:
+    """The columns with the tools and documents of a chat."""
+    known = {"tools": TOOL_COLUMNS, "documents": DOCUMENT_COLUMNS}
+    found = {role: next((c for c in names if c in columns), None) for role, names in known.items()}
+    return {role: column for role, column in found.items() if column}
 
 
 def _text_columns(source: Source) -> list[str]:

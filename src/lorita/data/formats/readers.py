@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -74,7 +75,7 @@ def _texts(source: Source, reading: Reading) -> ReadCells:
 def _pairs(source: Source, reading: Reading) -> ReadCells:
     columns = reading.roles["prompt"], reading.roles["completion"]
     if looks_like_chat(source.cells([0])[columns[0]][0]):
-        return _divided_chats(*columns)
+        return _divided_chats(reading)
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
         texts = [text_cells(cells, column, complain) for column in columns]
@@ -85,23 +86,31 @@ def _pairs(source: Source, reading: Reading) -> ReadCells:
     return read
 
 
-def _divided_chats(prompt: str, completion: str) -> ReadCells:
+def _divided_chats(reading: Reading) -> ReadCells:
     """Chats split over two columns: only the messages of the completion are trained."""
+    read_whole = _chats_from(reading, lambda cells: [a + b for a, b in _halves(reading, cells)])
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
         rows: list[Row] = []
-        for row, (before, after) in enumerate(zip(cells[prompt], cells[completion], strict=True)):
-            turns = [*_as_list(before), *_as_list(after)]
-            chat = read_chat(turns, _about(row, complain))
-            cut = len(_as_list(before))
-            messages = [
-                Message(m.role, m.content, m.muted or i < cut, m.extra)
-                for i, m in enumerate(chat.messages)
-            ]
-            rows.append(Chat(tuple(messages), chat.tools))
+        whole = read_whole(cells, complain)
+        for chat, (before, _) in zip(whole, _halves(reading, cells), strict=True):
+            assert isinstance(chat, Chat)
+            given = len(read_chat(before, _ignore).messages)  # calls in a row become one message
+            messages = [replace(m, muted=m.muted or i < given) for i, m in enumerate(chat.messages)]
+            rows.append(replace(chat, messages=tuple(messages)))
         return rows
 
     return read
+
+
+def _halves(reading: Reading, cells: Cells) -> list[tuple[list[Any], list[Any]]]:
+    columns = reading.roles["prompt"], reading.roles["completion"]
+    both = zip(*(cells[column] for column in columns), strict=True)
+    return [(_as_list(before), _as_list(after)) for before, after in both]
+
+
+def _ignore(what: str) -> None:
+    """Ignore a problem that is reported for the whole chat."""
 
 
 def _about(row: int, complain: RowComplain) -> Callable[[str], None]:
@@ -137,16 +146,30 @@ def _alpaca_chat(row: Mapping[str, str]) -> Chat:
 
 
 def _chats(source: Source, reading: Reading) -> ReadCells:
+    column = reading.roles.get("messages") or reading.roles["conversations"]
+    return _chats_from(reading, lambda cells: cells[column])
+
+
+def _chats_from(reading: Reading, turns_in: Callable[[Cells], list[Any]]) -> ReadCells:
+    """Chats whose turns are taken from the cells; the rest of a chat has its own columns."""
     roles = reading.roles
-    column = roles.get("messages") or roles["conversations"]
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
-        tools = cells[roles["tools"]] if "tools" in roles else repeat(None)
         systems = text_cells(cells, roles["system"], complain) if "system" in roles else repeat("")
+        tools, documents = (
+            cells[roles[name]] if name in roles else repeat(None) for name in ("tools", "documents")
+        )
         return [
-            read_chat(cell, _about(row, complain), system=system, tools=listed)
-            for row, (cell, system, listed) in enumerate(
-                zip(cells[column], systems, tools, strict=False)
+            read_chat(
+                turns,
+                _about(row, complain),
+                system=system,
+                tools=listed,
+                documents=texts,
+                ignored=reading.ignored,
+            )
+            for row, (turns, system, listed, texts) in enumerate(
+                zip(turns_in(cells), systems, tools, documents, strict=False)
             )
         ]
 

@@ -7,26 +7,22 @@ no token ever spans the boundary between what is given and what is trained.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from lorita.data.examples import IGNORE, Encoded, Example, Span
 from lorita.data.row_errors import Problems
 from lorita.data.rows import Chat, Pair
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
-from lorita.data.tokens.choose_template import closes
+from lorita.data.tokens.choose_template import closes, template_hint
 from lorita.data.tokens.encoder import Encoder, TokenOffsets
-from lorita.data.tokens.masks import Rendered, render_chat
-
-TEMPLATE_HINT = (
-    "Choose another template (--chat-template chatml), or one that marks the answers with "
-    "{% generation %} and {% endgeneration %}."
-)
+from lorita.data.tokens.masks import Rendered, render_chat, render_question
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], numbers: Sequence[int]) -> list[Encoded]:
     """Plain texts: every token is a target, including the end-of-text token that is added."""
-    rows = [[*ids, encoder.eos] for ids in encoder.starts(texts)]
+    rows = [[*ids, encoder.eos] for ids in encoder.starts(encoder.as_text(texts))]
     return [
         Encoded(Example(ids, list(ids), number)) for ids, number in zip(rows, numbers, strict=True)
     ]
@@ -36,8 +32,8 @@ def encode_pairs(
     encoder: Encoder, pairs: Sequence[Pair], numbers: Sequence[int], *, train_prompt: bool = False
 ) -> list[Encoded]:
     """Prompt, completion and end-of-text token; only the prompt is not a target."""
-    heads = encoder.starts([pair.prompt for pair in pairs])
-    tails = encoder.goes_on([pair.completion for pair in pairs])
+    heads = encoder.starts(encoder.as_text([pair.prompt for pair in pairs]))
+    tails = encoder.goes_on(encoder.as_text([pair.completion for pair in pairs]))
     rows = []
     for head, tail, number in zip(heads, tails, numbers, strict=True):
         answer = [*tail, encoder.eos]
@@ -56,26 +52,38 @@ def encode_chats(
     train_on: str,
     problems: Problems,
 ) -> list[Encoded]:
-    """Chats rendered by their template; those it rejects are reported to ``problems``."""
-    rendered: list[tuple[Rendered, int]] = []
+    """Chats rendered by their template; those it rejects are reported to ``problems``.
+
+    A chat whose answers need texts of their own becomes several rows with the same number.
+    """
+    rendered: list[tuple[Rendered, int, bool]] = []
+    ends = {}
     for chat, number in zip(chats, numbers, strict=True):
+        used = template.with_tools(chat.tools)
         try:
-            rendered.append((render_chat(template, chat, train_on), number))
+            row = render_chat(template, chat, train_on, encoder.control)
+            if used.source not in ends:
+                ends[used.source] = closes(encoder.tokenizer, used)
         except TemplateError as error:
-            problems.add(number, str(error), TEMPLATE_HINT)
-    closed = closes(encoder.tokenizer, template)
-    offsets = encoder.with_offsets([row.text for row, _ in rendered])
+            said = str(error)
+            if said not in problems.hints:
+                problems.hints[said] = template_hint(encoder.tokenizer, error, chat, train_on)
+            problems.add(number, said)
+            continue
+        problems.note(number, row.left_out)
+        rendered += [(text, number, ends[used.source]) for text in row.texts]
+    offsets = encoder.with_offsets([text.text for text, _, _ in rendered])
     pieces = _Pieces(encoder)
     return [
-        _encode_chat(pieces, row, number, tokens, closed)
-        for (row, number), tokens in zip(rendered, offsets, strict=True)
+        _encode_chat(pieces, text, number, tokens, closed)
+        for (text, number, closed), tokens in zip(rendered, offsets, strict=True)
     ]
 
 
 def _encode_chat(
     pieces: _Pieces, row: Rendered, number: int, tokens: TokenOffsets | None, closed: bool
 ) -> Encoded:
-    """One chat; if nothing in the template stops an answer, the row ends with end-of-text."""
+    """One text; if nothing in the template stops an answer, the row ends with end-of-text."""
     ids, places = pieces.tokens_of(row, tokens)
     labels = [IGNORE] * len(ids)
     for start, end in row.trained:
@@ -92,6 +100,20 @@ def _encode_chat(
     return Encoded(Example(list(ids), labels, number), answer)
 
 
+def encode_question(
+    encoder: Encoder,
+    template: ChatTemplate,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Any] = (),
+) -> list[int]:
+    """The ids that generation is given after these messages: those before an answer in training.
+
+    Raises ``TemplateError`` if the template rejects the messages.
+    """
+    row = render_question(template, messages, tools, encoder.control)
+    return _Pieces(encoder).tokens_of(row, encoder.with_offsets([row.text])[0])[0]
+
+
 class _Pieces:
     """Finds the tokens of rendered chats, and the token at each border of a trained span."""
 
@@ -106,10 +128,12 @@ class _Pieces:
 
         The text is tokenised piece by piece if a token would reach across a border.
         """
-        edges = [*row.trained, row.answer or (0, 0)]
+        edges = [*row.trained, *row.turns, row.answer or (0, 0)]
         borders = sorted({edge for span in edges for edge in span})
         places = _token_places(borders, len(row.text), *tokens) if tokens else None
         starts = {start for start, _ in edges}
+        if row.cuts:
+            return self._apart(row.text, sorted({*borders, *row.cuts}))
         if tokens is None or places is None or not self._alike(row.text, tokens, places, starts):
             return self._apart(row.text, borders)
         return tokens[0], places
