@@ -22,9 +22,10 @@ from lorita.data.row_errors import Problems
 from lorita.data.rows import Chat
 from lorita.data.tokens.asking import ask_alike
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import FOLDER, template_from
+from lorita.data.tokens.choose_template import FOLDER
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.data.tokens.tokenize import Treatment, encode_rows
+from lorita.data.tokens.tokenizer_template import template_from
 from tests.data.tokens.tokenizers import make
 
 
@@ -107,6 +108,12 @@ def tokenizer_of(source: str) -> PreTrainedTokenizerFast:
     return make("bytes", tuple(sorted({*marks, "<|user|>", "<|assistant|>"})), bos="<bos>")
 
 
+@cache
+def template_of(source: str) -> ChatTemplate:
+    """The template with the special tokens of its tokenizer."""
+    return template_from(tokenizer_of(source), source)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The examples of a row, the template as it was used, and what lorita said."""
@@ -123,12 +130,14 @@ def outcome(source: str, row: Mapping[str, Any], train_on: str | None = None) ->
     """A row read, rendered and tokenised as training does it."""
     tokenizer, wrong = tokenizer_of(source), list[str]()
     chat = read_chat(row["messages"], wrong.append, tools=row.get("tools"))
-    template, _ = ask_alike(template_from(tokenizer, source), [chat])
+    template, _ = ask_alike(template_of(source), [chat])
     problems = Problems("rows")
     how = Treatment(100_000, template, train_on)
     rows = encode_rows([chat], [0], how.encoder(tokenizer), how, problems)
     examples = [row.example for row in rows]
-    return Outcome(tokenizer, template, chat, examples, list(problems.left_out), [*wrong, *problems.found])
+    return Outcome(
+        tokenizer, template, chat, examples, list(problems.left_out), [*wrong, *problems.found]
+    )
 
 
 def runs(example: Example) -> list[tuple[int, int]]:

@@ -53,7 +53,8 @@ NAMES = {
         "model revision trust_remote_code dtype base_precision data data_name data_split "
         "data_revision file_type text_unit streaming format text_field text_template prompt_field "
         "completion_field map_row chat_template ignore_fields control_tokens train_on "
-        "max_train_samples eval_data eval_fraction max_eval_samples max_length overflow packing seed",
+        "max_train_samples eval_data eval_fraction max_eval_samples max_length overflow packing "
+        "seed",
     ),
     "LoRA": (options_where(group="LoRA"), " ".join(LORA_OPTIONS)),
 }

@@ -19,10 +19,11 @@ from lorita.data.quality.duplicates import find_duplicates
 from lorita.data.quality.problems import find_problems, refuse_pointless, short_form
 from lorita.data.rows import Row, Rows
 from lorita.data.splits import Split, unseen
-from lorita.data.tokens.choose_template import choose_template, saved_sources
+from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.long_rows import chat_notes, cut_notes, token_note
 from lorita.data.tokens.prompt_format import PromptFormat, shared_system, shared_tools
 from lorita.data.tokens.tokenize import tokenize_rows
+from lorita.data.tokens.tokenizer_template import saved_sources
 from lorita.errors import SettingsError, UserError
 from lorita.inference.prompt_length import require_stretchable
 from lorita.models.base import Base, context_length, find_base, load_config, load_tokenizer

@@ -89,13 +89,9 @@ class RunSettings(BaseModel):
         "the tokenizer's own, else chatml.",
         None,
     )
-    ignore_fields: Names | None = _data(
-        "Parts of chats to leave out: keys of messages, or columns (tools, documents, images).",
-        None,
-    )
+    ignore_fields: Names | None = _data("Message keys and columns of chats to leave out.", None)
     control_tokens: Literal["text", "tokens"] | None = _data(
-        "What a spelled control token such as <|im_end|> means in a row: ordinary text, or the "
-        "token itself. Default: text; rows that look like rendered chats are asked about.",
+        "What <|im_end|> in a row means: text or the control token. Default: text, unless asked.",
         None,
     )
     train_on: Literal["completion", "assistant", "all"] | None = _data(

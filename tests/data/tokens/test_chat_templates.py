@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerFast
 from lorita.data.examples import IGNORE, Example
 from lorita.data.rows import Chat, Message, Pair, as_chat
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import template_from
 from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
+from lorita.data.tokens.tokenizer_template import template_from
 from lorita.errors import DataError
 from tests.data.tokens.template_cases import (
     CASES,

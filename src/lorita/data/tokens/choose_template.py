@@ -17,6 +17,12 @@ from lorita.data.tokens.asking import ask_alike
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
 from lorita.data.tokens.encoder import adds_bos
 from lorita.data.tokens.masks import LostFields, render_chat
+from lorita.data.tokens.tokenizer_template import (
+    closes,
+    own_sources,
+    own_template,
+    template_from,
+)
 from lorita.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,8 +31,6 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "chat_templates"
 NAMED = ("chatml", "llama3", "gemma", "mistral", "alpaca", "zephyr")
 FOR_BASE_MODELS = "chatml"
-FOR_TOOLS = "tool_use"
-"""What tokenizers with several templates call the one for chats with tools."""
 LOOKED_AT = 20
 """Rows looked at to tell how answers have to be asked for."""
 NONE = "none"
@@ -70,44 +74,6 @@ def choose_template(
     return found, notes + said
 
 
-def own_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
-    """The tokenizer's own template, the one called ``default`` if it has several; None if none.
-
-    Chats with tools are given its template for tools, as transformers does.
-    """
-    sources = _own_sources(tokenizer)
-    source = sources.get("default") or next(iter(sources.values()), None)
-    if not source:
-        return None
-    special, tools = _special(tokenizer), sources.get(FOR_TOOLS)
-    for_tools = ChatTemplate(f"own, {FOR_TOOLS}", tools, special) if tools else None
-    return ChatTemplate("own", source, special, for_tools)
-
-
-def _own_sources(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    source = tokenizer.chat_template
-    return source if isinstance(source, dict) else {"default": source} if source else {}
-
-
-def template_from(
-    tokenizer: PreTrainedTokenizerBase, source: str, name: str = "own", tools: str | None = None
-) -> ChatTemplate:
-    """A template from its source, with the tokenizer's special tokens.
-
-    ``tools`` is the source of the template for chats with tools, if there is another.
-    """
-    special = _special(tokenizer)
-    for_tools = ChatTemplate(f"{name}, {FOR_TOOLS}", tools, special) if tools else None
-    return ChatTemplate(name, source, special, for_tools)
-
-
-def saved_sources(template: ChatTemplate) -> str | dict[str, str]:
-    """What a tokenizer's ``chat_template`` has to be for others to use the template as it was."""
-    if template.for_tools is None:
-        return template.source
-    return {"default": template.source, FOR_TOOLS: template.for_tools.source}
-
-
 def template_hint(
     tokenizer: PreTrainedTokenizerBase, error: TemplateError, chat: Chat, train_on: str
 ) -> str:
@@ -133,15 +99,10 @@ def _takes(template: ChatTemplate, chat: Chat, train_on: str) -> bool:
     return True
 
 
-def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    tokens = tokenizer.special_tokens_map.items()
-    return {name: str(token) for name, token in tokens if isinstance(token, str)}
-
-
 def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTemplate:
     if wanted in NAMED:
         return _named(tokenizer, wanted)
-    own = _own_sources(tokenizer)
+    own = own_sources(tokenizer)
     if wanted in own and len(own) > 1:
         return _usable(template_from(tokenizer, own[wanted], wanted), f"chat_template {wanted}")
     file = Path(wanted).expanduser()
@@ -182,22 +143,3 @@ def _marks_note(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> l
     end = template.end_of_turn
     what = f"{end!r} is not a token of this tokenizer" if end else "answers have no end mark"
     return [f"{what}, so the end-of-text token follows the last answer"]
-
-
-def closes(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> bool:
-    """Whether the template ends the last answer with a special token, which can stop generation."""
-    return _last_special(tokenizer, template.end_of_turn) is not None
-
-
-def stop_tokens(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> set[int]:
-    """The ids of the special tokens with which the template ends answers."""
-    used = [t for t in (template, template.for_tools) if t is not None]
-    ends = {end for t in used for end in (t.end_of_turn, t.inner_end)}
-    found = (_last_special(tokenizer, end) for end in ends)
-    return {token for token in found if token is not None}
-
-
-def _last_special(tokenizer: PreTrainedTokenizerBase, end: str) -> int | None:
-    ids = list(tokenizer(end, add_special_tokens=False)["input_ids"]) if end else []
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    return int(ids[-1]) if ids and ids[-1] in special else None

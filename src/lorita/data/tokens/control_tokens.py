@@ -15,11 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.examples import Span
-from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.fields import THINK
+from lorita.data.tokens.template_forms import THINK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from lorita.data.tokens.chat_template import ChatTemplate
 
 CUT = "\ue00c"
 _CUTS = re.compile(rf"{CUT}|\\ue00c")

@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorita.data.tokens.template_forms import Messages
+from lorita.data.tokens.template_forms import THINK, Messages
 
-THINK = re.compile(r"(</?think>|\[/?THINK\])")
-"""The tags of reasoning that is written into the content."""
 NOT_SHOWN = ("type", "id", "index", "tool_call_id")
 """Keys that connect a call to its result, and are no text themselves; not marked."""
 BOOKKEEPING = (

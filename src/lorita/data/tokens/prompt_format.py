@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.data.rows import Chat, Kind, Row
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import closes, stop_tokens, template_from
-from lorita.data.tokens.encode import encode_question
 from lorita.data.tokens.encoder import AS_TOKENS, Encoder, encoder_for
+from lorita.data.tokens.masks import render_question
+from lorita.data.tokens.pieces import Pieces
+from lorita.data.tokens.tokenizer_template import closes, stop_tokens, template_from
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,7 +71,9 @@ class PromptFormat:
         system = [{"role": "system", "content": self.system}] if self.system else []
         chat: list[Mapping[str, Any]] = [*system, *turns]
         listed = self.tools if tools is None else tools
-        return encode_question(self._encoder(tokenizer), self.template, chat, listed)
+        encoder = self._encoder(tokenizer)
+        row = render_question(self.template, chat, listed, encoder.control)
+        return Pieces(encoder).tokens_of(row, encoder.with_offsets([row.text])[0])[0]
 
     def _encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         return encoder_for(tokenizer, self.template, self.control_tokens)

@@ -42,6 +42,8 @@ _RESULT = {"role": "tool", "content": "zq5result", "tool_call_id": "callabcd1", 
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names under which templates look for the reasoning; a message is given all of them."""
 
+THINK = re.compile(r"(</?think>|\[/?THINK\])")
+"""The tags of reasoning that is written into the content."""
 _WITHIN = re.compile(r"\s*<think>\s*(.*?)\s*</think>\s*(.*)", re.DOTALL)
 
 

@@ -25,10 +25,11 @@ from lorita.data.rows import Chat, Pair, Row, Text, as_chat, fingerprint
 from lorita.data.sources.table_batches import TableBatches
 from lorita.data.sources.table_cache import key_of, stored
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import saved_sources
+from lorita.data.tokens.choose_template import template_hint
 from lorita.data.tokens.encode import encode_chats, encode_pairs, encode_texts
 from lorita.data.tokens.encoder import AS_TEXT, Encoder, encoder_for
 from lorita.data.tokens.long_rows import fit_rows
+from lorita.data.tokens.tokenizer_template import saved_sources
 from lorita.errors import DataError
 
 if TYPE_CHECKING:
@@ -167,8 +168,9 @@ def _encode(
         [chat for chat in chats if isinstance(chat, Chat)],
         numbers,
         how.template,
-        train_on=how.train_on or "assistant",
+        train_on=(train_on := how.train_on or "assistant"),
         problems=problems,
+        hint=lambda error, chat: template_hint(encoder.tokenizer, error, chat, train_on),
     )
 
 
