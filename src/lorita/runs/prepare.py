@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 from lorita.data.examples import Example, Tokenized
 from lorita.data.formats.stored_rows import select_rows
 from lorita.data.packing import fill_windows, packing_note
-from lorita.data.quality.duplicates import find_duplicates
-from lorita.data.quality.problems import find_problems, refuse_pointless, short_form
+from lorita.data.quality.duplicates import Duplicates, find_duplicates
+from lorita.data.quality.problems import Problem, find_problems, refuse_pointless, short_form
 from lorita.data.rows import Row, Rows
 from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.long_rows import chat_notes, cut_notes, token_note
 from lorita.data.tokens.prompt_format import PromptFormat, shared_system, shared_tools
-from lorita.data.tokens.tokenize import tokenize_rows
+from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.data.tokens.tokenizer_template import saved_sources
 from lorita.errors import SettingsError, UserError
 from lorita.inference.prompt_length import require_stretchable
@@ -144,15 +144,8 @@ def _tokenize(
         tokenizer, settings.chat_template, rows.kind, rows.rows
     )
     how = treatment(settings, max_length, template)
-    problems = find_problems(
-        rows.rows,
-        range(num_rows),
-        seen.first_rows(num_rows),
-        most=MOST_LOOKED_AT,
-        control=how.encoder(tokenizer).control,
-    )
-    rendered = rendered_rows(settings, rows.rows, range(num_rows), tokenizer, template)
-    refuse_pointless([*problems, *([rendered] if rendered else [])], str(rows.origin))
+    first_rows = seen.first_rows(num_rows)
+    problems = _problems(settings, rows, first_rows, tokenizer, how)
 
     def encode(source: Rows, numbers: list[int]) -> tuple[Sequence[Row], Tokenized]:
         chosen = select_rows(source.rows, numbers)
@@ -194,6 +187,21 @@ def _tokenize(
         short_form(problems),
         windows,
     )
+
+
+def _problems(
+    settings: RunSettings,
+    rows: Rows,
+    seen: Duplicates,
+    tokenizer: PreTrainedTokenizerBase,
+    how: Treatment,
+) -> list[Problem]:
+    """What is wrong with the rows; ``DataError`` if it makes training pointless."""
+    numbers, control = range(len(rows.rows)), how.encoder(tokenizer).control
+    found = find_problems(rows.rows, numbers, seen, most=MOST_LOOKED_AT, control=control)
+    rendered = rendered_rows(settings, rows.rows, numbers, tokenizer, how.template)
+    refuse_pointless([*found, *([rendered] if rendered else [])], str(rows.origin))
+    return found
 
 
 def _held_out(

@@ -61,12 +61,13 @@ def rendered_problem(
         marker = next(_markers_in(row), None) if not isinstance(row, Chat) else None
         if marker is not None:
             found[number] = marker
-    if not found or len(found) < ENOUGH * looked or asked.control_tokens:
+    if not found or len(found) < ENOUGH * looked:
         return None
     marker = next(iter(found.values()))
     tokens = any(control.find(text) for text in found.values())
     pairs = isinstance(rows[0], Pair)
-    if not tokens and (asked.as_text or (pairs and not asked.template)):
+    known = asked.control_tokens if tokens else asked.as_text or pairs
+    if known and not (pairs and asked.template):
         return None
     return problem(
         f"a chat that is already rendered: {marker!r}",

@@ -16,7 +16,7 @@ from lorita.data.rows import Chat, Pair, Row, as_chat
 from lorita.data.tokens.asking import ask_alike
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
 from lorita.data.tokens.encoder import adds_bos
-from lorita.data.tokens.masks import LostFields, render_chat
+from lorita.data.tokens.masks import LostFields, MarkedTurn, render_chat
 from lorita.data.tokens.tokenizer_template import (
     closes,
     own_sources,
@@ -81,6 +81,8 @@ def template_hint(
 
     Built-in templates are named only if they take the chat with everything in it.
     """
+    if isinstance(error, MarkedTurn):
+        return "Remove the mark from these turns, or train every turn: --train-on all."
     fitting = [name for name in NAMED if _takes(_named(tokenizer, name), chat, train_on)]
     names = f"{' or '.join(fitting[:2])}, or a file" if fitting else "FILE"
     if not isinstance(error, LostFields):

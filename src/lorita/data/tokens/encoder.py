@@ -51,6 +51,7 @@ class Encoder:
         self.bos: int | None = tokenizer.bos_token_id if adds_bos(tokenizer) else None
         # Some tokenizers put a space before every text; a text that continues a row has none.
         line, letter, both = self.plain(["\n", "a", "\na"])
+        self._letter = letter
         self._line = line if both[: len(line)] == line and both[len(line) :] != letter else None
 
     def fingerprint(self) -> list[object]:
@@ -97,11 +98,13 @@ class Encoder:
         rows = self.plain(texts)
         if self._line is None:
             return rows
-        start = len(self._line)
-        after_line = self.plain(["\n" + text for text in texts])
+        # A line end before another one could become a single token with it.
+        leads = ["a" if text[:1].isspace() else "\n" for text in texts]
+        after_lead = self.plain([lead + text for lead, text in zip(leads, texts, strict=True)])
+        before = {"a": self._letter, "\n": self._line}
         return [
-            after[start:] if after[:start] == self._line else ids
-            for ids, after in zip(rows, after_line, strict=True)
+            after[len(before[lead]) :] if after[: len(before[lead])] == before[lead] else ids
+            for ids, lead, after in zip(rows, leads, after_lead, strict=True)
         ]
 
     def plain(self, texts: Sequence[str]) -> list[list[int]]:

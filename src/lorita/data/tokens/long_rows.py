@@ -112,7 +112,7 @@ def chat_notes(divided: int, left_out: Mapping[str, int], *, rows: int) -> list[
             "answers otherwise once more turns follow, so these are trained at their own end"
         )
     notes += [
-        f"the chat template leaves out {name} where it is placed in {count} of {rows} rows"
+        f"left out by the chat template: {name} ({count} of {rows} rows)"
         for name, count in left_out.items()
     ]
     return notes

@@ -39,6 +39,10 @@ class LostFields(TemplateError):
         self.fields = list(fields)
 
 
+class MarkedTurn(TemplateError):
+    """The row asks to train a turn that is not the assistant's."""
+
+
 class AskedOtherwise(TemplateError):
     """Generation would put something before an answer, ``unasked``, that training does not have."""
 
@@ -89,9 +93,8 @@ def render_chat(
     wanted = [i for i in answers[-1 if train_on == "completion" else 0 :] if i not in muted]
     for i, message in enumerate(chat.messages):
         if message.marked and train_on != "all":
-            raise TemplateError(
-                f"message {i + 1} is marked as trained, but only the assistant's turns are "
-                "(--train-on all trains every turn)"
+            raise MarkedTurn(
+                f"message {i + 1} is marked as trained, but only the assistant's turns are trained"
             )
     whole = RenderedChat.made_of(
         template.with_tools(chat.tools),
