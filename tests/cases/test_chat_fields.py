@@ -204,6 +204,28 @@ def shared(*turns: tuple[str, str]) -> list[dict[str, str]]:
     return [{"from": role, "value": value} for role, value in turns]
 
 
+ROLES_AS_KEYS = {
+    "in one": [{"human": "Warm?", "assistant": "Yes."}, {"human": "Where?", "assistant": "Lima."}],
+    "in turn": [{"user": "Warm?"}, {"assistant": "Yes."}, {"user": "Where?"}, {"bot": "Lima."}],
+    "with a system": [
+        {"system": "Brief.", "user": "Warm?", "assistant": "Yes."},
+        {"system": None, "user": "Where?", "assistant": "Lima."},
+    ],
+    "mixed": [
+        {"from": "human", "value": "Warm?"},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "value": "Where?"},
+        {"from": "gpt", "content": "Lima."},
+    ],
+}
+
+
+@pytest.mark.parametrize("case", ROLES_AS_KEYS)
+def test_keys_of_other_tools(case: str) -> None:
+    text = trained_text([{"conversation": ROLES_AS_KEYS[case]}], BARE)[0]
+    assert "assistant\nYes.<|im_end|>\n<|im_start|>user\nWhere?<|im_end|>" in text
+
+
 CALL_TEXT = '{"name": "weather", "arguments": {"town": "Lima"}}'
 SHARED = {
     "function_call": shared(

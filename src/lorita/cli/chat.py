@@ -62,7 +62,6 @@ def _load(name: str, base: str | None, dtype: str) -> TunedModel:
     from dataclasses import replace
 
     from lorita.data.tokens.choose_template import choose_template
-    from lorita.data.tokens.encoder import AS_TEXT
     from lorita.data.tokens.prompt_format import PromptFormat
     from lorita.inference.load import open_model
     from lorita.inference.resolve import resolve
@@ -72,8 +71,7 @@ def _load(name: str, base: str | None, dtype: str) -> TunedModel:
     if resolved.folder is not None or tuned.tokenizer.chat_template is None:
         return tuned
     template, _ = choose_template(tuned.tokenizer, None, "chat")
-    form = PromptFormat("chat", template, control_tokens=AS_TEXT)
-    return replace(tuned, prompt_format=form)
+    return replace(tuned, prompt_format=PromptFormat("chat", template))
 
 
 def _lines() -> Iterator[str]:

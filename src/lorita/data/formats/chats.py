@@ -14,6 +14,7 @@ from typing import Any
 from lorita.data.formats.messages import (
     CALL_ROLES,
     ROLE_KEYS,
+    ROLES,
     Complain,
     from_json,
     read_message,
@@ -25,12 +26,20 @@ from lorita.data.rows import Chat, Message
 def looks_like_chat(cell: object) -> bool:
     """Whether a cell holds turns: a list of objects with a role, or the same as JSON text."""
     turns = decoded(cell)
-    return (
-        isinstance(turns, list)
-        and bool(turns)
-        and isinstance(turns[0], Mapping)
-        and any(key in turns[0] for key in ROLE_KEYS)
-    )
+    if not isinstance(turns, list) or not turns or not isinstance(turns[0], Mapping):
+        return False
+    if any(key in turns[0] for key in ROLE_KEYS):
+        return True
+    said = [message["role"] for turn in turns[:2] for message in _by_role(turn) or ()]
+    return {"user", "assistant"} <= {ROLES[role] for role in said}
+
+
+def _by_role(turn: object) -> list[dict[str, Any]] | None:
+    """The messages of a turn whose keys are the roles: ``{"user": "…", "assistant": "…"}``."""
+    given = without_none(turn) if isinstance(turn, Mapping) else {}
+    if not given or any(key.lower() not in ROLES for key in given):
+        return None
+    return [{"role": key.lower(), "content": text} for key, text in given.items()]
 
 
 def is_sharegpt(cell: object) -> bool:
@@ -68,6 +77,7 @@ def read_chat(
         found = "nothing" if turns is None else type(turns).__name__
         complain(f"expected a list of messages, found {found}")
         return Chat(())
+    turns = [each for turn in turns for each in _by_role(turn) or [turn]]
     messages = [read_message(turn, n, complain, ignored) for n, turn in enumerate(turns, 1)]
     kept = [message for message in messages if message is not None]
     whole = len(kept) == len(messages)

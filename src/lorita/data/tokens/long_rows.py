@@ -109,7 +109,7 @@ def chat_notes(divided: int, left_out: Mapping[str, int], *, rows: int) -> list[
     if divided:
         notes.append(
             f"{divided} of {rows} chats became several examples: the chat template shows earlier "
-            "answers otherwise once more turns follow, so these are trained at their own end"
+            "answers differently once more turns follow, so each of these ends its own example"
         )
     notes += [
         f"left out by the chat template: {name} ({count} of {rows} rows)"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.data.rows import Chat, Kind, Row
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.encoder import AS_TOKENS, Encoder, encoder_for
+from lorita.data.tokens.encoder import AS_TEXT, AS_TOKENS, Encoder, encoder_for
 from lorita.data.tokens.masks import render_question
 from lorita.data.tokens.pieces import Pieces
 from lorita.data.tokens.tokenizer_template import closes, stop_tokens, template_from
@@ -23,18 +23,18 @@ class PromptFormat:
 
     ``system`` and ``tools`` are those that every training row had; prompts are given them, too.
     ``control_tokens``: what a prompt means that spells a control token, ordinary ``text`` as in
-    training, or the ``tokens`` themselves.
+    training, or the ``tokens`` themselves; None is text in a chat, and tokens in a bare prompt.
     """
 
     kind: Kind = "text"
     template: ChatTemplate | None = None
     system: str | None = None
-    control_tokens: str = AS_TOKENS
+    control_tokens: str | None = None
     tools: tuple[Any, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The JSON values stored in ``lorita.json``; ``format_from_record`` reads them back."""
-        beside: dict[str, Any] = {"kind": self.kind, "control_tokens": self.control_tokens}
+        beside: dict[str, Any] = {"kind": self.kind, "control_tokens": self._control}
         if self.template is None:
             return {**beside, "chat_template": None}
         if self.template.for_tools is not None:
@@ -76,7 +76,11 @@ class PromptFormat:
         return Pieces(encoder).tokens_of(row, encoder.with_offsets([row.text])[0])[0]
 
     def _encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
-        return encoder_for(tokenizer, self.template, self.control_tokens)
+        return encoder_for(tokenizer, self.template, self._control)
+
+    @property
+    def _control(self) -> str:
+        return self.control_tokens or (AS_TEXT if self.template else AS_TOKENS)
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The ids of the tokens that end an answer, end-of-text included."""
