@@ -15,6 +15,7 @@ from lorita.data.sources.load_source import load_source
 from lorita.data.sources.python_rows import rows_source
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
+from lorita.data.tokens.tokenizer_template import template_from
 from lorita.errors import DataError
 from tests.cases.chat_kinds import ANSWER, ASK, CALLS, RESULT, THINKS, TOOLS, call, said, tool
 from tests.data.tokens.tokenizers import make
@@ -281,3 +282,11 @@ def test_rows_given_in_python_keep_the_types_of_their_parts() -> None:
     ]
     first, second, _ = trained_text(rows, AS_JSON)
     assert '<call>f {"n": 1}</call>' in first and '<call>f {"n": 2.5}</call>' in second
+
+
+def test_bookkeeping_is_left_out_and_said() -> None:
+    tokenizer, seen = make("bytes", IM), {"id": "m1", "timestamp": "noon", "model": "x"}
+    rows = read_rows(rows_source(row({**ASK, **seen}, {**ANSWER, **seen}), "rows")).rows
+    how = Treatment(9999, template_from(tokenizer, BARE))
+    made = tokenize_rows(list(rows), [0], tokenizer, how, origin="rows")
+    assert dict(made.left_out) == dict.fromkeys(seen, 1)

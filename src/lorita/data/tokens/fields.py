@@ -15,8 +15,9 @@ from typing import Any
 from lorita.data.tokens.template_forms import THINK, Messages
 
 NOT_SHOWN = ("type", "id", "index", "tool_call_id")
-"""Keys that connect a call to its result, and are no text themselves; not marked."""
+"""Keys of a call that connect it to its result, and are no text themselves; not marked."""
 BOOKKEEPING = (
+    *("id", "type", "index"),
     *("message_id", "uuid", "parent_id", "turn_id", "turn", "timestamp", "created_at", "date"),
     *("create_time", "model", "lang", "language", "source", "annotations", "tokens", "num_tokens"),
 )
@@ -127,9 +128,7 @@ def _message(message: Mapping[str, Any], marker: _Marker) -> dict[str, Any]:
             marked[key] = _content(value, marker)
         elif key == "tool_calls":
             marked[key] = _texts(value, key, marker)
-        elif isinstance(value, str) and key not in ("role", *NOT_SHOWN):
-            marked[key] = marker.end(value, key)
-        elif key not in ("role", "content", *NOT_SHOWN):
+        elif key not in ("role", "content", "tool_call_id"):
             marked[key] = marker.end(str(value), key)
     return marked
 
