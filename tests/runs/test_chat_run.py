@@ -55,6 +55,7 @@ def test_a_chat_run_is_asked_through_its_template(
     kept = record(run)["prompt_format"]
     assert kept == {
         "kind": "chat",
+        "control_tokens": "text",
         "chat_template": TEMPLATE,
         "template_name": "mine.jinja",
         "system": "s",
@@ -100,7 +101,11 @@ def test_pairs_of_a_base_stay_as_they_are(llama: Path, prompts: Path, tmp_path: 
     fields = {"prompt_field": "act", "completion_field": "prompt", "max_length": 20}
     notes: list[str] = []
     train(run, llama, prompts, **fields, on_event=lambda e: notes.append(getattr(e, "text", "")))
-    assert record(run)["prompt_format"] == {"kind": "pair", "chat_template": None}
+    assert record(run)["prompt_format"] == {
+        "kind": "pair",
+        "control_tokens": "text",
+        "chat_template": None,
+    }
     assert not (run / "chat_template.jinja").exists()
     answers = json.loads((run / "compare.json").read_text())["answers"]
     assert all(answer["prompt"].startswith("role ") for answer in answers)

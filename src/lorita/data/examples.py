@@ -5,8 +5,8 @@ Data sets of any size stay on disk (``sources/table_cache.py``) and are read row
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -54,7 +54,9 @@ class Tokenized:
     """All rows as tokens, and what happened to those that were too long.
 
     ``targets_cut`` counts the trained tokens among ``tokens_cut``; both include the tokens of
-    dropped rows. ``fingerprint`` is that of the rows they were made from (``rows.fingerprint``).
+    dropped rows. ``rows_divided`` are chats that became several examples, ``left_out`` the fields
+    that the chat template leaves out on purpose, with the number of rows. ``fingerprint`` is that
+    of the rows they were made from (``rows.fingerprint``).
     """
 
     examples: Sequence[Example]
@@ -63,6 +65,8 @@ class Tokenized:
     targets_cut: int = 0
     rows_split: int = 0
     rows_dropped: int = 0
+    rows_divided: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
 
 

@@ -16,12 +16,19 @@ class Problems:
     """Problems in rows: each kind once, with the rows that have it.
 
     ``found`` maps each problem to its rows, counted from 0; ``hints`` to what to do about it.
+    ``left_out`` maps fields that a chat template leaves out on purpose to their rows: no problem.
     """
 
     def __init__(self, origin: Origin | str) -> None:
         self.origin = origin
         self.found: dict[str, list[int]] = {}
         self.hints: dict[str, str] = {}
+        self.left_out: dict[str, list[int]] = {}
+
+    def note(self, row: int, fields: Sequence[str]) -> None:
+        """Note fields of ``row`` that the chat template leaves out on purpose."""
+        for name in fields:
+            self.left_out.setdefault(name, []).append(row)
 
     def add(self, row: int, what: str, hint: str = "") -> None:
         """Add a problem of ``row``, counted from 0; ``what`` follows the row number in messages."""

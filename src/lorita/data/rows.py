@@ -32,14 +32,16 @@ class Pair:
 class Message:
     """One turn of a chat.
 
-    ``muted`` means that the row itself excludes this turn from training. ``extra`` holds keys that
-    only the template reads, such as tool calls.
+    ``muted`` means that the row itself excludes this turn from training, ``marked`` that it asks
+    to train a turn that is not the assistant's. ``extra`` holds keys that only the template reads,
+    such as tool calls.
     """
 
     role: str
     content: str
     muted: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    marked: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The message as chat templates expect it."""
@@ -48,10 +50,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Chat:
-    """Turns in order; ``tools`` are JSON schemas that a template may list."""
+    """Turns in order. A template may list the ``tools`` (JSON schemas) and the ``documents``."""
 
     messages: tuple[Message, ...]
     tools: tuple[Any, ...] = ()
+    documents: tuple[Any, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -97,6 +100,7 @@ def fingerprint(rows: Sequence[Row]) -> str:
             content = json.dumps([row.prompt, row.completion])
         else:
             turns = [m.as_dict() | {"muted": m.muted} for m in row.messages]
-            content = json.dumps([turns, row.tools], sort_keys=True, default=str)
+            beside = [row.tools, row.documents] if row.documents else [row.tools]
+            content = json.dumps([turns, *beside], sort_keys=True, default=str)
         digest.update(content.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()

@@ -23,6 +23,7 @@ from lorita.storage.run_record import RunRecord
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
+    "additional_chat_templates/tool_use.jinja",
 )  # fmt: skip
 
 
@@ -58,6 +59,7 @@ def push_run(
         part = Path(place)
         for name in (WEIGHTS_FILE, *_TOKENIZER_FILES):
             if (folder / name).is_file():
+                (part / name).parent.mkdir(exist_ok=True)
                 (part / name).symlink_to((folder / name).absolute())
         (part / CONFIG_FILE).write_text(_config(folder, origin), encoding="utf-8")
         if run_found.record is not None:

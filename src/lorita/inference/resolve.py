@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.data.tokens.choose_template import own_template
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
+from lorita.data.tokens.tokenizer_template import own_template
 from lorita.errors import AdapterError, ModelError
 from lorita.models.adapter_files import CONFIG_FILE
 from lorita.models.adapter_kinds import check_kind, read_adapter_config, warn_of_ignored

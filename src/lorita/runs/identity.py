@@ -23,10 +23,12 @@ def identity(settings: RunSettings, prepared: Prepared) -> dict[str, object]:
         values["eval_steps"] = settings.eval_steps
         ids = [example.input_ids for example in prepared.data.held_out]
         values["held-out rows"] = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+    asked = prepared.data.prompt_format.record()
+    del asked["control_tokens"]  # an option of its own, which earlier runs did not have
     return {
         "base": prepared.base.reference,
         "revision": prepared.base.revision,
         "training rows": prepared.data.fingerprint,
-        "prompt format": prepared.data.prompt_format.record(),
+        "prompt format": asked,
         **values,
     }

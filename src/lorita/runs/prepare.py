@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, TypeVar
 from lorita.data.examples import Example, Tokenized
 from lorita.data.formats.stored_rows import select_rows
 from lorita.data.packing import fill_windows, packing_note
-from lorita.data.quality.duplicates import find_duplicates
-from lorita.data.quality.problems import find_problems, refuse_pointless, short_form
+from lorita.data.quality.duplicates import Duplicates, find_duplicates
+from lorita.data.quality.problems import Problem, find_problems, refuse_pointless, short_form
 from lorita.data.rows import Row, Rows
 from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
-from lorita.data.tokens.long_rows import cut_notes, token_note
-from lorita.data.tokens.prompt_format import PromptFormat, shared_system
-from lorita.data.tokens.tokenize import tokenize_rows
+from lorita.data.tokens.long_rows import chat_notes, cut_notes, token_note
+from lorita.data.tokens.prompt_format import PromptFormat, shared_system, shared_tools
+from lorita.data.tokens.tokenize import Treatment, tokenize_rows
+from lorita.data.tokens.tokenizer_template import saved_sources
 from lorita.errors import SettingsError, UserError
 from lorita.inference.prompt_length import require_stretchable
 from lorita.models.base import (
@@ -37,6 +38,7 @@ from lorita.runs.output_folder import continues, default_output_dir
 from lorita.runs.read_data import (
     longest_row,
     read_all_rows,
+    rendered_rows,
     split_data,
     treatment,
 )
@@ -147,12 +149,12 @@ def _tokenize(
     num_rows = len(rows.rows)
     seen = find_duplicates(chain(rows.rows, eval_rows.rows if eval_rows else ()))
     split = split_data(settings, num_rows, seen.groups[:num_rows])
-    problems = find_problems(
-        rows.rows, range(num_rows), seen.first_rows(num_rows), most=MOST_LOOKED_AT
+    template, template_notes = choose_template(
+        tokenizer, settings.chat_template, rows.kind, rows.rows
     )
-    refuse_pointless(problems, str(rows.origin))
-    template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
     how = treatment(settings, max_length, template)
+    first_rows = seen.first_rows(num_rows)
+    problems = _problems(settings, rows, first_rows, tokenizer, how)
 
     def encode(source: Rows, numbers: list[int]) -> tuple[Sequence[Row], Tokenized]:
         chosen = select_rows(source.rows, numbers)
@@ -162,6 +164,7 @@ def _tokenize(
     chosen, omitted = _held_out(rows, eval_rows, split, seen.groups, settings.max_eval_samples)
     held_rows, held = encode(*chosen) if chosen is not None else ([], None)
     notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
+    notes += chat_notes(train.rows_divided, train.left_out, rows=len(train_rows))
     notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
     notes.append(token_note(train.examples))
     windows = None
@@ -174,8 +177,14 @@ def _tokenize(
         require_stretchable(config, max_length, context)
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
     if template is not None:
-        tokenizer.chat_template = template.source  # saved with the run
-    asked = PromptFormat(rows.kind, template, shared_system(train_rows) if template else None)
+        tokenizer.chat_template = saved_sources(template)  # saved with the run
+    asked = PromptFormat(
+        rows.kind,
+        template,
+        shared_system(train_rows) if template else None,
+        how.control_tokens,
+        shared_tools(train_rows),
+    )
     return PreparedData(
         train.examples,
         held.examples if held is not None else [],
@@ -187,6 +196,21 @@ def _tokenize(
         short_form(problems),
         windows,
     )
+
+
+def _problems(
+    settings: RunSettings,
+    rows: Rows,
+    seen: Duplicates,
+    tokenizer: PreTrainedTokenizerBase,
+    how: Treatment,
+) -> list[Problem]:
+    """What is wrong with the rows; ``DataError`` if it makes training pointless."""
+    numbers, control = range(len(rows.rows)), how.encoder(tokenizer).control
+    found = find_problems(rows.rows, numbers, seen, most=MOST_LOOKED_AT, control=control)
+    rendered = rendered_rows(settings, rows.rows, numbers, tokenizer, how.template)
+    refuse_pointless([*found, *([rendered] if rendered else [])], str(rows.origin))
+    return found
 
 
 def _held_out(

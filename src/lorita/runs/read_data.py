@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 from lorita.data.formats.choose_format import Wanted
 from lorita.data.formats.preferences import preferred_rows
 from lorita.data.formats.readers import read_rows
-from lorita.data.rows import Rows
+from lorita.data.quality.problems import Problem
+from lorita.data.quality.rendered_text import Asked, rendered_problem
+from lorita.data.rows import Row, Rows
 from lorita.data.sources.load_source import load_source
 from lorita.data.sources.map_row import find_function, map_rows
 from lorita.data.sources.python_rows import rows_source
 from lorita.data.sources.source import Source
 from lorita.data.splits import Split, split_rows
 from lorita.data.tokens.chat_template import ChatTemplate
+from lorita.data.tokens.control_tokens import control_tokens
+from lorita.data.tokens.encoder import AS_TEXT
 from lorita.data.tokens.tokenize import Treatment
 from lorita.errors import DataError
 from lorita.models.base import context_length
@@ -23,7 +27,7 @@ from lorita.settings.build import ROWS_NAME
 from lorita.settings.schema import RunSettings
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 LONGEST_DEFAULT = 2048
 """Rows are cut here when the user says nothing and the model could take more."""
@@ -89,6 +93,7 @@ def wanted_reading(settings: RunSettings) -> Wanted:
         messages_field=settings.messages_field,
         prompt_field=settings.prompt_field,
         completion_field=settings.completion_field,
+        ignore_fields=tuple(settings.ignore_fields or ()),
     )
 
 
@@ -101,7 +106,22 @@ def longest_row(settings: RunSettings, config: PretrainedConfig) -> int:
 def treatment(settings: RunSettings, max_length: int, template: ChatTemplate | None) -> Treatment:
     """The settings' options about tokenising rows, as the data layer takes them."""
     overflow = settings.overflow or ("split" if settings.packing else "truncate")
-    return Treatment(max_length, template, settings.train_on, overflow)
+    control = settings.control_tokens or AS_TEXT
+    return Treatment(max_length, template, settings.train_on, overflow, control)
+
+
+def rendered_rows(
+    settings: RunSettings,
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    template: ChatTemplate | None,
+) -> Problem | None:
+    """The problem that rows look like rendered chats, if the settings do not say what they are."""
+    given = settings.control_tokens is not None
+    chosen = settings.format == "text" or settings.text_template is not None
+    asked = Asked(chosen, template is not None and settings.chat_template is None, given)
+    return rendered_problem(rows, numbers, control_tokens(tokenizer, template), asked)
 
 
 def split_data(settings: RunSettings, num_rows: int, groups: Sequence[int]) -> Split:

@@ -93,6 +93,11 @@ class RunSettings(BaseModel):
         "the tokenizer's own, else chatml.",
         None,
     )
+    ignore_fields: Names | None = _data("Message keys and columns of chats to leave out.", None)
+    control_tokens: Literal["text", "tokens"] | None = _data(
+        "What <|im_end|> in a row means: text or the control token. Default: text, unless asked.",
+        None,
+    )
     train_on: Literal["completion", "assistant", "all"] | None = _data(
         "Train on the last answer (completion), every answer (assistant) or every token (all). "
         "Default: assistant; for plain text, all.",
@@ -229,18 +234,14 @@ class RunSettings(BaseModel):
     save_steps: int | None = _record("Save a checkpoint every N steps.", None, ge=1)
     save_total_limit: int = _record("Checkpoints to keep: the newest N, and the best.", 2, ge=1)
     resume: bool = _record("Continue an interrupted run: lorita train runs/NAME --resume.", False)
-    resume_from_checkpoint: str | None = _record(
-        "Continue from this checkpoint folder, or from the newest (last).", None
-    )
+    resume_from_checkpoint: str | None = _record("Checkpoint folder to continue, or last.", None)
     compare_prompt: Texts = _report(
         "Prompt to answer before and after training. Repeatable. Default: the beginnings of three "
         "held-out rows.",
         [],
     )
     max_new_tokens: int = _report("Maximum length of these answers in tokens.", 50, ge=1)
-    repetition_penalty: float = _report(
-        "Repetition penalty of these answers; 1 is none.", 1.5, gt=0
-    )
+    repetition_penalty: float = _report("Repetition penalty of these answers; 1: none.", 1.5, gt=0)
     proof: bool = _record(
         "Measure at the end what was learned, forgotten and memorised; --no-proof measures the "
         "held-out loss only.",

@@ -97,6 +97,6 @@ def _with_data(plan: Plan, settings: RunSettings) -> Plan:
     base = load_base(settings, prepared)
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)
-        warnings = (*job.advice(), *job.too_large())
+        warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
         forecast = job.probe() if settings.probe else job.forecast()
         return replace(plan, work=job.work, forecast=forecast, warnings=warnings)

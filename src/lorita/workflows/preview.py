@@ -24,7 +24,7 @@ from lorita.data.rows import Rows
 from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.encoder import Encoder
-from lorita.data.tokens.long_rows import fit_rows
+from lorita.data.tokens.long_rows import chat_notes, fit_rows
 from lorita.data.tokens.token_view import RowView, view_row
 from lorita.data.tokens.tokenize import Treatment, encode_rows
 from lorita.models.base import context_length, find_base, load_config, load_tokenizer
@@ -32,6 +32,7 @@ from lorita.runs.read_data import (
     find_source,
     held_out_file,
     longest_row,
+    rendered_rows,
     split_data,
     treatment,
     wanted_reading,
@@ -118,32 +119,39 @@ def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
 
 def look_through(settings: RunSettings) -> Preview:
     """The preview of a run's data."""
-    base = find_base(
-        settings.model,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    trust = settings.trust_remote_code
+    base = find_base(settings.model, revision=settings.revision, trust_remote_code=trust)
     model_config = load_config(base)
     source = find_source(settings)
     taken, others = choose_reading(source, wanted_reading(settings))
     found = Problems(source.origin)
     rows = read_rows(source, wanted_reading(settings), found)
     tokenizer = load_tokenizer(base)
-    template, template_notes = choose_template(tokenizer, settings.chat_template, rows.kind)
+    template, template_notes = choose_template(
+        tokenizer, settings.chat_template, rows.kind, rows.rows
+    )
     how = treatment(settings, longest_row(settings, model_config), template)
-    encoder = Encoder(tokenizer)
+    encoder = how.encoder(tokenizer)
     numbers, encoded = _usable(rows, encoder, how, found)
     chosen = list(select_rows(rows.rows, numbers))
     held_rows = held_out_file(settings)
     held = list(held_rows.rows) if held_rows else []
     seen = find_duplicates([*chosen, *held])
     split = split_data(settings, len(chosen), seen.groups[: len(chosen)])
-    train = [encoded[i] for i in split.train]
+    train = [text for i in split.train for text in encoded[i]]
     fitted = fit_rows(train, max_length=how.max_length, overflow=how.overflow, bos=encoder.bos)
     problems = _refused(found) + _length_problems(train, how)
-    problems += find_problems(chosen, numbers, seen.first_rows(len(chosen)))
+    problems += find_problems(
+        chosen, numbers, seen.first_rows(len(chosen)), control=encoder.control
+    )
+    rendered = rendered_rows(settings, chosen, numbers, tokenizer, template)
+    problems += [rendered] if rendered else []
     known = _seen_in_training(split, len(chosen), seen)
     problems += _known_problem(known)
+    held_out_rows = len(split.held_out)
+    if held_rows:
+        held_out_rows = min(len(held) - len(known), settings.max_eval_samples)
+    notes = [*source.notes, *rows.notes, split.how, *template_notes, *_chat_notes(encoded, found)]
     used = set(taken.roles.values())
     return Preview(
         origin=str(rows.origin),
@@ -155,13 +163,9 @@ def look_through(settings: RunSettings) -> Preview:
         others={str(other): other.flags for other in others},
         rows=len(source.rows),
         train_rows=len(split.train),
-        held_out_rows=(
-            min(len(held) - len(known), settings.max_eval_samples)
-            if held_rows
-            else len(split.held_out)
-        ),
+        held_out_rows=held_out_rows,
         unusable_rows=len(source.rows) - len(chosen),
-        notes=[*source.notes, *rows.notes, split.how, *template_notes],
+        notes=notes,
         max_length=how.max_length,
         context=context_length(model_config),
         **_figures(train, fitted),
@@ -207,20 +211,27 @@ def _views(fitted: Tokenized, tokenizer: PreTrainedTokenizerBase) -> list[RowVie
 
 def _usable(
     rows: Rows, encoder: Encoder, how: Treatment, found: Problems
-) -> tuple[list[int], list[Encoded]]:
+) -> tuple[list[int], list[list[Encoded]]]:
     """The numbers and tokens of the usable rows; the others are added to ``found``."""
     bad = found.rows
     readable = [i for i in range(len(rows.rows)) if i not in bad]
-    encoded: list[Encoded] = []
+    encoded: dict[int, list[Encoded]] = {}
     done = 0
     for batch in row_batches(select_rows(rows.rows, readable)):
         numbers = readable[done : done + len(batch)]
-        encoded += encode_rows(batch, numbers, encoder, how, found)
+        for text in encode_rows(batch, numbers, encoder, how, found):
+            encoded.setdefault(text.example.row, []).append(text)
         done += len(batch)
-    good = [row for row in encoded if row.example.num_targets]
+    good = {n: texts for n, texts in encoded.items() if all(t.example.num_targets for t in texts)}
     if not good:
         found.raise_any()
-    return [row.example.row for row in good], good
+    return list(good), list(good.values())
+
+
+def _chat_notes(encoded: Sequence[Sequence[Encoded]], found: Problems) -> list[str]:
+    divided = sum(len(texts) > 1 for texts in encoded)
+    left_out = {name: len(rows) for name, rows in found.left_out.items()}
+    return chat_notes(divided, left_out, rows=len(encoded))
 
 
 def _refused(found: Problems) -> list[Problem]:

@@ -151,7 +151,8 @@ def test_tools_reach_the_template(tmp_path: Path) -> None:
     chat = read(tmp_path, [{"messages": turns, "tools": tools}]).rows[0]
     assert isinstance(chat, Chat)
     assert chat.tools == tuple(tools)
-    assert chat.messages[1].extra == {"tool_calls": [call]}
+    decoded = {**call, "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
+    assert chat.messages[1].extra == {"tool_calls": [decoded]}
     assert chat.messages[2].extra == {"tool_call_id": "1"}
     assert chat.messages[0].extra == {}
 

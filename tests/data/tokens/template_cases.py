@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from lorita.data.rows import Chat, Message
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import NAMED, choose_template, template_from
+from lorita.data.tokens.choose_template import NAMED, choose_template
+from lorita.data.tokens.tokenizer_template import template_from
 from tests.data.tokens.tokenizers import make
 
 

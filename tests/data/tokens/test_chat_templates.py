@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerFast
 from lorita.data.examples import IGNORE, Example
 from lorita.data.rows import Chat, Message, Pair, as_chat
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import template_from
 from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
+from lorita.data.tokens.tokenizer_template import template_from
 from lorita.errors import DataError
 from tests.data.tokens.template_cases import (
     CASES,
@@ -68,11 +68,14 @@ def test_exactly_the_answers_and_their_ends_are_trained(
     tokenizer = tokenizer_for(case, family)
     template = template_for(case, tokenizer)
     row = chat(turns, system)
-    example = encode(tokenizer, template, [row])[0]
+    examples = encode(tokenizer, template, [row])
     answers = [case.lead + answer + case.end for _, answer in TURNS[:turns]]
     if case.last is not None:
         answers[-1] = answers[-1].removesuffix(case.end) + case.last
-    assert trained(tokenizer, example) == answers
+    assert [text for example in examples for text in trained(tokenizer, example)] == answers
+    # Answers that generation is asked for in another way than later turns show are trained apart.
+    assert len(examples) == (turns if name == "thinks last" else 1)
+    example = examples[0]
     if case.bos:
         once = 3 if name == "llama 2" and turns == 3 else 1
         assert example.input_ids.count(tokenizer.bos_token_id) == once
@@ -141,7 +144,8 @@ def test_pairs_without_a_template() -> None:
     for family in ("bytes", "spaces"):
         tokenizer = make(family, bos="<s>", adds_bos=True)
         pairs = [Pair("Question: tea?\nAnswer:", " A drink."), Pair("<s>a ", "b")]
-        examples = tokenize_rows(pairs, [0, 1], tokenizer, Treatment(99), origin="rows").examples
+        how = Treatment(99, control_tokens="tokens")
+        examples = tokenize_rows(pairs, [0, 1], tokenizer, how, origin="rows").examples
         for pair, example in zip(pairs, examples, strict=True):
             cut = example.labels.count(IGNORE)
             assert example.input_ids[:cut] == PromptFormat("pair").ids(tokenizer, pair.prompt)
@@ -167,8 +171,18 @@ def test_chats_that_the_template_rejects_are_named_by_row() -> None:
         encode(tokenizer, template_for(case, tokenizer), rows)
 
 
-def test_inexact_spans_are_refused() -> None:
+def test_answers_that_would_be_asked_for_otherwise_are_refused() -> None:
     tokenizer = make("bytes", IM)
     changed = CHATML.replace("m.content", "(m.content if loop.last else m.content | upper)")
-    with pytest.raises(DataError, match=r"row 2: message 2: .* does not show exactly"):
+    with pytest.raises(DataError, match=r"message 2: .* generation prompt goes on with"):
         encode(tokenizer, template_from(tokenizer, changed), [chat(1, False), chat(2, False)])
+
+
+def test_an_answer_that_is_shown_otherwise_later_is_trained_where_it_ends() -> None:
+    tokenizer = make("bytes", IM)
+    answer = "(m.content if loop.last or m.role == 'user' else m.content | upper)"
+    template = template_from(tokenizer, CHATML.replace("m.content", answer))
+    first, second = encode(tokenizer, template, [chat(2, False)])
+    assert trained(tokenizer, first) == [TURNS[0][1] + "<|im_end|>"]
+    assert trained(tokenizer, second) == [TURNS[1][1] + "<|im_end|>"]
+    assert TURNS[0][1].upper() in tokenizer.decode(second.input_ids)

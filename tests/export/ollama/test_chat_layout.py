@@ -99,7 +99,9 @@ def test_notes() -> None:
     assert any("Ollama adds <s> at the start" in note for note in notes)
     notes = derive_layout(TEMPLATES["case: gemma"], bos="<bos>").notes
     assert any("writes no system message" in note and "no system)" in note for note in notes)
-    assert derive_layout(TEMPLATES["chatml"]).notes == ()
+    assert derive_layout(TEMPLATES["chatml"]).notes == (
+        "tool calls of the chat template are not supported",
+    )
 
 
 GO = """package main

@@ -12,17 +12,24 @@ from shlex import quote
 from typing import Any
 
 from lorita.data.formats.cells import holds_text, require_column
-from lorita.data.formats.chats import is_sharegpt, looks_like_chat
+from lorita.data.formats.chat_columns import (
+    CHATS,
+    TOOL_COLUMNS,
+    beside_chats,
+    chat_reading,
+    chat_readings,
+    holds_chat,
+    refuse_unusable,
+    without,
+)
+from lorita.data.formats.chats import looks_like_chat
 from lorita.data.formats.preferences import answers_of, preference_readings
 from lorita.data.formats.reading import Reading
-from lorita.data.formats.transcripts import is_transcript
-from lorita.data.formats.written_chats import starts_like_chat
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
 
 TEXT_COLUMNS = ("text", "prompt", "content")
 """Columns that hold the text by default, in order of preference."""
-CHAT_COLUMNS = ("messages", "conversations", "conversation", "chat", "dialogue", "dialog", "turns")
 PAIR_COLUMNS = (
     ("prompt", "completion"),
     ("question", "answer"),
@@ -43,7 +50,6 @@ PAIR_COLUMNS = (
 LISTS = ("messages", "conversations")
 """Columns whose text is not taken for a text to train: it should be a list."""
 ALPACA_OUTPUTS, ALPACA_INPUTS = ("output", "response"), ("input", "context")
-TOOL_COLUMNS = ("tools", "functions")
 LONGEST_NAME_WORDS = 4
 """A column whose name has more words is likely a first row that was taken for the header."""
 MOST_OTHERS = 2
@@ -60,6 +66,7 @@ class Wanted:
     messages_field: str | None = None
     prompt_field: str | None = None
     completion_field: str | None = None
+    ignore_fields: tuple[str, ...] = ()
 
     @property
     def names_text(self) -> bool:
@@ -81,6 +88,9 @@ def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Readin
         taken = fitting[0]
     if taken.template is not None:
         return taken, []
+    taken = without(taken, wanted.ignore_fields)
+    if taken.format in CHATS:
+        refuse_unusable(source, wanted.ignore_fields)
     return taken, [reading for reading in possible if reading.flags != taken.flags]
 
 
@@ -110,7 +120,7 @@ def _asked_for(source: Source, wanted: Wanted, possible: list[Reading]) -> Readi
         return Reading("text", {"text": wanted.text_field})
     if wanted.messages_field is not None:
         require_column(source, wanted.messages_field)
-        return _chat_reading(source.sample, source.columns, wanted.messages_field)
+        return chat_reading(source.sample, source.columns, wanted.messages_field)
     if wanted.prompt_field is None and wanted.completion_field is None:
         return None
     given = {"prompt": wanted.prompt_field, "completion": wanted.completion_field}
@@ -139,7 +149,7 @@ def _readings(source: Source) -> Iterator[Reading]:
     answers = answers_of(source.columns)
     yield from preference_readings(sample, source.columns)
     columns = [c for c in source.columns if answers is None or c not in answers]
-    yield from _chat_readings(sample, columns)
+    yield from chat_readings(sample, columns)
     output = next((c for c in ALPACA_OUTPUTS if c in columns), None)
     if "instruction" in columns and output is not None:
         roles = {"instruction": "instruction", "output": output}
@@ -150,8 +160,8 @@ def _readings(source: Source) -> Iterator[Reading]:
     for prompt, completion in PAIR_COLUMNS:
         if prompt in columns and completion in columns:
             roles = {"prompt": prompt, "completion": completion}
-            if any(_holds_chat(cell) for name in roles.values() for cell in sample[name]):
-                roles |= _beside_chats(columns)
+            if any(holds_chat(cell) for name in roles.values() for cell in sample[name]):
+                roles |= beside_chats(columns)
             yield Reading("prompt-completion", roles)
     texts = [c for c in _text_columns(source) if c in columns]
     named = next((c for c in TEXT_COLUMNS if c in columns), None)
@@ -159,18 +169,11 @@ def _readings(source: Source) -> Iterator[Reading]:
     if named is None and (only in LISTS or _doubtful(sample)):
         only = None
     text = named or only
-    if text is not None and not any(_holds_chat(cell) for cell in sample[text]):
+    if text is not None and not any(holds_chat(cell) for cell in sample[text]):
         yield Reading("text", {"text": text})
         if len(texts) == 2 and text in texts and named:
             prompt = next(c for c in texts if c != text)
             yield Reading("prompt-completion", {"prompt": prompt, "completion": text})
-
-
-def _holds_chat(cell: object) -> bool:
-    """Whether a cell holds turns; text counts only if it names a speaker where a chat does."""
-    if isinstance(cell, str):
-        return starts_like_chat(cell)
-    return looks_like_chat(cell)
 
 
 def _doubtful(sample: Mapping[str, list[Any]]) -> bool:
@@ -195,45 +198,6 @@ def _nested(sample: Mapping[str, list[Any]]) -> list[str]:
         and any(isinstance(cell, list) and cell and isinstance(cell[0], Mapping) for cell in cells)
         and not any(looks_like_chat(cell) for cell in cells)
     ]
-
-
-def _chat_readings(sample: Mapping[str, list[Any]], columns: list[str]) -> Iterator[Reading]:
-    chats = [
-        c
-        for c in columns
-        if any(_holds_chat(cell) for cell in sample[c])
-        or (c in CHAT_COLUMNS and any(map(looks_like_chat, sample[c])))
-    ]
-    if "completion" in chats and "prompt" in columns:
-        return  # a chat split over two columns: read as a pair
-    # A column with such a name holds chats even if its first cell is malformed.
-    lists = [c for c in CHAT_COLUMNS if c in columns and isinstance(_first(sample[c]), list)]
-    chats += [c for c in lists if c not in chats]
-    for column in sorted(chats, key=lambda c: CHAT_COLUMNS.index(c) if c in CHAT_COLUMNS else 99):
-        yield _chat_reading(sample, columns, column)
-
-
-def _chat_reading(sample: Mapping[str, list[Any]], columns: Sequence[str], column: str) -> Reading:
-    known = next((cell for cell in sample[column] if looks_like_chat(cell)), None)
-    kind = "sharegpt" if is_sharegpt(known) else "messages"
-    roles = {"messages" if kind == "messages" else "conversations": column}
-    roles |= _beside_chats([name for name in columns if name != column])
-    note = ""
-    if isinstance(_first(sample[column]), str):
-        how = "a transcript" if is_transcript(_first(sample[column])) else "text"
-        note = f"the chats in {column!r} are written as {how}"
-    return Reading(kind, roles, note=note)
-
-
-def _beside_chats(columns: Sequence[str]) -> dict[str, str]:
-    """The columns that belong to a chat in another column."""
-    tools = next((c for c in TOOL_COLUMNS if c in columns), None)
-    system = {"system": "system"} if "system" in columns else {}
-    return system | ({"tools": tools} if tools else {})
-
-
-def _first(cells: Sequence[Any]) -> Any:
-    return next((cell for cell in cells if cell is not None), None)
 
 
 def _text_columns(source: Source) -> list[str]:

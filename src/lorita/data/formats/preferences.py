@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lorita.data.formats.chats import ROLE_KEYS, ROLES, is_sharegpt, looks_like_chat
+from lorita.data.formats.chats import is_sharegpt, looks_like_chat
+from lorita.data.formats.messages import ROLE_KEYS, ROLES
 from lorita.data.formats.reading import Reading
 from lorita.data.formats.transcripts import is_transcript
 from lorita.data.formats.written_chats import decoded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -89,7 +90,7 @@ def _pairs(source: Source, reading: Reading, remarks: Remarks) -> ReadCells:
     prompts = source.sample[columns[0]]
     conversations = bool(reading.note) and any(map(is_transcript, prompts))  # as in HH-RLHF
     if conversations or any(_divided(source.sample[column]) for column in columns):
-        return _divided_chats(reading.roles, remarks)
+        return _divided_chats(reading, remarks)
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
         texts = [text_cells(cells, column, complain, remarks) for column in columns]
@@ -110,38 +111,47 @@ def _divided(cells: Sequence[object]) -> bool:
     )
 
 
-def _divided_chats(roles: Mapping[str, str], remarks: Remarks) -> ReadCells:
+def _divided_chats(reading: Reading, remarks: Remarks) -> ReadCells:
     """Chats split over two columns: only the messages of the completion are trained."""
-    prompt, completion = roles["prompt"], roles["completion"]
+    read_whole = _chats_from(
+        reading, lambda cells: [a + b for a, b in _halves(reading, cells)], remarks
+    )
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
         rows: list[Row] = []
-        beside = _beside(cells, roles, complain, remarks)
-        for row, (before, after, (system, tools)) in enumerate(
-            zip(cells[prompt], cells[completion], beside, strict=False)
-        ):
-            given, answer = _turns(before, "user"), _turns(after, "assistant")
-            about = _about(row, complain)
-            chat = read_chat([*given, *answer], about, system=system, tools=tools)
-            cut = len(chat.messages) - len(answer)  # a system message may have been added
-            messages = [
-                Message(m.role, m.content, m.muted or i < cut, m.extra)
-                for i, m in enumerate(chat.messages)
-            ]
-            rows.append(Chat(tuple(messages), chat.tools))
+        whole = read_whole(cells, complain)
+        for chat, (_, after) in zip(whole, _halves(reading, cells), strict=True):
+            assert isinstance(chat, Chat)
+            # Counted from the end: a system message may have been added, and calls joined.
+            given = len(chat.messages) - len(read_chat(after, _ignore).messages)
+            messages = [replace(m, muted=m.muted or i < given) for i, m in enumerate(chat.messages)]
+            rows.append(replace(chat, messages=tuple(messages)))
         return rows
 
     return read
 
 
+def _halves(reading: Reading, cells: Cells) -> list[tuple[list[Any], list[Any]]]:
+    columns = reading.roles["prompt"], reading.roles["completion"]
+    both = zip(*(cells[column] for column in columns), strict=True)
+    return [(_turns(before, "user"), _turns(after, "assistant")) for before, after in both]
+
+
+def _ignore(what: str) -> None:
+    """Ignore a problem that is reported for the whole chat."""
+
+
 def _beside(
     cells: Cells, roles: Mapping[str, str], complain: RowComplain, remarks: Remarks
-) -> Iterator[tuple[str, Any]]:
-    """The system message and the tools of each row, from the columns beside its chat."""
+) -> Iterator[tuple[str, Any, Any]]:
+    """System message, tools and documents of each row, from the columns beside its chat."""
     system = roles.get("system")
     systems = text_cells(cells, system, complain, remarks) if system else repeat("")
-    tools = map(decoded, cells[roles["tools"]]) if "tools" in roles else repeat(None)
-    return zip(systems, tools, strict=False)
+    tools, documents = (
+        map(decoded, cells[roles[name]]) if name in roles else repeat(None)
+        for name in ("tools", "documents")
+    )
+    return zip(systems, tools, documents, strict=False)
 
 
 def _about(row: int, complain: RowComplain) -> Callable[[str], None]:
@@ -205,12 +215,28 @@ def _alpaca_chat(row: Mapping[str, str], earlier: Sequence[Message]) -> Chat:
 
 def _chats(source: Source, reading: Reading, remarks: Remarks) -> ReadCells:
     column = str(reading.chat_column)
+    return _chats_from(reading, lambda cells: [_cell(cell) for cell in cells[column]], remarks)
+
+
+def _chats_from(
+    reading: Reading, turns_in: Callable[[Cells], list[Any]], remarks: Remarks
+) -> ReadCells:
+    """Chats whose turns are taken from the cells; the rest of a chat has its own columns."""
 
     def read(cells: Cells, complain: RowComplain) -> list[Row]:
         beside = _beside(cells, reading.roles, complain, remarks)
         return [
-            read_chat(_cell(cell), _about(row, complain), system=system, tools=tools)
-            for row, (cell, (system, tools)) in enumerate(zip(cells[column], beside, strict=False))
+            read_chat(
+                turns,
+                _about(row, complain),
+                system=system,
+                tools=tools,
+                documents=documents,
+                ignored=reading.ignored,
+            )
+            for row, (turns, (system, tools, documents)) in enumerate(
+                zip(turns_in(cells), beside, strict=False)
+            )
         ]
 
     return read

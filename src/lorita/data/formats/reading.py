@@ -11,13 +11,15 @@ from shlex import quote
 class Reading:
     """One way to read the columns: a column for each role, or a template over columns.
 
-    ``note`` is what must be said about this reading.
+    ``note`` is what must be said about this reading; ``ignored`` are keys of messages that the user
+    wants to be left out.
     """
 
     format: str
     roles: Mapping[str, str] = field(default_factory=dict)
     template: str | None = None
     note: str = ""
+    ignored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.template is not None:

@@ -14,6 +14,7 @@ from lorita.data.quality.languages import languages
 from lorita.data.quality.secrets import find_secrets, hide_secrets
 from lorita.data.quality.text_checks import invisible, markup, mojibake, repetition
 from lorita.data.rows import Chat, Message, Pair, Row, Text
+from lorita.data.tokens.control_tokens import ControlTokens
 from lorita.errors import DataError
 
 MOST_ROWS_SHOWN, MOST_CHARACTERS_SHOWN = 5, 120
@@ -83,12 +84,18 @@ TEXT_CHECKS: dict[str, tuple[Callable[[str], str | None], str]] = {
 
 
 def find_problems(
-    rows: Iterable[Row], numbers: Sequence[int], seen: Duplicates, *, most: int | None = None
+    rows: Iterable[Row],
+    numbers: Sequence[int],
+    seen: Duplicates,
+    *,
+    most: int | None = None,
+    control: ControlTokens | None = None,
 ) -> list[Problem]:
     """All problems found in the rows; ``numbers`` are their row numbers in the data.
 
     ``seen`` refers to rows by their index here. Problems other than duplicates are looked for in
-    the first ``most`` rows only, and in at most ``MOST_CHARACTERS`` of text.
+    the first ``most`` rows only, and in at most ``MOST_CHARACTERS`` of text. ``control`` are the
+    control tokens that the rows may spell as text; None if they mean the tokens.
     """
     looked = _portion(islice(rows, most))
     return [
@@ -96,6 +103,7 @@ def find_problems(
         *_contradictions(looked, numbers),
         *_unpaired(looked, numbers),
         *_text_problems(looked, numbers),
+        *(_control_problems(looked, numbers, control) if control else ()),
         *_mixed_languages(looked, numbers),
     ]
 
@@ -224,6 +232,31 @@ def _text_problems(rows: Sequence[Row], numbers: Sequence[int]) -> list[Problem]
         for what in TEXT_CHECKS
         if what in found
     ]
+
+
+def _control_problems(
+    rows: Sequence[Row], numbers: Sequence[int], control: ControlTokens
+) -> list[Problem]:
+    found = {
+        n: token for n, row in zip(numbers, rows, strict=False) if (token := _spelled(row, control))
+    }
+    if not found:
+        return []
+    fix = (
+        "They are trained as ordinary text, not as control tokens. If the tokens are meant: "
+        "--control-tokens tokens"
+    )
+    shown = next(iter(found.values()))
+    return [problem("text that spells a control token", list(found), fix, repr(shown))]
+
+
+def _spelled(row: Row, control: ControlTokens) -> str | None:
+    """The first control token that a row spells, in whatever part of it."""
+    parts = [_all_text(row)]
+    if isinstance(row, Chat):
+        parts += [str(dict(message.extra)) for message in row.messages if message.extra]
+        parts += [str(part) for part in (*row.tools, *row.documents)]
+    return next((token for part in parts if (token := control.find(part))), None)
 
 
 def _all_text(row: Row) -> str:

@@ -92,5 +92,5 @@ def map_rows(source: Source, function: MapRow, name: str) -> Source:
     origin = source.origin if whole else Origin((Part(f"{source.origin} ({name})", len(kept)),))
     left = len(source.rows) - len(kept)
     notes = source.notes if whole else (*source.notes, f"map_row {name} dropped {left:,} rows")
-    table = as_table(kept, f"map_row {name}")
-    return replace(source, rows=table, origin=origin, notes=notes, json_columns=frozenset())
+    table, nested = as_table(kept, f"map_row {name}")
+    return replace(source, rows=table, origin=origin, notes=notes, json_columns=nested)

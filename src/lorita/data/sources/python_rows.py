@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,21 +18,22 @@ def rows_source(rows: Any, name: str, split: str = "train") -> Source:
     of a ``DatasetDict``, or a table of pandas, polars or pyarrow. Raises ``DataError`` if they are
     something else, if there are none, or if they do not form a table.
     """
-    table = _table(rows, name, split)
+    table, nested = _table(rows, name, split)
     if not len(table):
         raise DataError("data: contains no rows")
-    return Source(table, Origin((Part(name, len(table)),)))
+    return Source(table, Origin((Part(name, len(table)),)), nested)
 
 
-def _table(rows: Any, name: str, split: str) -> Any:
+def _table(rows: Any, name: str, split: str) -> tuple[Any, frozenset[str]]:
+    """The rows as a table, and its columns that hold JSON as text."""
     from datasets import Dataset, DatasetDict
 
     if isinstance(rows, Dataset):
-        return rows
+        return rows, frozenset()
     if isinstance(rows, DatasetDict):
         if split not in rows:
             raise DataError(f"data: no split {split!r} (found: {', '.join(map(str, rows))})")
-        return rows[split]
+        return rows[split], frozenset()
     if isinstance(rows, (list, tuple)):
         dicts = [{"messages": row} if isinstance(row, (list, tuple)) else row for row in rows]
         for number, row in enumerate(dicts, 1):
@@ -39,7 +41,7 @@ def _table(rows: Any, name: str, split: str) -> Any:
                 raise DataError(f"data: row {number} is a {type(row).__name__}; expected a dict")
         return as_table(dicts, name)
     try:
-        return _converted(rows)
+        return _converted(rows), frozenset()
     except DataError:
         raise
     except Exception as error:  # each library has its own
@@ -65,16 +67,20 @@ def _converted(rows: Any) -> Any:
     )
 
 
-def as_table(rows: Sequence[Mapping[str, Any]], where: str) -> Any:
+def as_table(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Any, frozenset[str]]:
     """Rows as a ``datasets.Dataset`` with the union of their keys as columns.
 
-    ``where`` begins the message of the ``DataError`` that is raised if a column mixes types.
+    The second part names the columns that hold JSON as text: those of lists and objects, whose
+    parts may then be of any type in any row. ``where`` begins the message of the ``DataError`` that
+    is raised if a column mixes types.
     """
     from datasets import Dataset
 
     columns = dict.fromkeys(key for row in rows for key in row)
+    nested = frozenset(name for name in columns if _is_nested([row.get(name) for row in rows]))
     try:
-        return Dataset.from_list([{name: row.get(name) for name in columns} for row in rows])
+        cells = [{name: _cell(row.get(name), name in nested) for name in columns} for row in rows]
+        return Dataset.from_list(cells), nested
     except Exception as error:  # pyarrow raises many kinds
         raise _no_table(where, error) from error
 
@@ -84,3 +90,19 @@ def _no_table(where: str, error: Exception) -> DataError:
         f"{where}: the rows do not form a table ({str(error).splitlines()[0]})",
         hint="All values in a column must have one type: text, numbers or lists of messages.",
     )
+
+
+def _is_nested(cells: list[Any]) -> bool:
+    """Whether a column holds lists or objects that JSON can express, and nothing else."""
+    given = [cell for cell in cells if cell is not None]
+    if not given or not all(isinstance(cell, (list, dict)) for cell in given):
+        return False
+    try:
+        json.dumps(given)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _cell(cell: Any, nested: bool) -> Any:
+    return json.dumps(cell, ensure_ascii=False) if nested and cell is not None else cell

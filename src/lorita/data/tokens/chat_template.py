@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lorita.data.tokens.template_forms import Forms, Messages, find_forms
+
 PROBE = "\ue000answer\ue001"
 """A stand-in for an answer, to see where a template puts it; no real text contains it."""
 _QUESTION = [{"role": "user", "content": "a question"}]
@@ -22,41 +24,74 @@ class TemplateError(ValueError):
 class ChatTemplate:
     """A Jinja template and the special tokens it may refer to.
 
-    Its methods and properties raise ``TemplateError`` if it cannot be rendered.
+    ``for_tools`` is the tokenizer's other template, for chats with tools; None if it has none. The
+    methods and properties raise ``TemplateError`` if the template cannot be rendered.
     """
 
     name: str
     source: str
     special: Mapping[str, str] = field(default_factory=dict)
+    for_tools: ChatTemplate | None = None
+
+    def with_tools(self, tools: Sequence[Any]) -> ChatTemplate:
+        """The template for chats with these tools."""
+        return self.for_tools if tools and self.for_tools is not None else self
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = (), *, ask: bool = False
+        self,
+        messages: Messages,
+        tools: Sequence[Any] = (),
+        documents: Sequence[Any] = (),
+        *,
+        ask: bool = False,
     ) -> str:
         """The messages as one text; with ``ask``, it ends where the assistant's answer begins."""
-        return self._render(messages, tools, add_generation_prompt=ask)[0]
+        return self._shaped(messages, tools, documents, add_generation_prompt=ask)[0]
 
     def render_marked(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()
+        self, messages: Messages, tools: Sequence[Any] = (), documents: Sequence[Any] = ()
     ) -> tuple[str, list[tuple[int, int]]]:
         """The text and the character spans of the template's ``{% generation %}`` blocks."""
-        return self._render(messages, tools, return_assistant_tokens_mask=True)
+        return self._shaped(messages, tools, documents, return_assistant_tokens_mask=True)
+
+    @cached_property
+    def forms(self) -> Forms:
+        """The form in which the template takes messages and tools."""
+
+        def attempt(messages: list[dict[str, Any]], tools: list[Any]) -> str | None:
+            try:
+                return self._render(messages, tools, ())[0]
+            except TemplateError:
+                return None
+
+        return find_forms(attempt)
+
+    def _shaped(
+        self, messages: Messages, tools: Sequence[Any], documents: Sequence[Any], **how: bool
+    ) -> tuple[str, list[tuple[int, int]]]:
+        forms = self.forms
+        return self._render(forms.messages(messages), forms.tools(tools), documents, **how)
 
     def _render(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any], **how: bool
+        self,
+        messages: list[dict[str, Any]],
+        tools: Sequence[Any],
+        documents: Sequence[Any],
+        **how: bool,
     ) -> tuple[str, list[tuple[int, int]]]:
         from jinja2 import TemplateError as JinjaError
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        chat = [dict(message) for message in messages]
         try:
             texts, marks = render_jinja_template(
-                [chat],
+                [messages],
                 tools=list(tools) or None,
+                documents=list(documents) or None,
                 chat_template=self.source,
                 **how,
                 **self.special,
             )
-        except (JinjaError, TypeError, ValueError, KeyError, IndexError) as error:
+        except (JinjaError, TypeError, ValueError, LookupError, AttributeError) as error:
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
             said = str(error).strip() or type(error).__name__
@@ -73,6 +108,12 @@ class ChatTemplate:
         """A question, without and with the generation prompt."""
         return self.render(_QUESTION), self.render(_QUESTION, ask=True)
 
+    @property
+    def call(self) -> str:
+        """The generation prompt: what asks for an answer; empty if nothing does."""
+        plain, asked = self._asked
+        return asked.removeprefix(plain) if asked.startswith(plain) else ""
+
     @cached_property
     def tail(self) -> str:
         """Everything that follows the last answer of a chat."""
@@ -85,7 +126,7 @@ class ChatTemplate:
     def end_of_turn(self) -> str:
         """What closes the last answer, without trailing white space; empty if nothing does."""
         plain, asked = self._asked
-        call = asked.removeprefix(plain).strip()
+        call = self.call.strip()
         end = self.tail.find(call) if call else -1
         rest = self.tail[len(self._inner) :]
         # Some templates add a generation prompt even when not asked for one.
@@ -109,23 +150,31 @@ class ChatTemplate:
             return ""  # the template accepts a single question only
         between = parts[1] if len(parts) == 3 else ""
         if between.startswith(self.tail.rstrip()):
-            return between[: _in_common(between, self.tail)]
+            return between[: in_common(between, self.tail)]
         # The end of a chat is marked differently; the header of a turn is known from the first one.
-        same = _in_common(between[::-1], head[::-1])
-        return between[: len(between) - same]
+        same = in_common(between[::-1], head[::-1])
+        return between[: len(between) - same] or self._before_header(between)
 
-    def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
+    def _before_header(self, between: str) -> str:
+        """What stands before the next turn's header, which begins as the generation prompt does."""
+        call = self.call
+        shared = next((n for n in range(len(call), 0, -1) if call[:n] in between), 0)
+        return between[: between.find(call[:shared])] if shared else ""
+
+    def prompt(
+        self, messages: Messages, tools: Sequence[Any] = (), documents: Sequence[Any] = ()
+    ) -> str:
         """The text directly before the assistant's answer to these messages."""
         plain, asked = self._asked
-        head = self.render(messages, tools, ask=True)
+        head = self.render(messages, tools, documents, ask=True)
         if asked != plain:
             return head
         # There is no generation prompt: what precedes an answer belongs to the prompt.
-        before, found, _ = self.render([*messages, _ANSWER], tools).partition(PROBE)
+        before, found, _ = self.render([*messages, _ANSWER], tools, documents).partition(PROBE)
         return before if found and before.removeprefix(head).strip() else head
 
 
-def _in_common(one: str, other: str) -> int:
+def in_common(one: str, other: str) -> int:
     """The length of the common prefix of two texts."""
     shorter = min(len(one), len(other))
     return next((i for i in range(shorter) if one[i] != other[i]), shorter)

@@ -7,11 +7,22 @@ token; it is put in front if the tokenizer itself would add it, so that it appea
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorita.data.rows import Chat, Pair, Row, as_chat
+from lorita.data.tokens.asking import ask_alike
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
 from lorita.data.tokens.encoder import adds_bos
+from lorita.data.tokens.masks import LostFields, MarkedTurn, render_chat
+from lorita.data.tokens.tokenizer_template import (
+    closes,
+    own_sources,
+    own_template,
+    template_from,
+)
 from lorita.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,19 +31,24 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "chat_templates"
 NAMED = ("chatml", "llama3", "gemma", "mistral", "alpaca", "zephyr")
 FOR_BASE_MODELS = "chatml"
+LOOKED_AT = 20
+"""Rows looked at to tell how answers have to be asked for."""
 NONE = "none"
 """The value of ``chat_template`` that switches templates off."""
 
 
 def choose_template(
-    tokenizer: PreTrainedTokenizerBase, wanted: str | None, kind: str
+    tokenizer: PreTrainedTokenizerBase,
+    wanted: str | None,
+    kind: str,
+    rows: Sequence[Row] = (),
 ) -> tuple[ChatTemplate | None, list[str]]:
     """The template for rows of a kind (None: rows are used as is), and notes about the choice.
 
-    ``wanted`` is a name, a file or ``none``; None chooses by itself. Raises ``DataError`` if the
-    template is missing or broken, or if chats are to be used without one.
+    ``wanted`` is a name, a file or ``none``; None chooses by itself. ``rows`` are some of the rows:
+    how their answers are asked for depends on them. Raises ``DataError`` if the template is missing
+    or broken, or if chats are to be used without one.
     """
-    own = own_template(tokenizer)
     if kind == "text":
         unused = wanted not in (None, NONE)
         return None, ["the chat template is not used: the rows are plain text"] if unused else []
@@ -40,50 +56,67 @@ def choose_template(
         if kind == "chat":
             raise DataError("chat_template none: chats cannot be trained without a template")
         return None, []
+    own = own_template(tokenizer)
+    if wanted is None and own is None and kind == "pair":
+        return None, []
     if wanted is not None:
         found = _wanted_template(tokenizer, wanted)
-        return found, [f"chat template: {found.name}", *_marks_note(tokenizer, found)]
-    if own is not None:
-        return _usable(own, "the tokenizer's chat template"), ["chat template: the tokenizer's own"]
-    if kind == "pair":
-        return None, []
-    found = _named(tokenizer, FOR_BASE_MODELS)
-    note = f"the tokenizer has no chat template: {FOR_BASE_MODELS} is used (--chat-template)"
-    return found, [note, *_marks_note(tokenizer, found)]
+        notes = [f"chat template: {found.name}", *_marks_note(tokenizer, found)]
+    elif own is not None:
+        found = _usable(own, "the tokenizer's chat template")
+        notes = ["chat template: the tokenizer's own"]
+    else:
+        found = _named(tokenizer, FOR_BASE_MODELS)
+        note = f"the tokenizer has no chat template: {FOR_BASE_MODELS} is used (--chat-template)"
+        notes = [note, *_marks_note(tokenizer, found)]
+    chats = [as_chat(row) if isinstance(row, Pair) else row for row in islice(rows, LOOKED_AT)]
+    found, said = ask_alike(found, [chat for chat in chats if isinstance(chat, Chat)])
+    return found, notes + said
 
 
-def own_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
-    """The tokenizer's own template, the one called ``default`` if it has several; None if none."""
-    source = tokenizer.chat_template
-    if isinstance(source, dict):
-        source = source.get("default") or next(iter(source.values()), None)
-    return ChatTemplate("own", source, _special(tokenizer)) if source else None
+def template_hint(
+    tokenizer: PreTrainedTokenizerBase, error: TemplateError, chat: Chat, train_on: str
+) -> str:
+    """What to do about a chat that the template rejects, or of which it loses a part.
+
+    Built-in templates are named only if they take the chat with everything in it.
+    """
+    if isinstance(error, MarkedTurn):
+        return "Remove the mark from these turns, or train every turn: --train-on all."
+    fitting = [name for name in NAMED if _takes(_named(tokenizer, name), chat, train_on)]
+    names = f"{' or '.join(fitting[:2])}, or a file" if fitting else "FILE"
+    if not isinstance(error, LostFields):
+        return f"Use a template that takes these rows: --chat-template {names}."
+    hint = f"Use a template that shows everything: --chat-template {names}."
+    keys = dict.fromkeys(place.key for place in error.fields)
+    spared = [key for key in keys if key not in ("content", "tool_calls")]
+    return hint + (f" To train without: --ignore-fields {','.join(spared)}" if spared else "")
 
 
-def template_from(
-    tokenizer: PreTrainedTokenizerBase, source: str, name: str = "own"
-) -> ChatTemplate:
-    """A template from its source, with the tokenizer's special tokens."""
-    return ChatTemplate(name, source, _special(tokenizer))
-
-
-def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    tokens = tokenizer.special_tokens_map.items()
-    return {name: str(token) for name, token in tokens if isinstance(token, str)}
+def _takes(template: ChatTemplate, chat: Chat, train_on: str) -> bool:
+    try:
+        render_chat(template, chat, train_on)
+    except TemplateError:
+        return False
+    return True
 
 
 def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTemplate:
     if wanted in NAMED:
         return _named(tokenizer, wanted)
+    own = own_sources(tokenizer)
+    if wanted in own and len(own) > 1:
+        return _usable(template_from(tokenizer, own[wanted], wanted), f"chat_template {wanted}")
     file = Path(wanted).expanduser()
     try:
         template = template_from(tokenizer, file.read_text(encoding="utf-8"), file.name)
     except FileNotFoundError:
-        near = difflib.get_close_matches(wanted, NAMED, n=1)
+        names = [*NAMED, *(own if len(own) > 1 else ())]
+        near = difflib.get_close_matches(wanted, names, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise DataError(
             f"chat_template {wanted}: no file or built-in template with this name{hint}",
-            hint=f"Choose one of {', '.join(NAMED)}, none, or a file with a Jinja template.",
+            hint=f"Choose one of {', '.join(names)}, none, or a file with a Jinja template.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"chat_template {wanted}: cannot be read ({error})") from None
@@ -112,21 +145,3 @@ def _marks_note(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> l
     end = template.end_of_turn
     what = f"{end!r} is not a token of this tokenizer" if end else "answers have no end mark"
     return [f"{what}, so the end-of-text token follows the last answer"]
-
-
-def closes(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> bool:
-    """Whether the template ends the last answer with a special token, which can stop generation."""
-    return _last_special(tokenizer, template.end_of_turn) is not None
-
-
-def stop_tokens(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> set[int]:
-    """The ids of the special tokens with which the template ends answers."""
-    ends = (template.end_of_turn, template.inner_end)
-    found = (_last_special(tokenizer, end) for end in ends)
-    return {token for token in found if token is not None}
-
-
-def _last_special(tokenizer: PreTrainedTokenizerBase, end: str) -> int | None:
-    ids = list(tokenizer(end, add_special_tokens=False)["input_ids"]) if end else []
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    return int(ids[-1]) if ids and ids[-1] in special else None

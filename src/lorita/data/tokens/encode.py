@@ -6,27 +6,25 @@ no token ever spans the boundary between what is given and what is trained.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-from lorita.data.examples import IGNORE, Encoded, Example, Span
+from lorita.data.examples import IGNORE, Encoded, Example
 from lorita.data.row_errors import Problems
 from lorita.data.rows import Chat, Pair
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
-from lorita.data.tokens.choose_template import closes
 from lorita.data.tokens.encoder import Encoder, TokenOffsets
 from lorita.data.tokens.masks import Rendered, render_chat
+from lorita.data.tokens.pieces import Pieces
+from lorita.data.tokens.tokenizer_template import closes
 
-TEMPLATE_HINT = (
-    "Choose another template (--chat-template chatml), or one that marks the answers with "
-    "{% generation %} and {% endgeneration %}."
-)
+Hint: TypeAlias = Callable[[TemplateError, Chat], str]
+"""What to do about a chat that the template rejects."""
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], numbers: Sequence[int]) -> list[Encoded]:
     """Plain texts: every token is a target, including the end-of-text token that is added."""
-    rows = [[*ids, encoder.eos] for ids in encoder.starts(texts)]
+    rows = [[*ids, encoder.eos] for ids in encoder.starts(encoder.as_text(texts))]
     return [
         Encoded(Example(ids, list(ids), number)) for ids, number in zip(rows, numbers, strict=True)
     ]
@@ -36,8 +34,8 @@ def encode_pairs(
     encoder: Encoder, pairs: Sequence[Pair], numbers: Sequence[int], *, train_prompt: bool = False
 ) -> list[Encoded]:
     """Prompt, completion and end-of-text token; only the prompt is not a target."""
-    heads = encoder.starts([pair.prompt for pair in pairs])
-    tails = encoder.goes_on([pair.completion for pair in pairs])
+    heads = encoder.starts(encoder.as_text([pair.prompt for pair in pairs]))
+    tails = encoder.goes_on(encoder.as_text([pair.completion for pair in pairs]))
     rows = []
     for head, tail, number in zip(heads, tails, numbers, strict=True):
         answer = [*tail, encoder.eos]
@@ -55,27 +53,40 @@ def encode_chats(
     *,
     train_on: str,
     problems: Problems,
+    hint: Hint,
 ) -> list[Encoded]:
-    """Chats rendered by their template; those it rejects are reported to ``problems``."""
-    rendered: list[tuple[Rendered, int]] = []
+    """Chats rendered by their template; those it rejects are reported to ``problems``.
+
+    A chat whose answers need texts of their own becomes several rows with the same number.
+    """
+    rendered: list[tuple[Rendered, int, bool]] = []
+    ends = {}
     for chat, number in zip(chats, numbers, strict=True):
+        used = template.with_tools(chat.tools)
         try:
-            rendered.append((render_chat(template, chat, train_on), number))
+            row = render_chat(template, chat, train_on, encoder.control)
+            if used.source not in ends:
+                ends[used.source] = closes(encoder.tokenizer, used)
         except TemplateError as error:
-            problems.add(number, str(error), TEMPLATE_HINT)
-    closed = closes(encoder.tokenizer, template)
-    offsets = encoder.with_offsets([row.text for row, _ in rendered])
-    pieces = _Pieces(encoder)
+            said = str(error)
+            if said not in problems.hints:
+                problems.hints[said] = hint(error, chat)
+            problems.add(number, said)
+            continue
+        problems.note(number, row.left_out)
+        rendered += [(text, number, ends[used.source]) for text in row.texts]
+    offsets = encoder.with_offsets([text.text for text, _, _ in rendered])
+    pieces = Pieces(encoder)
     return [
-        _encode_chat(pieces, row, number, tokens, closed)
-        for (row, number), tokens in zip(rendered, offsets, strict=True)
+        _encode_chat(pieces, text, number, tokens, closed)
+        for (text, number, closed), tokens in zip(rendered, offsets, strict=True)
     ]
 
 
 def _encode_chat(
-    pieces: _Pieces, row: Rendered, number: int, tokens: TokenOffsets | None, closed: bool
+    pieces: Pieces, row: Rendered, number: int, tokens: TokenOffsets | None, closed: bool
 ) -> Encoded:
-    """One chat; if nothing in the template stops an answer, the row ends with end-of-text."""
+    """One text; if nothing in the template stops an answer, the row ends with end-of-text."""
     ids, places = pieces.tokens_of(row, tokens)
     labels = [IGNORE] * len(ids)
     for start, end in row.trained:
@@ -90,76 +101,3 @@ def _encode_chat(
         begin, end = row.trained[-1] if row.trained else (len(row.text), len(row.text))
         answer = (places.get(begin, len(ids)), places.get(end, len(ids)))
     return Encoded(Example(list(ids), labels, number), answer)
-
-
-class _Pieces:
-    """Finds the tokens of rendered chats, and the token at each border of a trained span."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-        self._ends: dict[str, list[int]] = {}
-
-    def tokens_of(
-        self, row: Rendered, tokens: TokenOffsets | None
-    ) -> tuple[list[int], dict[int, int]]:
-        """The ids of the whole text, and the index of the token that begins at each border.
-
-        The text is tokenised piece by piece if a token would reach across a border.
-        """
-        edges = [*row.trained, row.answer or (0, 0)]
-        borders = sorted({edge for span in edges for edge in span})
-        places = _token_places(borders, len(row.text), *tokens) if tokens else None
-        starts = {start for start, _ in edges}
-        if tokens is None or places is None or not self._alike(row.text, tokens, places, starts):
-            return self._apart(row.text, borders)
-        return tokens[0], places
-
-    def _alike(
-        self, text: str, tokens: TokenOffsets, places: dict[int, int], starts: set[int]
-    ) -> bool:
-        """Whether the prompt's last tokens would be the same without the answer behind them.
-
-        White space is where they may differ: some tokenizers join its last character to the word
-        that follows.
-        """
-        ids, offsets = tokens
-        for start in starts - {0}:
-            place = places[start]
-            first = max(place - 4, 0)
-            piece = text[offsets[first][0] : start]
-            if piece not in self._ends:
-                self._ends[piece] = self.encoder.goes_on([piece])[0]
-            if self._ends[piece] != ids[first:place]:
-                return False
-        return True
-
-    def _apart(self, text: str, borders: Sequence[int]) -> tuple[list[int], dict[int, int]]:
-        """The text tokenised piece by piece, and the index of the token at each border."""
-        ids: list[int] = []
-        places = {0: 0}
-        edges = sorted({0, *borders, len(text)})
-        for start, end in pairwise(edges):
-            piece = [text[start:end]]
-            ids += (self.encoder.goes_on(piece) if start else self.encoder.plain(piece))[0]
-            places[end] = len(ids)
-        return ids, places
-
-
-def _token_places(
-    borders: Sequence[int], length: int, ids: Sequence[int], offsets: Sequence[Span]
-) -> dict[int, int] | None:
-    """The index of the token that begins at each border; None if a token reaches across one.
-
-    Offsets may leave out white space around a token, so only a token that ends at the border
-    proves that the next one begins there.
-    """
-    ends = [end for _, end in offsets]
-    places = {0: 0}
-    for border in borders:
-        place = len(ids) if border == length else bisect_right(ends, border)
-        before = ends[place - 1] if place else 0
-        after = offsets[place][0] if place < len(ids) else length
-        if after < border or (before != border and border != length):
-            return None
-        places[border] = place
-    return places

@@ -6,7 +6,7 @@ left and the answer is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median_low
 
 from lorita.data.examples import IGNORE, Encoded, Example, Tokenized
@@ -101,6 +101,21 @@ def token_note(examples: Sequence[Example]) -> str:
         f"{min(lengths):,} to {max(lengths):,} tokens per row (median {median_low(lengths):,}); "
         f"{trained:,} of {sum(lengths):,} are trained"
     )
+
+
+def chat_notes(divided: int, left_out: Mapping[str, int], *, rows: int) -> list[str]:
+    """Sentences on what the chat template does to rows; none if it shows them whole, in one."""
+    notes = []
+    if divided:
+        notes.append(
+            f"{divided} of {rows} chats became several examples: the chat template shows earlier "
+            "answers differently once more turns follow, so each of these ends its own example"
+        )
+    notes += [
+        f"left out by the chat template: {name} ({count} of {rows} rows)"
+        for name, count in left_out.items()
+    ]
+    return notes
 
 
 def cut_notes(result: Tokenized, *, rows: int, max_length: int) -> list[str]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.data.rows import Chat, Kind, Row
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import closes, stop_tokens, template_from
-from lorita.data.tokens.encoder import Encoder
+from lorita.data.tokens.encoder import AS_TEXT, AS_TOKENS, Encoder, encoder_for
+from lorita.data.tokens.masks import render_question
+from lorita.data.tokens.pieces import Pieces
+from lorita.data.tokens.tokenizer_template import closes, stop_tokens, template_from
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,19 +21,28 @@ if TYPE_CHECKING:
 class PromptFormat:
     """The form of prompts and answers that a model was trained on.
 
-    ``system`` is the system message that every training row had; prompts are given it too.
+    ``system`` and ``tools`` are those that every training row had; prompts are given them, too.
+    ``control_tokens``: what a prompt means that spells a control token, ordinary ``text`` as in
+    training, or the ``tokens`` themselves; None is text in a chat, and tokens in a bare prompt.
     """
 
     kind: Kind = "text"
     template: ChatTemplate | None = None
     system: str | None = None
+    control_tokens: str | None = None
+    tools: tuple[Any, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The JSON values stored in ``lorita.json``; ``format_from_record`` reads them back."""
+        beside: dict[str, Any] = {"kind": self.kind, "control_tokens": self._control}
         if self.template is None:
-            return {"kind": self.kind, "chat_template": None}
+            return {**beside, "chat_template": None}
+        if self.template.for_tools is not None:
+            beside["tools_template"] = self.template.for_tools.source
+        if self.tools:
+            beside["tools"] = list(self.tools)
         return {
-            "kind": self.kind,
+            **beside,
             "chat_template": self.template.source,
             "template_name": self.template.name,
             "system": self.system,
@@ -41,20 +52,35 @@ class PromptFormat:
     def ids(self, tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
         """The token ids of a prompt, exactly as training had them before an answer."""
         if self.template is None:
-            return Encoder(tokenizer).starts([prompt])[0]
+            encoder = self._encoder(tokenizer)
+            return encoder.starts(encoder.as_text([prompt]))[0]
         return self.chat_ids(tokenizer, [{"role": "user", "content": prompt}])
 
     def chat_ids(
-        self, tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]]
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        turns: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None = None,
     ) -> list[int]:
         """The token ids of a chat up to the assistant's next answer, system message included.
 
-        Needs a format with a template; raises ``TemplateError`` if it rejects the turns.
+        ``tools`` replace those of the training rows. Needs a format with a template; raises
+        ``TemplateError`` if it rejects the turns.
         """
         assert self.template is not None
         system = [{"role": "system", "content": self.system}] if self.system else []
-        text = self.template.prompt([*system, *turns])
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        chat: list[Mapping[str, Any]] = [*system, *turns]
+        listed = self.tools if tools is None else tools
+        encoder = self._encoder(tokenizer)
+        row = render_question(self.template, chat, listed, encoder.control)
+        return Pieces(encoder).tokens_of(row, encoder.with_offsets([row.text])[0])[0]
+
+    def _encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+        return encoder_for(tokenizer, self.template, self._control)
+
+    @property
+    def _control(self) -> str:
+        return self.control_tokens or (AS_TEXT if self.template else AS_TOKENS)
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The ids of the tokens that end an answer, end-of-text included."""
@@ -77,15 +103,24 @@ def format_from_record(
     record: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> PromptFormat:
     """The prompt format stored in a run's record (see ``PromptFormat.record``)."""
-    source = record.get("chat_template")
+    source, control = record.get("chat_template"), record.get("control_tokens", AS_TOKENS)
     if source is None:
-        return PromptFormat(record.get("kind", "text"))
+        return PromptFormat(record.get("kind", "text"), control_tokens=control)
     name = str(record.get("template_name", "own"))
-    template = template_from(tokenizer, source, name)
-    return PromptFormat(record["kind"], template, record.get("system"))
+    template = template_from(tokenizer, source, name, record.get("tools_template"))
+    tools = tuple(record.get("tools", ()))
+    return PromptFormat(record["kind"], template, record.get("system"), control, tools)
 
 
 def shared_system(rows: Sequence[Row]) -> str | None:
     """The system message that all rows start with; None if they differ."""
     systems = {row.system if isinstance(row, Chat) else None for row in rows}
     return systems.pop() if len(systems) == 1 else None
+
+
+def shared_tools(rows: Sequence[Row]) -> tuple[Any, ...]:
+    """The tools that all rows have; none if they differ."""
+    first = next(iter(rows), None)
+    tools = first.tools if isinstance(first, Chat) else ()
+    same = tools and all(isinstance(row, Chat) and row.tools == tools for row in rows)
+    return tools if same else ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lorita.data.examples import (
@@ -24,9 +25,11 @@ from lorita.data.rows import Chat, Pair, Row, Text, as_chat, fingerprint
 from lorita.data.sources.table_batches import TableBatches
 from lorita.data.sources.table_cache import key_of, stored
 from lorita.data.tokens.chat_template import ChatTemplate
+from lorita.data.tokens.choose_template import template_hint
 from lorita.data.tokens.encode import encode_chats, encode_pairs, encode_texts
-from lorita.data.tokens.encoder import Encoder
+from lorita.data.tokens.encoder import AS_TEXT, Encoder, encoder_for
 from lorita.data.tokens.long_rows import fit_rows
+from lorita.data.tokens.tokenizer_template import saved_sources
 from lorita.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,18 +43,24 @@ class Treatment:
     """How rows become tokens: template, what is trained, and what happens to long rows.
 
     ``train_on`` is ``completion``, ``assistant`` or ``all``; None trains on the answers if there
-    are any, otherwise on everything.
+    are any, otherwise on everything. ``control_tokens``: what rows mean that spell control tokens,
+    ordinary ``text`` or the ``tokens`` themselves.
     """
 
     max_length: int
     template: ChatTemplate | None = None
     train_on: str | None = None
     overflow: str = "truncate"
+    control_tokens: str = AS_TEXT
+
+    def encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+        """The encoder of the rows."""
+        return encoder_for(tokenizer, self.template, self.control_tokens)
 
     def record(self) -> list[object]:
         """Everything here that the tokens depend on, for cache keys."""
-        template = self.template and [self.template.source, self.template.special]
-        return [self.max_length, template, self.train_on, self.overflow]
+        template = self.template and [saved_sources(self.template), self.template.special]
+        return [self.max_length, template, self.train_on, self.overflow, self.control_tokens]
 
 
 def tokenize_rows(
@@ -67,7 +76,7 @@ def tokenize_rows(
     Examples are cached under a key of the rows, the tokenizer and ``how``. Raises ``DataError`` for
     rows that the template rejects, for rows without anything to train on, and if no row is left.
     """
-    encoder = Encoder(tokenizer)
+    encoder = how.encoder(tokenizer)
     made_from = fingerprint(rows)
     key = key_of("tokens", made_from, list(numbers), encoder.fingerprint(), how.record())
     table, counts = stored(key, lambda: _batches(rows, numbers, encoder, how, origin))
@@ -89,7 +98,8 @@ def _batches(
 ) -> TableBatches:
     """The examples in batches, then the counts of what was cut."""
     counts = dict.fromkeys(("rows_cut", "tokens_cut", "targets_cut", "rows_split"), 0)
-    counts["rows_dropped"] = done = 0
+    counts |= dict.fromkeys(("rows_dropped", "rows_divided"), 0)
+    done = 0
     problems = Problems(origin)
     yield example_batch([])
     for batch in row_batches(rows):
@@ -100,9 +110,11 @@ def _batches(
         )
         for name in counts:
             counts[name] += getattr(fitted, name)
+        counts["rows_divided"] += len(divided_rows(encoded))
         yield example_batch(fitted.examples)
     problems.raise_any()
-    return counts
+    left_out = {name: len(rows) for name, rows in problems.left_out.items()}
+    return {**counts, "left_out": left_out}
 
 
 def encode_rows(
@@ -114,13 +126,20 @@ def encode_rows(
 ) -> list[Encoded]:
     """Rows at full length; those that cannot be trained on are added to ``problems``.
 
-    Rows that the template rejects are not in the result.
+    Rows that the template rejects are not in the result. A chat may become several, one after the
+    other, with the same row number.
     """
     encoded = _encode(rows, numbers, encoder, how, problems)
     for row in encoded:
         if row.example.num_targets == 0:
             problems.add(row.example.row, "nothing to train on", BARREN_HINT)
     return encoded
+
+
+def divided_rows(encoded: Sequence[Encoded]) -> set[int]:
+    """The numbers of the rows that became several."""
+    numbers = [row.example.row for row in encoded]
+    return {one for one, other in pairwise(numbers) if one == other}
 
 
 def _encode(
@@ -149,8 +168,9 @@ def _encode(
         [chat for chat in chats if isinstance(chat, Chat)],
         numbers,
         how.template,
-        train_on=how.train_on or "assistant",
+        train_on=(train_on := how.train_on or "assistant"),
         problems=problems,
+        hint=lambda error, chat: template_hint(encoder.tokenizer, error, chat, train_on),
     )
 
 

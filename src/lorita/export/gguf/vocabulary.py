@@ -182,5 +182,8 @@ def _add_special(
     ids = tokenizer("a")["input_ids"]
     writer.add_add_bos_token(bool(ids) and ids[0] == tokenizer.bos_token_id)
     writer.add_add_eos_token(len(ids) > 1 and ids[-1] == tokenizer.eos_token_id)
-    if isinstance(tokenizer.chat_template, str):
-        writer.add_chat_template(tokenizer.chat_template)
+    templates = tokenizer.chat_template
+    if isinstance(templates, dict):
+        writer.add_chat_template([{"name": n, "template": t} for n, t in templates.items()])
+    elif templates:
+        writer.add_chat_template(templates)

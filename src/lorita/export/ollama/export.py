@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.choose_template import own_template
 from lorita.data.tokens.encoder import adds_bos
 from lorita.data.tokens.prompt_format import PromptFormat
+from lorita.data.tokens.tokenizer_template import own_template
 from lorita.errors import OutputError, SettingsError
 from lorita.export.ollama.chat_layout import CHATS, GoLayout, chat_text, derive_layout, go_data
 from lorita.export.ollama.go_template import GoTemplateError, render_go
