@@ -154,7 +154,7 @@ def test_undoing_leaves_nothing_behind() -> None:
 
 
 def test_a_misleading_class_name_is_detected() -> None:
-    """A norm that does not compute what its name says fails the check, and is not replaced."""
+    """A norm that does not compute what its name says is not replaced."""
     model = make("llama")
     norm = type(model.model.norm)
 
@@ -166,7 +166,7 @@ def test_a_misleading_class_name_is_detected() -> None:
     model.model.norm.__class__ = OddRMSNorm
     model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
     report = speedup(model.train())
-    assert any("checked on this model" in reason for reason in report.left)
+    assert any("it computes something else" in reason for reason in report.left)
     ids, labels = rows()
     loss = packed_loss(model, ids, labels, LENGTHS)
     torch.testing.assert_close(loss, plain_loss(model), rtol=1e-4, atol=0)

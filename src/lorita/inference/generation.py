@@ -1,7 +1,7 @@
 """Text from a model through transformers: greedy by default, with a repetition penalty.
 
-Prompts are answered in batches, padded on the left, with a cache of keys and values. Each answer is
-the one that its prompt would get alone.
+Prompts are answered in batches where that changes nothing, padded on the left, with a cache of keys
+and values. Each answer is the one that its prompt would get alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
+from lorita.inference.batching import can_answer_together
 from lorita.inference.options import GenerationOptions as GenerationOptions
 from lorita.inference.options import transformers_options
 from lorita.inference.prompt_length import positions_in_table, prompt_ids
@@ -72,8 +73,10 @@ def answer(
     model.eval()
     if options.do_sample:
         torch.manual_seed(options.seed)
+    room_for = options.max_new_tokens
+    size = BATCH_SIZE if len(rows) > 1 and can_answer_together(model) else 1
     try:
-        for batch, room in _batches(questions, rows, tokenizer, options.max_new_tokens, places):
+        for batch, room in _batches(questions, rows, tokenizer, room_for, places, size=size):
             within = replace(options, max_new_tokens=room)
             made = _continue(model, tokenizer, batch, questions, rows, within)
             for number, new in zip(batch, made, strict=True):
@@ -89,11 +92,14 @@ def _batches(
     tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     places: int | None,
+    *,
+    size: int,
 ) -> list[tuple[list[int], int]]:
     """The batches: indices of questions, and how many new tokens they may have.
 
     The questions of a batch have the same stop tokens and the same room up to the end of the
-    position table (``places``, if the model has one); they are sorted by length.
+    position table (``places``, if the model has one); they are sorted by length. ``size`` is how
+    many a batch has at most.
     """
     alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, question in enumerate(questions):
@@ -104,7 +110,7 @@ def _batches(
     batches = []
     for (room, _), numbers in alike.items():
         numbers.sort(key=lambda number: len(rows[number]))
-        batches += [(numbers[i : i + BATCH_SIZE], room) for i in range(0, len(numbers), BATCH_SIZE)]
+        batches += [(numbers[i : i + size], room) for i in range(0, len(numbers), size)]
     return batches
 
 
