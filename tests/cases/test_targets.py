@@ -167,8 +167,8 @@ def test_saved_loaded_and_merged(name: str, tmp_path: Path) -> None:
         ("mamba", ["dt_proj"], "not reached by text in training"),
         ("mamba", ["out_proj"], "PEFT cannot adapt backbone.layers.0.mixer.out_proj"),
         ("nemotron_h", ["q_proj", "out_proj"], "PEFT cannot adapt"),
-        ("phimoe", ["router"], "whose output is not a single tensor"),
-        ("llama4", ["router"], "whose output is not a single tensor"),
+        ("phimoe", ["router"], "whose output is not that of a linear layer"),
+        ("llama4", ["router"], "whose output is not that of a linear layer"),
     ],
 )
 def test_a_target_that_would_learn_nothing(name: str, targets: list[str] | str, said: str) -> None:

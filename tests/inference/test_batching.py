@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from lorita.errors import ModelError
 from lorita.inference.batching import can_answer_together
 from lorita.inference.generation import GenerationOptions, generate
 from tests import tiny
@@ -27,3 +30,40 @@ def test_most_models_answer_together() -> None:
     assert can_answer_together(build("llama", torch.bfloat16))
     assert can_answer_together(build("mamba"))
     assert not can_answer_together(build("rwkv"))  # takes no mask
+
+
+def broken(error: Exception, *, without_cache: bool) -> Any:
+    """A model whose generation fails, with a cache or always."""
+    model = build("llama")
+    own = model.generate
+
+    def generate(**how: Any) -> Any:
+        if without_cache or how.get("use_cache") is not False:
+            raise error
+        return own(**how)
+
+    model.generate = generate
+    return model
+
+
+def test_a_fault_in_the_models_cache_is_passed_over() -> None:
+    tokenizer, how = tiny.make_tokenizer(), GenerationOptions(4)
+    model = broken(AttributeError("no attribute"), without_cache=False)
+    assert generate(model, tokenizer, ["act"], how) == generate(
+        build("llama"), tokenizer, ["act"], how
+    )
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes"), IndexError("layer 3"), KeyError("x")])
+def test_a_model_that_cannot_generate_is_told(error: Exception) -> None:
+    model = broken(error, without_cache=True)
+    with pytest.raises(ModelError, match="cannot generate text with this model"):
+        generate(model, tiny.make_tokenizer(), ["act"], GenerationOptions(4))
+
+
+def test_lack_of_memory_keeps_its_name() -> None:
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        generate(
+            broken(error, without_cache=True), tiny.make_tokenizer(), ["a"], GenerationOptions(4)
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -87,11 +89,59 @@ def test_memory_that_runs_out_is_survived() -> None:
         run(10_000, limit=10)
 
 
-def test_other_errors_are_not_taken_for_memory() -> None:
-    def broken(batch: MicroBatch) -> Any:
-        raise RuntimeError("shapes do not fit")
+OTHER_ERRORS = [
+    RuntimeError("shapes do not fit"),
+    RuntimeError("The size of tensor a (52) must match the size of tensor b (64)"),
+    RuntimeError("could not create a primitive"),  # oneDNN's word for a product it does not know
+    RuntimeError("memory_format option is only supported by strided tensors"),
+    ValueError("out of memory, says a tokenizer"),
+]
 
-    trainee: Any = None
+
+@pytest.mark.parametrize("error", OTHER_ERRORS, ids=str)
+def test_other_errors_are_not_taken_for_memory(error: Exception) -> None:
+    def broken(batch: MicroBatch) -> Any:
+        raise error
+
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        list(train_two_rows(broken))
+
+
+MEMORY_ERRORS = [
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 68719476736 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS, ids=str)
+def test_failed_allocations_are_told_as_such(error: Exception) -> None:
+    def starved(batch: MicroBatch) -> Any:
+        raise error
+
+    with pytest.raises(RunFailed, match=r"a single row of \d+ tokens does not fit in memory"):
+        list(train_two_rows(starved))
+
+
+def test_an_unclear_error_may_be_memory() -> None:
+    """oneDNN says this, too, when its buffers do not fit: fewer tokens at a time may help."""
+    weight = torch.nn.Parameter(torch.ones(()))
+
+    def starved(batch: MicroBatch) -> Any:
+        if len(batch.examples) > 1:
+            raise RuntimeError("could not create a primitive")
+        return weight * len(batch.examples)
+
+    events = list(train_two_rows(starved))
+    assert any(isinstance(event, MicroBatchReduced) for event in events)
+
+
+def train_two_rows(loss_sum: Any) -> Iterator[Any]:
+    """The events of one step over two rows with this loss."""
     torch.manual_seed(0)
     model = get_peft_model(
         tiny.make_model("llama"), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
@@ -101,8 +151,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
     schedule = make_schedule(optimizer, "constant", warmup_steps=0, max_steps=1)
     trainee = Trainee(model, masters, optimizer, schedule)
     examples = tokenize_texts(tiny.make_texts(2), tiny.make_tokenizer(), max_length=64).examples
-    with pytest.raises(RuntimeError, match="shapes"):
-        list(train(trainee, examples, broken, Pace(1, 2, 99), accelerator=Accelerator(cpu=True)))
+    yield from train(trainee, examples, loss_sum, Pace(1, 2, 99), accelerator=Accelerator(cpu=True))
 
 
 def test_narrow_parameters_learn_through_float32_copies() -> None:

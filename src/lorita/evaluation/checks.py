@@ -62,11 +62,11 @@ def check_reload(model: PeftModel, folder: Path, input_ids_1L: torch.Tensor) -> 
 
     kept = {name: t.clone() for name, t in adapter_tensors(model).items()}
     with torch.no_grad():
-        before = model(input_ids=input_ids_1L).logits
+        before = model(input_ids=input_ids_1L, use_cache=False).logits
         set_adapter_tensors(model, {name: torch.zeros_like(t) for name, t in kept.items()})
         loaded = load_file(folder / WEIGHTS_FILE)
         set_adapter_tensors(model, loaded)
-        after = model(input_ids=input_ids_1L).logits
+        after = model(input_ids=input_ids_1L, use_cache=False).logits
     same = sum(name in loaded and loaded[name].equal(t) for name, t in kept.items())
     distance = float((before.float() - after.float()).abs().max())
     return [

@@ -117,7 +117,8 @@ def _logits(
 
     model.eval()
     with torch.no_grad():
-        logits_1LV: torch.Tensor = model(input_ids=prompt_tensor(model, tokenizer, prompt)).logits
+        ids_1L = prompt_tensor(model, tokenizer, prompt)
+        logits_1LV: torch.Tensor = model(input_ids=ids_1L, use_cache=False).logits
     return logits_1LV[0, -1].clone()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
+from lorita.errors import ModelError
 from lorita.inference.batching import can_answer_together
 from lorita.inference.options import GenerationOptions as GenerationOptions
 from lorita.inference.options import transformers_options
@@ -139,10 +140,33 @@ def _continue(
     if any(adapters):
         how["adapter_names"] = adapters
     with torch.inference_mode():
-        output_BL = model.generate(
-            input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), **how
-        )
+        output_BL = _generated(model, ids_BL.to(device), mask_BL.to(device), how)
     return [until_stop(row, set(config.eos_token_id)) for row in output_BL[:, longest:].tolist()]
+
+
+def _generated(model: Any, ids_BL: Tensor, mask_BL: Tensor, how: dict[str, Any]) -> Tensor:
+    """Prompts and new tokens; without a cache if the model's code fails with one.
+
+    ``ModelError`` if it fails without one, too.
+    """
+    inputs = {"input_ids": ids_BL, "attention_mask": mask_BL, **how}
+    try:
+        output_BL: Tensor = model.generate(**inputs)
+    except _BUGS as error:
+        if "memory" in str(error):
+            raise
+        try:
+            output_BL = model.generate(**inputs, use_cache=False)
+        except _BUGS:
+            raise ModelError(
+                f"the installed transformers cannot generate text with this model "
+                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            ) from error
+    return output_BL
+
+
+_BUGS = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
+"""What faults in a model's own code raise."""
 
 
 def until_stop(ids: list[int], stops: set[int]) -> list[int]:

@@ -30,12 +30,12 @@ SMALL = 2**20
 class Reach:
     """What a text reaches.
 
-    ``modules`` are the names whose output the logits depend on, ``not_tensors`` those whose output
-    is something other than one tensor, to which LoRA cannot add.
+    ``modules`` are the names whose output the logits depend on, ``not_linear`` those that return
+    something else than a linear layer would, to which LoRA cannot add.
     """
 
     modules: frozenset[str]
-    not_tensors: frozenset[str]
+    not_linear: frozenset[str]
 
 
 def text_reach(model: PreTrainedModel, names: Collection[str]) -> Reach | None:
@@ -47,12 +47,13 @@ def text_reach(model: PreTrainedModel, names: Collection[str]) -> Reach | None:
     import torch
 
     zeros: dict[str, torch.Tensor] = {}
-    not_tensors: set[str] = set()
+    not_linear: set[str] = set()
 
     def listen(name: str) -> Any:
         def add_zero(module: torch.nn.Module, inputs: Any, output: Any) -> Any:
-            if not isinstance(output, torch.Tensor):
-                not_tensors.add(name)
+            tensor = isinstance(output, torch.Tensor)
+            if not tensor or output.shape != _linear_shape(module, inputs, output):
+                not_linear.add(name)
                 return output
             zero = torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
             return output + zeros.setdefault(name, zero)
@@ -73,7 +74,16 @@ def text_reach(model: PreTrainedModel, names: Collection[str]) -> Reach | None:
             hook.remove()
     # Nothing was asked for where the logits depend on none of them.
     reached = {name for name, gradient in zip(zeros, found, strict=False) if gradient is not None}
-    return Reach(frozenset(reached), frozenset(not_tensors))
+    return Reach(frozenset(reached), frozenset(not_linear))
+
+
+def _linear_shape(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Size:
+    """The shape that a linear layer would return; the output's own for other modules."""
+    import torch
+
+    if not isinstance(module, torch.nn.Linear) or not inputs:
+        return output.shape
+    return torch.Size((*inputs[0].shape[:-1], module.out_features))
 
 
 def _plain_tokens(config: Any) -> list[int]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 UNREACHED = "not reached by text in training"
-NOT_TENSOR = "whose output is not a single tensor"
+NOT_TENSOR = "whose output is not that of a linear layer"
 ROUTER = "routing between experts"
 REFUSED = "that PEFT does not adapt in this kind of model"
 
@@ -113,7 +113,7 @@ def unreachable(name: str, reach: Reach | None) -> str | None:
     """Why a LoRA on module ``name`` would learn nothing; None if it would."""
     if reach is None or name in reach.modules:
         return None
-    if name in reach.not_tensors:
+    if name in reach.not_linear:
         return NOT_TENSOR
     # A few tokens are not sent to all experts: one that was stands for the others.
     group = _as_group(name)

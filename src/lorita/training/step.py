@@ -171,7 +171,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     text = str(error)
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        "DefaultCPUAllocator: " in text and "allocate memory" in text
+        "DefaultCPUAllocator: " in text and "memory" in text
     )
 
 

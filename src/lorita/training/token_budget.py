@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,14 +24,29 @@ def bytes_per_token(
     vocabulary. With gradient ``checkpointing``, only each layer's input is kept, and all
     activations of one layer at a time.
     """
-    text: Any = config.get_text_config()
-    hidden = text.hidden_size
-    inner = getattr(text, "intermediate_size", None) or 4 * hidden
+    settings = config.get_text_config().to_dict()
+    hidden = _largest(settings, ("hidden_size", "d_model", "n_embd")) or 4096
+    inner = _largest(settings, ("intermediate_size", "ffn_dim", "d_ff", "n_inner")) or 4 * hidden
     layer = 16 * hidden + 5 * inner
-    layers = text.num_hidden_layers
+    layers = _largest(settings, ("num_hidden_layers", "n_layer", "n_layers")) or 32
     kept = (layers * hidden + layer if checkpointing else layers * layer) * itemsize
-    logits = 0 if fast else 3 * text.vocab_size * 4  # the plain loss keeps several copies
+    vocabulary = _largest(settings, ("vocab_size",)) or 0
+    logits = 0 if fast else 3 * vocabulary * 4  # the plain loss keeps several copies
     return int(kept + logits)
+
+
+def _largest(settings: Mapping[str, Any], names: Sequence[str]) -> int | None:
+    """The largest number under these names, in the settings or those of a part of the model.
+
+    Families differ: some have one number for each layer, some a config for each part.
+    """
+    found: list[int] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found.append(_largest(value, names) or 0)
+        elif name in names:
+            found += value if isinstance(value, list) else [value or 0]
+    return max(found, default=0) or None
 
 
 def most_tokens(itemsize: int, *, on_cpu: bool) -> int:

@@ -102,9 +102,5 @@ def write_folder(tuned: TunedModel, folder: Path, dtype: str, *, max_shard_size:
         generation.save_pretrained(folder)
     tuned.tokenizer.save_pretrained(folder)
     wanted = torch_dtype(dtype)
-    found = [
-        entry
-        for weight in tensors.weights(model)
-        for entry in entries(model.get_base_model(), weight, wanted)
-    ]
+    found = list(entries(model.get_base_model(), tensors.weights(model), wanted))
     return write_safetensors(found, folder, max_shard_size)

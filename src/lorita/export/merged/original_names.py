@@ -1,13 +1,14 @@
 """Tensors under the names and in the shapes of the base's own files.
 
-transformers renames some modules while loading and joins the experts of a layer.
+transformers renames some modules while loading, joins the experts of a layer and divides joint
+projections.
 ``save_pretrained`` undoes both, so that every other program reads the result; so does this, one
 tensor at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lorita.export.merged.safetensors_writer import Entry
@@ -19,17 +20,42 @@ if TYPE_CHECKING:
     from lorita.export.merged.weights import Weight
 
 
-def entries(model: PreTrainedModel, weight: Weight, dtype: torch.dtype) -> Iterator[Entry]:
-    """What is written for ``weight`` of ``model`` in ``dtype``: itself, or its parts in the files.
+def entries(
+    model: PreTrainedModel, weights: Iterable[Weight], dtype: torch.dtype
+) -> Iterator[Entry]:
+    """What is written for the ``weights`` of ``model`` in ``dtype``.
 
-    All parts are computed together when the first is read, and kept until the last one was.
+    Each is an entry itself, or several, or several are one. What belongs together is computed when
+    the first entry is read, and kept until the last one was.
     """
-    import torch
+    for together in _written_together(model, weights):
+        yield from _entries(model, together, dtype)
 
+
+def _written_together(
+    model: PreTrainedModel, weights: Iterable[Weight]
+) -> Iterable[Sequence[Weight]]:
+    """The weights in groups that share no name in the files."""
+    groups: list[list[Weight]] = []
+    group_of: dict[str, list[Weight]] = {}
+    for weight in weights:
+        names = _in_files(model, {weight.name: _shape_of(weight)})
+        group = next((group_of[name] for name in names if name in group_of), None)
+        if group is None:
+            group = []
+            groups.append(group)
+        group.append(weight)
+        group_of |= dict.fromkeys(names, group)
+    return groups
+
+
+def _entries(
+    model: PreTrainedModel, weights: Sequence[Weight], dtype: torch.dtype
+) -> Iterator[Entry]:
     def read() -> dict[str, torch.Tensor]:
-        return _in_files(model, weight.name, weight.read().to(dtype))
+        return _in_files(model, {weight.name: weight.read().to(dtype) for weight in weights})
 
-    shapes = _in_files(model, weight.name, torch.empty(weight.shape, device="meta"))
+    shapes = _in_files(model, {weight.name: _shape_of(weight) for weight in weights})
     kept: dict[str, torch.Tensor] = {}
 
     def part(name: str) -> torch.Tensor:
@@ -41,9 +67,15 @@ def entries(model: PreTrainedModel, weight: Weight, dtype: torch.dtype) -> Itera
         yield Entry(name, tuple(tensor.shape), lambda name=name: part(name), dtype)  # type: ignore[misc]
 
 
-def _in_files(model: PreTrainedModel, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    """One tensor of the model as ``save_pretrained`` would write it."""
+def _shape_of(weight: Weight) -> torch.Tensor:
+    import torch
+
+    return torch.empty(weight.shape, device="meta")
+
+
+def _in_files(model: PreTrainedModel, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Some tensors of the model as ``save_pretrained`` would write them."""
     from transformers.core_model_loading import revert_weight_conversion
 
-    found: dict[str, torch.Tensor] = revert_weight_conversion(model, {name: tensor})
+    found: dict[str, torch.Tensor] = revert_weight_conversion(model, tensors)
     return found
