@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import LIKELIEST, BasePlace, Dtype, Length, Penalty, SamplingFlags
+from lorita.cli.options import (
+    LIKELIEST,
+    BasePlace,
+    Dtype,
+    Length,
+    Penalty,
+    SamplingFlags,
+    TrustCode,
+)
 
 if TYPE_CHECKING:
     from lorita.inference.conversation import Conversation
@@ -31,6 +39,7 @@ def command(
     sampling: SamplingFlags = LIKELIEST,
     dtype: Dtype = "auto",
     base: BasePlace = None,
+    trust_remote_code: TrustCode = False,
 ) -> None:
     """Chat with a run or a base model in the terminal.
 
@@ -41,7 +50,7 @@ def command(
     from lorita.inference.generation import GenerationOptions
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
-    talk = Conversation(_load(run_or_model, base, dtype), options, system)
+    talk = Conversation(_load(run_or_model, base, dtype, trust_remote_code), options, system)
     if sys.stdin.isatty():
         print(HELP, file=sys.stderr)
         if not talk.remembers:
@@ -57,7 +66,7 @@ def command(
             _answer(talk, line)
 
 
-def _load(name: str, base: str | None, dtype: str) -> TunedModel:
+def _load(name: str, base: str | None, dtype: str, trust: bool) -> TunedModel:
     """A run as it was trained; anything else through its own chat template, if it has one."""
     from dataclasses import replace
 
@@ -66,7 +75,7 @@ def _load(name: str, base: str | None, dtype: str) -> TunedModel:
     from lorita.inference.load import open_model
     from lorita.inference.resolve import resolve
 
-    resolved = resolve(name, base)
+    resolved = resolve(name, base, trust_remote_code=trust)
     tuned = open_model(resolved, dtype)
     known = resolved.record is not None or tuned.prompt_format.template is not None
     if known or tuned.tokenizer.chat_template is None:

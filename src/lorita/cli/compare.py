@@ -7,7 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import ENGINE_HELP, BasePlace, Dtype, Engine, Length, Penalty
+from lorita.cli.options import (
+    ENGINE_HELP,
+    BasePlace,
+    Dtype,
+    Engine,
+    Length,
+    Penalty,
+    TrustCode,
+)
 from lorita.cli.render import print_comparison
 
 
@@ -28,6 +36,7 @@ def command(
     dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
     base: BasePlace = None,
+    trust_remote_code: TrustCode = False,
 ) -> None:
     """Show answers of the base and the tuned model side by side.
 
@@ -42,4 +51,13 @@ def command(
         print_comparison(read_comparison(run))
         return
     options = GenerationOptions(max_new_tokens, repetition_penalty)
-    print_comparison(compare_prompts(run, prompt, options, base=base, dtype=dtype, engine=engine))
+    found = compare_prompts(
+        run,
+        prompt,
+        options,
+        base=base,
+        dtype=dtype,
+        engine=engine,
+        trust_remote_code=trust_remote_code,
+    )
+    print_comparison(found)

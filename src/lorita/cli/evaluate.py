@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import ENGINE_HELP, BasePlace, Dtype, Engine
+from lorita.cli.options import (
+    ENGINE_HELP,
+    BasePlace,
+    Dtype,
+    Engine,
+    TrustCode,
+)
 from lorita.cli.render import console, plain_table
 
 
@@ -37,6 +43,7 @@ def command(
         Engine, Parameter(help=f"{ENGINE_HELP} Losses always come from transformers.")
     ] = "transformers",
     base: BasePlace = None,
+    trust_remote_code: TrustCode = False,
 ) -> None:
     """Measure what a run learned, forgot and memorised.
 
@@ -45,11 +52,12 @@ def command(
     from lorita.errors import SettingsError
     from lorita.workflows.evaluate import evaluate, run_lm_eval
 
+    where: Any = {"base": base, "dtype": dtype, "trust_remote_code": trust_remote_code}
     if max_samples is not None and max_samples < 1:
         raise SettingsError(f"max_samples = {max_samples}: should be 1 or more")
     if lm_eval is not None:
         tasks = [task.strip() for task in lm_eval.split(",") if task.strip()]
-        results = run_lm_eval(run, tasks, base=base, dtype=dtype)
+        results = run_lm_eval(run, tasks, **where)
         rows = [
             (task, metric.removesuffix(",none"), f"{value:.4f}")
             for task, metrics in results.items()
@@ -58,9 +66,7 @@ def command(
         ]
         console().print(plain_table(("task", "metric", "value"), rows))
         return
-    found = evaluate(
-        run, data=data or (), base=base, dtype=dtype, max_samples=max_samples, engine=engine
-    )
+    found = evaluate(run, data=data or (), max_samples=max_samples, engine=engine, **where)
     for note in found.notes:
         print(note, file=sys.stderr)
     print(found.proof)

@@ -7,7 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import BasePlace, Quantize
+from lorita.cli.options import (
+    BasePlace,
+    Quantize,
+    TrustCode,
+)
 from lorita.cli.render import size_text
 
 
@@ -23,6 +27,7 @@ def command(
         Quantize | None, Parameter(help="With --merged: number format of the file. Default: f16.")
     ] = None,
     base: BasePlace = None,
+    trust_remote_code: TrustCode = False,
     allow_loss: Annotated[
         bool, Parameter(help="Keep the file even if llama.cpp answers differently.", negative=())
     ] = False,
@@ -41,6 +46,7 @@ def command(
         merged=merged,
         quantize=quantize,
         base=base,
+        trust_remote_code=trust_remote_code,
         allow_loss=allow_loss,
         overwrite=overwrite,
     )

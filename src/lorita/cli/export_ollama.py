@@ -8,7 +8,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import BasePlace, Quantize
+from lorita.cli.options import (
+    BasePlace,
+    Quantize,
+    TrustCode,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def command(
     ] = None,
     sampling: SamplingFlags = BY_DEFAULT,
     base: BasePlace = None,
+    trust_remote_code: TrustCode = False,
     overwrite: Annotated[bool, Parameter(help="Replace an existing folder.", negative=())] = False,
 ) -> None:
     """Write a Modelfile and its GGUF file for Ollama.
@@ -78,8 +83,7 @@ def command(
 
     folder = find_adapter(run, base)
     penalty = sampling.repetition_penalty
-    if penalty is None:
-        penalty = _penalty_of_run(folder)
+    penalty = _penalty_of_run(folder) if penalty is None else penalty
     how = (sampling.temperature, sampling.top_k, sampling.top_p, penalty)
     wanted = Wanted(from_, merged, template, *how)
 
@@ -87,7 +91,8 @@ def command(
         merged = path.name != ADAPTER
         return write_run(tuned, folder, path, merged=merged, quantize=quantize, name=out.name)
 
-    done = export_ollama(run, out, wanted, write, base=base, overwrite=overwrite)
+    how_to: Any = {"base": base, "overwrite": overwrite, "trust_remote_code": trust_remote_code}
+    done = export_ollama(run, out, wanted, write, **how_to)
     for note in done.notes:
         print(f"Note: {note}")
     print(f"Written: {', '.join(str(path) for path in sorted(done.folder.iterdir()))}")

@@ -16,6 +16,7 @@ from lorita.cli.options import (
     Length,
     Penalty,
     SamplingFlags,
+    TrustCode,
 )
 from lorita.cli.render import console
 
@@ -31,6 +32,7 @@ def command(
     dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
     base: BasePlace = None,
+    trust_remote_code: TrustCode = False,
     completion_only: Annotated[
         bool, Parameter(help="Print only the answer, not the prompt.")
     ] = False,
@@ -44,7 +46,8 @@ def command(
     from lorita.workflows.answering import open_answers
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
-    model = open_answers(resolve(run_or_model, base), dtype=dtype, engine=engine)
+    resolved = resolve(run_or_model, base, trust_remote_code=trust_remote_code)
+    model = open_answers(resolved, dtype=dtype, engine=engine)
     answer = model.answer([prompt], options)[0]
     end = "\n" if model.prompt_format.template is not None else ""
     if not completion_only and console().is_terminal:

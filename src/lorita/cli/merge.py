@@ -7,7 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.options import BasePlace, DtypeName
+from lorita.cli.options import (
+    BasePlace,
+    DtypeName,
+    TrustCode,
+)
 from lorita.cli.render import size_text
 
 
@@ -37,6 +41,7 @@ def command(
         DtypeName, Parameter(help="Number format of the merged model; auto keeps the base's.")
     ] = "auto",
     base: BasePlace = None,
+    trust_remote_code: TrustCode = False,
     allow_loss: Annotated[
         bool, Parameter(help="Keep the model even if it answers differently.", negative=())
     ] = False,
@@ -56,6 +61,7 @@ def command(
         weight=weight,
         combination_type=combination_type,
         base=base,
+        trust_remote_code=trust_remote_code,
         dtype=dtype,
         allow_loss=allow_loss,
         overwrite=overwrite,

@@ -39,6 +39,10 @@ BasePlace = Annotated[
     str | None,
     Parameter(help="Where the base model is, if it has moved since the run."),
 ]
+TrustCode = Annotated[
+    bool,
+    Parameter(help="Run Python code that comes with the base model.", negative=()),
+]
 Penalty = Annotated[float, Parameter(help="Repetition penalty; 1 is none.")]
 Length = Annotated[int, Parameter(help="Maximum length of an answer in tokens.")]
 

@@ -42,7 +42,8 @@ def push_run(
     base's own by default.
     """
     folder = run.expanduser()
-    run_found = resolve_folder(folder)
+    # The base is named, not loaded: none of its code is run.
+    run_found = resolve_folder(folder, trust_remote_code=True)
     base = run_found.base
     if not (folder / WEIGHTS_FILE).is_file():
         raise AdapterError(f"{folder}: no {WEIGHTS_FILE}, so there is nothing to push")

@@ -27,21 +27,24 @@ def load(
     base: str | None = None,
     dtype: str = "auto",
     adapters: Mapping[str, str | Path] | None = None,
+    trust_remote_code: bool = False,
 ) -> TunedModel:
     """The tuned model of a run folder (or of any LoRA adapter), ready for inference.
 
     ``run`` is a run folder, an adapter's folder, a hub id or a GGUF adapter. ``base`` says where
     the base model is, if not where the run found it. ``dtype`` is ``float32``, ``bfloat16``,
-    ``float16`` or ``auto`` (what suits this machine).
+    ``float16`` or ``auto`` (what suits this machine). ``trust_remote_code`` allows Python code that
+    comes with the base model; what the adapter's files say about that is not obeyed.
 
     With ``adapters``, ``run`` is a base model instead, and each adapter is put on it under its
     name: ``load("smollm2-135m", adapters={"a": "runs/a", "b": "runs/b"})``.
     """
     if adapters is None:
-        return open_model(resolve_adapter(run, base), dtype)
+        found = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
+        return open_model(found, dtype)
     if base is not None:
         raise SettingsError("with adapters, the first argument is the base")
-    return _load_several(str(run), adapters, dtype)
+    return _load_several(str(run), adapters, dtype, trust_remote_code)
 
 
 def open_model(resolved: Resolved, dtype: str = "auto") -> TunedModel:
@@ -94,11 +97,16 @@ def check_same_base(resolved: Resolved, model: torch.nn.Module) -> None:
         )
 
 
-def _load_several(base: str, adapters: Mapping[str, str | Path], dtype: str) -> TunedModel:
+def _load_several(
+    base: str, adapters: Mapping[str, str | Path], dtype: str, trust: bool
+) -> TunedModel:
     if not adapters:
         raise SettingsError("adapters is empty: name at least one, {'name': 'runs/NAME'}")
-    found = {name: resolve_adapter(adapter, base) for name, adapter in adapters.items()}
-    place = find_base(base)
+    found = {
+        name: resolve_adapter(adapter, base, trust_remote_code=trust)
+        for name, adapter in adapters.items()
+    }
+    place = find_base(base, trust_remote_code=trust)
     tokenizer = load_tokenizer(place)
     formats = {}
     for name, resolved in found.items():

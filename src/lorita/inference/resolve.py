@@ -16,7 +16,7 @@ from lorita.errors import AdapterError, ModelError
 from lorita.models.adapter_files import CONFIG_FILE
 from lorita.models.adapter_kinds import check_kind, read_adapter_config, warn_of_ignored
 from lorita.models.adapter_sources import find_adapter, is_adapter
-from lorita.models.base import Base, find_base, load_tokenizer
+from lorita.models.base import CODE_HINT, RUNS_CODE, Base, find_base, load_tokenizer
 from lorita.models.base_forms import plain_name
 from lorita.storage.run_record import RunRecord, read_record
 
@@ -80,49 +80,61 @@ class Resolved:
         return tokenizer.is_file() or self._template_file() is not None
 
 
-def resolve(name: str | Path, base: str | None = None) -> Resolved:
+def resolve(
+    name: str | Path, base: str | None = None, *, trust_remote_code: bool = False
+) -> Resolved:
     """The adapter or the base model that ``name`` means.
 
-    ``base`` says where an adapter's base is, if not where its training found it. ``UserError``
-    where there is neither.
+    ``base`` says where an adapter's base is, if not where its training found it. Code that comes
+    with a base is run only with ``trust_remote_code``, whatever the adapter's files say.
+    ``UserError`` where there is neither.
     """
     if not is_adapter(name):
         try:
-            return Resolved(find_base(str(name)))
+            return Resolved(find_base(str(name), trust_remote_code=trust_remote_code))
         except ModelError as error:
             # A hub repository without a config may hold an adapter; offline, the cache may.
             words = ("no config.json", "HF_HUB_OFFLINE is set")
             if Path(name).exists() or not any(word in str(error) for word in words):
                 raise
-    return resolve_adapter(name, base)
+    return resolve_adapter(name, base, trust_remote_code=trust_remote_code)
 
 
-def resolve_adapter(name: str | Path, base: str | None = None) -> Resolved:
+def resolve_adapter(
+    name: str | Path, base: str | None = None, *, trust_remote_code: bool = False
+) -> Resolved:
     """As ``resolve``, for what must be an adapter: ``AdapterError`` otherwise."""
-    return resolve_folder(find_adapter(name, base), base)
+    folder = find_adapter(name, base)
+    return resolve_folder(folder, base, trust_remote_code=trust_remote_code)
 
 
-def resolve_folder(folder: Path, base: str | None = None) -> Resolved:
-    """The adapter whose files are in ``folder`` itself."""
+def resolve_folder(
+    folder: Path, base: str | None = None, *, trust_remote_code: bool = False
+) -> Resolved:
+    """The adapter whose files are in ``folder`` itself; otherwise as ``resolve``."""
     if not (folder / CONFIG_FILE).is_file():
         what = "this folder holds no adapter" if folder.is_dir() else "there is no such run folder"
         raise AdapterError(f"{folder}: {what} ({CONFIG_FILE})")
     check_kind(folder)
     warn_of_ignored(folder)
     record = read_record(folder)
-    return Resolved(_find_base(folder, record, base), folder, record)
+    return Resolved(_find_base(folder, record, base, trust_remote_code), folder, record)
 
 
-def _find_base(folder: Path, record: RunRecord | None, base: str | None) -> Base:
+def _find_base(folder: Path, record: RunRecord | None, base: str | None, trust: bool) -> Base:
     """The base that was named, else the one of the record, else the one of PEFT's configuration.
 
-    ``AdapterError`` that points at ``--base`` where the last two lead nowhere.
+    ``AdapterError`` that points at ``--base`` where the last two lead nowhere, and at the flag
+    where the base needs its own code. That an adapter asks for it is not enough: its files are
+    somebody else's.
     """
     if base is not None:
-        return find_base(base)
-    name, revision, remote = _named_base(folder, record)
+        return find_base(base, trust_remote_code=trust)
+    name, revision = _named_base(folder, record)
+    if record is not None and record.base.trust_remote_code and not trust:
+        raise AdapterError(f"{folder}: its base {name} {RUNS_CODE}", hint=CODE_HINT)
     try:
-        return find_base(name, revision=revision, trust_remote_code=remote)
+        return find_base(name, revision=revision, trust_remote_code=trust)
     except ModelError as error:
         plain = plain_name(name)
         raise AdapterError(
@@ -132,14 +144,14 @@ def _find_base(folder: Path, record: RunRecord | None, base: str | None) -> Base
         ) from error
 
 
-def _named_base(folder: Path, record: RunRecord | None) -> tuple[str, str | None, bool]:
-    """The base that an adapter's files name: name, revision, and whether its code is trusted."""
+def _named_base(folder: Path, record: RunRecord | None) -> tuple[str, str | None]:
+    """The base that an adapter's files name, and its revision."""
     if record is not None:
-        return record.base.name, record.base.revision, record.base.trust_remote_code
+        return record.base.name, record.base.revision
     values = read_adapter_config(folder)
     name = values.get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise AdapterError(
             f"{folder}: its {CONFIG_FILE} names no base model", hint="Name it: --base MODEL"
         )
-    return name, values.get("revision"), False
+    return name, values.get("revision")

@@ -75,6 +75,13 @@ class Base:
         }
 
 
+RUNS_CODE = "runs Python code from its own files"
+CODE_HINT = (
+    "If you trust whoever made that model, allow it for this command: --trust-remote-code (in "
+    "Python: trust_remote_code=True)."
+)
+
+
 def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Base:
     """The base called ``name``; a hub id is resolved to the commit that will be used.
 
@@ -144,6 +151,12 @@ def require_loadable(base: Base) -> None:
         require_weights(base.name, Path(base.location))
 
 
+def _refuse_code(name: str, error: Exception) -> None:
+    """``ModelError`` if what failed is a model that cannot be used without code of its own."""
+    if "trust_remote_code" in str(error):
+        raise ModelError(f"{name} {RUNS_CODE}", hint=CODE_HINT) from error
+
+
 def load_config(base: Base) -> PretrainedConfig:
     """The model's configuration; ``ModelError`` unless it describes a causal language model."""
     from transformers import AutoConfig
@@ -152,6 +165,7 @@ def load_config(base: Base) -> PretrainedConfig:
         try:
             config = AutoConfig.from_pretrained(**base._source())
         except (OSError, ValueError, KeyError, AttributeError) as error:
+            _refuse_code(base.name, error)
             raise ModelError(
                 f"{base.name}: unusable configuration: {_first_line(error)}"
             ) from error
@@ -167,6 +181,7 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
         try:
             tokenizer = AutoTokenizer.from_pretrained(**base._source())
         except Exception as error:  # broken files raise a dozen kinds of exception
+            _refuse_code(base.name, error)
             raise ModelError(
                 f"{base.name}: the tokenizer cannot be loaded: {_first_line(error)}",
                 hint="The folder needs tokenizer.json (or the files of its tokenizer class) and "

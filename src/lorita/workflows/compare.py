@@ -22,12 +22,14 @@ def compare_prompts(
     base: str | None = None,
     dtype: str = "auto",
     engine: str = "transformers",
+    trust_remote_code: bool = False,
 ) -> Comparison:
     """Both models' answers to new prompts.
 
     ``base`` says where the base model is, if it has moved since training. Raises ``AdapterError``
     if ``run`` is not an adapter or was trained on another base.
     """
-    model = open_answers(resolve_adapter(run, base), dtype=dtype, engine=engine)
+    resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
+    model = open_answers(resolved, dtype=dtype, engine=engine)
     before = model.answer(prompts, options, with_adapter=False)
     return compared(model.base.name, prompts, before, model.answer(prompts, options))

@@ -43,15 +43,18 @@ def evaluate(
     dtype: str = "auto",
     max_samples: int | None = None,
     engine: str = "transformers",
+    trust_remote_code: bool = False,
 ) -> Evaluation:
     """What the adapter in ``run`` learned, forgot and memorised, measured from its files.
 
     ``data`` are rows to measure learning with, read like the run's own; by default its held-out
-    rows. ``engine`` generates the free answers: ``transformers`` or ``llama.cpp``. Raises
+    rows. ``engine`` generates the free answers: ``transformers`` or ``llama.cpp``.
+    ``trust_remote_code`` allows code that comes with the base, whatever the run's files say. Raises
     ``UserError`` if the folder, its base or the rows cannot be read.
     """
     check_engine(engine)
-    resolved = resolve_folder(Path(run).expanduser(), base)
+    folder = Path(run).expanduser()
+    resolved = resolve_folder(folder, base, trust_remote_code=trust_remote_code)
     settings = _settings(resolved, base, max_samples)
     notes: list[str] = []
     own = _own_rows(resolved, settings, notes, needed=not data)
@@ -85,6 +88,7 @@ def _settings(resolved: Resolved, base: str | None, max_samples: int | None) -> 
             hint="lorita evaluate takes run folders made by lorita train.",
         )
     change: dict[str, Any] = {"model": base or resolved.base.name}
+    change |= {"trust_remote_code": resolved.base.trust_remote_code}
     change |= {"output_dir": folder, "overwrite": True}
     if max_samples is not None:
         change["max_eval_samples"] = max_samples
@@ -122,7 +126,12 @@ def _only_rows(settings: RunSettings, data: list[str]) -> RunSettings:
 
 
 def run_lm_eval(
-    run: str | Path, tasks: Sequence[str], *, base: str | None = None, dtype: str = "auto"
+    run: str | Path,
+    tasks: Sequence[str],
+    *,
+    base: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Results of EleutherAI's lm-eval for the tuned model: task to its metrics.
 
@@ -137,7 +146,7 @@ def run_lm_eval(
         raise UserError(
             "--lm-eval: lm-eval is not installed", hint="Install it: pip install lm-eval"
         ) from None
-    tuned = load(run, base=base, dtype=dtype)
+    tuned = load(run, base=base, dtype=dtype, trust_remote_code=trust_remote_code)
     wrapped = HFLM(pretrained=tuned.model, tokenizer=tuned.tokenizer)
     try:
         found = simple_evaluate(model=wrapped, tasks=list(tasks))

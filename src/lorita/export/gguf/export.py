@@ -75,6 +75,7 @@ def export_gguf(
     base: str | None = None,
     allow_loss: bool = False,
     overwrite: bool = False,
+    trust_remote_code: bool = False,
 ) -> Exported:
     """Write the adapter of ``run``, or with ``merged`` the whole model, as a GGUF file.
 
@@ -88,7 +89,7 @@ def export_gguf(
         raise SettingsError("quantize needs --merged: an adapter is small and stays in float32")
     wanted = check_format(quantize or "f16")
     check_target(target, overwrite=overwrite)
-    resolved = resolve_adapter(run, base)
+    resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     folder = resolved.adapter
     tuned = open_model(resolved, _dtype(own_dtype(resolved.base), merged, wanted))
     find_layout(tuned.model.get_base_model().config, resolved.base.name)

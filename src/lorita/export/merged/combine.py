@@ -44,7 +44,13 @@ def parse_part(text: str) -> Part:
 
 
 def combine(
-    model: PeftModel, weight: float, others: Sequence[Part], method: str, base: str | None
+    model: PeftModel,
+    weight: float,
+    others: Sequence[Part],
+    method: str,
+    base: str | None,
+    *,
+    trust_remote_code: bool = False,
 ) -> None:
     """Load ``others`` next to the model's adapter and make the combination the active adapter.
 
@@ -60,7 +66,7 @@ def combine(
         )
     names, weights = ["default"], [weight]
     for number, part in enumerate(others, start=1):
-        other = resolve_adapter(part.adapter, base)
+        other = resolve_adapter(part.adapter, base, trust_remote_code=trust_remote_code)
         check_same_base(other, model.get_base_model())
         names.append(f"other{number}")
         weights.append(part.weight)

@@ -53,6 +53,7 @@ def merge(
     max_shard_size: int = SHARD,
     allow_loss: bool = False,
     overwrite: bool = False,
+    trust_remote_code: bool = False,
 ) -> Merged:
     """Merge the adapter of ``run`` into its base and write the model to ``out``.
 
@@ -65,17 +66,21 @@ def merge(
     if dtype not in ("auto", *LIMITS):
         raise SettingsError(f"dtype = {dtype!r}: should be auto, {', '.join(LIMITS)}")
     check_target(target, overwrite=overwrite)
-    resolved = resolve_adapter(run, base)
+    resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     own = own_dtype(resolved.base, dtype)
     written = own if dtype == "auto" else dtype
     tuned = open_model(resolved, own)
-    combine(tuned.model, weight, others, combination_type, base)
+    combine(
+        tuned.model, weight, others, combination_type, base, trust_remote_code=trust_remote_code
+    )
     asked = ask_reference(tuned, prompts_of_run(resolved.adapter))
     with replacing(target) as part:
         part.mkdir()
         size = write_folder(tuned, part, written, max_shard_size=max_shard_size)
         del tuned
-        model = load_model(Base(str(target), str(part)), torch_dtype(written))
+        model = load_model(
+            Base(str(target), str(part), trust_remote_code=trust_remote_code), torch_dtype(written)
+        )
         found = agreement(model, asked)
         limit = max(LIMITS[written], LIMITS[own])
         if not found.largest_difference <= limit and not allow_loss:

@@ -67,6 +67,7 @@ def export_ollama(
     *,
     base: str | None = None,
     overwrite: bool = False,
+    trust_remote_code: bool = False,
 ) -> OllamaExport:
     """Write the folder ``out``: a Modelfile, and the adapter or the merged model as a GGUF file.
 
@@ -77,7 +78,7 @@ def export_ollama(
     """
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: already exists", hint="Replace it with --overwrite.")
-    resolved = resolve_adapter(run, base)
+    resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     tokenizer = resolved.tokenizer()
     asked = _prompt_format(resolved, tokenizer)
     layout = _layout(asked, wanted, _runner_bos(resolved.base, tokenizer))
