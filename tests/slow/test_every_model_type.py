@@ -58,8 +58,6 @@ def test_trains_saves_loads_generates_and_merges(
     how = {"max_new_tokens": 6, "repetition_penalty": 1.0}
     together = tuned.generate_batch(questions, **how)
     assert together == [tuned.generate(question, **how) for question in questions]
-    if model_type == "xlstm":
-        return  # its own code fails with a cache, which a merge is compared with
     made = merge(tmp_path / "run", tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(made.path).eval()
     ids = torch.arange(5, 17)[None]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
 from lorita.evaluation.comparison import read_comparison
+from lorita.inference.generation import MODEL_FAULTS
 from lorita.models.base import context_length
 
 if TYPE_CHECKING:
@@ -90,11 +91,17 @@ def _greedy(model: Any, ids: Sequence[int], stops: set[int]) -> list[int]:
 
     step = torch.tensor([list(ids)])
     answer: list[int] = []
-    cache = None
+    cache, caches = None, True
     with torch.inference_mode():
         while len(answer) < TOKENS:
             known: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
-            output = model(input_ids=step, use_cache=True, **known)
+            try:
+                output = model(input_ids=step, use_cache=caches, **known)
+            except MODEL_FAULTS:
+                if not caches:
+                    raise
+                caches, cache, step = False, None, torch.tensor([[*ids, *answer]])
+                continue
             cache = getattr(output, "past_key_values", None)
             token = int(output.logits[0, -1].argmax())
             if token in stops:

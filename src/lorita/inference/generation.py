@@ -152,12 +152,12 @@ def _generated(model: Any, ids_BL: Tensor, mask_BL: Tensor, how: dict[str, Any])
     inputs = {"input_ids": ids_BL, "attention_mask": mask_BL, **how}
     try:
         output_BL: Tensor = model.generate(**inputs)
-    except _BUGS as error:
+    except MODEL_FAULTS as error:
         if "memory" in str(error):
             raise
         try:
             output_BL = model.generate(**inputs, use_cache=False)
-        except _BUGS:
+        except MODEL_FAULTS:
             raise ModelError(
                 f"the installed transformers cannot generate text with this model "
                 f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
@@ -165,7 +165,7 @@ def _generated(model: Any, ids_BL: Tensor, mask_BL: Tensor, how: dict[str, Any])
     return output_BL
 
 
-_BUGS = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
+MODEL_FAULTS = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
 """What faults in a model's own code raise."""
 
 
