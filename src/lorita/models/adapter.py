@@ -94,6 +94,7 @@ def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftMode
             peft_model = get_peft_model(model, config)
         if not trainable_parameters(peft_model):
             raise AdapterError("these LoRA options leave nothing to train")
+        _check_can_be_loaded(peft_model)
         return peft_model
     except (ValueError, NotImplementedError, TypeError) as error:
         _strip(model)
@@ -101,6 +102,28 @@ def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftMode
     except BaseException:
         _strip(model)
         raise
+
+
+def _check_can_be_loaded(model: PeftModel) -> None:
+    """``AdapterError`` if PEFT would not find some layers of this adapter in the file it writes.
+
+    It renames layers for some model types while loading. Told before training, not after it.
+    """
+    from peft import set_peft_model_state_dict
+
+    without_weights = any(parameter.is_meta for parameter in model.parameters())
+    if without_weights or model.peft_config["default"].modules_to_save:
+        return  # a plan; or whole matrices: what does not fit is told when they are read
+    with quiet_libraries():
+        lost = set_peft_model_state_dict(model, adapter_tensors(model)).unexpected_keys
+    if lost:
+        layers = dict.fromkeys(name.rpartition(".lora_")[0].rpartition(".")[2] for name in lost)
+        raise AdapterError(
+            f"PEFT cannot load an adapter for this model type again: {len(lost)} of its tensors "
+            f"would be lost, such as {lost[0]}",
+            hint="Name the layers to adapt, without these, with --target-modules. Not loaded: "
+            + ", ".join(layer for layer in layers if layer != "weight"),
+        )
 
 
 def _strip(model: PreTrainedModel) -> None:
