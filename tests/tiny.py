@@ -74,6 +74,17 @@ def make_model(family: str, seed: int = 0) -> PreTrainedModel:
     return model.requires_grad_(False).eval()
 
 
+def make_it_matter(model: PreTrainedModel) -> None:
+    """Random weights, large enough that every part of the model changes its numbers."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            torch.nn.init.normal_(parameter, std=0.2)
+        elif "bias" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+        else:  # norms: close to their initial values
+            parameter.data += 0.1 * torch.randn_like(parameter)
+
+
 def save_model(folder: Path, family: str = "llama") -> Path:
     """The model and its tokenizer as a folder in Hugging Face format."""
     with quiet_libraries(hide_bars=True):

@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from tests import tiny
+
 VOCAB = 264
 """Room for ``tests.tiny.make_tokenizer``, and for what some tokenizer classes add to it."""
 WINDOW = 5
@@ -226,11 +228,5 @@ def build(model_type: str, dtype: torch.dtype = torch.float32) -> PreTrainedMode
         raise TooLarge(f"{model_type}: {size:,} parameters")
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim >= 2:
-            torch.nn.init.normal_(parameter, std=0.2)
-        elif "bias" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-        else:
-            parameter.data += 0.1 * torch.randn_like(parameter)
+    tiny.make_it_matter(model)
     return model.requires_grad_(False).to(dtype).eval()

@@ -13,6 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers import models as m
 
+from tests import tiny
+
 VOCAB = 97
 ROPE = {
     "vocab_size": VOCAB,
@@ -91,11 +93,5 @@ def make(name: str, dtype: torch.dtype = torch.float32, **changes: Any) -> PreTr
     for option, value in changes.items():
         setattr(config, option, value)
     model = AutoModelForCausalLM.from_config(config)
-    for where, parameter in model.named_parameters():
-        if parameter.ndim >= 2:
-            torch.nn.init.normal_(parameter, std=0.2)
-        elif "bias" in where:
-            torch.nn.init.normal_(parameter, std=0.1)
-        else:  # norms: close to their initial values
-            parameter.data += 0.1 * torch.randn_like(parameter)
+    tiny.make_it_matter(model)
     return model.requires_grad_(False).to(dtype).eval()

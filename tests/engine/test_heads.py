@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -95,3 +97,36 @@ def test_a_model_that_sees_what_it_should_predict_is_noticed() -> None:
     encoder = build("bert")
     encoder.config.is_decoder = False
     assert looks_ahead(type(encoder)(encoder.config))
+
+
+ODD_LOGITS = {
+    "a number in the code": lambda z: z * 0.37,
+    "a cap in the code": lambda z: 7.0 * torch.tanh(z / 7.0),
+    "a bias over the vocabulary": lambda z: z + torch.linspace(-1, 1, z.shape[-1]),
+    "normed": lambda z: z / z.norm(dim=-1, keepdim=True),
+    "clamped": lambda z: z.clamp(-2, 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("odd", ODD_LOGITS)
+def test_whatever_a_model_does_to_its_logits(odd: str, dtype: torch.dtype) -> None:
+    """Settings of a name that nobody has heard of, or none at all."""
+    model = build("llama", dtype)
+    own_forward = type(model).forward
+
+    class Odd(type(model)):  # type: ignore[misc]
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            out = own_forward(self, *args, **{**kwargs, "labels": None})
+            out.logits = ODD_LOGITS[odd](out.logits)
+            return out
+
+    model.__class__ = Odd
+    row = rows()[0][:9]
+    with torch.no_grad():
+        logits = model(input_ids=row[None], use_cache=False).logits[0, :-1].float()
+        own = torch.nn.functional.cross_entropy(logits, row[1:], reduction="none")
+    speedup(model)
+    found = score_rows(model, [Example(row.tolist(), row.tolist(), 1)], CPU)
+    near = 1e-5 if dtype == torch.float32 else 5e-2
+    torch.testing.assert_close(found.losses_N, own, atol=near, rtol=near)

@@ -208,3 +208,18 @@ def test_padding_that_changes_numbers_is_noticed() -> None:
     assert padding_is_harmless(build("llama"))
     assert not padding_is_harmless(build("prophetnet"))
     assert speedup(build("prophetnet")).rows == "alone"
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "bart"])
+def test_a_trainer_gets_the_models_own_loss(model_type: str) -> None:
+    """With what it adds for its routers, or unshifted as in BART."""
+    model = adapted(build(model_type))
+    model.get_base_model().config.output_router_logits = True
+    ids = rows()[0][None, :9]
+
+    def loss() -> torch.Tensor:
+        return model(input_ids=ids, labels=ids, use_cache=False).loss.detach()  # type: ignore[no-any-return]
+
+    own = loss()
+    speedup(model)
+    torch.testing.assert_close(loss(), own, atol=1e-6, rtol=1e-6)

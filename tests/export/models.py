@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from lorita.models.adapter import attach, lora_config, trainable_parameters
+from tests import tiny
 from tests.engine.families import CONFIGS
 
 GGUF_FAMILIES = (
@@ -66,13 +67,7 @@ def make_model(family: str, **changes: Any) -> PreTrainedModel:
     for name, value in changes.items():
         setattr(config, name, value)
     model = AutoModelForCausalLM.from_config(config)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim >= 2:
-            torch.nn.init.normal_(parameter, std=0.2)
-        elif "bias" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-        else:
-            parameter.data += 0.1 * torch.randn_like(parameter)
+    tiny.make_it_matter(model)
     return model.requires_grad_(False).eval()
 
 

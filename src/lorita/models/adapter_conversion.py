@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from lorita.models.adapter_kinds import read_adapter_config
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def convert_mlx(folder: Path, into: Path) -> None:
     """
     from safetensors.torch import load_file
 
-    values = _json(folder / CONFIG_FILE)
+    values = read_adapter_config(folder)
     if values.get("fine_tune_type", "lora") != "lora":
         raise AdapterError(
             f"{folder}: mlx-lm's fine_tune_type {values['fine_tune_type']!r} is not supported",
@@ -120,16 +121,6 @@ def _write(
     }
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise AdapterError(f"{path}: expected a JSON object, found {type(values).__name__}")
-    return values
 
 
 def _float32(tensor: Any) -> torch.Tensor:

@@ -36,7 +36,11 @@ _REFUSED = {
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """The values of the adapter's configuration file; ``AdapterError`` if it cannot be read."""
-    path = folder / CONFIG_FILE
+    return read_object(folder / CONFIG_FILE)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of an adapter; ``AdapterError`` if there is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
