@@ -10,6 +10,7 @@ dropped, and weights are large enough that every part of a model matters.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ SMALL: dict[str, Any] = {
         ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx",
          "max_target_positions", "model_max_length"), 128),
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+    "first_k_dense_replace": 1, "num_dense_layers": 1,
     "sep_token_id": 2, "vocab_size_per_layer_input": VOCAB, "rel_extent": 16,
 }  # fmt: skip
 """What settings of these names become, in every config that has them."""
@@ -230,3 +232,13 @@ def build(model_type: str, dtype: torch.dtype = torch.float32) -> PreTrainedMode
     model = AutoModelForCausalLM.from_config(config)
     tiny.make_it_matter(model)
     return model.requires_grad_(False).to(dtype).eval()
+
+
+def save(model_type: str, folder: Path) -> Path:
+    """A random model of a type, and a tokenizer, as files."""
+    model = build(model_type)
+    for config in (model.config, model.config.get_text_config(), model.generation_config):
+        config.pad_token_id = config.bos_token_id = config.eos_token_id = 0
+    model.save_pretrained(folder)
+    tiny.make_tokenizer().save_pretrained(folder)
+    return folder

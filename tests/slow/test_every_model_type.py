@@ -13,9 +13,8 @@ from lorita.engine.causal_lm import looks_ahead
 from lorita.engine.self_check import padding_is_harmless
 from lorita.errors import LoritaError
 from lorita.export.merged.merge import merge
-from tests import tiny
 from tests.engine import own_step
-from tests.zoo import UNSUITABLE, build, causal_types
+from tests.zoo import UNSUITABLE, build, causal_types, save
 
 pytestmark = pytest.mark.slow
 TYPES = [kind for kind in causal_types() if kind not in UNSUITABLE]
@@ -66,13 +65,3 @@ def test_trains_saves_loads_generates_and_merges(
         torch.testing.assert_close(
             merged(input_ids=ids, use_cache=False).logits, own, atol=1e-3, rtol=1e-3
         )
-
-
-def save(model_type: str, folder: Path) -> Path:
-    """A random model of a type, and a tokenizer, as files."""
-    model = build(model_type)
-    for config in (model.config, model.config.get_text_config(), model.generation_config):
-        config.pad_token_id = config.bos_token_id = config.eos_token_id = 0
-    model.save_pretrained(folder)
-    tiny.make_tokenizer().save_pretrained(folder)
-    return folder
