@@ -3,7 +3,8 @@
 # make test    run the linter, type checker, import contract and tests
 # make bench   run lorita and PEFT + HF Trainer side by side
 # make slow    run the tests that take minutes
-# make torture run fifty trainings, kill each repeatedly, and compare their final bytes
+# make torture run two hundred trainings, kill each repeatedly, and compare their final bytes
+# make attack  kill every command that writes, and feed it malformed and hostile files
 # make clean   remove .venv, builds, runs and caches
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint types contract unit bench slow torture clean
+.PHONY: setup demo test lint types contract unit bench slow torture attack clean
 
 setup: $(STAMP)
 
@@ -49,7 +50,10 @@ slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 torture: $(STAMP)
-	$(BIN)/python -m tests.slow.torture --runs 50
+	$(BIN)/python -m tests.slow.torture --runs 200
+
+attack: $(STAMP)
+	$(BIN)/python -m tests.attack
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

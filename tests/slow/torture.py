@@ -1,6 +1,6 @@
 """Kill training runs at random instants, start the same command again, and compare the bytes.
 
-python -m tests.slow.torture --runs 50
+python -m tests.slow.torture --runs 200
 
 Every run is the real command line in a process of its own that dies by SIGKILL, some of them while
 a checkpoint is written. The processes are forked from one that has imported everything, which
@@ -138,7 +138,7 @@ def torture(runs: int, seed: int) -> Tally:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     given = parser.parse_args()
     tally = torture(given.runs, given.seed)
