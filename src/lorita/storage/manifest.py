@@ -21,7 +21,7 @@ from lorita.storage.locks import LOCK_FILE
 
 MANIFEST = ".lorita-files"
 FORMAT = 1
-RUN, SWEEP, MODEL, OLLAMA = "run", "sweep", "merged model", "Ollama model"
+RUN, SWEEP, MODEL, OLLAMA = "run", "sweep", "merged model", "model for Ollama"
 """What a folder can hold. A command replaces only a folder of its own kind."""
 _MOST_BYTES = 10_000_000
 _MOST_NAMED = 5
@@ -68,7 +68,9 @@ def _is_inside(name: object) -> bool:
     if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
         return False
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and str(path) == name
+    return (
+        path.parts != () and not path.is_absolute() and ".." not in path.parts and str(path) == name
+    )
 
 
 def claim(folder: Path, names: Iterable[str], *, kind: str = RUN) -> None:
