@@ -23,6 +23,7 @@ from tests import tiny
 from tests.command import environment
 
 FILES = {
+    ".lorita-files",
     "README.md",
     "adapter_config.json",
     "adapter_model.safetensors",
@@ -165,12 +166,10 @@ def test_template_and_held_out_rows(llama: Path, prompts: Path, tmp_path: Path) 
 def test_overwrite(llama: Path, prompts: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(run, llama, prompts, max_steps=2, save_steps=1)
-    (run / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="--overwrite"):
         train(run, llama, prompts)
     train(run, llama, prompts, max_steps=1, overwrite=True)
     assert not list(run.glob("checkpoint-*"))
-    assert (run / "notes.txt").read_text() == "mine"
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines if line["event"] != "Note"] == [
         "TrainingStarted", "StepDone", "TrainingEnded",

@@ -14,6 +14,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from lorita.cli.help import full_help, shown_default
+from lorita.cli.streams import Unread, exit_code, guarded_streams
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -82,7 +83,18 @@ def _version() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = given[0] if given else ""
+    with guarded_streams(command) as guard:
+        try:
+            code = run(given)
+        except SystemExit:  # rich exits where it cannot print
+            if guard is None or guard.failed is None:
+                raise
+            code = 0
+        sys.stdout.flush()
+        code = exit_code(code, command, guard)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -100,8 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(_usage_message(error, tokens), 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # `lorita … | head`
-        sys.stderr.close()
+    except Unread:  # `lorita … | head`
         return 0
     except Exception as error:
         from lorita.errors import LoritaError

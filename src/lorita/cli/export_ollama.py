@@ -95,7 +95,8 @@ def command(
     done = export_ollama(run, out, wanted, write, **how_to)
     for note in done.notes:
         print(f"Note: {note}")
-    print(f"Written: {', '.join(str(path) for path in sorted(done.folder.iterdir()))}")
+    written = sorted(done.folder.glob("[!.]*"))
+    print(f"Written: {', '.join(map(str, written))}")
     print(f"Use it:  ollama create {out.name} -f {out / 'Modelfile'} && ollama run {out.name}")
 
 

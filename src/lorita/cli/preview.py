@@ -35,6 +35,11 @@ def command(
     from lorita.cli.preview_text import print_preview
     from lorita.workflows.preview import preview
 
+    if html is not None:
+        from lorita.cli.preview_page import check_page, write_page
+
+        check_page(html)
+
     config = None
     if target is not None and is_settings(target):
         config = settings_file(target)
@@ -42,8 +47,6 @@ def command(
         options["data"] = [target, *options.get("data", [])]
     found = preview(config=config, **options)
     if html is not None:
-        from lorita.cli.preview_page import write_page
-
         write_page(html, found)
     if json:
         print(dump.dumps(found.as_dict(), ensure_ascii=False, indent=1))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lorita.cli.preview_text import facts, glyphs
 from lorita.errors import OutputError
 from lorita.storage.files import write_atomic
+from lorita.storage.targets import Target, check_target
 
 if TYPE_CHECKING:
     from lorita.workflows.preview import Preview
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
 def write_page(file: Path, found: Preview) -> None:
     """Write the page; ``OutputError`` if that is not possible."""
     text = page(found)
+    check_page(file)
     try:
         write_atomic(file.expanduser(), text)
     except OSError as error:
         raise OutputError(f"{file}: cannot be written ({error.strerror})") from None
+
+
+def check_page(file: Path) -> None:
+    """``OutputError`` unless the page can be written; only another page is replaced."""
+    check_target(Target(file.expanduser(), overwrite=True, magic=b"<!doctype html>"))
 
 
 def page(found: Preview) -> str:

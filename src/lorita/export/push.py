@@ -17,6 +17,7 @@ from lorita.inference.resolve import resolve_folder
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import BUNDLED, Base
 from lorita.storage import hub
+from lorita.storage.files import write_atomic
 from lorita.storage.run_folder import CARD_FILE, RECORD_FILE
 from lorita.storage.run_record import RunRecord
 
@@ -62,13 +63,13 @@ def push_run(
             if (folder / name).is_file():
                 (part / name).parent.mkdir(exist_ok=True)
                 (part / name).symlink_to((folder / name).absolute())
-        (part / CONFIG_FILE).write_text(_config(folder, origin), encoding="utf-8")
+        write_atomic(part / CONFIG_FILE, _config(folder, origin))
         if run_found.record is not None:
             record = _public(run_found.record, base, origin)
-            (part / RECORD_FILE).write_text(record, encoding="utf-8")
+            write_atomic(part / RECORD_FILE, record)
         full_id = hub.make_repository(hub_id or folder.name, private=private)
         card = _card(folder, full_id, base, origin, found)
-        (part / CARD_FILE).write_text(card, encoding="utf-8")
+        write_atomic(part / CARD_FILE, card)
         address = hub.upload(full_id, part, f"LoRA adapter {folder.name}, made with lorita")
     return address, notes
 

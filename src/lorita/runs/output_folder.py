@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from lorita.data.sources.find_files import data_name
+from lorita.errors import OutputError
 from lorita.settings.schema import RunSettings
-from lorita.storage.run_folder import SETTINGS_FILE
+from lorita.storage.run_folder import SETTINGS_FILE, check_output_dir, check_resumable
+from lorita.storage.targets import require_apart
 
 
 def default_output_dir(settings: RunSettings) -> Path:
     """``output_dir``, or ``runs/`` and the name of the data."""
     if settings.output_dir is not None:
         return settings.output_dir.expanduser()
-    return Path("runs") / data_name(settings.data[0])
+    name = data_name(settings.data[0])
+    return Path("runs") / name.encode("utf-8", "replace").decode()
+
+
+def check_folder(settings: RunSettings, folder: Path) -> None:
+    """``OutputError`` unless the run can be written to ``folder``. Nothing is created."""
+    require_readable_name(folder)
+    if continues(settings, folder):
+        check_resumable(folder)
+    else:
+        check_apart(settings, folder)
+        check_output_dir(folder, overwrite=settings.overwrite)
+
+
+def check_apart(settings: RunSettings, folder: Path) -> None:
+    """``OutputError`` if writing to ``folder`` could change the base or the data, or be read as
+    data the next time."""
+    model = Path(settings.model).expanduser()
+    sources = [("the base model", model)]
+    for item in [*settings.data, *([settings.eval_data] if settings.eval_data else [])]:
+        path = Path(item).expanduser()
+        found = [str(path)] if path.exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207
+        sources += [("the data", Path(name)) for name in found]
+    require_apart(folder, sources, inside=False, advice="Choose an --output-dir outside it.")
+
+
+def require_readable_name(folder: Path) -> None:
+    """``OutputError`` if tokenizers could not be read from a folder of this name."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise OutputError(
+            f"{folder}: the name is not UTF-8, and tokenizers cannot be saved under such a name",
+            hint="Choose another --output-dir.",
+        ) from None
 
 
 def resume_source(settings: RunSettings) -> str | None:

@@ -34,7 +34,7 @@ from lorita.models.base import (
     load_tokenizer,
     require_loadable,
 )
-from lorita.runs.output_folder import continues, default_output_dir
+from lorita.runs.output_folder import check_folder, default_output_dir
 from lorita.runs.read_data import (
     longest_row,
     read_all_rows,
@@ -44,7 +44,6 @@ from lorita.runs.read_data import (
 )
 from lorita.settings.schema import RunSettings
 from lorita.storage.hub import check_can_push
-from lorita.storage.run_folder import check_output_dir, check_resumable
 from lorita.system.processes import is_lead
 
 if TYPE_CHECKING:
@@ -85,16 +84,16 @@ class Prepared:
     data: PreparedData
 
 
-def prepare(settings: RunSettings) -> Prepared:
-    """Check folder, model and data; raise all their problems as one ``UserError``."""
+def prepare(settings: RunSettings, *, writes: bool = True) -> Prepared:
+    """Check folder, model and data; raise all their problems as one ``UserError``.
+
+    Unless something ``writes`` a run there, the folder is not looked at.
+    """
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
-    if not is_lead():
-        pass  # the lead looks at the folder before it makes it; later it would look used
-    elif continues(settings, output_dir):
-        _try(problems, lambda: check_resumable(output_dir))
-    else:
-        _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
+    # The lead looks at the folder before it makes it; later it would look used.
+    if writes and is_lead():
+        _try(problems, lambda: check_folder(settings, output_dir))
     if settings.push_to_hub:
         _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
     model = _try(problems, lambda: _find_model(settings))

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.evaluation.comparison import Answer, Comparison, held_out_figures
+from lorita.evaluation.comparison import (
+    JSON_FILE,
+    MARKDOWN_FILE,
+    Answer,
+    Comparison,
+    held_out_figures,
+)
 from lorita.evaluation.measure import make_proof
 from lorita.runs.model_card import model_card
 from lorita.storage.files import write_atomic
-from lorita.storage.run_folder import CARD_FILE
+from lorita.storage.manifest import claim
+from lorita.storage.run_folder import CARD_FILE, RECORD_FILE
 from lorita.storage.run_log import last_logged, last_loss
 from lorita.storage.run_record import (
     BaseRecord,
@@ -55,6 +62,7 @@ def write_results(
 ) -> None:
     """Write the comparison, the model card and, last of all, the record of the run."""
     folder = prepared.output_dir
+    claim(folder, [JSON_FILE, MARKDOWN_FILE, CARD_FILE, RECORD_FILE])
     comparison.save(folder)
     card = model_card(
         folder.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from lorita.evaluation.checks import check_adapter, check_moved, check_reload, r
 from lorita.evaluation.comparison import MARKDOWN_FILE, Comparison
 from lorita.evaluation.measure import measure, prompt_tensor
 from lorita.models import adapter as adapters
-from lorita.models.adapter_files import WEIGHTS_FILE
+from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
@@ -27,15 +27,19 @@ from lorita.runs.results import compare_measured, write_results
 from lorita.runs.run_model import Attached, adapter_on, as_saved, measure_base
 from lorita.runs.training_job import TrainingJob
 from lorita.settings.build import to_yaml
-from lorita.storage.files import remove_parts, write_atomic
-from lorita.storage.run_folder import RECORD_FILE, SETTINGS_FILE, create_run_dir
+from lorita.storage.files import new_part, remove, write_atomic
+from lorita.storage.manifest import claim, place
+from lorita.storage.run_folder import LOG_FILE, RECORD_FILE, SETTINGS_FILE, open_run_dir
 from lorita.storage.run_log import append_log
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
-from lorita.training.events import Compared, Event, Note, RunEnded, StepDone
+from lorita.training.events import Compared, Event, Note, RunEnded, StepDone, TrainingEnded
 from lorita.training.stop_request import StopRequest
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
     from lorita.evaluation.measure import Measured
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
@@ -75,12 +79,14 @@ def run_events(
     yield from (Note(text) for text in (*base.notes, *prepared.data.notes))
     yield from (Note(text, is_warning=True) for text in prepared.data.warnings)
     prompts = comparison_prompts(settings, prepared, base.model)
-    with _disk_trouble_said(folder):
+    with _disk_trouble_said(folder), ExitStack() as writing:
         with adapter_on(base, settings, prepared) as attached:
             yield from (Note(text) for text in (*attached.notes, attached.parameter_line))
+            job = TrainingJob(settings, prepared, attached)
+            job.find_checkpoint()  # whatever can be refused is refused before anything is written
             if is_lead():
-                _make_ready(settings, folder)
-            losses = yield from _train(settings, prepared, attached)
+                writing.enter_context(_made_ready(settings, folder))
+            losses = yield from _train(job)
             base.accelerator.wait_for_everyone()
             yield Note("Measuring the tuned model and the base")
             questions = make_questions(settings, prepared, base.model, prompts)
@@ -107,22 +113,29 @@ def run_events(
     return FinishedRun(folder, comparison, losses, before)
 
 
-def _make_ready(settings: RunSettings, folder: Path) -> None:
-    """Create the folder of a new run, or remove half-written files of a killed process."""
-    if continues(settings, folder):
-        remove_parts(folder)
-        return
-    create_run_dir(folder, keep_checkpoints=resume_source(settings) is not None)
-    write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
+@contextmanager
+def _made_ready(settings: RunSettings, folder: Path) -> Iterator[None]:
+    """The folder of the run, which nobody else writes to while the block runs."""
+    goes_on = continues(settings, folder)
+    keep = resume_source(settings) is not None
+    overwrite = settings.overwrite
+    with open_run_dir(folder, continues=goes_on, overwrite=overwrite, keep_checkpoints=keep):
+        if not goes_on:
+            claim(folder, [SETTINGS_FILE])
+            write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
+        claim(folder, [LOG_FILE])
+        yield
 
 
-def _train(
-    settings: RunSettings, prepared: Prepared, attached: Attached
-) -> Generator[Event, None, list[float]]:
-    """Train and save the adapter; return the losses. On failure the last good adapter is saved."""
+def _train(job: TrainingJob) -> Generator[Event, None, list[float]]:
+    """Train and save the adapter; return the losses. On failure the last good adapter is saved.
+
+    What follows the last step is only told when the adapter is saved.
+    """
+    settings, prepared, attached = job.settings, job.prepared, job.attached
     folder = prepared.output_dir
-    job = TrainingJob(settings, prepared, attached)
     losses = []
+    ended: list[Event] = []
     try:
         with StopRequest() as stop:
             for event in job.events(stop):
@@ -130,11 +143,15 @@ def _train(
                     append_log(folder, event.record())
                 if isinstance(event, StepDone):
                     losses.append(event.loss)
-                yield event
+                if isinstance(event, TrainingEnded) or ended:
+                    ended.append(event)
+                else:
+                    yield event
         model = as_saved(attached, settings)
         if is_lead():
-            adapters.save_adapter(model, folder)
-            save_tokenizer(prepared.tokenizer, folder)
+            _save_adapter(model, folder)
+            _save_tokenizer(prepared.tokenizer, folder)
+        yield from ended
     except Interrupted as stopped:
         command = f"lorita train {folder} --resume"
         raise Interrupted(stopped.problems, hint=f"Continue with: {command}") from None
@@ -144,11 +161,26 @@ def _train(
     return losses
 
 
+def _save_adapter(model: PeftModel, folder: Path) -> None:
+    claim(folder, [WEIGHTS_FILE, CONFIG_FILE])
+    adapters.save_adapter(model, folder)
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write its files, whose names only the tokenizer knows, and then move them into place."""
+    part = new_part(folder / "tokenizer")
+    try:
+        save_tokenizer(tokenizer, part)
+        place(part, folder)
+    finally:
+        remove(part)
+
+
 def _save_good(job: TrainingJob, attached: Attached, folder: Path, failed: RunFailed) -> str:
     """Save the last good adapter of a failed run; return the hint that says so."""
     step = job.restore_good()
     if is_lead():
-        adapters.save_adapter(attached.model, folder)
+        _save_adapter(attached.model, folder)
     what = f"from step {step}" if step else "as it was initialised (no step was good)"
     kept = f"The last good adapter, {what}, is in {folder}."
     return "\n".join(part for part in (failed.hint, kept) if part)

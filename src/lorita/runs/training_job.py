@@ -6,7 +6,7 @@ It trains the attached adapter. Saving and measuring the result is done in ``run
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorita.errors import RunFailed
 from lorita.evaluation.scores import score_rows
@@ -166,17 +166,26 @@ class TrainingJob:
             return
         yield Note(f"Best held-out loss {loss:.4f} at step {step}: keeping that adapter")
 
-    def _resume(self) -> tuple[int, list[str]]:
-        """Restore the requested checkpoint; return its step (0 for none) and notes."""
+    def find_checkpoint(self) -> tuple[Path, dict[str, Any], list[str]] | None:
+        """The checkpoint to continue from, if one was asked for and there is one.
+
+        ``OutputError`` if it cannot be used. Changes nothing.
+        """
         wanted = resume_source(self.settings)
         folder = self.prepared.output_dir
-        if wanted is None:
+        if wanted is None or (wanted == "last" and not list_checkpoints(folder)):
+            return None
+        return find_checkpoint(folder, wanted, identity(self.settings, self.prepared))
+
+    def _resume(self) -> tuple[int, list[str]]:
+        """Restore the requested checkpoint; return its step (0 for none) and notes."""
+        found = self.find_checkpoint()
+        if found is None and resume_source(self.settings) is None:
             return 0, []
-        if wanted == "last" and not list_checkpoints(folder):
+        if found is None:
+            folder = self.prepared.output_dir
             return 0, [f"{folder}: no checkpoint to continue from; starting at the first step"]
-        path, state, damaged = find_checkpoint(
-            folder, wanted, identity(self.settings, self.prepared)
-        )
+        path, state, damaged = found
         step = restore(path, state, self.attached.model, self.trainee, self.watch)
         if self.settings.micro_batch_tokens is not None:
             self.trainee.token_budget = self.settings.micro_batch_tokens

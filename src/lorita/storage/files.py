@@ -1,24 +1,35 @@
-"""Files that are complete or absent: written under a temporary name, synced, renamed."""
+"""Files that are complete or absent: written under a temporary name, synced, renamed.
+
+Temporary names are random and new, and nothing is ever written through a symbolic link, so that
+nobody who can write to a folder can send what lorita writes elsewhere.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 from lorita.errors import OutputError
 
-PART = ".part"
-"""The ending of incomplete files and folders, whose names also begin with a dot."""
+PART = ".lorita.part"
+"""The ending of incomplete files and folders in a folder that has one writer. Their names also
+begin with a dot, and have eight random characters before the ending."""
+_PART_NAME = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(PART), re.DOTALL)
+_LONGEST = 100
+"""Bytes of a name that go into the names derived from it; a system allows 255 for the whole."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write ``content`` to ``path``; readers see the old file or the new one, never a part."""
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    data = encoded(content) if isinstance(content, str) else content
+    prefix = f".{short_name(path)}."
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -32,6 +43,38 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file, which is created if it does not exist.
+
+    ``OutputError`` if it is a symbolic link.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        handle = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OutputError(f"{path}: a symbolic link, so nothing is written there") from None
+    with os.fdopen(handle, "ab") as file:
+        file.write(encoded(line + "\n"))
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, with the bytes of file names that are not UTF-8 as JSON and YAML escape them."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def short_name(path: Path) -> str:
+    """The name of a file, or a hash of it where it is too long to derive other names from."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= _LONGEST else hashlib.sha256(name).hexdigest()[:32]
+
+
+def new_part(path: Path) -> Path:
+    """A new private folder beside ``path``, under a temporary name."""
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{short_name(path)}.", suffix=PART))
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in ``folder`` survive a power failure, on systems that can."""
     if not hasattr(os, "O_DIRECTORY"):
@@ -43,28 +86,54 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_part(name: str) -> bool:
+    """Whether this is the name of an incomplete file or folder of lorita's."""
+    return _PART_NAME.fullmatch(name) is not None
+
+
 def remove_parts(folder: Path) -> None:
-    """Delete what a process that was killed while writing has left in ``folder``."""
-    for part in folder.glob(f".*{PART}"):
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+    """Delete what a process that was killed while writing has left in ``folder``.
+
+    Only for the one writer of the folder: everybody else's parts are taken for leftovers.
+    """
+    for part in folder.iterdir():
+        if is_part(part.name):
+            remove(part)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def remove(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Raise ``OutputError`` unless a file or folder can be created at ``path``; creates nothing."""
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{path}: already exists", hint="Choose another name, or replace it with --overwrite."
-        )
-    parent = next(p for p in path.absolute().parents if p.exists())
+def make_folders(folder: Path) -> list[Path]:
+    """Create ``folder`` and those above it; returns what was created, the innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    made: list[Path] = []
+    try:
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            made.insert(0, path)
+        folder.mkdir(exist_ok=True)  # raises if it is a file
+    except OSError:
+        remove_empty(made)
+        raise
+    return made
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Delete these folders, the innermost first, as far as they are empty."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def check_parent(path: Path) -> None:
+    """``OutputError`` unless something can be created at ``path``; creates nothing."""
+    parent = next(p for p in path.absolute().parents if os.path.lexists(p))
     if not parent.is_dir():
         raise OutputError(f"{path}: {parent} is a file, so nothing can be created in it")
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -82,46 +151,7 @@ def check_room(path: Path, size: int) -> None:
         )
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` for a file or folder, renamed to ``path`` on success.
-
-    What was at ``path`` stays until then. Raises ``OutputError`` if it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        _swap(part, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if error.filename is not None and not str(error.filename).startswith(str(path.parent)):
-            raise  # another file could not be read
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error})",
-            hint="No incomplete file was left under this name.",
-        ) from error
-    finally:
-        _remove(part)
-
-
-def _swap(part: Path, path: Path) -> None:
-    """Rename ``part`` to ``path``; an existing folder moves aside first."""
-    if not path.is_dir():
-        part.replace(path)
-        return
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    path.rename(old)
-    try:
-        part.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

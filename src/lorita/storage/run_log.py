@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lorita.storage.files import write_atomic
+from lorita.storage.files import append_line, write_atomic
 from lorita.storage.run_folder import LOG_FILE
 
 
@@ -26,8 +26,7 @@ def append_log(folder: Path, record: dict[str, Any]) -> None:
     """Append an event as one line of ``log.jsonl``."""
     if record["event"] == "TrainingStarted":
         _rewind_log(folder, record["first_step"])
-    with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(record, ensure_ascii=False) + "\n")
+    append_line(folder / LOG_FILE, json.dumps(record, ensure_ascii=False))
 
 
 def _rewind_log(folder: Path, step: int) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from lorita.errors import OutputError
 from lorita.models.adapter import save_adapter, set_adapter_tensors
 from lorita.models.adapter_files import WEIGHTS_FILE
-from lorita.storage.files import PART, sync_folder, write_atomic
+from lorita.storage.files import new_part, remove, sync_folder, write_atomic
+from lorita.storage.manifest import claim, remove_folder, set_aside
 from lorita.training.random_state import random_states, restore_random_states
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ def save_checkpoint(
     from safetensors.torch import save
 
     final = run / f"checkpoint-{step}"
-    temporary = run / f".checkpoint-{step}{PART}"
     if _is_whole(final):  # after a resume, a run reaches the same state again
         return final
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    run.mkdir(parents=True, exist_ok=True)
+    part = new_part(final)
+    temporary = part / final.name
     try:
+        temporary.mkdir()
         save_adapter(model, temporary)
         write_atomic(temporary / TENSORS_FILE, save(_state_tensors(trainee, watch)))
         state = {
@@ -75,12 +77,13 @@ def save_checkpoint(
         }
         write_atomic(temporary / STATE_FILE, _sealed(state))
         sync_folder(temporary)
-        shutil.rmtree(final, ignore_errors=True)
+        if os.path.lexists(final) and not remove_folder(run, final.name):
+            set_aside(final)
+        claim(run, [f"{final.name}/{file.name}" for file in temporary.iterdir()])
         temporary.replace(final)
         sync_folder(run)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    finally:
+        remove(part)
     _remove_old(run, keep, {run / f"checkpoint-{watch.best[0]}"} if watch.keep_best else ())
     return final
 
@@ -88,9 +91,7 @@ def save_checkpoint(
 def _remove_old(run: Path, keep: int, spared: Collection[Path]) -> None:
     for old in list_checkpoints(run)[:-keep]:
         if old not in spared:
-            # Renamed first, so that a half-removed folder is never taken for a checkpoint.
-            gone = old.rename(run / f".{old.name}{PART}")
-            shutil.rmtree(gone, ignore_errors=True)
+            remove_folder(run, old.name)
 
 
 def list_checkpoints(run: Path) -> list[Path]:

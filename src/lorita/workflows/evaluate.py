@@ -58,7 +58,7 @@ def evaluate(
     settings = _settings(resolved, base, max_samples)
     notes: list[str] = []
     own = _own_rows(resolved, settings, notes, needed=not data)
-    asked = prepare(_only_rows(settings, list(data))) if data else own
+    asked = prepare(_only_rows(settings, list(data)), writes=False) if data else own
     assert asked is not None
     form = asked.data.prompt_format
     writer = open_answers(resolved, engine=engine).answer if engine != "transformers" else None
@@ -89,7 +89,7 @@ def _settings(resolved: Resolved, base: str | None, max_samples: int | None) -> 
         )
     change: dict[str, Any] = {"model": base or resolved.base.name}
     change |= {"trust_remote_code": resolved.base.trust_remote_code}
-    change |= {"output_dir": folder, "overwrite": True}
+    change |= {"output_dir": folder}
     if max_samples is not None:
         change["max_eval_samples"] = max_samples
     change |= {"resume": False, "resume_from_checkpoint": None}
@@ -101,7 +101,7 @@ def _own_rows(
 ) -> Prepared | None:
     """The run's rows, if they are unchanged since training."""
     try:
-        prepared = prepare(settings)
+        prepared = prepare(settings, writes=False)
     except UserError as error:
         if needed:
             raise

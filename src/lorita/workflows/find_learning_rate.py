@@ -21,10 +21,13 @@ from lorita.data.batches import iterate_steps
 from lorita.data.examples import token_lengths
 from lorita.evaluation.scores import score_rows
 from lorita.runs.loaded_base import load_base
+from lorita.runs.output_folder import check_apart
 from lorita.runs.prepare import prepare
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
 from lorita.storage.files import write_atomic
+from lorita.storage.manifest import SWEEP, claim
+from lorita.storage.run_folder import check_sweep_dir, open_sweep_dir
 from lorita.training.events import Event, StepDone, TrainingEnded, TrainingStarted
 from lorita.training.optimizer import make_rising_schedule
 from lorita.training.step import apply, clip, fitting_gradients
@@ -77,7 +80,9 @@ def find_rate(steps: Sequence[RateStep]) -> float | None:
 
 def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, None, RateTest]:
     """The test as events. It creates no run, only ``find_lr.json`` in ``folder``."""
-    prepared = prepare(settings.model_copy(update={"output_dir": folder}))
+    check_apart(settings, folder)
+    check_sweep_dir(folder)
+    prepared = prepare(settings, writes=False)
     base = load_base(settings, prepared)
     rows = prepared.data.train
     yield TrainingStarted(0, STEPS, len(rows), 0, sum(token_lengths(rows)))
@@ -89,8 +94,9 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
             yield event
     yield TrainingEnded(len(seen), time.perf_counter() - started, tokens)
     result = RateTest(tuple(seen), find_rate(seen))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / RATE_FILE, json.dumps(asdict(result), indent=2) + "\n")
+    with open_sweep_dir(folder):
+        claim(folder, [RATE_FILE], kind=SWEEP)
+        write_atomic(folder / RATE_FILE, json.dumps(asdict(result), indent=2) + "\n")
     return result
 
 

@@ -92,8 +92,8 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
 
 
 def _with_data(plan: Plan, settings: RunSettings) -> Plan:
-    anew = {"overwrite": True, "resume": False, "resume_from_checkpoint": None}
-    prepared = prepare(settings.model_copy(update=anew))
+    anew = {"resume": False, "resume_from_checkpoint": None}
+    prepared = prepare(settings.model_copy(update=anew), writes=False)
     base = load_base(settings, prepared)
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lorita.data.origin import rows_text
@@ -32,16 +32,27 @@ Show = Callable[[Event], None]
 
 @contextmanager
 def show_progress(logging_steps: int = 1) -> Iterator[Show]:
-    """A function that shows events in the way that suits this process's output."""
-    if not is_lead():
+    """A function that shows events in the way that suits this process's output.
+
+    It does not raise where that output fails: what nobody can read does not stop a run.
+    """
+    if not is_lead() or sys.stderr is None or sys.stderr.closed:
         yield lambda event: None
     elif _in_notebook():
-        yield _notebook(logging_steps)
+        yield _unfailing(_notebook(logging_steps))
     elif sys.stderr.isatty():
         with _terminal() as show:
-            yield show
+            yield _unfailing(show)
     else:
-        yield _lines(logging_steps)
+        yield _unfailing(_lines(logging_steps))
+
+
+def _unfailing(show: Show) -> Show:
+    def shown(event: Event) -> None:
+        with suppress(OSError, UnicodeError):
+            show(event)
+
+    return shown
 
 
 def event_line(event: Event) -> str | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +20,22 @@ from typing import TYPE_CHECKING, Any
 from lorita.errors import DataError, Interrupted, OutputError, RunFailed
 from lorita.models import adapter as adapters
 from lorita.runs.loaded_base import load_base
-from lorita.runs.output_folder import default_output_dir
+from lorita.runs.output_folder import check_apart, default_output_dir
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
 from lorita.settings.schema import options_where
 from lorita.storage.files import write_atomic
-from lorita.storage.run_folder import SETTINGS_FILE, is_run
+from lorita.storage.manifest import SWEEP, claim
+from lorita.storage.run_folder import (
+    SETTINGS_FILE,
+    SWEEP_FILE,
+    check_sweep_dir,
+    is_run,
+    open_sweep_dir,
+)
 from lorita.storage.run_record import read_record
+from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Event, Note, follow
 from lorita.workflows.sweep_grid import Point, make_grid
@@ -38,8 +46,6 @@ if TYPE_CHECKING:
     from lorita.runs.prepare import Prepared
     from lorita.runs.run import FinishedRun
     from lorita.settings.schema import RunSettings
-
-SWEEP_FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class SweepResult:
         best = self.best
         values = {"best": best.name if best else None, "held_out_base": self.held_out_base}
         text = json.dumps({**values, "runs": [asdict(run) for run in self.runs]}, indent=2)
+        claim(self.path, [SWEEP_FILE], kind=SWEEP)
         write_atomic(self.path / SWEEP_FILE, text + "\n")
 
 
@@ -126,7 +133,17 @@ def sweep_dir(settings: RunSettings, given: str | Path | None = None) -> Path:
 
 def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None, SweepResult]:
     """The sweep as events: those of its runs, with a note before each."""
+    check_apart(points[0].settings, folder)
+    check_sweep_dir(folder)
     _check_folder(folder, points)
+    with ExitStack() as writing:
+        return (yield from _runs(points, folder, writing))
+
+
+def _runs(
+    points: Sequence[Point], folder: Path, writing: ExitStack
+) -> Generator[Event, None, SweepResult]:
+    """The runs, one after another. ``writing`` holds the folder from the first file on."""
     failed = {run.name: run for run in read_sweep(folder) if run.failed}
     base: LoadedBase | None = None
     first: Prepared | None = None
@@ -144,6 +161,10 @@ def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None
             if base is None:
                 base = load_base(settings, prepared)
                 _check_targets(base, points)
+        if number == 1 and is_lead():
+            writing.enter_context(open_sweep_dir(folder))
+        if found is None:
+            assert base is not None
             yield Note(f"Run {number} of {len(points)}: {point.name}")
             # What is said about machine and data is the same for all runs: it is said once.
             events = _quietly(run_events(settings, prepared, base, before=before), tell=not done)
@@ -151,7 +172,8 @@ def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None
         else:
             yield Note(f"Run {number} of {len(points)}: {point.name} already exists")
         done.append(found)
-        SweepResult(folder, _base_loss(folder, done), tuple(done)).save()
+        if is_lead():
+            SweepResult(folder, _base_loss(folder, done), tuple(done)).save()
     return SweepResult(folder, _base_loss(folder, done), tuple(done))
 
 

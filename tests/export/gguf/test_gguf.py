@@ -239,7 +239,9 @@ def test_mistakes(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert said in refused(capsys, "export", "gguf", *arguments)
     out.write_text("precious")
     assert "--overwrite" in refused(capsys, "export", "gguf", run, out)
+    assert "another type" in refused(capsys, "export", "gguf", run, out, "--overwrite")
     assert out.read_text() == "precious"
+    out.write_bytes(b"GGUF of before")
     assert lorita(["export", "gguf", str(run), str(out), "--overwrite"]) == 0
     assert out.read_bytes()[:4] == b"GGUF"
     assert "does not say where its base is" in refused(capsys, "merge", out, tmp_path / "merged")

@@ -130,7 +130,9 @@ def test_existing_files_are_kept(
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").write_text("precious")
     assert "--overwrite" in refused(capsys, "merge", run, tmp_path / "out")
+    assert "mine" in refused(capsys, "merge", run, tmp_path / "out", "--overwrite")
     assert (tmp_path / "out/mine").read_text() == "precious"
+    (tmp_path / "out/mine").unlink()
     assert lorita(["merge", str(run), str(tmp_path / "out"), "--overwrite"]) == 0
     assert (tmp_path / "out/model.safetensors").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]

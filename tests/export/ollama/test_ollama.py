@@ -43,7 +43,7 @@ def adapter(tmp_path: Path) -> Path:
 def test_plain_texts_merged(adapter: Path, llama: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = export_ollama(adapter, out, Wanted(), write, base=str(llama))
-    assert {path.name for path in out.iterdir()} == {"Modelfile", "model.gguf"}
+    assert {path.name for path in out.iterdir()} == {".lorita-files", "Modelfile", "model.gguf"}
     said = values((out / "Modelfile").read_text())
     assert said["FROM"] == ["./model.gguf"]
     assert "ADAPTER" not in said
@@ -111,7 +111,7 @@ def test_an_adapter_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert lorita(["export", "gguf", str(saved(tmp_path / "run", base)), str(file)]) == 0
     out = tmp_path / "out"
     assert lorita(["export", "ollama", str(file), str(out), "--base", str(base)]) == 0
-    assert {path.name for path in out.iterdir()} == {"Modelfile", "model.gguf"}
+    assert {path.name for path in out.iterdir()} == {".lorita-files", "Modelfile", "model.gguf"}
     assert "lora.gguf, made with lorita" in (out / "Modelfile").read_text()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lorita.errors import CheckFailed, SettingsError
 from lorita.export.gguf.file import write_run
 from lorita.export.gguf.number_formats import check_format
+from lorita.export.sources import check_apart
 from lorita.export.verify import TOKENS, Reference, ask_reference, prompts_of_run
 from lorita.inference import llamacpp
 from lorita.inference.load import open_model
@@ -16,7 +17,7 @@ from lorita.inference.resolve import resolve_adapter
 from lorita.models.base import own_dtype
 from lorita.models.gguf_files import float_type
 from lorita.models.gguf_layout import find_layout
-from lorita.storage.files import check_target, replacing
+from lorita.storage.targets import Target, check_target, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,12 +89,13 @@ def export_gguf(
     if quantize is not None and not merged:
         raise SettingsError("quantize needs --merged: an adapter is small and stays in float32")
     wanted = check_format(quantize or "f16")
-    check_target(target, overwrite=overwrite)
+    check_target(place := Target(target, overwrite, magic=b"GGUF"))
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
+    check_apart(target, resolved, [run])
     folder = resolved.adapter
     tuned = open_model(resolved, _dtype(own_dtype(resolved.base), merged, wanted))
     find_layout(tuned.model.get_base_model().config, resolved.base.name)
-    with replacing(target) as part:
+    with replacing(place) as part:
         notes = write_run(tuned, folder, part, merged=merged, quantize=wanted, name=target.stem)
         size = part.stat().st_size
         checked = _check(tuned, folder, part, merged=merged, quantize=wanted, loss=allow_loss)

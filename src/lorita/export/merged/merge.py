@@ -16,11 +16,13 @@ from lorita.export.merged import weights as tensors
 from lorita.export.merged.combine import Part, combine
 from lorita.export.merged.original_names import entries
 from lorita.export.merged.safetensors_writer import write_safetensors
+from lorita.export.sources import check_apart
 from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of_run
 from lorita.inference.load import open_model, torch_dtype
 from lorita.inference.resolve import resolve_adapter
 from lorita.models.base import Base, load_model, own_dtype
-from lorita.storage.files import check_target, replacing
+from lorita.storage.manifest import MODEL
+from lorita.storage.targets import Target, check_target, replacing
 
 if TYPE_CHECKING:
     from lorita.inference.tuned_model import TunedModel
@@ -65,8 +67,9 @@ def merge(
     target = Path(out).expanduser()
     if dtype not in ("auto", *LIMITS):
         raise SettingsError(f"dtype = {dtype!r}: should be auto, {', '.join(LIMITS)}")
-    check_target(target, overwrite=overwrite)
+    check_target(place := Target(target, overwrite, MODEL))
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
+    check_apart(target, resolved, [run, *(other.adapter for other in others)])
     own = own_dtype(resolved.base, dtype)
     written = own if dtype == "auto" else dtype
     tuned = open_model(resolved, own)
@@ -74,7 +77,7 @@ def merge(
         tuned.model, weight, others, combination_type, base, trust_remote_code=trust_remote_code
     )
     asked = ask_reference(tuned, prompts_of_run(resolved.adapter))
-    with replacing(target) as part:
+    with replacing(place) as part:
         part.mkdir()
         size = write_folder(tuned, part, written, max_shard_size=max_shard_size)
         del tuned

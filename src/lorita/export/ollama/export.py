@@ -15,15 +15,18 @@ from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.encoder import adds_bos
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.data.tokens.tokenizer_template import own_template
-from lorita.errors import OutputError, SettingsError
+from lorita.errors import SettingsError
 from lorita.export.ollama.chat_layout import CHATS, GoLayout, chat_text, derive_layout, go_data
 from lorita.export.ollama.go_template import GoTemplateError, render_go
 from lorita.export.ollama.modelfile import PLAIN, Modelfile, Sampling, stop_texts
+from lorita.export.sources import check_apart
 from lorita.inference.load import open_model
 from lorita.inference.resolve import Resolved, resolve_adapter
 from lorita.models.base import Base
 from lorita.models.ollama_store import PREFIX
-from lorita.storage.files import replacing
+from lorita.storage.files import write_atomic
+from lorita.storage.manifest import OLLAMA
+from lorita.storage.targets import Target, check_target, replacing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,9 +79,10 @@ def export_ollama(
     (a GGUF file, or ``wanted.start``), else ``model.gguf``. Raises ``UserError``, and writes
     nothing, if a Modelfile cannot express what the run needs.
     """
-    if out.exists() and not overwrite:
-        raise OutputError(f"{out}: already exists", hint="Replace it with --overwrite.")
+    out = out.expanduser()
+    check_target(place := Target(out, overwrite, OLLAMA))
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
+    check_apart(out, resolved, [run])
     tokenizer = resolved.tokenizer()
     asked = _prompt_format(resolved, tokenizer)
     layout = _layout(asked, wanted, _runner_bos(resolved.base, tokenizer))
@@ -97,11 +101,11 @@ def export_ollama(
             (f"{Path(run).name}, made with lorita. To use it:", *_how_to_use(out)),
         )
     )
-    with replacing(out) as part:
+    with replacing(place) as part:
         part.mkdir()
         file = part / (MODEL if adapter is None else ADAPTER)
         said = write_gguf(open_model(resolved, "float32"), file)
-        (part / FILE).write_text(text, encoding="utf-8")
+        write_atomic(part / FILE, text)
     return OllamaExport(out, text, (*layout.notes, *said))
 
 
