@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lorita.evaluation.comparison import Answer, Comparison, held_out_figures
 from lorita.evaluation.measure import make_proof
@@ -17,6 +17,7 @@ from lorita.storage.run_record import (
     Check,
     DataRecord,
     FiguresRecord,
+    PromptRecord,
     RunRecord,
     machine,
     versions,
@@ -69,7 +70,7 @@ def write_results(
     held = comparison.held_out
     RunRecord(
         base=_base_record(prepared, base),
-        prompt_format=prepared.data.prompt_format.record(),
+        prompt_format=cast(PromptRecord, prepared.data.prompt_format.record()),
         stop_tokens=_stop_tokens(prepared),
         data=DataRecord(
             origin=settings.data,

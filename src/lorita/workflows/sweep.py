@@ -26,6 +26,7 @@ from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
 from lorita.settings.schema import options_where
 from lorita.storage.files import write_atomic
+from lorita.storage.reading import read_as
 from lorita.storage.run_folder import SETTINGS_FILE, is_run
 from lorita.storage.run_record import read_record
 from lorita.training.checkpoint import list_checkpoints
@@ -52,6 +53,13 @@ class Tried:
     training: float | None
     seconds: float | None
     failed: str | None = None
+
+
+@dataclass(frozen=True)
+class _SweepFile:
+    """What of ``sweep.json`` is read again."""
+
+    runs: tuple[Tried, ...]
 
 
 @dataclass(frozen=True)
@@ -264,12 +272,8 @@ def _check_targets(base: LoadedBase, points: Sequence[Point]) -> None:
 
 def read_sweep(folder: Path) -> list[Tried]:
     """The runs listed in ``sweep.json``; none if there is no such file."""
-    try:
-        values = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
-        return [Tried(**run) for run in values["runs"]]
-    except FileNotFoundError:
+    path = folder / SWEEP_FILE
+    if not path.exists():
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{folder / SWEEP_FILE}: damaged ({error})", hint="Delete it; the runs are kept."
-        ) from None
+    found = read_as(path, _SweepFile, OutputError, hint="Delete it; the runs are kept.")
+    return list(found.runs)
