@@ -11,7 +11,8 @@
     │   └── CheckFailed        it finished, but a check of its result failed
     └── Interrupted            stopped by the user; exit code 130
 
-Any other exception that reaches the user is a bug in lorita and keeps its traceback.
+Any other exception is a bug in lorita. Python code sees it as it is; the command line says so in
+one message, with exit code 1, and writes the traceback into a file (``lorita.cli.failures``).
 """
 
 from __future__ import annotations

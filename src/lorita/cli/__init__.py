@@ -100,11 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code."""
     tokens = list(arguments) or ["--help"]
-    if tokens[0] in ("train", "plan", "preview", "sweep"):
-        from lorita.cli.options import canonical_flags
-
-        tokens = canonical_flags(tokens)
     try:
+        if tokens[0] in ("train", "plan", "preview", "sweep"):
+            from lorita.cli.options import canonical_flags
+
+            tokens = canonical_flags(tokens)
         with _own_warnings_shown():
             make_app(tokens)(tokens, exit_on_error=False, print_error=False)
         return 0
@@ -115,11 +115,12 @@ def run(arguments: Sequence[str]) -> int:
     except Unread:  # `lorita … | head`
         return 0
     except Exception as error:
+        from lorita.cli.failures import unexpected
         from lorita.errors import LoritaError
 
         if isinstance(error, LoritaError):
             return _fail(str(error), error.exit_code)
-        raise
+        return _fail(unexpected(error, tokens), 1)
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lorita.errors import UserError
-from lorita.evaluation.proof import Proof, proof_from
+from lorita.evaluation.proof import Proof
 from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.storage.files import write_atomic
+from lorita.storage.reading import read_as
 
 JSON_FILE = "compare.json"
 MARKDOWN_FILE = "compare.md"
@@ -90,19 +91,9 @@ def compared(
 def read_comparison(run: Path) -> Comparison:
     """The comparison saved in a run folder; ``UserError`` if there is none or it is damaged."""
     path = run / JSON_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        held = values["held_out"]
-        return Comparison(
-            values["model"],
-            tuple(Answer(**answer) for answer in values["answers"]),
-            HeldOut(**held) if held else None,
-            proof_from(proof) if (proof := values.get("proof")) else None,
-        )
-    except FileNotFoundError:
-        raise UserError(f"{run}: no {JSON_FILE} in this folder") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error})") from None
+    if not path.exists():
+        raise UserError(f"{run}: no {JSON_FILE} in this folder")
+    return read_as(path, Comparison, UserError)
 
 
 def held_out_figures(before: HeldOutLoss | None, after: HeldOutLoss | None) -> HeldOut | None:

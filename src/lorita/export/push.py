@@ -15,9 +15,12 @@ from typing import Any
 from lorita.errors import AdapterError
 from lorita.inference.resolve import resolve_folder
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from lorita.models.adapter_kinds import read_adapter_config
 from lorita.models.base import BUNDLED, Base
+from lorita.models.gguf_files import metadata
 from lorita.storage import hub
 from lorita.storage.files import write_atomic
+from lorita.storage.reading import one_message, read_text
 from lorita.storage.run_folder import CARD_FILE, RECORD_FILE
 from lorita.storage.run_record import RunRecord
 
@@ -84,20 +87,20 @@ def hub_origin(base: Base) -> str | None:
 def _file_license(base: Base) -> str | None:
     """The license named in a GGUF file or in the model card of a folder."""
     if base.gguf_path is not None:
-        from gguf import GGUFReader
-
-        field = GGUFReader(base.gguf_path).fields.get("general.license")
-        return str(field.contents()) if field is not None else None
+        found = metadata(base.gguf_path, "general.license").get("general.license")
+        return found if isinstance(found, str) else None
     card = Path(base.location) / CARD_FILE
     if base.is_hub or not card.is_file():
         return None
     from huggingface_hub import ModelCard
 
-    return ModelCard.load(card).data.get("license")  # type: ignore[no-any-return]
+    with one_message(f"{card}: the front matter of the model card is damaged"):
+        named = ModelCard(read_text(card), ignore_metadata_errors=True).data.get("license")
+        return named if isinstance(named, str) else None
 
 
 def _config(folder: Path, origin: str | None) -> str:
-    values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    values = read_adapter_config(folder)
     values["base_model_name_or_path"] = origin
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
@@ -118,20 +121,21 @@ def _card(folder: Path, hub_id: str, base: Base, origin: str | None, license: st
     from huggingface_hub import ModelCard, ModelCardData
 
     path = folder / CARD_FILE
-    text = path.read_text(encoding="utf-8") if path.is_file() else f"# {hub_id}\n"
+    text = read_text(path) if path.is_file() else f"# {hub_id}\n"
     for call in ('lorita.load("', 'from_pretrained(base, "'):
         text = text.replace(f'{call}{folder.name}"', f'{call}{hub_id}"')
     if origin is not None:
         text = _with_origin(text, base, origin)
     text = text if text.startswith("---") else f"---\n---\n{text}"
-    card = ModelCard(text, ignore_metadata_errors=True)
-    data: dict[str, Any] = vars(card.data)
-    known = {"base_model": origin, "license": license, "pipeline_tag": "text-generation"}
-    if origin is not None:
-        known["base_model_relation"] = "adapter"
-    tags = sorted({*(data.get("tags") or []), "lora", "lorita"})
-    card.data = ModelCardData(**{**data, **known, "tags": tags, "library_name": "peft"})
-    return str(card)
+    with one_message(f"{path}: the front matter of the model card is damaged"):
+        card = ModelCard(text, ignore_metadata_errors=True)
+        data: dict[str, Any] = vars(card.data)
+        known = {"base_model": origin, "license": license, "pipeline_tag": "text-generation"}
+        if origin is not None:
+            known["base_model_relation"] = "adapter"
+        tags = sorted({*(data.get("tags") or []), "lora", "lorita"})
+        card.data = ModelCardData(**{**data, **known, "tags": tags, "library_name": "peft"})
+        return str(card)
 
 
 def _with_origin(text: str, base: Base, origin: str) -> str:

@@ -18,6 +18,7 @@ from lorita.models.adapter_kinds import check_kind, read_adapter_config, warn_of
 from lorita.models.adapter_sources import find_adapter, is_adapter
 from lorita.models.base import CODE_HINT, RUNS_CODE, Base, find_base, load_tokenizer
 from lorita.models.base_forms import plain_name
+from lorita.storage.reading import read_text
 from lorita.storage.run_record import RunRecord, read_record
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Resolved:
             return load_tokenizer(Base(str(self.folder), str(self.folder)))
         tokenizer = load_tokenizer(self.base)
         if (template := self._template_file()) is not None:
-            tokenizer.chat_template = template.read_text(encoding="utf-8")
+            tokenizer.chat_template = read_text(template, AdapterError)
         return tokenizer
 
     def prompt_format(self, tokenizer: PreTrainedTokenizerBase) -> PromptFormat:

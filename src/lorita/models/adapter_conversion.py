@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
-from lorita.models.adapter_kinds import read_adapter_config
+from lorita.models.adapter_schema import MlxFile
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
+from lorita.storage.reading import checked, one_message, read_object
 
 if TYPE_CHECKING:
     import torch
@@ -25,24 +26,28 @@ def convert_mlx(folder: Path, into: Path) -> None:
     """
     from safetensors.torch import load_file
 
-    values = read_adapter_config(folder)
+    path = folder / CONFIG_FILE
+    values = read_object(path, None, AdapterError)
     if values.get("fine_tune_type", "lora") != "lora":
         raise AdapterError(
             f"{folder}: mlx-lm's fine_tune_type {values['fine_tune_type']!r} is not supported",
             hint="Fuse it with mlx_lm.fuse and use the folder as a base model.",
         )
-    try:
-        options = values["lora_parameters"]
-        r, scale = int(options["rank"]), float(options["scale"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise AdapterError(
-            f"{folder / CONFIG_FILE}: not in the form that mlx-lm writes ({error})"
-        ) from None
+    checked(values, MlxFile, str(path), AdapterError, hint="mlx-lm writes it otherwise.")
+    options = values["lora_parameters"]
+    r, scale = int(options["rank"]), float(options["scale"])
     tensors, targets = {}, set()
-    for name, tensor in load_file(folder / MLX_WEIGHTS).items():
+    with one_message(f"{folder / MLX_WEIGHTS}: damaged or truncated", AdapterError):
+        saved = load_file(folder / MLX_WEIGHTS)
+    for name, tensor in saved.items():
         module, _, kind = name.rpartition(".")
         if kind not in ("lora_a", "lora_b"):
             raise AdapterError(f"{folder / MLX_WEIGHTS}: {name} is not a LoRA matrix")
+        if tensor.ndim != 2:
+            raise AdapterError(
+                f"{folder / MLX_WEIGHTS}: {name} has the shape {list(tensor.shape)}; expected a "
+                "matrix"
+            )
         letter = kind[-1].upper()
         tensors[f"base_model.model.{module}.lora_{letter}.weight"] = tensor.T.contiguous()
         targets.add(module)

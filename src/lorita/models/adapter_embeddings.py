@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.errors import LoritaWarning
+from lorita.errors import AdapterError, LoritaWarning
 from lorita.models.adapter_files import WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _INPUT = r"(embed_tokens|wte|word_embeddings|embed_in|embeddings|tok_embeddings|embedding)"
 _OUTPUT = r"(lm_head|embed_out|output|head)"
+MOST_ADDED = 100_000
+"""Tokens that an adapter may add to its base; those that do add a few."""
 _INNER = r"(\.(base_layer|token_adapter|original_module|modules_to_save))*"
 """PEFT's modules around an embedding."""
 
@@ -54,6 +56,11 @@ def fit_embeddings(model: PreTrainedModel, folder: Path) -> None:
     before = model.get_input_embeddings().weight.shape[0]
     if rows is None or rows == before:
         return
+    if rows > max(4 * before, before + MOST_ADDED):
+        raise AdapterError(
+            f"{folder / WEIGHTS_FILE}: brings embeddings for {rows:,} tokens, but the base has "
+            f"{before:,}: the adapter belongs to another model"
+        )
     model.resize_token_embeddings(rows, mean_resizing=False)
     model.requires_grad_(False)
     embeddings: list[torch.nn.Module | None] = [
@@ -80,7 +87,7 @@ def _rows(folder: Path) -> int | None:
     if whole is not None:
         return whole
     for name, shape in _shapes(folder):
-        if name.endswith("lora_embedding_A"):
+        if name.endswith("lora_embedding_A") and len(shape) == 2:
             return shape[1]
         if re.search(rf"\.{_OUTPUT}\.lora_B(\.weight)?$", name):
             return shape[0]

@@ -6,13 +6,13 @@ change weights, so that they can be merged; PEFT computes them all.
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 from lorita.errors import AdapterError, LoritaWarning
 from lorita.models.adapter_files import CONFIG_FILE
+from lorita.models.adapter_schema import read_adapter_file
 
 USABLE = (
     "LORA", "ADALORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "VERA", "HRA", "MISS", "RANDLORA",
@@ -36,18 +36,7 @@ _REFUSED = {
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """The values of the adapter's configuration file; ``AdapterError`` if it cannot be read."""
-    return read_object(folder / CONFIG_FILE)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of an adapter; ``AdapterError`` if there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(values, dict):
-        raise AdapterError(f"{path}: cannot be read (expected a JSON object)")
-    return values
+    return read_adapter_file(folder / CONFIG_FILE)
 
 
 def check_kind(folder: Path) -> None:

@@ -18,6 +18,7 @@ from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import find_base, load_config
 from lorita.storage import hub
 from lorita.storage.cache import kept_folder, mark_of
+from lorita.storage.reading import one_message, plain_size
 
 _HINT = (
     f"An adapter is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, a hub id, a folder of mlx-lm, "
@@ -101,11 +102,9 @@ def _from_file(path: Path, base: str | None) -> Path:
             f"{path}: a GGUF adapter does not say where its base is",
             hint="Name the base model with --base.",
         )
-    return _kept(
-        path,
-        base,
-        lambda into: convert_gguf(path, reader, load_config(find_base(base)), base, into),
-    )
+    config = load_config(find_base(base))
+    with one_message(f"{path}: cannot be read as a LoRA adapter", AdapterError):
+        return _kept(path, base, lambda into: convert_gguf(path, reader, config, base, into))
 
 
 def _is_gguf_adapter(path: Path) -> bool:
@@ -113,7 +112,8 @@ def _is_gguf_adapter(path: Path) -> bool:
         kind = _reader(path).fields.get("general.type")
     except LoritaError:
         return False
-    return kind is not None and kind.contents() == "adapter"
+    with one_message(f"{path}: damaged", AdapterError):
+        return kind is not None and kind.contents() == "adapter"
 
 
 def _reader(path: Path) -> Any:
@@ -124,9 +124,6 @@ def _reader(path: Path) -> Any:
             f"{path}: reading GGUF files needs the gguf package",
             hint='Install it with: pip install "lorita[gguf]"',
         ) from None
-    try:
+    plain_size(path, AdapterError)
+    with one_message(f"{path}: not a GGUF file, or truncated", AdapterError, hint=_HINT):
         return GGUFReader(path)
-    except Exception as error:
-        raise AdapterError(
-            f"{path}: not a GGUF file, or truncated ({type(error).__name__})", hint=_HINT
-        ) from None

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorita.errors import ModelError
+from lorita.errors import LoritaError, ModelError
 from lorita.models import gguf_files, ollama_store
 from lorita.models.base_files import check_weights, require_weights
-from lorita.models.base_forms import check_form, describe_folder, read_config
+from lorita.models.base_forms import check_form, describe_folder
+from lorita.models.base_schema import (
+    check_json_files,
+    check_tokenizer,
+    check_values,
+    read_config,
+)
 from lorita.models.model_kinds import require_causal
 from lorita.storage import hub
+from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -119,6 +128,7 @@ def _folder_base(name: str, folder: Path, trust_remote_code: bool) -> Base:
     if (folder / "config.json").is_file():
         check_form(name, read_config(folder / "config.json"), folder)
         check_weights(name, folder)
+        check_json_files(folder)
         return Base(name, str(folder), trust_remote_code=trust_remote_code)
     what = "the folder has no config.json"
     if (folder / "adapter_config.json").is_file():
@@ -151,42 +161,51 @@ def require_loadable(base: Base) -> None:
         require_weights(base.name, Path(base.location))
 
 
-def _refuse_code(name: str, error: Exception) -> None:
-    """``ModelError`` if what failed is a model that cannot be used without code of its own."""
-    if "trust_remote_code" in str(error):
-        raise ModelError(f"{name} {RUNS_CODE}", hint=CODE_HINT) from error
+@contextmanager
+def _code_refused(name: str) -> Iterator[None]:
+    """``ModelError`` if what fails is a model that cannot be used without code of its own."""
+    try:
+        yield
+    except LoritaError:
+        raise
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(f"{name} {RUNS_CODE}", hint=CODE_HINT) from error
+        raise
 
 
 def load_config(base: Base) -> PretrainedConfig:
     """The model's configuration; ``ModelError`` unless it describes a causal language model."""
     from transformers import AutoConfig
 
-    with quiet_libraries():
-        try:
-            config = AutoConfig.from_pretrained(**base._source())
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            _refuse_code(base.name, error)
-            raise ModelError(
-                f"{base.name}: unusable configuration: {_first_line(error)}"
-            ) from error
-    require_causal(base.name, config)
-    return config
+    with (
+        one_message(f"{base.name}: unusable configuration", ModelError),
+        _code_refused(base.name),
+        quiet_libraries(),
+    ):
+        config = AutoConfig.from_pretrained(**base._source())
+        check_values(base.name, config)
+        require_causal(base.name, config)
+        return config
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The model's tokenizer; ``ModelError`` if it cannot be loaded or has no end-of-text token."""
     from transformers import AutoTokenizer
 
-    with quiet_libraries():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(**base._source())
-        except Exception as error:  # broken files raise a dozen kinds of exception
-            _refuse_code(base.name, error)
-            raise ModelError(
-                f"{base.name}: the tokenizer cannot be loaded: {_first_line(error)}",
-                hint="The folder needs tokenizer.json (or the files of its tokenizer class) and "
-                "tokenizer_config.json beside config.json.",
-            ) from error
+    if not base.is_hub:
+        check_json_files(Path(base.location))
+    hint = (
+        "The folder needs tokenizer.json (or the files of its tokenizer class) and "
+        "tokenizer_config.json beside config.json."
+    )
+    with (
+        one_message(f"{base.name}: the tokenizer cannot be loaded", ModelError, hint=hint),
+        _code_refused(base.name),
+        quiet_libraries(),
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(**base._source())
+        check_tokenizer(base.name, tokenizer)
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"{base.name}: the tokenizer has no end-of-text token (eos_token)",
@@ -203,15 +222,11 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """
     load_config(base)
     require_loadable(base)
-    with quiet_libraries(hide_bars=base.gguf_file is not None):
-        try:
-            model, missing = _read_weights(base, dtype)
-        except MemoryError:
-            raise
-        except Exception as error:  # damaged files raise a dozen kinds of exception
-            raise ModelError(
-                f"{base.name}: the weights cannot be loaded: {_first_line(error)}"
-            ) from error
+    with (
+        one_message(f"{base.name}: the weights cannot be loaded", ModelError),
+        quiet_libraries(hide_bars=base.gguf_file is not None),
+    ):
+        model, missing = _read_weights(base, dtype)
     if missing:
         raise ModelError(
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
@@ -254,11 +269,6 @@ def context_length(config: PretrainedConfig) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def own_dtype(base: Base, wanted: str = "auto") -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lorita.errors import ModelError
 from lorita.models.base_forms import describe_folder
+from lorita.models.base_schema import IndexFile
+from lorita.storage.reading import parse_json, plain_size, read_object, said
 
 LFS_MARK = b"version https://git-lfs"
 _AGAIN = "Download it again."
@@ -18,7 +19,10 @@ def check_weights(name: str, folder: Path) -> None:
 
     A folder without any is a model all the same: its sizes can be planned.
     """
-    pointers = [path.name for path in _all_files(folder) if _is_pointer(path)]
+    files = _all_files(folder)
+    for path in files:
+        plain_size(path, ModelError, hint=_AGAIN)
+    pointers = [path.name for path in files if _is_pointer(path)]
     if pointers:
         raise ModelError(
             f"{name}: {pointers[0]} is not the file itself but git-LFS's pointer to it"
@@ -58,13 +62,9 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _check_shards(name: str, folder: Path, index: Path) -> None:
-    try:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{name}: {index.name} is damaged ({type(error).__name__})", hint=_AGAIN
-        ) from None
-    missing = [file for file in files if not (folder / str(file)).is_file()]
+    values = read_object(index, IndexFile, ModelError, hint=_AGAIN)
+    files = sorted(set(values["weight_map"].values()))
+    missing = [file for file in files if not (folder / file).is_file()]
     if missing:
         raise ModelError(
             f"{name}: {len(missing)} of {len(files)} weight files are missing "
@@ -78,20 +78,25 @@ def damage(path: Path) -> str | None:
 
     Format: https://github.com/huggingface/safetensors#format
     """
+    from safetensors import safe_open
+
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > size:
                 return f"is truncated or no safetensors file ({size:,} bytes)"
-            header: dict[str, Any] = json.loads(file.read(length))
+            header: dict[str, Any] = parse_json(file.read(length).decode())
         ends = [v["data_offsets"][1] for name, v in header.items() if name != "__metadata__"]
+        needs = 8 + length + max(ends, default=0)
+        if size < needs:
+            return f"is truncated: {size:,} of {needs:,} bytes"
+        with safe_open(path, framework="np"):  # checks types, shapes and places of all tensors
+            return None
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError, IndexError):
-        return "is damaged or no safetensors file"
-    needs = 8 + length + max(ends, default=0)
-    return f"is truncated: {size:,} of {needs:,} bytes" if size < needs else None
+        return f"cannot be read ({error.strerror or error})"
+    except Exception as error:  # anything may be in there, and be missing
+        return f"is damaged or no safetensors file ({said(error)})"
 
 
 def _all_files(folder: Path) -> list[Path]:

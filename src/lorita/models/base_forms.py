@@ -7,7 +7,6 @@ or its name tells.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -142,17 +141,8 @@ def _named_base(folder: Path) -> str | None:
         match = re.match(r"---\s*\n(.*?)\n---", text, flags=re.DOTALL)
         values = yaml.safe_load(match.group(1)) if match else {}
         named = values.get("base_model") if isinstance(values, dict) else None
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     if isinstance(named, list):
         named = named[0] if named else None
     return named if isinstance(named, str) and named else None
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A model's ``config.json``; empty if it is no JSON object (transformers says why)."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorita.errors import ModelError
 from lorita.storage.cache import kept_at, kept_folder, mark_of
+from lorita.storage.reading import one_message, plain_size
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def check_gguf(path: Path) -> None:
     """Raise ``ModelError`` unless ``path`` is readable and starts like a GGUF file."""
     if not path.exists():
         raise ModelError(f"{path}: file not found")
+    plain_size(path, ModelError)
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -39,7 +41,8 @@ def check_gguf(path: Path) -> None:
         )
 
 
-def _check_complete(path: Path) -> None:
+def open_gguf(path: Path) -> Any:
+    """gguf's reader on a file whose tensors are all there; ``ModelError`` otherwise."""
     try:
         from gguf import GGUFReader
     except ImportError:
@@ -60,6 +63,14 @@ def _check_complete(path: Path) -> None:
             f"{path}: the GGUF file is truncated: {path.stat().st_size:,} of {end:,} bytes",
             hint="Download it again and compare its size with the original.",
         )
+    return reader
+
+
+def metadata(path: Path, *keys: str) -> dict[str, Any]:
+    """These values of a GGUF file's metadata, as far as it has them; ``ModelError`` if damaged."""
+    fields = open_gguf(path).fields
+    with one_message(f"{path}: the metadata of the GGUF file is damaged", ModelError):
+        return {key: fields[key].contents() for key in keys if key in fields}
 
 
 def folder_without_weights(path: Path) -> Path:
@@ -71,7 +82,7 @@ def folder_without_weights(path: Path) -> Path:
     def convert(folder: Path) -> None:
         from transformers import AutoConfig, AutoTokenizer
 
-        _check_complete(path)
+        open_gguf(path)
         where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
         config = AutoConfig.from_pretrained(**where)
         _clear(config, "quantization_config")
@@ -138,9 +149,6 @@ def _clear(holder: object, name: str) -> None:
 
 def float_type(path: Path) -> str | None:
     """The torch dtype name of a GGUF file's number format; None if it is quantised."""
-    _check_complete(path)
-    from gguf import GGUFReader
-
-    field = GGUFReader(path).fields.get("general.file_type")
+    kind = metadata(path, "general.file_type").get("general.file_type")
     names = {0: "float32", 1: "float16", 32: "bfloat16"}
-    return names.get(int(field.contents())) if field is not None else None
+    return names.get(kind) if isinstance(kind, int) else None

@@ -11,6 +11,8 @@ from lorita.errors import AdapterError
 from lorita.models.adapter_embeddings import fit_embeddings, saved_rows
 from lorita.models.adapter_files import WEIGHTS_FILE, require_files, require_finite
 from lorita.models.adapter_kinds import check_kind, read_adapter_config
+from lorita.models.adapter_schema import check_tensors
+from lorita.storage.reading import said
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
 
     require_files(folder)
     check_kind(folder)
+    check_tensors(folder / WEIGHTS_FILE, read_adapter_config(folder))
     require_finite(folder)
     fit_embeddings(model, folder)
     with _explained(folder), quiet_libraries():
@@ -50,6 +53,7 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftMo
     for name, folder in folders.items():
         require_files(folder)
         check_kind(folder)
+        check_tensors(folder / WEIGHTS_FILE, read_adapter_config(folder))
         require_finite(folder)
         config = read_adapter_config(folder)
         if not name.isidentifier() or name == "default":
@@ -84,13 +88,12 @@ def _explained(folder: Path) -> Iterator[None]:
     """One error for those of PEFT, torch and safetensors if the adapter does not fit."""
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        if isinstance(error, KeyError):  # PEFT looks a tensor up that it needs
+        reason = said(error)
+        if isinstance(error, KeyError) and error.args:  # PEFT looks a tensor up that it needs
             reason = f"{error.args[0]} is missing from the file"
-        elif len(lines) > 1 and reason.endswith(":"):
-            reason = f"{reason} {lines[1].strip()}"
         raise AdapterError(
             f"{folder}: the adapter does not fit this base model: {reason}"
         ) from error

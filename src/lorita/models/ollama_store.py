@@ -6,14 +6,16 @@ Nothing is written there, and nothing is downloaded.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from lorita.errors import ModelError
+from lorita.storage.reading import read_object
 
 PREFIX = "ollama:"
 _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
@@ -21,6 +23,24 @@ _LAYER = "application/vnd.ollama.image."
 _NAME = re.compile(
     r"(?:(?:(?P<host>[\w.:-]+)/)?(?P<space>[\w-]+)/)?(?P<model>[\w.-]+)(?::(?P<tag>[\w.-]+))?"
 )
+
+
+class Layer(BaseModel):
+    """A part of a model: its kind, and the blob that holds it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    mediaType: str
+    digest: Annotated[str, Field(pattern=r"^[a-z0-9]{1,20}:[0-9a-f]{1,200}$")]
+    size: Annotated[int, Field(ge=0)]
+
+
+class Manifest(BaseModel):
+    """What Ollama writes about a model."""
+
+    model_config = ConfigDict(extra="allow")
+
+    layers: list[Layer]
 
 
 @dataclass(frozen=True)
@@ -98,25 +118,19 @@ def _shown(place: Path) -> str:
 def _layers(name: str, manifest: Path) -> dict[str, list[dict[str, Any]]]:
     """The layers of a manifest by kind: model, template, license, adapter, …"""
     found: dict[str, list[dict[str, Any]]] = {}
-    try:
-        for layer in json.loads(manifest.read_text(encoding="utf-8"))["layers"]:
-            kind = str(layer["mediaType"]).removeprefix(_LAYER)
-            found.setdefault(kind, []).append(layer)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{PREFIX}{name}: {manifest} is damaged ({error})",
-            hint="Download the model again: ollama pull NAME.",
-        ) from None
+    hint = f"Download the model again: ollama pull {name}."
+    for layer in read_object(manifest, Manifest, ModelError, hint=hint)["layers"]:
+        found.setdefault(layer["mediaType"].removeprefix(_LAYER), []).append(layer)
     return found
 
 
 def _weights(store: Path, name: str, layer: dict[str, Any]) -> Path:
-    blob = _blob(store, str(layer["digest"]))
+    blob = _blob(store, layer["digest"])
     size = blob.stat().st_size if blob.is_file() else 0
-    if size != layer.get("size", size) or size == 0:
+    if size != layer["size"] or size == 0:
         raise ModelError(
             f"{PREFIX}{name}: its weights are incomplete: {blob} has {size:,} of "
-            f"{layer.get('size', 0):,} bytes",
+            f"{layer['size']:,} bytes",
             hint=f"Download the model again: ollama pull {name}.",
         )
     return blob

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lorita.evaluation.comparison import (
     JSON_FILE,
@@ -24,6 +24,7 @@ from lorita.storage.run_record import (
     Check,
     DataRecord,
     FiguresRecord,
+    PromptRecord,
     RunRecord,
     machine,
     versions,
@@ -77,7 +78,7 @@ def write_results(
     held = comparison.held_out
     RunRecord(
         base=_base_record(prepared, base),
-        prompt_format=prepared.data.prompt_format.record(),
+        prompt_format=cast(PromptRecord, prepared.data.prompt_format.record()),
         stop_tokens=_stop_tokens(prepared),
         data=DataRecord(
             origin=settings.data,

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+from lorita.errors import UserError
 from lorita.storage.files import append_line, write_atomic
+from lorita.storage.reading import parse_json, plain_size
 from lorita.storage.run_folder import LOG_FILE
 
 
 def last_logged(folder: Path, event: str, key: str) -> float:
-    """A value of the last such event in the log: a resumed run may have had no step left."""
-    lines = (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()
-    found = (json.loads(line) for line in reversed(lines) if f'"{event}"' in line)
-    return float(next(found)[key])
+    """A value of the last such event in the log: a resumed run may have had no step left.
+
+    It is NaN where the log no longer has one: that is no reason to lose a finished run.
+    """
+    for line in reversed(_lines(folder)):
+        record = _event(line)
+        if record is not None and record["event"] == event and _is_number(record.get(key)):
+            return float(record[key])
+    return math.nan  # somebody removed the file, or lines of it
 
 
 def last_loss(folder: Path) -> float:
@@ -31,15 +39,36 @@ def append_log(folder: Path, record: dict[str, Any]) -> None:
 
 def _rewind_log(folder: Path, step: int) -> None:
     """Remove the events after ``step``, which a resumed run repeats, and damaged lines."""
-    path = folder / LOG_FILE
-    if not path.exists():
+    if not (folder / LOG_FILE).exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if event.get("step", 0) <= step and event["event"] != "TrainingEnded":
+    for line in _lines(folder):
+        event = _event(line)
+        if event and event.get("step", 0) <= step and event["event"] != "TrainingEnded":
             kept.append(line + "\n")
-    write_atomic(path, "".join(kept))
+    write_atomic(folder / LOG_FILE, "".join(kept))
+
+
+def _lines(folder: Path) -> list[str]:
+    path = folder / LOG_FILE
+    try:
+        plain_size(path)
+        with path.open(encoding="utf-8", errors="replace") as log:
+            return log.read().split("\n")
+    except (OSError, UserError):
+        return []
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """The event in a line; None if it is damaged."""
+    try:
+        values = parse_json(line)
+    except ValueError:
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("event"), str):
+        return None
+    return values if _is_number(values.get("step", 0)) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,10 +10,13 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from typing_extensions import Required, TypedDict
 
 from lorita.errors import UserError
 from lorita.storage.files import write_atomic
+from lorita.storage.reading import checked, read_object
 from lorita.storage.run_folder import RECORD_FILE
 
 FORMAT = 1
@@ -30,6 +33,19 @@ class BaseRecord:
     trust_remote_code: bool
     dtype: str
     fingerprint: dict[str, Any] | None = None
+
+
+class PromptRecord(TypedDict, total=False):
+    """The form of prompts and answers, as ``data.tokens.prompt_format`` writes and reads it."""
+
+    kind: Required[Literal["text", "pair", "chat"]]
+    control_tokens: Literal["text", "tokens"]
+    tools_template: str
+    tools: list[Any]
+    chat_template: Required[str | None]
+    template_name: str
+    system: str | None
+    end_of_turn: str | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class RunRecord:
     """The content of ``lorita.json``; ``versions`` are those of the packages that took part."""
 
     base: BaseRecord
-    prompt_format: dict[str, Any]
+    prompt_format: PromptRecord
     stop_tokens: list[str]
     data: DataRecord
     figures: FiguresRecord
@@ -100,23 +116,15 @@ class RunRecord:
 
 def read_record(folder: Path) -> RunRecord | None:
     """The record of a run; None for a plain PEFT folder, ``UserError`` for a damaged record."""
-    from pydantic import TypeAdapter, ValidationError
-
     path = folder / RECORD_FILE
     if not path.exists():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        written = values.get("format", FORMAT) if isinstance(values, dict) else FORMAT
-        if isinstance(written, int) and written > FORMAT:
-            raise UserError(f"{path}: written by a newer lorita (format {written})")
-        return TypeAdapter(RunRecord).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(f"{path}: damaged ({place}: {first['msg'].lower()})") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error})") from None
+    hint = "This record of a run is damaged. Without it, the adapter can be used like any other."
+    values = read_object(path, None, UserError, hint=hint)
+    written = values.get("format", FORMAT)
+    if isinstance(written, int) and written > FORMAT:
+        raise UserError(f"{path}: written by a newer lorita (format {written})")
+    return checked(values, RunRecord, str(path), UserError, hint=hint)
 
 
 def versions() -> dict[str, str]:

@@ -17,14 +17,18 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from lorita.errors import OutputError
+from pydantic import AfterValidator, Field
+
+from lorita.errors import OutputError, UserError
 from lorita.models.adapter import save_adapter, set_adapter_tensors
 from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.storage.files import new_part, remove, sync_folder, write_atomic
 from lorita.storage.manifest import claim, remove_folder, set_aside
+from lorita.storage.reading import checked, one_message, parse_json, read_text
 from lorita.training.random_state import random_states, restore_random_states
 
 if TYPE_CHECKING:
@@ -37,6 +41,27 @@ if TYPE_CHECKING:
 TENSORS_FILE = "trainer_state.safetensors"
 STATE_FILE = "trainer_state.json"
 FORMAT = 2
+
+
+def _has_all_files(checksums: dict[str, str]) -> dict[str, str]:
+    missing = {WEIGHTS_FILE, TENSORS_FILE} - checksums.keys()
+    if missing:
+        raise ValueError(f"{sorted(missing)[0]} has no checksum")
+    return checksums
+
+
+@dataclass(frozen=True)
+class State:
+    """What ``trainer_state.json`` must hold; ``sha256`` has the checksum of each other file."""
+
+    step: Annotated[int, Field(ge=0, lt=2**53)]
+    schedule: dict[str, Any]
+    token_budget: Annotated[int, Field(ge=1)] | None
+    watch: dict[str, Any]
+    identity: dict[str, Any]
+    sha256: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], str], AfterValidator(_has_all_files)
+    ]
 
 
 def save_checkpoint(
@@ -139,11 +164,12 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{STATE_FILE} is missing" if folder.is_dir() else "no such checkpoint")
     try:
-        text = path.read_text(encoding="utf-8")
-        state = json.loads(text)
-        assert isinstance(state, dict)
-    except (ValueError, AssertionError):
-        raise ValueError(f"{STATE_FILE} is damaged") from None
+        text = read_text(path)
+        state = parse_json(text)
+    except (UserError, ValueError):
+        state = None
+    if not isinstance(state, dict):
+        raise ValueError(f"{STATE_FILE} is damaged")
     if state.get("format") != FORMAT:
         raise ValueError(
             f"written by another version of lorita (format {state.get('format')}; this version "
@@ -152,6 +178,10 @@ def read_state(folder: Path) -> dict[str, Any]:
     state.pop("seal", None)
     if _sealed(state) != text:
         raise ValueError(f"{STATE_FILE} is damaged")
+    try:
+        checked(state, State, STATE_FILE)
+    except UserError as error:
+        raise ValueError(error.problems[0]) from None
     for name, expected in state["sha256"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{name} is missing")
@@ -193,6 +223,13 @@ def restore(
     folder: Path, state: Mapping[str, Any], model: PeftModel, trainee: Trainee, watch: Watch
 ) -> int:
     """Load a checkpoint into everything that training changes; returns its step."""
+    with one_message(f"{folder}: the checkpoint does not fit this run", OutputError):
+        return _restored(folder, state, model, trainee, watch)
+
+
+def _restored(
+    folder: Path, state: Mapping[str, Any], model: PeftModel, trainee: Trainee, watch: Watch
+) -> int:
     from safetensors.torch import load_file
 
     set_adapter_tensors(model, load_file(folder / WEIGHTS_FILE))

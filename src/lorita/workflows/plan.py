@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lorita.errors import ModelError
 from lorita.models import adapter as adapters
 from lorita.models.base import Base, find_base, load_config
 from lorita.runs.loaded_base import load_base
@@ -16,6 +17,7 @@ from lorita.runs.prepare import prepare
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
 from lorita.settings.schema import RunSettings
+from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 from lorita.training.forecast import Forecast, Work
 
@@ -59,7 +61,8 @@ def empty_model(base: Base) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     config = load_config(base)
-    with quiet_libraries(), torch.device("meta"):
+    problem = f"{base.name}: no model can be built of its configuration"
+    with one_message(problem, ModelError), quiet_libraries(), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
     model.requires_grad_(False)
     return model  # type: ignore[no-any-return]

@@ -27,6 +27,7 @@ from lorita.settings.build import build_settings
 from lorita.settings.schema import options_where
 from lorita.storage.files import write_atomic
 from lorita.storage.manifest import SWEEP, claim
+from lorita.storage.reading import read_as
 from lorita.storage.run_folder import (
     SETTINGS_FILE,
     SWEEP_FILE,
@@ -58,6 +59,13 @@ class Tried:
     training: float | None
     seconds: float | None
     failed: str | None = None
+
+
+@dataclass(frozen=True)
+class _SweepFile:
+    """What of ``sweep.json`` is read again."""
+
+    runs: tuple[Tried, ...]
 
 
 @dataclass(frozen=True)
@@ -286,12 +294,8 @@ def _check_targets(base: LoadedBase, points: Sequence[Point]) -> None:
 
 def read_sweep(folder: Path) -> list[Tried]:
     """The runs listed in ``sweep.json``; none if there is no such file."""
-    try:
-        values = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
-        return [Tried(**run) for run in values["runs"]]
-    except FileNotFoundError:
+    path = folder / SWEEP_FILE
+    if not path.exists():
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{folder / SWEEP_FILE}: damaged ({error})", hint="Delete it; the runs are kept."
-        ) from None
+    found = read_as(path, _SweepFile, OutputError, hint="Delete it; the runs are kept.")
+    return list(found.runs)

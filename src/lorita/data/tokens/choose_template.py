@@ -24,6 +24,7 @@ from lorita.data.tokens.tokenizer_template import (
     template_from,
 )
 from lorita.errors import DataError
+from lorita.storage.reading import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,8 +110,8 @@ def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTem
         return _usable(template_from(tokenizer, own[wanted], wanted), f"chat_template {wanted}")
     file = Path(wanted).expanduser()
     try:
-        template = template_from(tokenizer, file.read_text(encoding="utf-8"), file.name)
-    except FileNotFoundError:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         names = [*NAMED, *(own if len(own) > 1 else ())]
         near = difflib.get_close_matches(wanted, names, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -118,8 +119,9 @@ def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTem
             f"chat_template {wanted}: no file or built-in template with this name{hint}",
             hint=f"Choose one of {', '.join(names)}, none, or a file with a Jinja template.",
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"chat_template {wanted}: cannot be read ({error})") from None
+    except (OSError, ValueError):  # read_text says why
+        pass
+    template = template_from(tokenizer, read_text(file, DataError), file.name)
     return _usable(template, f"chat_template {wanted}")
 
 

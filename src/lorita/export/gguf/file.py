@@ -20,6 +20,7 @@ from lorita.export.gguf.writer import (
 )
 from lorita.export.merged.weights import Weight, weights
 from lorita.models.adapter_embeddings import saved_rows
+from lorita.models.gguf_files import open_gguf
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
 from lorita.storage.files import check_room
 from lorita.storage.run_record import read_record
@@ -81,7 +82,7 @@ def write_merged(
     layout = find_layout(config, base_name)
     writer = new_writer(layout)
     if base_file is not None:
-        reader = gguf.GGUFReader(base_file)
+        reader = open_gguf(base_file)
         own = ("general.file_type", "general.quantization_version", "general.name")
         copy_metadata(reader, writer, leave_out=own)
         planned = _over_file(model, layout, reader, quantize)

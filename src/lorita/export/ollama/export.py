@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorita.data.tokens.chat_template import ChatTemplate
 from lorita.data.tokens.encoder import adds_bos
@@ -23,9 +23,11 @@ from lorita.export.sources import check_apart
 from lorita.inference.load import open_model
 from lorita.inference.resolve import Resolved, resolve_adapter
 from lorita.models.base import Base
+from lorita.models.gguf_files import metadata
 from lorita.models.ollama_store import PREFIX
 from lorita.storage.files import write_atomic
 from lorita.storage.manifest import OLLAMA
+from lorita.storage.reading import read_text
 from lorita.storage.targets import Target, check_target, replacing
 
 if TYPE_CHECKING:
@@ -133,10 +135,7 @@ def _layout(asked: PromptFormat, wanted: Wanted, bos: str) -> GoLayout:
 
 def _given_layout(path: Path, template: ChatTemplate | None, bos: str) -> GoLayout:
     """A template written by hand: used as is, and compared with the run's chat template."""
-    try:
-        source = path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"template {path}: cannot read it ({error})") from None
+    source = read_text(path.expanduser(), SettingsError)
     if template is None:
         return GoLayout(source)
     try:
@@ -154,17 +153,11 @@ def _runner_bos(base: Base, tokenizer: PreTrainedTokenizerBase) -> str:
     """The beginning-of-text token if llama.cpp adds it to a prompt by itself, else ``""``."""
     if base.gguf_path is None:
         return str(tokenizer.bos_token) if adds_bos(tokenizer) else ""
-    from gguf import GGUFReader
-
-    fields = GGUFReader(base.gguf_path).fields
-
-    def value(key: str) -> Any:
-        field = fields.get(f"tokenizer.ggml.{key}")
-        return field.contents() if field is not None else None
-
-    adds = value("add_bos_token")
+    keys = [f"tokenizer.ggml.{key}" for key in ("add_bos_token", "model", "pre")]
+    found = metadata(base.gguf_path, *keys)
+    adds, model, pre = (found.get(key) for key in keys)
     if adds is None:  # llama.cpp's defaults for this kind of tokenizer
-        adds = value("model") == "llama" or value("pre") in ("llama3", "llama-v3", "llama-bpe")
+        adds = model == "llama" or pre in ("llama3", "llama-v3", "llama-bpe")
     return str(tokenizer.bos_token or "") if adds else ""
 
 
