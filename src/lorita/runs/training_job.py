@@ -5,14 +5,16 @@ It trains the attached adapter. Saving and measuring the result is done in ``run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from lorita.errors import RunFailed
 from lorita.evaluation.scores import score_rows
-from lorita.runs.identity import identity
+from lorita.runs.identity import conditions, identity
 from lorita.runs.output_folder import resume_source
 from lorita.runs.training_setup import make_pace, make_trainee, make_watch, memory_per_token
+from lorita.storage.run_log import continue_log
 from lorita.system.memory import available_memory, memory_in_use, peak_memory
 from lorita.system.processes import is_lead
 from lorita.training.advice import advice
@@ -52,6 +54,7 @@ class TrainingJob:
         self.watch = make_watch(settings, prepared, self.pace)
         data = prepared.data
         self.work = count_work(data.train, data.held_out, self.pace)
+        self._came_from: Path | None = None
 
     def events(self, stop: StopRequest) -> Iterator[Event]:
         """Train; all random numbers are drawn after this starts."""
@@ -61,7 +64,7 @@ class TrainingJob:
         torch.manual_seed(self.settings.seed)
         data, timed = self.prepared.data, list[tuple[int, float]]()
         first_step, notes = self._resume()
-        yield from (Note(text) for text in notes)
+        yield from notes
         yield from (Note(text, is_warning=True) for text in [*self.advice(), *self.too_large()])
         yield TrainingStarted(
             first_step=first_step,
@@ -142,8 +145,15 @@ class TrainingJob:
             self.trainee,
             self.watch,
             keep=self.settings.save_total_limit,
-            identity=identity(self.settings, self.prepared),
+            **self._described,
         )
+
+    @cached_property
+    def _described(self) -> dict[str, Mapping[str, Any]]:
+        """What a checkpoint keeps to tell whether a run may continue from it."""
+        base = self.attached.base
+        own = identity(self.settings, self.prepared, base, self.pace.rows_per_step)
+        return {"identity": own, "conditions": conditions(self.settings, base)}
 
     def _finish(self) -> Iterator[Event]:
         if self.watch.seen.steps == 0 and self.watch.seen.skipped:
@@ -158,6 +168,8 @@ class TrainingJob:
         if not self.settings.load_best_model_at_end or step == 0:
             return
         folder = self.prepared.output_dir / f"checkpoint-{step}"
+        if not folder.exists() and self._came_from is not None:
+            folder = self._came_from / folder.name
         try:
             restore_weights(folder, self.attached.model)
         except (OSError, ValueError) as error:
@@ -166,22 +178,26 @@ class TrainingJob:
             return
         yield Note(f"Best held-out loss {loss:.4f} at step {step}: keeping that adapter")
 
-    def _resume(self) -> tuple[int, list[str]]:
+    def _resume(self) -> tuple[int, list[Note]]:
         """Restore the requested checkpoint; return its step (0 for none) and notes."""
         wanted = resume_source(self.settings)
         folder = self.prepared.output_dir
         if wanted is None:
             return 0, []
         if wanted == "last" and not list_checkpoints(folder):
-            return 0, [f"{folder}: no checkpoint to continue from; starting at the first step"]
-        path, state, damaged = find_checkpoint(
-            folder, wanted, identity(self.settings, self.prepared)
+            text = f"{folder}: no checkpoint to continue from; starting at the first step"
+            return 0, [Note(text)]
+        path, state, warnings = find_checkpoint(
+            folder, wanted, **self._described, inexact=self.settings.resume_inexact
         )
         step = restore(path, state, self.attached.model, self.trainee, self.watch)
         if self.settings.micro_batch_tokens is not None:
             self.trainee.token_budget = self.settings.micro_batch_tokens
-        notes = [f"Skipped: {line}" for line in damaged]
-        return step, [*notes, f"Continuing after step {step}, from {path}"]
+        if is_lead():
+            continue_log(path.parent, folder, step, self.watch.last_loss)
+        self._came_from = path.parent
+        said = [Note(line, is_warning=True) for line in warnings]
+        return step, [*said, Note(f"Continuing after step {step}, from {path}")]
 
     def advice(self) -> list[str]:
         """Warnings about settings that are known to hurt with this much data."""

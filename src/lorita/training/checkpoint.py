@@ -47,11 +47,13 @@ def save_checkpoint(
     *,
     keep: int,
     identity: Mapping[str, Any],
+    conditions: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``checkpoint-N`` into the run folder and return its path.
 
     Older checkpoints are removed, except for the newest ``keep`` and the best one. ``identity``
-    (data, model, settings) must be the same in a run that continues from this checkpoint.
+    (data, model, settings) must be the same in a run that continues from this checkpoint, and
+    ``conditions`` (machine, versions) should be.
     """
     from safetensors.torch import save
 
@@ -71,6 +73,7 @@ def save_checkpoint(
             "token_budget": trainee.token_budget,
             "watch": watch.state_dict(),
             "identity": dict(identity),
+            "conditions": dict(conditions or {}),
             "sha256": {file.name: _checksum(file) for file in sorted(temporary.iterdir())},
         }
         write_atomic(temporary / STATE_FILE, _sealed(state))
@@ -100,13 +103,19 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def find_checkpoint(
-    run: Path, wanted: str, identity: Mapping[str, Any]
+    run: Path,
+    wanted: str,
+    identity: Mapping[str, Any],
+    conditions: Mapping[str, Any] | None = None,
+    *,
+    inexact: bool = False,
 ) -> tuple[Path, dict[str, Any], list[str]]:
-    """The checkpoint to continue from, its state, and what is wrong with newer ones.
+    """The checkpoint to continue from, its state, and warnings.
 
-    ``wanted`` is ``last`` or a path. With ``last``, damaged checkpoints are passed over; one that
-    is named must be intact. Raises ``OutputError`` if no checkpoint is usable, or if its
-    ``identity`` is that of another run.
+    ``wanted`` is ``last`` or a path. With ``last``, damaged checkpoints are passed over with a
+    warning; one that is named must be intact. Raises ``OutputError`` if no checkpoint is usable, if
+    its ``identity`` is that of another run, or if its ``conditions`` are others and the run is not
+    allowed to be ``inexact``.
     """
     last = wanted == "last"
     candidates = list_checkpoints(run)[::-1] if last else [Path(wanted).expanduser()]
@@ -117,8 +126,8 @@ def find_checkpoint(
         except (OSError, ValueError) as error:
             damaged.append(f"{folder}: {error}")
             continue
-        _require_same(folder, state["identity"], identity)
-        return folder, state, damaged
+        warnings = [f"Skipped: {line}" for line in damaged]
+        return folder, state, warnings + _compare(folder, state, identity, conditions, inexact)
     if damaged:
         others = list_checkpoints(run) if not last else []
         hint = "Continue from the newest intact checkpoint with --resume." if others else ""
@@ -173,19 +182,65 @@ def _sealed(state: Mapping[str, Any]) -> str:
     return json.dumps({**plain, "seal": seal}, indent=2) + "\n"
 
 
-def _require_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _compare(
+    folder: Path,
+    state: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    conditions: Mapping[str, Any] | None,
+    inexact: bool,
+) -> list[str]:
+    """Warnings on what will make the result another one; ``OutputError`` for what may not be."""
+    then = state["identity"]
+    if "conditions" not in state:  # earlier versions recorded less
+        missing = sorted(identity.keys() - then.keys())
+        identity = {name: value for name, value in identity.items() if name in then}
+        _refuse(folder, _differences({n: then[n] for n in identity}, identity), _ANOTHER_RUN)
+        return [
+            f"{folder}: an earlier lorita wrote this checkpoint without {', '.join(missing)} and "
+            "the machine, so these cannot be compared"
+        ]
+    _refuse(folder, _differences(then, identity), _ANOTHER_RUN)
+    different = _differences(state["conditions"], conditions or state["conditions"])
+    if not inexact:
+        _refuse(folder, different, _INEXACT)
+    return [f"{line}: the result will differ in its last digits" for line in different]
+
+
+_ANOTHER_RUN = (
+    "A run can only continue with the data, model and settings it started with. Undo the change, "
+    "or start a new run in another folder."
+)
+_INEXACT = (
+    "The run can go on, but will not end with the bytes of one that was never stopped. Undo the "
+    "change, or continue all the same with --resume-inexact."
+)
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     now = json.loads(json.dumps(now, default=str))
-    different = [
-        f"{name} was {then.get(name)!r}, is now {now.get(name)!r}"
+    return [
+        _difference(name, then.get(name), now.get(name))
         for name in sorted(then.keys() | now.keys())
         if then.get(name) != now.get(name)
     ]
-    if different:
-        raise OutputError(
-            [f"{folder.name}: {line}" for line in different],
-            hint="A run can only continue with the data, model and settings it started with. "
-            "Undo the change, or start a new run in another folder.",
-        )
+
+
+def _difference(name: str, then: Any, now: Any) -> str:
+    if all(isinstance(value, str) and re.fullmatch(_HASH, value) for value in (then, now)):
+        return f"{name}: not the same as then"
+    return f"{name} was {_short(then)}, is now {_short(now)}"
+
+
+_HASH = "[0-9a-f]{64}"
+
+
+def _short(value: Any) -> str:
+    return re.sub(_HASH, lambda found: found.group()[:8], repr(value))
+
+
+def _refuse(folder: Path, differences: list[str], hint: str) -> None:
+    if differences:
+        raise OutputError([f"{folder.name}: {line}" for line in differences], hint=hint)
 
 
 def restore(

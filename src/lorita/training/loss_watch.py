@@ -152,6 +152,11 @@ class Watch:
         return self.seen.best_step, self.seen.best_loss or 0.0
 
     @property
+    def last_loss(self) -> float:
+        """The training loss of the last step; NaN before the first one."""
+        return self.seen.recent[-1] if self.seen.recent else math.nan
+
+    @property
     def out_of_patience(self) -> bool:
         """Whether training should stop because the held-out loss no longer improves."""
         return self.patience is not None and self.seen.evaluations_since_best >= self.patience

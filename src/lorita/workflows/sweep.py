@@ -24,7 +24,7 @@ from lorita.runs.output_folder import default_output_dir
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
-from lorita.settings.schema import options_where
+from lorita.settings.facts import lora_options, options_where
 from lorita.storage.files import write_atomic
 from lorita.storage.run_folder import SETTINGS_FILE, is_run
 from lorita.storage.run_record import read_record
@@ -259,7 +259,7 @@ def _require_same_rows(first: Prepared, now: Prepared) -> None:
 def _check_targets(base: LoadedBase, points: Sequence[Point]) -> None:
     """Check that every adapter fits the base before the first run starts."""
     for point in points:
-        adapters.lora_config(base.model, point.settings.lora_options())
+        adapters.lora_config(base.model, lora_options(point.settings))
 
 
 def read_sweep(folder: Path) -> list[Tried]:
