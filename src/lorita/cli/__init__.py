@@ -14,6 +14,8 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from lorita.cli.help import full_help, shown_default
+from lorita.system.processes import is_lead
+from lorita.system.signals import STOPPED, Terminated, caused_by_signal, leave, watch_signals
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -82,7 +84,12 @@ def _version() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    watch_signals()
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except (KeyboardInterrupt, Terminated):  # while the end was being reported
+        code = _fail("interrupted", STOPPED)
+    leave(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -98,8 +105,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except CycloptsError as error:
         return _fail(_usage_message(error, tokens), 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except (KeyboardInterrupt, Terminated):
+        return _fail("interrupted", STOPPED)
     except BrokenPipeError:  # `lorita … | head`
         sys.stderr.close()
         return 0
@@ -108,6 +115,8 @@ def run(arguments: Sequence[str]) -> int:
 
         if isinstance(error, LoritaError):
             return _fail(str(error), error.exit_code)
+        if caused_by_signal(error):
+            return _fail("interrupted", STOPPED)
         raise
 
 
@@ -140,7 +149,10 @@ def _usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    label = "Interrupted" if code == 130 else "Error"
+    if code == STOPPED:
+        if is_lead():  # each of several processes is stopped, and one of them says so
+            print(message[:1].upper() + message[1:], file=sys.stderr)
+        return code
     separator = "\n" if "\n" in message and message.startswith("- ") else " "
-    print(f"{label}:{separator}{message}", file=sys.stderr)
+    print(f"Error:{separator}{message}", file=sys.stderr)
     return code

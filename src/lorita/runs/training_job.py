@@ -6,10 +6,10 @@ It trains the attached adapter. Saving and measuring the result is done in ``run
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from lorita.errors import RunFailed
+from lorita.errors import Interrupted, RunFailed
 from lorita.evaluation.scores import score_rows
 from lorita.runs.identity import conditions, identity
 from lorita.runs.output_folder import resume_source
@@ -20,6 +20,7 @@ from lorita.system.processes import is_lead
 from lorita.training.advice import advice
 from lorita.training.checkpoint import (
     find_checkpoint,
+    keep_until_recorded,
     list_checkpoints,
     restore,
     restore_weights,
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
     from lorita.runs.run_model import Attached
     from lorita.settings.schema import RunSettings
     from lorita.training.stop_request import StopRequest
+
+
+UNLIMITED = 10**9
+
+
+class _GivenUp(Exception):
+    """An evaluation was given up, because a stop is requested."""
 
 
 class TrainingJob:
@@ -79,7 +87,7 @@ class TrainingJob:
             self.attached.loss_sum,
             self.pace,
             accelerator=self.attached.base.accelerator,
-            hooks=Hooks(self._evaluate if data.held_out else None, self._save, stop),
+            hooks=Hooks(partial(self._evaluate, stop) if data.held_out else None, self._save, stop),
             watch=self.watch,
             first_step=first_step,
         ):
@@ -89,7 +97,10 @@ class TrainingJob:
                 if self.settings.probe and len(timed) == PROBE_STEPS < self.pace.max_steps:
                     yield from (Note(text) for text in self.forecast(timed).lines())
             if isinstance(event, TrainingEnded):
+                self._save_last(event.steps)
                 yield from self._finish()
+        if stop.requested:
+            raise Interrupted("interrupted after training, before its result was measured")
 
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
@@ -129,24 +140,49 @@ class TrainingJob:
         """Load the last good weights into the model; return the step they are from."""
         return self.watch.restore_good(self.trainee)
 
-    def _evaluate(self) -> float:
-        device = self.attached.base.accelerator.device
-        rows = self.prepared.data.held_out
-        return score_rows(self.attached.base.model, rows, device).rows().mean
+    def _evaluate(self, stop: StopRequest) -> float | None:
+        accelerator, rows = self.attached.base.accelerator, self.prepared.data.held_out
 
-    def _save(self, step: int) -> Path:
+        def give_up_if_stopped() -> None:
+            if stop.requested and accelerator.num_processes == 1:
+                raise _GivenUp
+
+        try:
+            scores = score_rows(
+                self.attached.base.model, rows, accelerator.device, before_each=give_up_if_stopped
+            )
+        except _GivenUp:
+            return None
+        return scores.rows().mean
+
+    def _save_last(self, step: int) -> None:
+        """A checkpoint of the finished training, for as long as its result is being measured."""
+        folder = self.prepared.output_dir / f"checkpoint-{step}"
+        if folder.exists() or not is_lead() or step == 0:
+            return
+        try:
+            self._save(step, keep=UNLIMITED)
+            keep_until_recorded(folder)
+        except OSError:  # the adapter itself is saved next, and says what is wrong
+            return
+
+    def _save(self, step: int, keep: int | None = None) -> Path:
         folder = self.prepared.output_dir
         if not is_lead():
+            self.attached.base.accelerator.wait_for_everyone()
             return folder / f"checkpoint-{step}"
-        return save_checkpoint(
+        saved = save_checkpoint(
             folder,
             step,
             self.attached.model,
             self.trainee,
             self.watch,
-            keep=self.settings.save_total_limit,
+            keep=keep or self.settings.save_total_limit,
             **self._described,
         )
+        # A process that ends first makes the launcher end the one that is writing.
+        self.attached.base.accelerator.wait_for_everyone()
+        return saved
 
     @cached_property
     def _described(self) -> dict[str, Mapping[str, Any]]:

@@ -25,6 +25,7 @@ from lorita.models.adapter import save_adapter, set_adapter_tensors
 from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.storage.files import PART, sync_folder, write_atomic
 from lorita.training.random_state import random_states, restore_random_states
+from lorita.training.same_run import compare_runs
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 TENSORS_FILE = "trainer_state.safetensors"
 STATE_FILE = "trainer_state.json"
+UNASKED = "until-recorded"
 FORMAT = 2
 
 
@@ -96,6 +98,18 @@ def _remove_old(run: Path, keep: int, spared: Collection[Path]) -> None:
             shutil.rmtree(gone, ignore_errors=True)
 
 
+def keep_until_recorded(folder: Path) -> None:
+    """Mark a checkpoint that nobody asked for: ``remove_unasked`` removes it."""
+    write_atomic(folder / UNASKED, "")
+
+
+def remove_unasked(run: Path) -> None:
+    """Remove the checkpoint that was kept until the run had its record."""
+    for folder in list_checkpoints(run):
+        if (folder / UNASKED).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def list_checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     found = [p for p in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
@@ -127,7 +141,11 @@ def find_checkpoint(
             damaged.append(f"{folder}: {error}")
             continue
         warnings = [f"Skipped: {line}" for line in damaged]
-        return folder, state, warnings + _compare(folder, state, identity, conditions, inexact)
+        return (
+            folder,
+            state,
+            warnings + compare_runs(folder, state, identity, conditions, inexact=inexact),
+        )
     if damaged:
         others = list_checkpoints(run) if not last else []
         hint = "Continue from the newest intact checkpoint with --resume." if others else ""
@@ -180,67 +198,6 @@ def _sealed(state: Mapping[str, Any]) -> str:
     plain = json.loads(json.dumps(state, default=str))
     seal = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
     return json.dumps({**plain, "seal": seal}, indent=2) + "\n"
-
-
-def _compare(
-    folder: Path,
-    state: Mapping[str, Any],
-    identity: Mapping[str, Any],
-    conditions: Mapping[str, Any] | None,
-    inexact: bool,
-) -> list[str]:
-    """Warnings on what will make the result another one; ``OutputError`` for what may not be."""
-    then = state["identity"]
-    if "conditions" not in state:  # earlier versions recorded less
-        missing = sorted(identity.keys() - then.keys())
-        identity = {name: value for name, value in identity.items() if name in then}
-        _refuse(folder, _differences({n: then[n] for n in identity}, identity), _ANOTHER_RUN)
-        return [
-            f"{folder}: an earlier lorita wrote this checkpoint without {', '.join(missing)} and "
-            "the machine, so these cannot be compared"
-        ]
-    _refuse(folder, _differences(then, identity), _ANOTHER_RUN)
-    different = _differences(state["conditions"], conditions or state["conditions"])
-    if not inexact:
-        _refuse(folder, different, _INEXACT)
-    return [f"{line}: the result will differ in its last digits" for line in different]
-
-
-_ANOTHER_RUN = (
-    "A run can only continue with the data, model and settings it started with. Undo the change, "
-    "or start a new run in another folder."
-)
-_INEXACT = (
-    "The run can go on, but will not end with the bytes of one that was never stopped. Undo the "
-    "change, or continue all the same with --resume-inexact."
-)
-
-
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    now = json.loads(json.dumps(now, default=str))
-    return [
-        _difference(name, then.get(name), now.get(name))
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]
-
-
-def _difference(name: str, then: Any, now: Any) -> str:
-    if all(isinstance(value, str) and re.fullmatch(_HASH, value) for value in (then, now)):
-        return f"{name}: not the same as then"
-    return f"{name} was {_short(then)}, is now {_short(now)}"
-
-
-_HASH = "[0-9a-f]{64}"
-
-
-def _short(value: Any) -> str:
-    return re.sub(_HASH, lambda found: found.group()[:8], repr(value))
-
-
-def _refuse(folder: Path, differences: list[str], hint: str) -> None:
-    if differences:
-        raise OutputError([f"{folder.name}: {line}" for line in differences], hint=hint)
 
 
 def restore(

@@ -55,6 +55,8 @@ class Seen:
     best_training_loss: float = 0.0
     evaluations_since_best: int = 0
     said: list[str] = field(default_factory=list)
+    evaluation_due: bool = False
+    """The evaluation after the last step was not finished."""
 
 
 @dataclass

@@ -30,6 +30,7 @@ from lorita.storage.run_folder import SETTINGS_FILE, is_run
 from lorita.storage.run_record import read_record
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Event, Note, follow
+from lorita.workflows.interruption import SWEEP_GOES_ON, sweep_interruption
 from lorita.workflows.sweep_grid import Point, make_grid
 
 if TYPE_CHECKING:
@@ -110,12 +111,13 @@ def sweep(
     """
     points = make_grid(grid, config, **options)
     events = sweep_events(points, sweep_dir(points[0].settings, options.get("output_dir")))
-    if on_event is not None:
-        return follow(events, on_event)
-    from lorita.workflows.progress import show_progress
+    with sweep_interruption():
+        if on_event is not None:
+            return follow(events, on_event)
+        from lorita.workflows.progress import show_progress
 
-    with show_progress() as show:
-        return follow(events, show)
+        with show_progress() as show:
+            return follow(events, show)
 
 
 def sweep_dir(settings: RunSettings, given: str | Path | None = None) -> Path:
@@ -180,8 +182,7 @@ def _try(
         yield Note(f"{point.name} failed: {error}", is_warning=True)
         return Tried(point.name, point.values, None, None, None, error.problems[0]), before
     except Interrupted as stopped:
-        hint = "The same command continues the sweep."
-        raise Interrupted(stopped.problems, hint=hint) from None
+        raise Interrupted(stopped.problems, hint=SWEEP_GOES_ON) from None
     found = _outcome(finished.path, point)
     assert found is not None  # the record is the last thing that a run writes
     return found, finished.before
