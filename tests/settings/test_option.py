@@ -9,8 +9,9 @@ import pytest
 
 from lorita.models.adapter import LORA_OPTIONS
 from lorita.settings.build import build_settings
+from lorita.settings.facts import facts, lora_options, options_where
 from lorita.settings.option import facts_of, field_written, option
-from lorita.settings.schema import RunSettings, facts, options_where
+from lorita.settings.schema import RunSettings
 from lorita.settings.types import choices_of
 
 NAMES = {
@@ -20,12 +21,13 @@ NAMES = {
         "text_unit streaming eval_data map_row max_eval_samples logging_steps eval_steps "
         "save_steps save_total_limit resume resume_from_checkpoint compare_prompt max_new_tokens "
         "repetition_penalty proof output_dir overwrite push_to_hub hub_model_id micro_batch_tokens "
-        "max_skipped_steps probe",
+        "max_skipped_steps probe resume_inexact per_device_train_batch_size "
+        "gradient_accumulation_steps",
     ),
     "not compared when a sweep reuses a run": (
         options_where(reused=False),
         "output_dir overwrite resume resume_from_checkpoint logging_steps eval_steps save_steps "
-        "save_total_limit proof",
+        "save_total_limit proof resume_inexact",
     ),
     "on the card": (
         options_where(on_card=True),
@@ -109,7 +111,7 @@ def test_choices() -> None:
 def test_lora_options() -> None:
     settings = build_settings(model="m", data="d", r=3, rank_pattern="a=2", target_modules="a,b")
     everything = settings.model_dump()
-    assert settings.lora_options() == {name: everything[name] for name in LORA_OPTIONS}
+    assert lora_options(settings) == {name: everything[name] for name in LORA_OPTIONS}
 
 
 def test_evaluation_decides() -> None:

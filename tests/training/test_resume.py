@@ -202,8 +202,14 @@ def test_nothing_saved_yet_starts_at_the_beginning(
 def test_a_second_signal_interrupts_at_once() -> None:
     import signal
 
-    with StopRequest() as stop:
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.requested
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_that_nobody_honoured_is_passed_on() -> None:
+    import signal
+
+    with pytest.raises(KeyboardInterrupt), StopRequest():
+        signal.raise_signal(signal.SIGINT)

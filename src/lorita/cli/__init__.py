@@ -15,6 +15,8 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from lorita.cli.help import full_help, shown_default
 from lorita.cli.streams import Unread, exit_code, guarded_streams
+from lorita.system.processes import is_lead
+from lorita.system.signals import STOPPED, Terminated, caused_by_signal, leave, watch_signals
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -83,18 +85,26 @@ def _version() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    command = given[0] if given else ""
+    watch_signals()
+    try:
+        code = _run_guarded(list(sys.argv[1:] if arguments is None else arguments))
+    except (KeyboardInterrupt, Terminated):  # while the end was being reported
+        code = _fail("interrupted", STOPPED)
+    leave(code)
+
+
+def _run_guarded(arguments: list[str]) -> int:
+    """Run one command with streams that do not fail; its exit code."""
+    command = arguments[0] if arguments else ""
     with guarded_streams(command) as guard:
         try:
-            code = run(given)
+            code = run(arguments)
         except SystemExit:  # rich exits where it cannot print
             if guard is None or guard.failed is None:
                 raise
             code = 0
         sys.stdout.flush()
-        code = exit_code(code, command, guard)
-    sys.exit(code)
+        return exit_code(code, command, guard)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -110,8 +120,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except CycloptsError as error:
         return _fail(_usage_message(error, tokens), 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except (KeyboardInterrupt, Terminated):
+        return _fail("interrupted", STOPPED)
     except Unread:  # `lorita … | head`
         return 0
     except Exception as error:
@@ -120,6 +130,8 @@ def run(arguments: Sequence[str]) -> int:
 
         if isinstance(error, LoritaError):
             return _fail(str(error), error.exit_code)
+        if caused_by_signal(error):
+            return _fail("interrupted", STOPPED)
         return _fail(unexpected(error, tokens), 1)
 
 
@@ -152,7 +164,10 @@ def _usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    label = "Interrupted" if code == 130 else "Error"
+    if code == STOPPED:
+        if is_lead():  # each of several processes is stopped, and one of them says so
+            print(message[:1].upper() + message[1:], file=sys.stderr)
+        return code
     separator = "\n" if "\n" in message and message.startswith("- ") else " "
-    print(f"{label}:{separator}{message}", file=sys.stderr)
+    print(f"Error:{separator}{message}", file=sys.stderr)
     return code

@@ -24,4 +24,4 @@ def command(
     from lorita.workflows.train import train_events
 
     settings = demo_settings(language, output_dir=output_dir, overwrite=overwrite)
-    show_run(train_events(settings), settings.logging_steps)
+    show_run(train_events(settings), settings)

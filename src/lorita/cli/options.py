@@ -20,8 +20,9 @@ from pydantic.fields import FieldInfo
 from lorita.cli.help import WHOLE_NAMES, shown_default
 from lorita.errors import SettingsError
 from lorita.settings.build import option_name
+from lorita.settings.facts import facts
 from lorita.settings.option import field_written
-from lorita.settings.schema import RunSettings, facts
+from lorita.settings.schema import RunSettings
 from lorita.settings.types import choices_of, is_union
 
 Command = Callable[..., None]

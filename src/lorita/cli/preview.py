@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lorita.cli.options import is_settings, settings_file, with_run_options
-from lorita.settings.schema import options_where
+from lorita.settings.facts import options_where
 
 
 @with_run_options(without=options_where(previewed=False))

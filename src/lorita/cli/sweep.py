@@ -44,6 +44,7 @@ def command(
     from lorita.settings.build import build_settings
     from lorita.training.events import follow
     from lorita.workflows.find_learning_rate import rate_test_events
+    from lorita.workflows.interruption import sweep_interruption
     from lorita.workflows.progress import show_progress
     from lorita.workflows.sweep import sweep_dir, sweep_events
     from lorita.workflows.sweep_grid import make_grid, split_values
@@ -64,7 +65,7 @@ def command(
         )
     points = make_grid(grid, config, **others)
     first = points[0].settings
-    with show_progress(first.logging_steps) as show:
+    with sweep_interruption(), show_progress(first.logging_steps) as show:
         result = follow(sweep_events(points, sweep_dir(first, others.get("output_dir"))), show)
     print_sweep(result)
 

@@ -30,4 +30,4 @@ def command(
     if config is not None and (options.get("resume") or "resume_from_checkpoint" in options):
         options.setdefault("output_dir", config.parent)
     settings = build_settings(config, **options)
-    show_run(train_events(settings), settings.logging_steps)
+    show_run(train_events(settings), settings)

@@ -6,7 +6,7 @@ positions at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,14 +76,26 @@ def read_states(
     )
 
 
-def score_rows(model: torch.nn.Module, examples: Sequence[Example], device: torch.device) -> Scores:
-    """The scores of any number of rows; nothing but figures is kept of them."""
+def score_rows(
+    model: torch.nn.Module,
+    examples: Sequence[Example],
+    device: torch.device,
+    *,
+    before_each: Callable[[], None] = lambda: None,
+) -> Scores:
+    """The scores of any number of rows; nothing but figures is kept of them.
+
+    ``before_each`` is called before every few rows; what it raises ends the work.
+    """
     import torch
 
     from lorita.engine.causal_lm import head_of
 
     head = head_of(model)
-    parts = [score_states(head, *part) for part in _batches(model, examples, device)]
+    parts = []
+    for part in _batches(model, examples, device):
+        before_each()
+        parts.append(score_states(head, *part))
     return Scores(
         torch.cat([part.losses_N for part in parts]),
         torch.cat([part.hits_N for part in parts]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorita.settings.schema import options_where
+from lorita.settings.facts import options_where
 
 if TYPE_CHECKING:
     from lorita.evaluation.comparison import Comparison

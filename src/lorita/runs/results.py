@@ -29,6 +29,7 @@ from lorita.storage.run_record import (
     machine,
     versions,
 )
+from lorita.training.checkpoint import remove_unasked
 
 if TYPE_CHECKING:
     from lorita.evaluation.measure import Measured, Questions
@@ -98,6 +99,7 @@ def write_results(
         machine=machine(),
         seed=settings.seed,
     ).save(folder)
+    remove_unasked(folder)  # the training cannot be lost any more
 
 
 def _base_record(prepared: Prepared, loaded: LoadedBase) -> BaseRecord:

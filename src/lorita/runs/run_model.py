@@ -23,6 +23,7 @@ from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
 from lorita.evaluation.measure import measure
 from lorita.models import adapter as adapters
+from lorita.settings.facts import lora_options
 from lorita.system.memory import available_memory
 from lorita.training.objective import end_to_end_loss, padded_loss
 from lorita.training.token_budget import bytes_per_token
@@ -73,7 +74,7 @@ def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attac
     step cannot do what is asked; the base is then as it was.
     """
     biases = adapters.untouched(base.model)
-    config, notes = adapters.plan_adapter(base.model, settings.lora_options())
+    config, notes = adapters.plan_adapter(base.model, lora_options(settings))
     model = adapters.attach(base.model, config, seed=settings.seed)
     try:
         return _ready_to_train(model, base, biases, settings, prepared, notes)

@@ -5,19 +5,22 @@ It trains the attached adapter. Saving and measuring the result is done in ``run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from lorita.errors import RunFailed
+from lorita.errors import Interrupted, RunFailed
 from lorita.evaluation.scores import score_rows
-from lorita.runs.identity import identity
+from lorita.runs.identity import conditions, identity
 from lorita.runs.output_folder import resume_source
 from lorita.runs.training_setup import make_pace, make_trainee, make_watch, memory_per_token
+from lorita.storage.run_log import continue_log
 from lorita.system.memory import available_memory, memory_in_use, peak_memory
 from lorita.system.processes import is_lead
 from lorita.training.advice import advice
 from lorita.training.checkpoint import (
     find_checkpoint,
+    keep_until_recorded,
     list_checkpoints,
     restore,
     restore_weights,
@@ -37,6 +40,13 @@ if TYPE_CHECKING:
     from lorita.training.stop_request import StopRequest
 
 
+UNLIMITED = 10**9
+
+
+class _GivenUp(Exception):
+    """An evaluation was given up, because a stop is requested."""
+
+
 class TrainingJob:
     """The training of an attached adapter; iterate ``events`` to run it.
 
@@ -52,6 +62,7 @@ class TrainingJob:
         self.watch = make_watch(settings, prepared, self.pace)
         data = prepared.data
         self.work = count_work(data.train, data.held_out, self.pace)
+        self._came_from: Path | None = None
 
     def events(self, stop: StopRequest) -> Iterator[Event]:
         """Train; all random numbers are drawn after this starts."""
@@ -61,7 +72,7 @@ class TrainingJob:
         torch.manual_seed(self.settings.seed)
         data, timed = self.prepared.data, list[tuple[int, float]]()
         first_step, notes = self._resume()
-        yield from (Note(text) for text in notes)
+        yield from notes
         yield from (Note(text, is_warning=True) for text in [*self.advice(), *self.too_large()])
         yield TrainingStarted(
             first_step=first_step,
@@ -76,7 +87,7 @@ class TrainingJob:
             self.attached.loss_sum,
             self.pace,
             accelerator=self.attached.base.accelerator,
-            hooks=Hooks(self._evaluate if data.held_out else None, self._save, stop),
+            hooks=Hooks(partial(self._evaluate, stop) if data.held_out else None, self._save, stop),
             watch=self.watch,
             first_step=first_step,
         ):
@@ -86,7 +97,10 @@ class TrainingJob:
                 if self.settings.probe and len(timed) == PROBE_STEPS < self.pace.max_steps:
                     yield from (Note(text) for text in self.forecast(timed).lines())
             if isinstance(event, TrainingEnded):
+                self._save_last(event.steps)
                 yield from self._finish()
+        if stop.requested:
+            raise Interrupted("interrupted after training, before its result was measured")
 
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
@@ -126,24 +140,56 @@ class TrainingJob:
         """Load the last good weights into the model; return the step they are from."""
         return self.watch.restore_good(self.trainee)
 
-    def _evaluate(self) -> float:
-        device = self.attached.base.accelerator.device
-        rows = self.prepared.data.held_out
-        return score_rows(self.attached.base.model, rows, device).rows().mean
+    def _evaluate(self, stop: StopRequest) -> float | None:
+        accelerator, rows = self.attached.base.accelerator, self.prepared.data.held_out
 
-    def _save(self, step: int) -> Path:
+        def give_up_if_stopped() -> None:
+            if stop.requested and accelerator.num_processes == 1:
+                raise _GivenUp
+
+        try:
+            scores = score_rows(
+                self.attached.base.model, rows, accelerator.device, before_each=give_up_if_stopped
+            )
+        except _GivenUp:
+            return None
+        return scores.rows().mean
+
+    def _save_last(self, step: int) -> None:
+        """A checkpoint of the finished training, for as long as its result is being measured."""
+        folder = self.prepared.output_dir / f"checkpoint-{step}"
+        if folder.exists() or not is_lead() or step == 0:
+            return
+        try:
+            self._save(step, keep=UNLIMITED)
+            keep_until_recorded(folder)
+        except OSError:  # the adapter itself is saved next, and says what is wrong
+            return
+
+    def _save(self, step: int, keep: int | None = None) -> Path:
         folder = self.prepared.output_dir
         if not is_lead():
+            self.attached.base.accelerator.wait_for_everyone()
             return folder / f"checkpoint-{step}"
-        return save_checkpoint(
+        saved = save_checkpoint(
             folder,
             step,
             self.attached.model,
             self.trainee,
             self.watch,
-            keep=self.settings.save_total_limit,
-            identity=identity(self.settings, self.prepared),
+            keep=keep or self.settings.save_total_limit,
+            **self._described,
         )
+        # A process that ends first makes the launcher end the one that is writing.
+        self.attached.base.accelerator.wait_for_everyone()
+        return saved
+
+    @cached_property
+    def _described(self) -> dict[str, Mapping[str, Any]]:
+        """What a checkpoint keeps to tell whether a run may continue from it."""
+        base = self.attached.base
+        own = identity(self.settings, self.prepared, base, self.pace.rows_per_step)
+        return {"identity": own, "conditions": conditions(self.settings, base)}
 
     def _finish(self) -> Iterator[Event]:
         if self.watch.seen.steps == 0 and self.watch.seen.skipped:
@@ -158,6 +204,8 @@ class TrainingJob:
         if not self.settings.load_best_model_at_end or step == 0:
             return
         folder = self.prepared.output_dir / f"checkpoint-{step}"
+        if not folder.exists() and self._came_from is not None:
+            folder = self._came_from / folder.name
         try:
             restore_weights(folder, self.attached.model)
         except (OSError, ValueError) as error:
@@ -175,22 +223,27 @@ class TrainingJob:
         folder = self.prepared.output_dir
         if wanted is None or (wanted == "last" and not list_checkpoints(folder)):
             return None
-        return find_checkpoint(folder, wanted, identity(self.settings, self.prepared))
+        inexact = self.settings.resume_inexact
+        return find_checkpoint(folder, wanted, **self._described, inexact=inexact)
 
-    def _resume(self) -> tuple[int, list[str]]:
+    def _resume(self) -> tuple[int, list[Note]]:
         """Restore the requested checkpoint; return its step (0 for none) and notes."""
         found = self.find_checkpoint()
         if found is None and resume_source(self.settings) is None:
             return 0, []
         if found is None:
-            folder = self.prepared.output_dir
-            return 0, [f"{folder}: no checkpoint to continue from; starting at the first step"]
-        path, state, damaged = found
+            text = f"{self.prepared.output_dir}: no checkpoint to continue from; starting at the "
+            return 0, [Note(text + "first step")]
+        path, state, warnings = found
+        folder = self.prepared.output_dir
         step = restore(path, state, self.attached.model, self.trainee, self.watch)
         if self.settings.micro_batch_tokens is not None:
             self.trainee.token_budget = self.settings.micro_batch_tokens
-        notes = [f"Skipped: {line}" for line in damaged]
-        return step, [*notes, f"Continuing after step {step}, from {path}"]
+        if is_lead():
+            continue_log(path.parent, folder, step, self.watch.last_loss)
+        self._came_from = path.parent
+        said = [Note(line, is_warning=True) for line in warnings]
+        return step, [*said, Note(f"Continuing after step {step}, from {path}")]
 
     def advice(self) -> list[str]:
         """Warnings about settings that are known to hurt with this much data."""

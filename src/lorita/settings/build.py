@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from lorita.errors import SettingsError
 from lorita.settings.aliases import ALIASES
-from lorita.settings.schema import RunSettings, facts
+from lorita.settings.facts import facts
+from lorita.settings.schema import RunSettings
 
 ROWS_NAME = "python-rows"
 """Takes the place of a file name when Python code passes the rows themselves."""

@@ -3,25 +3,27 @@
 A field of ``RunSettings`` is at the same time the Python argument of ``lorita.train``, the key in
 ``run.yaml`` and the flag of ``lorita train``; its description is the help text. The layers below
 never see this class: they take plain values. Reading, writing and the wording of mistakes are in
-``build.py``; what an option states about itself is explained in ``option.py``.
+``build.py``; what an option states about itself is explained in ``option.py`` and looked up in
+``facts.py``.
 """
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from lorita.settings.combinations import contradiction
-from lorita.settings.option import OptionFacts, facts_of, option
+from lorita.settings.option import option
 from lorita.settings.types import Alphas, Format, InitWeights, Layers, Names, Ranks, Targets, Texts
 
 _base = partial(option, "Base model")
 _data = partial(option, "Data")
 _lora = partial(option, "LoRA")
 _training = partial(option, "Training")
+# How a step's rows are divided does not matter: a run knows how many they are in all.
 # Files may move: a run knows its base by revision and its rows by their fingerprint.
 _base_place = partial(_base, identity=False)
 _data_place = partial(_data, identity=False)
@@ -174,9 +176,11 @@ class RunSettings(BaseModel):
         "Stop after N steps; overrides num_train_epochs.", None, ge=1, on_card=True
     )
     per_device_train_batch_size: int = _training(
-        "Rows per batch in each process.", 8, ge=1, on_card=True
+        "Rows per batch in each process.", 8, ge=1, on_card=True, identity=False
     )
-    gradient_accumulation_steps: int = _training("Batches per step.", 1, ge=1, on_card=True)
+    gradient_accumulation_steps: int = _training(
+        "Batches per step.", 1, ge=1, on_card=True, identity=False
+    )
     micro_batch_tokens: int | None = _training(
         "Tokens computed at once. Batches are split to fit; the result is the same. Default: what "
         "memory allows.",
@@ -235,6 +239,11 @@ class RunSettings(BaseModel):
     save_total_limit: int = _record("Checkpoints to keep: the newest N, and the best.", 2, ge=1)
     resume: bool = _record("Continue an interrupted run: lorita train runs/NAME --resume.", False)
     resume_from_checkpoint: str | None = _record("Checkpoint folder to continue, or last.", None)
+    resume_inexact: bool = _record(
+        "Continue although the processor, threads, processes, kernels or versions are others, "
+        "which changes the result in its last digits.",
+        False,
+    )
     compare_prompt: Texts = _report(
         "Prompt to answer before and after training. Repeatable. Default: the beginnings of three "
         "held-out rows.",
@@ -259,10 +268,6 @@ class RunSettings(BaseModel):
     # What Python code passes instead of a name; it cannot be written to a file.
     _objects: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-    def lora_options(self) -> dict[str, Any]:
-        """The options that PEFT's ``LoraConfig`` takes, under its own names."""
-        return self.model_dump(include=set(options_where(group="LoRA")))
-
     @property
     def evaluation_decides(self) -> bool:
         """Whether the held-out loss influences the final adapter."""
@@ -282,18 +287,3 @@ class RunSettings(BaseModel):
         if found is not None:
             raise ValueError(found)
         return self
-
-
-@cache
-def facts(name: str) -> OptionFacts:
-    """What the option ``name`` states about itself."""
-    return facts_of(RunSettings.model_fields[name])
-
-
-def options_where(**wanted: str | bool) -> tuple[str, ...]:
-    """The options with these facts, in the order of their definition."""
-    return tuple(
-        name
-        for name in RunSettings.model_fields
-        if all(getattr(facts(name), fact) == value for fact, value in wanted.items())
-    )

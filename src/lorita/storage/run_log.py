@@ -30,6 +30,19 @@ def last_loss(folder: Path) -> float:
     return last_logged(folder, "StepDone", "loss")
 
 
+def continue_log(came_from: Path, folder: Path, step: int, loss: float) -> None:
+    """Make the log in ``folder`` that of the run whose checkpoint of ``step`` it continues.
+
+    The log of ``came_from``, the run's folder then, is copied. Where it is lost, the last step is
+    written anew, with its ``loss``.
+    """
+    earlier, own = came_from / LOG_FILE, folder / LOG_FILE
+    if came_from.resolve() != folder.resolve() and earlier.is_file():
+        write_atomic(own, earlier.read_bytes())
+    if step > 0 and (not own.is_file() or '"StepDone"' not in own.read_text(errors="replace")):
+        append_log(folder, {"event": "StepDone", "step": step, "loss": loss})
+
+
 def append_log(folder: Path, record: dict[str, Any]) -> None:
     """Append an event as one line of ``log.jsonl``."""
     if record["event"] == "TrainingStarted":

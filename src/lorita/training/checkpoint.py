@@ -30,6 +30,7 @@ from lorita.storage.files import new_part, remove, sync_folder, write_atomic
 from lorita.storage.manifest import claim, remove_folder, set_aside
 from lorita.storage.reading import checked, one_message, parse_json, read_text
 from lorita.training.random_state import random_states, restore_random_states
+from lorita.training.same_run import compare_runs
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 TENSORS_FILE = "trainer_state.safetensors"
 STATE_FILE = "trainer_state.json"
+UNASKED = "until-recorded"
 FORMAT = 2
 
 
@@ -73,11 +75,13 @@ def save_checkpoint(
     *,
     keep: int,
     identity: Mapping[str, Any],
+    conditions: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``checkpoint-N`` into the run folder and return its path.
 
     Older checkpoints are removed, except for the newest ``keep`` and the best one. ``identity``
-    (data, model, settings) must be the same in a run that continues from this checkpoint.
+    (data, model, settings) must be the same in a run that continues from this checkpoint, and
+    ``conditions`` (machine, versions) should be.
     """
     from safetensors.torch import save
 
@@ -98,6 +102,7 @@ def save_checkpoint(
             "token_budget": trainee.token_budget,
             "watch": watch.state_dict(),
             "identity": dict(identity),
+            "conditions": dict(conditions or {}),
             "sha256": {file.name: _checksum(file) for file in sorted(temporary.iterdir())},
         }
         write_atomic(temporary / STATE_FILE, _sealed(state))
@@ -119,6 +124,19 @@ def _remove_old(run: Path, keep: int, spared: Collection[Path]) -> None:
             remove_folder(run, old.name)
 
 
+def keep_until_recorded(folder: Path) -> None:
+    """Mark a checkpoint that nobody asked for: ``remove_unasked`` removes it."""
+    claim(folder.parent, [f"{folder.name}/{UNASKED}"])
+    write_atomic(folder / UNASKED, "")
+
+
+def remove_unasked(run: Path) -> None:
+    """Remove the checkpoint that was kept until the run had its record."""
+    for folder in list_checkpoints(run):
+        if (folder / UNASKED).exists():
+            remove_folder(run, folder.name)
+
+
 def list_checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     found = [p for p in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
@@ -126,13 +144,19 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def find_checkpoint(
-    run: Path, wanted: str, identity: Mapping[str, Any]
+    run: Path,
+    wanted: str,
+    identity: Mapping[str, Any],
+    conditions: Mapping[str, Any] | None = None,
+    *,
+    inexact: bool = False,
 ) -> tuple[Path, dict[str, Any], list[str]]:
-    """The checkpoint to continue from, its state, and what is wrong with newer ones.
+    """The checkpoint to continue from, its state, and warnings.
 
-    ``wanted`` is ``last`` or a path. With ``last``, damaged checkpoints are passed over; one that
-    is named must be intact. Raises ``OutputError`` if no checkpoint is usable, or if its
-    ``identity`` is that of another run.
+    ``wanted`` is ``last`` or a path. With ``last``, damaged checkpoints are passed over with a
+    warning; one that is named must be intact. Raises ``OutputError`` if no checkpoint is usable, if
+    its ``identity`` is that of another run, or if its ``conditions`` are others and the run is not
+    allowed to be ``inexact``.
     """
     last = wanted == "last"
     candidates = list_checkpoints(run)[::-1] if last else [Path(wanted).expanduser()]
@@ -143,8 +167,12 @@ def find_checkpoint(
         except (OSError, ValueError) as error:
             damaged.append(f"{folder}: {error}")
             continue
-        _require_same(folder, state["identity"], identity)
-        return folder, state, damaged
+        warnings = [f"Skipped: {line}" for line in damaged]
+        return (
+            folder,
+            state,
+            warnings + compare_runs(folder, state, identity, conditions, inexact=inexact),
+        )
     if damaged:
         others = list_checkpoints(run) if not last else []
         hint = "Continue from the newest intact checkpoint with --resume." if others else ""
@@ -202,21 +230,6 @@ def _sealed(state: Mapping[str, Any]) -> str:
     plain = json.loads(json.dumps(state, default=str))
     seal = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
     return json.dumps({**plain, "seal": seal}, indent=2) + "\n"
-
-
-def _require_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    now = json.loads(json.dumps(now, default=str))
-    different = [
-        f"{name} was {then.get(name)!r}, is now {now.get(name)!r}"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]
-    if different:
-        raise OutputError(
-            [f"{folder.name}: {line}" for line in different],
-            hint="A run can only continue with the data, model and settings it started with. "
-            "Undo the change, or start a new run in another folder.",
-        )
 
 
 def restore(

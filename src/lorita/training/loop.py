@@ -74,11 +74,12 @@ class Pace:
 class Hooks:
     """What the loop needs from its caller.
 
-    ``evaluate`` returns the mean held-out loss in nats per token. ``save`` writes the checkpoint of
+    ``evaluate`` returns the mean held-out loss in nats per token, or None if it was given up
+    because a stop is requested. ``save`` writes the checkpoint of
     a step and returns its folder. ``stop`` tells the loop that somebody wants to stop.
     """
 
-    evaluate: Callable[[], float] | None = None
+    evaluate: Callable[[], float | None] | None = None
     save: Callable[[int], Path] | None = None
     stop: StopRequest = field(default_factory=StopRequest)
 
@@ -112,6 +113,8 @@ def train(
     trainee.token_budget = trainee.token_budget or pace.token_budget
     started, all_tokens, done = time.perf_counter(), 0, first_step
     trainee.model.train()
+    if watch.seen.evaluation_due:  # the run was stopped in it
+        yield from _evaluate_and_save(first_step, trainee, pace, hooks, watch, accelerator)
     for step in range(first_step + 1, pace.max_steps + 1):
         if watch.out_of_patience:
             yield EarlyStopped(done, *watch.best)
@@ -138,21 +141,31 @@ def train(
             yield StepSkipped(step, loss, grad_norm, [row.row + 1 for row in rows])
             watch.skipped(step, loss, grad_norm, rate, rows)
         done = step
-        yield from _evaluate_and_save(step, trainee, pace, hooks, watch)
+        yield from _evaluate_and_save(step, trainee, pace, hooks, watch, accelerator)
     trainee.model.eval()
     yield TrainingEnded(done, time.perf_counter() - started, all_tokens)
 
 
 def _evaluate_and_save(
-    step: int, trainee: Trainee, pace: Pace, hooks: Hooks, watch: Watch
+    step: int,
+    trainee: Trainee,
+    pace: Pace,
+    hooks: Hooks,
+    watch: Watch,
+    accelerator: Accelerator,
 ) -> Iterator[Event]:
     """What follows a finished step: evaluation and checkpoint, if due, and a requested stop."""
     if hooks.evaluate is not None and _evaluation_due(step, pace, watch):
+        watch.seen.evaluation_due = True
         held_out_loss = hooks.evaluate()
         trainee.model.train()
+        if held_out_loss is None:  # given up; it comes first when the run continues
+            yield from _save(hooks, step)
+            raise _interrupted(step, pace)
+        watch.seen.evaluation_due = False
         yield Evaluated(step, held_out_loss)
         yield from watch.evaluated(step, held_out_loss)
-    stopping = hooks.stop.requested and step < pace.max_steps
+    stopping = hooks.stop.agreed(accelerator)
     is_best = watch.keep_best and watch.best[0] == step
     if stopping or is_best or _due(step, pace.save_steps):
         yield from _save(hooks, step)

@@ -55,6 +55,8 @@ class Seen:
     best_training_loss: float = 0.0
     evaluations_since_best: int = 0
     said: list[str] = field(default_factory=list)
+    evaluation_due: bool = False
+    """The evaluation after the last step was not finished."""
 
 
 @dataclass
@@ -150,6 +152,11 @@ class Watch:
     def best(self) -> tuple[int, float]:
         """The best evaluation so far: (step, held-out loss); step 0 before the first one."""
         return self.seen.best_step, self.seen.best_loss or 0.0
+
+    @property
+    def last_loss(self) -> float:
+        """The training loss of the last step; NaN before the first one."""
+        return self.seen.recent[-1] if self.seen.recent else math.nan
 
     @property
     def out_of_patience(self) -> bool:

@@ -84,7 +84,8 @@ def gradients(
 ) -> float | None:
     """Compute the step's gradients into the parameters; return its mean loss (nats per target).
 
-    Returns None if a stop was requested. The step is then undone, as it is when anything is raised.
+    Returns None if a stop was requested, in whichever process. The step is then undone, as it is
+    when anything is raised.
     """
     import torch
 
@@ -97,8 +98,7 @@ def gradients(
     try:
         for batch in micro_batches(mine, trainee.token_budget):
             if stop.requested:
-                _undo(trainee, random_state)
-                return None
+                break
             loss = loss_sum(batch) / targets
             accelerator.backward(loss)
             trainee.masters.take_gradients()
@@ -106,6 +106,9 @@ def gradients(
     except (MemoryError, RuntimeError):
         _undo(trainee, random_state)
         raise
+    if stop.agreed(accelerator):
+        _undo(trainee, random_state)
+        return None
     if accelerator.num_processes > 1:
         _add_up(trainee.masters.parameters.values(), accelerator)
         total = accelerator.reduce(total.to(accelerator.device), reduction="sum")

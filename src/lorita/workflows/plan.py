@@ -16,6 +16,7 @@ from lorita.runs.loaded_base import load_base
 from lorita.runs.prepare import prepare
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
+from lorita.settings.facts import lora_options
 from lorita.settings.schema import RunSettings
 from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
@@ -79,7 +80,7 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
         trust_remote_code=settings.trust_remote_code,
     )
     model = empty_model(base)
-    config, notes = adapters.plan_adapter(model, settings.lora_options())
+    config, notes = adapters.plan_adapter(model, lora_options(settings))
     total = sum(parameter.numel() for parameter in model.parameters())
     peft_model = adapters.attach(model, config, seed=settings.seed)
     trained = adapters.trainable_parameters(peft_model).values()

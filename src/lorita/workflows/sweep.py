@@ -24,7 +24,7 @@ from lorita.runs.output_folder import check_apart, default_output_dir
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
-from lorita.settings.schema import options_where
+from lorita.settings.facts import lora_options, options_where
 from lorita.storage.files import write_atomic
 from lorita.storage.manifest import SWEEP, claim
 from lorita.storage.reading import read_as
@@ -39,6 +39,7 @@ from lorita.storage.run_record import read_record
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Event, Note, follow
+from lorita.workflows.interruption import SWEEP_GOES_ON, sweep_interruption
 from lorita.workflows.sweep_grid import Point, make_grid
 
 if TYPE_CHECKING:
@@ -125,12 +126,13 @@ def sweep(
     """
     points = make_grid(grid, config, **options)
     events = sweep_events(points, sweep_dir(points[0].settings, options.get("output_dir")))
-    if on_event is not None:
-        return follow(events, on_event)
-    from lorita.workflows.progress import show_progress
+    with sweep_interruption():
+        if on_event is not None:
+            return follow(events, on_event)
+        from lorita.workflows.progress import show_progress
 
-    with show_progress() as show:
-        return follow(events, show)
+        with show_progress() as show:
+            return follow(events, show)
 
 
 def sweep_dir(settings: RunSettings, given: str | Path | None = None) -> Path:
@@ -210,8 +212,7 @@ def _try(
         yield Note(f"{point.name} failed: {error}", is_warning=True)
         return Tried(point.name, point.values, None, None, None, error.problems[0]), before
     except Interrupted as stopped:
-        hint = "The same command continues the sweep."
-        raise Interrupted(stopped.problems, hint=hint) from None
+        raise Interrupted(stopped.problems, hint=SWEEP_GOES_ON) from None
     found = _outcome(finished.path, point)
     assert found is not None  # the record is the last thing that a run writes
     return found, finished.before
@@ -289,7 +290,7 @@ def _require_same_rows(first: Prepared, now: Prepared) -> None:
 def _check_targets(base: LoadedBase, points: Sequence[Point]) -> None:
     """Check that every adapter fits the base before the first run starts."""
     for point in points:
-        adapters.lora_config(base.model, point.settings.lora_options())
+        adapters.lora_config(base.model, lora_options(point.settings))
 
 
 def read_sweep(folder: Path) -> list[Tried]:

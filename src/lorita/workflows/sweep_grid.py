@@ -14,7 +14,8 @@ from typing import Any
 
 from lorita.errors import LoritaError, SettingsError
 from lorita.settings.build import build_settings, option_name, suggestion
-from lorita.settings.schema import RunSettings, facts
+from lorita.settings.facts import facts
+from lorita.settings.schema import RunSettings
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
 from lorita.system.processes import is_lead
 from lorita.training.events import Event, Note, follow
+from lorita.workflows.interruption import run_interruption
 
 if TYPE_CHECKING:
     from lorita.evaluation.comparison import Comparison
@@ -56,12 +57,13 @@ def train(
     ``Interrupted``.
     """
     settings = build_settings(config, **options)
-    if on_event is not None:
-        return follow(train_events(settings), on_event)
-    from lorita.workflows.progress import show_progress
+    with run_interruption(settings):
+        if on_event is not None:
+            return follow(train_events(settings), on_event)
+        from lorita.workflows.progress import show_progress
 
-    with show_progress() as show:
-        return follow(train_events(settings), show)
+        with show_progress() as show:
+            return follow(train_events(settings), show)
 
 
 def train_events(settings: RunSettings) -> Generator[Event, None, RunResult]:

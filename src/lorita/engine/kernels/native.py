@@ -86,6 +86,18 @@ def status() -> str:
     return f"{words}: elementwise operations{also}"
 
 
+@functools.cache
+def build() -> str:
+    """A hash of the compiled kernels, which compute as this compiler and processor made them."""
+    found = hashlib.sha256()
+    for source in SIGNATURES:
+        library, words = _load(source)
+        if library is None:
+            return words
+        found.update(Path(library._name).read_bytes())
+    return found.hexdigest()
+
+
 @contextmanager
 def disabled() -> Iterator[None]:
     """In this context everything runs in plain torch."""
