@@ -29,11 +29,11 @@ from lorita.inference.prompt_length import require_stretchable
 from lorita.models.base import (
     Base,
     context_length,
-    find_base,
     load_config,
     load_tokenizer,
     require_loadable,
 )
+from lorita.runs.asked import asked_base, may_overwrite, require_asked_upload
 from lorita.runs.output_folder import continues, default_output_dir
 from lorita.runs.read_data import (
     longest_row,
@@ -94,8 +94,8 @@ def prepare(settings: RunSettings) -> Prepared:
     elif continues(settings, output_dir):
         _try(problems, lambda: check_resumable(output_dir))
     else:
-        _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
-    if settings.push_to_hub:
+        _try(problems, lambda: _check_output_dir(settings, output_dir))
+    if settings.push_to_hub and _try(problems, lambda: _upload_asked(settings, output_dir)):
         _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
     model = _try(problems, lambda: _find_model(settings))
     rows = _try(problems, lambda: read_all_rows(settings))
@@ -113,6 +113,15 @@ def prepare(settings: RunSettings) -> Prepared:
     return Prepared(output_dir, base, config, tokenizer, data)
 
 
+def _check_output_dir(settings: RunSettings, folder: Path) -> None:
+    check_output_dir(folder, overwrite=may_overwrite(settings, folder))
+
+
+def _upload_asked(settings: RunSettings, folder: Path) -> bool:
+    require_asked_upload(settings, folder)
+    return True
+
+
 def _try(problems: list[UserError], step: Callable[[], T]) -> T | None:
     try:
         return step()
@@ -128,11 +137,7 @@ def _joined(problems: list[UserError]) -> UserError:
 
 
 def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
-    base = find_base(
-        settings.model,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    base = asked_base(settings)
     config = load_config(base)
     require_loadable(base)
     return base, config

@@ -21,6 +21,7 @@ from lorita.evaluation.measure import measure, prompt_tensor
 from lorita.models import adapter as adapters
 from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
+from lorita.runs.asked import remember_own
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.results import compare_measured, write_results
@@ -114,6 +115,7 @@ def _make_ready(settings: RunSettings, folder: Path) -> None:
         return
     create_run_dir(folder, keep_checkpoints=resume_source(settings) is not None)
     write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
+    remember_own(settings, folder)
 
 
 def _train(

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lorita.models import adapter as adapters
-from lorita.models.base import Base, find_base, load_config
+from lorita.models.base import Base, load_config
+from lorita.runs.asked import asked_base
 from lorita.runs.loaded_base import load_base
 from lorita.runs.prepare import prepare
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
+from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.system.quiet import quiet_libraries
 from lorita.training.forecast import Forecast, Work
@@ -70,11 +72,7 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
 
     Nothing is written. Without ``data``, no weights are loaded and ``settings.data`` is not read.
     """
-    base = find_base(
-        settings.model,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    base = asked_base(settings)
     model = empty_model(base)
     config, notes = adapters.plan_adapter(model, settings.lora_options())
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -93,7 +91,7 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
 
 def _with_data(plan: Plan, settings: RunSettings) -> Plan:
     anew = {"overwrite": True, "resume": False, "resume_from_checkpoint": None}
-    prepared = prepare(settings.model_copy(update=anew))
+    prepared = prepare(as_typed(settings, **anew, push_to_hub=False))
     base = load_base(settings, prepared)
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)
