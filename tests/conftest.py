@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tests import tiny
 
+_COUNTER = itertools.count()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -23,6 +26,13 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("datasets-cache"))
     datasets.config.HF_DATASETS_CACHE = folder
     os.environ["HF_DATASETS_CACHE"] = folder  # for the commands that tests run
+
+
+@pytest.fixture(autouse=True)
+def _own_answers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test allows is not remembered in the next one, nor for the user."""
+    place = tmp_path_factory.getbasetemp() / "states" / str(next(_COUNTER))
+    monkeypatch.setenv("XDG_STATE_HOME", str(place))
 
 
 @pytest.fixture(autouse=True)

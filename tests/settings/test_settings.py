@@ -25,7 +25,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         init_lora_weights="gaussian",
     )
     (tmp_path / "run.yaml").write_text(to_yaml(settings))
-    assert build_settings(tmp_path / "run.yaml") == settings
+    assert dict(build_settings(tmp_path / "run.yaml")) == dict(settings)
     assert settings.data == ["a, b.csv", "c.csv"]
     assert settings.compare_prompt == ["One, two: three. "]
     assert settings.target_modules == ["q_proj", "v_proj"]

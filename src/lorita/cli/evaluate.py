@@ -44,6 +44,10 @@ def command(
     ] = "transformers",
     base: BasePlace = None,
     trust_remote_code: TrustCode = False,
+    map_row: Annotated[
+        str | None,
+        Parameter(help="The run's own map_row, to allow its code if it comes from elsewhere."),
+    ] = None,
 ) -> None:
     """Measure what a run learned, forgot and memorised.
 
@@ -66,6 +70,7 @@ def command(
         ]
         console().print(plain_table(("task", "metric", "value"), rows))
         return
+    where["map_row"] = map_row
     found = evaluate(run, data=data or (), max_samples=max_samples, engine=engine, **where)
     for note in found.notes:
         print(note, file=sys.stderr)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lorita.data.sources.find_files import data_name
 from lorita.errors import OutputError
+from lorita.runs.asked import may_overwrite
 from lorita.settings.schema import RunSettings
 from lorita.storage.run_folder import SETTINGS_FILE, check_output_dir, check_resumable
 from lorita.storage.targets import require_apart
@@ -27,7 +28,7 @@ def check_folder(settings: RunSettings, folder: Path) -> None:
         check_resumable(folder)
     else:
         check_apart(settings, folder)
-        check_output_dir(folder, overwrite=settings.overwrite)
+        check_output_dir(folder, overwrite=may_overwrite(settings, folder))
 
 
 def check_apart(settings: RunSettings, folder: Path) -> None:

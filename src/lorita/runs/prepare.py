@@ -29,11 +29,11 @@ from lorita.inference.prompt_length import require_stretchable
 from lorita.models.base import (
     Base,
     context_length,
-    find_base,
     load_config,
     load_tokenizer,
     require_loadable,
 )
+from lorita.runs.asked import asked_base, require_asked_upload
 from lorita.runs.output_folder import check_folder, default_output_dir
 from lorita.runs.read_data import (
     longest_row,
@@ -94,7 +94,7 @@ def prepare(settings: RunSettings, *, writes: bool = True) -> Prepared:
     # The lead looks at the folder before it makes it; later it would look used.
     if writes and is_lead():
         _try(problems, lambda: check_folder(settings, output_dir))
-    if settings.push_to_hub:
+    if settings.push_to_hub and _try(problems, lambda: _upload_asked(settings, output_dir)):
         _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
     model = _try(problems, lambda: _find_model(settings))
     rows = _try(problems, lambda: read_all_rows(settings))
@@ -112,6 +112,11 @@ def prepare(settings: RunSettings, *, writes: bool = True) -> Prepared:
     return Prepared(output_dir, base, config, tokenizer, data)
 
 
+def _upload_asked(settings: RunSettings, folder: Path) -> bool:
+    require_asked_upload(settings, folder)
+    return True
+
+
 def _try(problems: list[UserError], step: Callable[[], T]) -> T | None:
     try:
         return step()
@@ -127,11 +132,7 @@ def _joined(problems: list[UserError]) -> UserError:
 
 
 def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
-    base = find_base(
-        settings.model,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    base = asked_base(settings)
     config = load_config(base)
     require_loadable(base)
     return base, config

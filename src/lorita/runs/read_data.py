@@ -13,7 +13,7 @@ from lorita.data.quality.problems import Problem
 from lorita.data.quality.rendered_text import Asked, rendered_problem
 from lorita.data.rows import Row, Rows
 from lorita.data.sources.load_source import load_source
-from lorita.data.sources.map_row import find_function, map_rows
+from lorita.data.sources.map_row import MapRow, map_rows
 from lorita.data.sources.python_rows import rows_source
 from lorita.data.sources.source import Source
 from lorita.data.splits import Split, split_rows
@@ -23,6 +23,7 @@ from lorita.data.tokens.encoder import AS_TEXT
 from lorita.data.tokens.tokenize import Treatment
 from lorita.errors import DataError
 from lorita.models.base import context_length
+from lorita.runs.asked import asked_function
 from lorita.settings.build import ROWS_NAME
 from lorita.settings.schema import RunSettings
 
@@ -35,20 +36,20 @@ LONGEST_DEFAULT = 2048
 
 def find_source(settings: RunSettings) -> Source:
     """The data named in the settings, or the rows passed in Python."""
-    return _usable(settings, _find_source(settings))
+    function = asked_function(settings)  # before any data is read, which may take long
+    return _usable(settings, _find_source(settings), function)
 
 
-def _usable(settings: RunSettings, source: Source) -> Source:
+def _usable(settings: RunSettings, source: Source, function: MapRow | None) -> Source:
     """The rows after ``map_row``, without answers that are labelled as bad."""
-    mapped = _mapped(settings, source)
+    mapped = _mapped(settings, source, function)
     as_text = settings.text_field or settings.text_template or settings.format == "text"
     return mapped if as_text else preferred_rows(mapped)
 
 
-def _mapped(settings: RunSettings, source: Source) -> Source:
-    if settings.map_row is None:
+def _mapped(settings: RunSettings, source: Source, function: MapRow | None) -> Source:
+    if settings.map_row is None or function is None:
         return source
-    function = settings.given("map_row") or find_function(settings.map_row)
     return map_rows(source, function, settings.map_row.rpartition(":")[2])
 
 
@@ -75,13 +76,14 @@ def held_out_file(settings: RunSettings) -> Rows | None:
     """The rows of ``eval_data``; None where there is none."""
     if settings.eval_data is None:
         return None
+    function = asked_function(settings)
     rows = settings.given("eval_data")
     source = (
         load_source(settings.eval_data, text_unit=settings.text_unit, file_type=settings.file_type)
         if rows is None
         else rows_source(rows, ROWS_NAME)
     )
-    return read_rows(_usable(settings, source), wanted_reading(settings))
+    return read_rows(_usable(settings, source, function), wanted_reading(settings))
 
 
 def wanted_reading(settings: RunSettings) -> Wanted:

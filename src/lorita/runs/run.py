@@ -21,6 +21,7 @@ from lorita.evaluation.measure import measure, prompt_tensor
 from lorita.models import adapter as adapters
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
+from lorita.runs.asked import remember_own
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.results import compare_measured, write_results
@@ -123,6 +124,7 @@ def _made_ready(settings: RunSettings, folder: Path) -> Iterator[None]:
         if not goes_on:
             claim(folder, [SETTINGS_FILE])
             write_atomic(folder / SETTINGS_FILE, to_yaml(settings))
+            remember_own(settings, folder)
         claim(folder, [LOG_FILE])
         yield
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from lorita.errors import SettingsError
 from lorita.settings.aliases import ALIASES
 from lorita.settings.facts import facts
+from lorita.settings.file_wishes import FROM_FILE, FileWishes, digest_of
 from lorita.settings.schema import RunSettings
 
 ROWS_NAME = "python-rows"
@@ -24,13 +25,18 @@ ROWS_NAME = "python-rows"
 def build_settings(config: str | Path | None = None, /, **options: Any) -> RunSettings:
     """Settings from a YAML file, keyword arguments, or both; arguments override the file.
 
-    Raises ``SettingsError`` with every unknown key and every invalid value.
+    They remember what only the file asks for (``file_wish``): it may be somebody else's. Raises
+    ``SettingsError`` with every unknown key and every invalid value.
     """
     given: dict[str, Any] = {}
     problems: list[str] = []
     objects, options = _without_objects(options)
     for source, values in ((str(config), read_yaml(config) if config else {}), ("", options)):
         known, unknown = _canonical(values, source)
+        if config and source:
+            objects[FROM_FILE] = FileWishes(Path(config), digest_of(known), frozenset(known))
+        elif config:
+            objects[FROM_FILE] = objects[FROM_FILE].without(known)
         given.update(known)
         problems += unknown
     settings, invalid = _validate(given)

@@ -265,7 +265,7 @@ class RunSettings(BaseModel):
     output_dir: Path | None = _record("Run folder. Default: runs/ and the name of the data.", None)
     overwrite: bool = _record("Replace the run in output_dir.", False)
 
-    # What Python code passes instead of a name; it cannot be written to a file.
+    # What Python code passes instead of a name, and the settings file; neither is written to one.
     _objects: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -274,12 +274,12 @@ class RunSettings(BaseModel):
         return self.load_best_model_at_end or self.early_stopping_patience is not None
 
     def given(self, name: str) -> Any:
-        """The rows or the function that Python code passed as this option; else None."""
+        """What Python code passed as this option, or ``file_wishes.FROM_FILE``; else None."""
         return self._objects.get(name)
 
     def hold(self, objects: dict[str, Any]) -> None:
-        """Keep what Python code passed; ``given`` returns it."""
-        self._objects = dict(objects)
+        """Keep what came with the settings, beside what is kept; ``given`` returns it."""
+        self._objects = {**self._objects, **objects}
 
     @model_validator(mode="after")
     def _combinations(self) -> RunSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,18 +44,20 @@ def evaluate(
     max_samples: int | None = None,
     engine: str = "transformers",
     trust_remote_code: bool = False,
+    map_row: str | Callable[[dict[str, Any]], Any] | None = None,
 ) -> Evaluation:
     """What the adapter in ``run`` learned, forgot and memorised, measured from its files.
 
     ``data`` are rows to measure learning with, read like the run's own; by default its held-out
     rows. ``engine`` generates the free answers: ``transformers`` or ``llama.cpp``.
-    ``trust_remote_code`` allows code that comes with the base, whatever the run's files say. Raises
-    ``UserError`` if the folder, its base or the rows cannot be read.
+    ``trust_remote_code`` allows code that comes with the base, whatever the run's files say;
+    ``map_row`` is the run's own, which a run from elsewhere may use only if it is given again.
+    Raises ``UserError`` if the folder, its base or the rows cannot be read.
     """
     check_engine(engine)
     folder = Path(run).expanduser()
     resolved = resolve_folder(folder, base, trust_remote_code=trust_remote_code)
-    settings = _settings(resolved, base, max_samples)
+    settings = _settings(resolved, base, max_samples, map_row)
     notes: list[str] = []
     own = _own_rows(resolved, settings, notes, needed=not data)
     asked = prepare(_only_rows(settings, list(data)), writes=False) if data else own
@@ -80,7 +82,9 @@ def evaluate(
     return Evaluation(make_proof(questions, before, ask(tuned, questions, writer)), notes)
 
 
-def _settings(resolved: Resolved, base: str | None, max_samples: int | None) -> RunSettings:
+def _settings(
+    resolved: Resolved, base: str | None, max_samples: int | None, map_row: Any
+) -> RunSettings:
     folder = resolved.adapter
     if not (folder / SETTINGS_FILE).is_file():
         raise UserError(
@@ -89,11 +93,13 @@ def _settings(resolved: Resolved, base: str | None, max_samples: int | None) -> 
         )
     change: dict[str, Any] = {"model": base or resolved.base.name}
     change |= {"trust_remote_code": resolved.base.trust_remote_code}
-    change |= {"output_dir": folder}
+    change |= {"output_dir": folder, "push_to_hub": False}
     if max_samples is not None:
         change["max_eval_samples"] = max_samples
     change |= {"resume": False, "resume_from_checkpoint": None}
-    return build_settings(folder / SETTINGS_FILE).model_copy(update=change)
+    if map_row is not None:
+        change["map_row"] = map_row
+    return build_settings(folder / SETTINGS_FILE, **change)
 
 
 def _own_rows(

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
 from lorita.models import adapter as adapters
-from lorita.models.base import Base, find_base, load_config
+from lorita.models.base import Base, load_config
+from lorita.runs.asked import asked_base
 from lorita.runs.loaded_base import load_base
 from lorita.runs.prepare import prepare
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
 from lorita.settings.facts import lora_options
+from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
@@ -74,11 +76,7 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
 
     Nothing is written. Without ``data``, no weights are loaded and ``settings.data`` is not read.
     """
-    base = find_base(
-        settings.model,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    base = asked_base(settings)
     model = empty_model(base)
     config, notes = adapters.plan_adapter(model, lora_options(settings))
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -97,7 +95,7 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
 
 def _with_data(plan: Plan, settings: RunSettings) -> Plan:
     anew = {"resume": False, "resume_from_checkpoint": None}
-    prepared = prepare(settings.model_copy(update=anew), writes=False)
+    prepared = prepare(as_typed(settings, **anew, push_to_hub=False), writes=False)
     base = load_base(settings, prepared)
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)

@@ -27,7 +27,8 @@ from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.long_rows import chat_notes, fit_rows
 from lorita.data.tokens.token_view import RowView, view_row
 from lorita.data.tokens.tokenize import Treatment, encode_rows
-from lorita.models.base import context_length, find_base, load_config, load_tokenizer
+from lorita.models.base import context_length, load_config, load_tokenizer
+from lorita.runs.asked import asked_base
 from lorita.runs.read_data import (
     find_source,
     held_out_file,
@@ -119,8 +120,7 @@ def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
 
 def look_through(settings: RunSettings) -> Preview:
     """The preview of a run's data."""
-    trust = settings.trust_remote_code
-    base = find_base(settings.model, revision=settings.revision, trust_remote_code=trust)
+    base = asked_base(settings)
     model_config = load_config(base)
     source = find_source(settings)
     taken, others = choose_reading(source, wanted_reading(settings))

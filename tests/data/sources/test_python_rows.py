@@ -91,7 +91,9 @@ def test_the_settings_file_marks_rows_given_in_python(llama: Path, tmp_path: Pat
     file = tmp_path / "run.yaml"
     file.write_text(to_yaml(settings))
     assert "data: [python-rows]" in file.read_text()
+    with pytest.raises(UserError, match="nobody has allowed"):
+        lorita.preview(config=file, data=ROWS)
     with pytest.raises(DataError, match="were passed in Python"):
-        lorita.preview(config=file)
-    again = lorita.preview(config=file, data=ROWS)
+        lorita.preview(config=file, map_row=to_pair)
+    again = lorita.preview(config=file, data=ROWS, map_row=to_pair)
     assert again.format == "prompt-completion"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 from lorita.data.origin import Origin, Part
 from lorita.data.row_errors import Problems
+from lorita.data.sources.named_code import CodeFile, NamedCode, named_code
 from lorita.data.sources.python_rows import as_table
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
@@ -19,18 +21,16 @@ MapRow: TypeAlias = Callable[[dict[str, Any]], Any]
 """Takes a row; returns a row, a text, or None to drop the row."""
 
 
-def find_function(name: str) -> MapRow:
-    """The function named by ``module.py:function`` or ``package.module:function``.
+def find_function(name: str, code: NamedCode | None = None) -> MapRow:
+    """The function named by ``module.py:function`` or ``package.module:function``; its code is run.
 
-    Raises ``DataError`` if the module cannot be loaded or has no such function.
+    ``code`` is what ``named_code`` found, so that what was looked at is what is run. Raises
+    ``DataError`` if the module cannot be loaded or has no such function.
     """
-    place, colon, attribute = name.rpartition(":")
-    if not colon or not place or not attribute:
-        raise DataError(f"map_row {name!r}: use the form module.py:function")
+    code = code or named_code(name)
+    place, attribute = code.place, code.function
     try:
-        module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
-    except DataError:
-        raise
+        module = _run_file(code.files[0]) if code.is_file else _import(place)
     except Exception as error:  # user code runs here
         said = f"{type(error).__name__}: {error}"
         raise DataError(f"map_row: {place} cannot be loaded ({said})") from error
@@ -44,23 +44,23 @@ def find_function(name: str) -> MapRow:
     return function  # type: ignore[no-any-return]
 
 
-def _load_file(path: Path) -> Any:
-    if not path.is_file():
-        raise DataError(f"map_row: {path}: file not found")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def _run_file(file: CodeFile) -> Any:
+    """Run the source that was read. A compiled copy in ``__pycache__`` could say something else."""
+    module = ModuleType(file.path.stem)
+    module.__file__ = str(file.path)
+    exec(compile(file.content, str(file.path), "exec"), module.__dict__)
     return module
 
 
 def _import(name: str) -> Any:
-    if name == "__main__":
-        raise DataError(
-            "map_row was a function defined in a script or notebook",
-            hint="Pass it again: lorita.train(..., map_row=function).",
-        )
-    return importlib.import_module(name)
+    """Import a module from its source, not from compiled copies beside it, which could differ."""
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    with tempfile.TemporaryDirectory(prefix="lorita-") as nothing:
+        sys.pycache_prefix, sys.dont_write_bytecode = nothing, True
+        try:
+            return importlib.import_module(name)
+        finally:
+            sys.pycache_prefix, sys.dont_write_bytecode = before
 
 
 def map_rows(source: Source, function: MapRow, name: str) -> Source:

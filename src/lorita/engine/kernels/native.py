@@ -1,4 +1,6 @@
-"""Compile the C++ files of this folder once with the system's compiler, cache them and call them.
+"""The compiled functions of this folder's C++ files, and how they are called.
+
+They are compiled once with the system's compiler and cached (``build``).
 
 Optional: without a compiler, or on a GPU, the same operations run in plain torch, next to the call.
 Own kernels rather than ``torch.compile`` because they need no guards, are not recompiled when
@@ -9,13 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
-import platform
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,20 +21,8 @@ from typing import Any
 
 import torch
 
-# Reassociation vectorises sums. NaN and infinity keep their meaning: they reveal a diverged run.
-FLAGS = (
-    "-O3",
-    "-march=native",
-    "-std=c++17",
-    "-shared",
-    "-fPIC",
-    "-fopenmp",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fassociative-math",
-    "-fno-signed-zeros",
-    "-freciprocal-math",
-)
+from lorita.engine.kernels.build import BuildError, load_library
+
 P, N, F, C = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 ELEMENTWISE: dict[str, tuple[Any, ...]] = {
     "rms_norm": (P, P, P, P, N, N, F, C),
@@ -117,53 +103,13 @@ def _load(source: str) -> tuple[ctypes.CDLL | None, str]:
     if not sys.platform.startswith("linux"):
         return None, f"plain torch, because the kernels are for Linux, not {sys.platform}"
     try:
-        library = ctypes.CDLL(str(_built(compiler, source)))
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or str(error)
-        first = detail.strip().splitlines()[0] if detail.strip() else type(error).__name__
-        return None, f"plain torch, because compilation failed ({first})"
+        library, note = load_library(compiler, Path(__file__).with_name(source))
+    except (BuildError, OSError) as error:
+        return None, f"plain torch, because compilation failed ({error})"
     for name, signature in SIGNATURES[source].items():
         for suffix in _SUFFIX.values():
             function = getattr(library, f"{name}_{suffix}", None)
             if function is not None:
                 function.argtypes, function.restype = signature, None
-    return library, f"compiled with {Path(compiler).name}"
-
-
-def _built(compiler: str, source: str) -> Path:
-    """The shared library for this source, compiler and processor, compiled if not in the cache."""
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    path = Path(__file__).with_name(source)
-    key = hashlib.sha256("\0".join((version, *FLAGS, _processor())).encode())
-    for part_of_source in (path, *sorted(path.parent.glob("*.h"))):
-        key.update(part_of_source.read_bytes())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorita"
-    target = folder / f"{path.stem}-{key.hexdigest()[:16]}.so"
-    if target.exists():
-        return target
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = tempfile.mkdtemp(dir=folder, prefix=".kernels-")
-    except OSError:  # the home folder is not writable: compile for this process only
-        part = tempfile.mkdtemp(prefix="lorita-kernels-")
-        target = Path(part) / target.name
-    output = Path(part) / "kernels.so"
-    # torch has already loaded its OpenMP under the same name, so both share its threads.
-    command = [compiler, *FLAGS, str(path), "-o", str(output)]
-    subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    output.replace(target)
-    if target.parent != Path(part):
-        shutil.rmtree(part, ignore_errors=True)
-    return target
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on: different machines may share a cache, not a library."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+    words = f"compiled with {Path(compiler).name}"
+    return library, f"{words} ({note})" if note else words
