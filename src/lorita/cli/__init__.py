@@ -14,6 +14,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from lorita.cli.help import full_help, shown_default
+from lorita.cli.memory_gate import require_libraries
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -93,6 +94,8 @@ def run(arguments: Sequence[str]) -> int:
 
         tokens = canonical_flags(tokens)
     try:
+        if not {"--help", "-h", "--version"} & set(tokens):
+            require_libraries(tokens[0])
         with _own_warnings_shown():
             make_app(tokens)(tokens, exit_on_error=False, print_error=False)
         return 0

@@ -19,6 +19,7 @@ from lorita.models.base_files import check_weights, require_weights
 from lorita.models.base_forms import check_form, describe_folder, read_config
 from lorita.models.model_kinds import require_causal
 from lorita.storage import hub
+from lorita.system.memory import is_out_of_memory
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -199,16 +200,23 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
 
-    Raises ``ModelError`` if the weights cannot be loaded or some are missing from the files.
+    Raises ``ModelError`` if there is no memory for them, before any is read, if they cannot be
+    loaded or if some are missing from the files.
     """
+    from lorita.models.memory_needs import require_memory
+
     load_config(base)
     require_loadable(base)
+    require_memory(base, dtype.itemsize)
     with quiet_libraries(hide_bars=base.gguf_file is not None):
         try:
             model, missing = _read_weights(base, dtype)
-        except MemoryError:
-            raise
         except Exception as error:  # damaged files raise a dozen kinds of exception
+            if is_out_of_memory(error):
+                raise ModelError(
+                    f"{base.name}: its weights do not fit in memory ({_first_line(error)})",
+                    hint="Allow more memory, or use a smaller model.",
+                ) from error
             raise ModelError(
                 f"{base.name}: the weights cannot be loaded: {_first_line(error)}"
             ) from error

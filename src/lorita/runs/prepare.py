@@ -85,8 +85,11 @@ class Prepared:
     data: PreparedData
 
 
-def prepare(settings: RunSettings) -> Prepared:
-    """Check folder, model and data; raise all their problems as one ``UserError``."""
+def prepare(settings: RunSettings, *, weights: bool = True) -> Prepared:
+    """Check folder, model and data; raise all their problems as one ``UserError``.
+
+    ``weights``: those of the model must be there.
+    """
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
     if not is_lead():
@@ -97,7 +100,7 @@ def prepare(settings: RunSettings) -> Prepared:
         _try(problems, lambda: check_output_dir(output_dir, overwrite=settings.overwrite))
     if settings.push_to_hub:
         _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
-    model = _try(problems, lambda: _find_model(settings))
+    model = _try(problems, lambda: _find_model(settings, weights=weights))
     rows = _try(problems, lambda: read_all_rows(settings))
     if problems or model is None or rows is None:
         raise problems[0] if len(problems) == 1 else _joined(problems)
@@ -127,14 +130,15 @@ def _joined(problems: list[UserError]) -> UserError:
     return UserError(lines, hint="\n".join(hints) or None)
 
 
-def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
+def _find_model(settings: RunSettings, *, weights: bool) -> tuple[Base, PretrainedConfig]:
     base = find_base(
         settings.model,
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
     config = load_config(base)
-    require_loadable(base)
+    if weights:
+        require_loadable(base)
     return base, config
 
 
