@@ -8,6 +8,7 @@ What is trained on top of it is decided elsewhere (``adapter``).
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from lorita.models import gguf_files, ollama_store
 from lorita.models.base_files import check_weights, require_weights
 from lorita.models.base_forms import check_form, describe_folder, read_config
 from lorita.models.model_kinds import require_causal
+from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.storage import hub
 from lorita.system.memory import is_out_of_memory
 from lorita.system.quiet import quiet_libraries
@@ -212,6 +214,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
         try:
             model, missing = _read_weights(base, dtype)
         except Exception as error:  # damaged files raise a dozen kinds of exception
+            refuse_pickle(base.name, error)
             if is_out_of_memory(error):
                 raise ModelError(
                     f"{base.name}: its weights do not fit in memory ({_first_line(error)})",
@@ -225,6 +228,8 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
             hint="The folder may hold a different kind of model, or a download was interrupted.",
         )
+    if base.gguf_path is None:
+        warn_if_pickled(base.name, base.location, base.revision)
     model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
     model.requires_grad_(False)
     return model.eval()
@@ -236,8 +241,10 @@ def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list
 
     if base.gguf_path is not None:
         return gguf_files.load_weights(base.gguf_path, dtype), []
+    # Else transformers asks a service to convert hub models that are pickles.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     model, report = AutoModelForCausalLM.from_pretrained(
-        **base._source(), dtype=dtype, output_loading_info=True
+        **base._source(), dtype=dtype, output_loading_info=True, weights_only=True
     )
     return model, sorted(report["missing_keys"])
 

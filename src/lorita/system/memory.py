@@ -24,7 +24,8 @@ _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 class Room:
     """The memory that this process may have: ``used`` bytes now, and ``free`` more.
 
-    ``limit`` says what sets the bound. Under a limit on addresses, mapped files count, too.
+    In a container, ``used`` are also those of the other processes there. ``limit`` says what sets
+    the bound. Under a limit on addresses, mapped files count, too.
     """
 
     free: int
@@ -47,11 +48,10 @@ MACHINE, CONTAINER, ADDRESSES = "this machine has", "the container allows", "uli
 
 def room() -> Room | None:
     """What this process may have, by the narrowest of all bounds; None if unknown."""
-    used = memory_in_use()
-    known = [Room(max(free, 0), used, CONTAINER) for free in _in_cgroups()]
+    known = [Room(free, limit - free, CONTAINER) for limit, free in _in_cgroups()]
     of_machine, of_addresses = _line("/proc/meminfo", "MemAvailable"), _under_rlimit()
     if of_machine is not None:
-        known.append(Room(of_machine, used, MACHINE))
+        known.append(Room(of_machine, memory_in_use(), MACHINE))
     if of_addresses is not None:
         addresses = _line("/proc/self/status", "VmSize") or 0
         known.append(Room(max(of_addresses, 0), addresses, ADDRESSES))
@@ -179,13 +179,13 @@ def _under_rlimit() -> int | None:
     return None if limit == resource.RLIM_INFINITY or used is None else limit - used
 
 
-def _in_cgroups() -> list[int]:
-    """Bytes left in each control group of this process; cached files count as free."""
+def _in_cgroups() -> list[tuple[int, int]]:
+    """Limit, and bytes left, of each control group of this process; cached files count as free."""
     free = []
     for folder, (limit_file, used_file, cache_key) in _cgroup_folders():
         limit, used = _number(folder / limit_file), _number(folder / used_file)
         if limit is not None and used is not None and limit < 2**60:
-            free.append(limit - used + _stat(folder, cache_key))
+            free.append((limit, max(limit - used + _stat(folder, cache_key), 0)))
     return free
 
 
