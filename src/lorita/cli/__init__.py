@@ -14,6 +14,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from lorita.cli.help import full_help, shown_default
+from lorita.cli.memory_gate import require_libraries
 from lorita.cli.streams import Unread, exit_code, guarded_streams
 from lorita.system.processes import is_lead
 from lorita.system.signals import STOPPED, Terminated, caused_by_signal, leave, watch_signals
@@ -115,6 +116,8 @@ def run(arguments: Sequence[str]) -> int:
             from lorita.cli.options import canonical_flags
 
             tokens = canonical_flags(tokens)
+        if not {"--help", "-h", "--version"} & set(tokens):
+            require_libraries(tokens[0])
         with _own_warnings_shown():
             make_app(tokens)(tokens, exit_on_error=False, print_error=False)
         return 0

@@ -27,8 +27,8 @@ def command(
     config.json. By default, train adapts all that are listed.
     """
     from lorita.models.base import find_base
+    from lorita.models.empty_model import empty_model
     from lorita.models.targets import find_layers, list_targets
-    from lorita.workflows.plan import empty_model
 
     base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
     layers = find_layers(empty_model(base))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -76,6 +77,18 @@ def body_of(model: nn.Module) -> Any:
     The model itself where there is no such part; its first output are logits.
     """
     return _parts(causal_lm(model)).body
+
+
+def last_logits(model: Any, ids_1L: Tensor, count: int = 1) -> Tensor:
+    """The logits [count, V] of the last positions of one row, as the model returns them.
+
+    Those of the positions before are not computed, where the model can leave them out: with a large
+    vocabulary, they would be larger than anything else in memory.
+    """
+    lm = causal_lm(model)
+    kept = {"logits_to_keep": count} if "logits_to_keep" in signature(lm.forward).parameters else {}
+    logits_1LV: Tensor = model(input_ids=ids_1L, use_cache=False, **kept).logits
+    return logits_1LV[0, -count:].clone()
 
 
 def looks_ahead(model: nn.Module) -> bool:

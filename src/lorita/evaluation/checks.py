@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
+POSITIONS = 32
+"""Tokens at the end of a prompt whose logits are compared: enough, and never too many to hold."""
+
 
 def check_adapter(model: PeftModel, folder: Path) -> list[Check]:
     """Check that the adapter is finite and was trained, and that ``folder`` has its biases."""
@@ -60,13 +63,15 @@ def check_reload(model: PeftModel, folder: Path, input_ids_1L: torch.Tensor) -> 
     import torch
     from safetensors.torch import load_file
 
+    from lorita.engine.causal_lm import last_logits
+
     kept = {name: t.clone() for name, t in adapter_tensors(model).items()}
     with torch.no_grad():
-        before = model(input_ids=input_ids_1L, use_cache=False).logits
+        before = last_logits(model, input_ids_1L, POSITIONS)
         set_adapter_tensors(model, {name: torch.zeros_like(t) for name, t in kept.items()})
         loaded = load_file(folder / WEIGHTS_FILE)
         set_adapter_tensors(model, loaded)
-        after = model(input_ids=input_ids_1L, use_cache=False).logits
+        after = last_logits(model, input_ids_1L, POSITIONS)
     same = sum(name in loaded and loaded[name].equal(t) for name, t in kept.items())
     distance = float((before.float() - after.float()).abs().max())
     return [

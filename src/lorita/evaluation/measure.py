@@ -115,11 +115,11 @@ def _logits(
 ) -> torch.Tensor:
     import torch
 
+    from lorita.engine.causal_lm import last_logits
+
     model.eval()
     with torch.no_grad():
-        ids_1L = prompt_tensor(model, tokenizer, prompt)
-        logits_1LV: torch.Tensor = model(input_ids=ids_1L, use_cache=False).logits
-    return logits_1LV[0, -1].clone()
+        return last_logits(model, prompt_tensor(model, tokenizer, prompt))[0]
 
 
 def make_proof_questions(

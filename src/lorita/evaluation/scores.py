@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 
 from lorita.data.batches import MicroBatch, micro_batches
 from lorita.data.examples import IGNORE, Example
+from lorita.errors import RunFailed
 from lorita.evaluation.row_losses import HeldOutLoss
+from lorita.system.memory import available_memory, is_out_of_memory
+from lorita.training.token_budget import bytes_per_token
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig
 
     from lorita.engine.heads import Head
 
@@ -23,6 +27,23 @@ TOKENS = 1024
 """Tokens of a batch: enough to keep the products fast, less memory than a training step takes."""
 LOGITS = 2**24
 """Numbers of a chunk of logits, 64 MB in float32."""
+LITTLE = 10**9
+"""Where fewer bytes are free, batches and chunks are ``SMALLER`` times as small."""
+SMALLER = 8
+COPIES = 6
+"""Chunks of logits that exist at a time while two models are compared."""
+
+
+def is_tight(free: int | None) -> bool:
+    """Whether so few bytes are free that rows are scored in small batches."""
+    return free is not None and free < LITTLE
+
+
+def scoring_bytes(config: PretrainedConfig, itemsize: int, *, tight: bool) -> int:
+    """What scoring takes beside the weights: the numbers of a batch, and some chunks of logits."""
+    share = SMALLER if tight else 1
+    layer = bytes_per_token(config, itemsize, fast=True, layers=1)
+    return (TOKENS * layer + COPIES * 4 * LOGITS) // share
 
 
 @dataclass(frozen=True)
@@ -136,7 +157,8 @@ def divergences(tuned: States, base: States) -> torch.Tensor:
 
 
 def _chunks(head: Head, count: int) -> Iterator[slice]:
-    size = max(1, LOGITS // head.vocabulary)
+    logits = LOGITS // SMALLER if is_tight(available_memory()) else LOGITS
+    size = max(1, logits // head.vocabulary)
     return (slice(start, start + size) for start in range(0, count, size))
 
 
@@ -153,12 +175,40 @@ def _batches(
     was_training = model.training
     model.eval()
     try:
-        for batch in micro_batches(examples, TOKENS if together else 1):
+        tokens = TOKENS // SMALLER if is_tight(available_memory()) else TOKENS
+        for batch in micro_batches(examples, tokens if together else 1):
             with torch.inference_mode():
-                hidden_ND, targets_N = _at_targets(model, batch, device)
-            yield hidden_ND, targets_N, [example.num_targets for example in batch.examples]
+                for hidden_ND, targets_N, rows in _in_pieces(model, batch, device):
+                    yield hidden_ND, targets_N, [row.num_targets for row in rows]
     finally:
         model.train(was_training)
+
+
+def _in_pieces(
+    model: torch.nn.Module, batch: MicroBatch, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, Sequence[Example]]]:
+    """As ``_at_targets``, with the rows; half as many at a time, and so on, if memory runs out.
+
+    ``RunFailed`` if a single row does not fit.
+    """
+    rows = batch.examples
+    try:
+        found = _at_targets(model, batch, device)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(rows) == 1:
+            raise RunFailed(
+                f"a row of {batch.num_tokens} tokens does not fit in memory where it is scored",
+                hint="Lower --max-length, or allow more memory.",
+            ) from error
+        found = None  # out of this block, or the error would keep what was computed
+    if found is not None:
+        yield *found, rows
+        return
+    half = len(rows) // 2
+    for part in (rows[:half], rows[half:]):
+        yield from _in_pieces(model, MicroBatch(part), device)
 
 
 def _at_targets(

@@ -115,10 +115,10 @@ def _greedy(model: Any, ids: Sequence[int], stops: set[int]) -> list[int]:
 def _logits(model: Any, ids: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
     import torch
 
+    from lorita.engine.causal_lm import last_logits
+
     with torch.inference_mode():
-        output = model(input_ids=torch.tensor([[*ids, *answer]]), use_cache=False)
-    logits_NV: torch.Tensor = output.logits[0, len(ids) - 1 :].float()
-    return logits_NV
+        return last_logits(model, torch.tensor([[*ids, *answer]]), len(answer) + 1).float()
 
 
 def agreement(model: Any, references: Sequence[Reference]) -> Agreement:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
-from lorita.errors import ModelError
+from lorita.errors import ModelError, RunFailed
 from lorita.inference.batching import can_answer_together
 from lorita.inference.options import GenerationOptions as GenerationOptions
 from lorita.inference.options import transformers_options
 from lorita.inference.prompt_length import positions_in_table, prompt_ids
+from lorita.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -77,9 +78,15 @@ def answer(
     room_for = options.max_new_tokens
     size = BATCH_SIZE if len(rows) > 1 and can_answer_together(model) else 1
     try:
-        for batch, room in _batches(questions, rows, tokenizer, room_for, places, size=size):
+        waiting = _batches(questions, rows, tokenizer, room_for, places, size=size)
+        while waiting:
+            batch, room = waiting.pop(0)
             within = replace(options, max_new_tokens=room)
-            made = _continue(model, tokenizer, batch, questions, rows, within)
+            made = _if_it_fits(model, tokenizer, batch, questions, rows, within)
+            if made is None:
+                half = len(batch) // 2
+                waiting[:0] = [(batch[:half], room), (batch[half:], room)]
+                continue
             for number, new in zip(batch, made, strict=True):
                 answers[number] = questions[number].prompt_format.answer(tokenizer, new)
     finally:
@@ -113,6 +120,31 @@ def _batches(
         numbers.sort(key=lambda number: len(rows[number]))
         batches += [(numbers[i : i + size], room) for i in range(0, len(numbers), size)]
     return batches
+
+
+def _if_it_fits(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: Sequence[int],
+    questions: Sequence[Question],
+    rows: Sequence[list[int]],
+    options: GenerationOptions,
+) -> list[list[int]] | None:
+    """As ``_continue``; None if memory runs out and the batch can be divided.
+
+    ``RunFailed`` if a single answer does not fit.
+    """
+    try:
+        return _continue(model, tokenizer, batch, questions, rows, options)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(batch) > 1:
+            return None
+        raise RunFailed(
+            f"an answer to a prompt of {len(rows[batch[0]])} tokens does not fit in memory",
+            hint="Lower --max-new-tokens, give a shorter prompt, or allow more memory.",
+        ) from error
 
 
 def _continue(
@@ -153,7 +185,7 @@ def _generated(model: Any, ids_BL: Tensor, mask_BL: Tensor, how: dict[str, Any])
     try:
         output_BL: Tensor = model.generate(**inputs)
     except MODEL_FAULTS as error:
-        if "memory" in str(error):
+        if is_out_of_memory(error) or "memory" in str(error):
             raise
         try:
             output_BL = model.generate(**inputs, use_cache=False)

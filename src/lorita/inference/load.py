@@ -6,15 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.errors import AdapterError, SettingsError
+from lorita.errors import AdapterError, LoritaWarning, SettingsError
 from lorita.inference.resolve import Resolved, resolve_adapter
 from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import untouched
 from lorita.models.adapter_embeddings import fit_embeddings, replaces_base
 from lorita.models.adapter_files import require_files
-from lorita.models.base import check_tokenizer_fits, find_base, load_model, load_tokenizer
+from lorita.models.base import (
+    Base,
+    check_tokenizer_fits,
+    find_base,
+    load_model,
+    load_tokenizer,
+)
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
 from lorita.models.load_adapter import load_adapter, load_adapters
+from lorita.models.memory_needs import fitting_itemsize
 
 if TYPE_CHECKING:
     import torch
@@ -67,14 +74,17 @@ def open_model(resolved: Resolved, dtype: str = "auto") -> TunedModel:
 
 
 def load_checked_base(
-    resolved: Resolved, dtype: str = "auto"
+    resolved: Resolved, dtype: str = "auto", *, beside: int = 0, fast: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base without the adapter, and the tokenizer that the adapter was trained with.
+
+    ``beside`` are bytes that will be needed beside the weights, ``fast`` whether the fast step will
+    be used: where there is no room for all of it, nothing is loaded.
 
     ``AdapterError`` where the adapter's record says that it was trained on another base,
     ``ModelError`` where the tokenizer has tokens that the base does not know.
     """
-    model = load_model(resolved.base, torch_dtype(dtype))
+    model = load_model(resolved.base, fitting_dtype(resolved.base, dtype, beside, fast))
     check_same_base(resolved, model)
     if resolved.folder is not None:
         require_files(resolved.folder)
@@ -114,12 +124,30 @@ def _load_several(
         if own.get_vocab() != tokenizer.get_vocab():
             raise AdapterError(f"{resolved.folder}: its tokenizer is not that of {base}")
         formats[name] = resolved.prompt_format(own)
-    model = load_model(place, torch_dtype(dtype))
+    model = load_model(place, fitting_dtype(place, dtype))
     check_tokenizer_fits(place, tokenizer, model)
     for resolved in found.values():
         check_same_base(resolved, model)
     tuned = load_adapters(model, {name: r.adapter for name, r in found.items()}).eval()
     return TunedModel(tuned, tokenizer, place, adapters=formats)
+
+
+def fitting_dtype(base: Base, name: str, beside: int = 0, fast: bool = False) -> torch.dtype:
+    """As ``torch_dtype``; for ``auto``, bfloat16 where float32 does not fit in memory.
+
+    A ``LoritaWarning`` says so. ``ModelError`` where nothing fits; see ``load_checked_base``.
+    """
+    import warnings
+
+    import torch
+
+    dtype = torch_dtype(name)
+    size, why = fitting_itemsize(
+        base, dtype.itemsize, may_change=name == "auto", beside=beside, fast=fast
+    )
+    if why is not None:
+        warnings.warn(why, LoritaWarning, stacklevel=2)
+    return dtype if size == dtype.itemsize else torch.bfloat16
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -8,6 +8,7 @@ What is trained on top of it is decided elsewhere (``adapter``).
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,10 @@ from lorita.models.base_schema import (
     read_config,
 )
 from lorita.models.model_kinds import require_causal
+from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.storage import hub
-from lorita.storage.reading import one_message
+from lorita.storage.reading import one_message, said
+from lorita.system.memory import is_out_of_memory
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -218,12 +221,17 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
 
-    Raises ``ModelError`` if the weights cannot be loaded or some are missing from the files.
+    Raises ``ModelError`` if there is no memory for them, before any is read, if they cannot be
+    loaded or if some are missing from the files.
     """
+    from lorita.models.memory_needs import require_memory
+
     load_config(base)
     require_loadable(base)
+    require_memory(base, dtype.itemsize)
     with (
         one_message(f"{base.name}: the weights cannot be loaded", ModelError),
+        _what_cannot_be_read_said(base.name),
         quiet_libraries(hide_bars=base.gguf_file is not None),
     ):
         model, missing = _read_weights(base, dtype)
@@ -232,9 +240,26 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
             hint="The folder may hold a different kind of model, or a download was interrupted.",
         )
+    if base.gguf_path is None:
+        warn_if_pickled(base.name, base.location, base.revision)
     model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
     model.requires_grad_(False)
     return model.eval()
+
+
+@contextmanager
+def _what_cannot_be_read_said(name: str) -> Iterator[None]:
+    """``ModelError`` for pickles that hold more than tensors, and where memory ends."""
+    try:
+        yield
+    except Exception as error:
+        refuse_pickle(name, error)
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"{name}: its weights do not fit in memory ({said(error)})",
+                hint="Allow more memory, or use a smaller model.",
+            ) from error
+        raise
 
 
 def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
@@ -243,8 +268,10 @@ def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list
 
     if base.gguf_path is not None:
         return gguf_files.load_weights(base.gguf_path, dtype), []
+    # Else transformers asks a service to convert hub models that are pickles.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     model, report = AutoModelForCausalLM.from_pretrained(
-        **base._source(), dtype=dtype, output_loading_info=True
+        **base._source(), dtype=dtype, output_loading_info=True, weights_only=True
     )
     return model, sorted(report["missing_keys"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from lorita.errors import ModelError
@@ -64,6 +64,13 @@ def _has_weights(folder: Path) -> bool:
 def _check_shards(name: str, folder: Path, index: Path) -> None:
     values = read_object(index, IndexFile, ModelError, hint=_AGAIN)
     files = sorted(set(values["weight_map"].values()))
+    outside = [file for file in files if not _is_inside(file)]
+    if outside:
+        raise ModelError(
+            f"{name}: {index.name} names a file outside the model's folder ({outside[0]!r}), which "
+            "is not read",
+            hint="Do not use this model: no program that saves models writes such a name.",
+        )
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
         raise ModelError(
@@ -71,6 +78,14 @@ def _check_shards(name: str, folder: Path, index: Path) -> None:
             f"(such as {missing[0]})",
             hint="The download is incomplete; continue it. " + _AGAIN,
         )
+
+
+def _is_inside(file: object) -> bool:
+    """Whether a name in an index is that of a file in the model's own folder, or below it."""
+    if not isinstance(file, str) or not file or "\0" in file:
+        return False
+    places = (PurePosixPath(file), PureWindowsPath(file))
+    return not any(place.is_absolute() or place.drive or ".." in place.parts for place in places)
 
 
 def damage(path: Path) -> str | None:

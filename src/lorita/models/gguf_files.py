@@ -98,19 +98,28 @@ def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     kind = str(dtype).removeprefix("torch.")
-    folder = kept_at(*_place(path, kind))
-    if folder.is_dir():
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        return model
+    for kept in dict.fromkeys((kind, "float32")):  # float32 has what narrower formats are cut from
+        if is_converted(path, kept):
+            folder = kept_at(*_place(path, kept))
+            stored: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            return stored
     model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
     _clear_quantization_mark(model)
     size = (
         sum(parameter.numel() for parameter in model.parameters())
         * torch.empty(0, dtype=dtype).itemsize
     )
-    if size <= LARGEST_KEPT:
-        _converted(path, kind, lambda into: model.save_pretrained(into))
-    return model
+    if size > LARGEST_KEPT:
+        return model
+    folder = _converted(path, kind, model.save_pretrained)
+    del model  # mapped from the file, it takes less memory
+    again: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    return again
+
+
+def is_converted(path: Path, kind: str) -> bool:
+    """Whether the cache holds the file's weights in this number format (torch's name)."""
+    return kept_at(*_place(path, kind)).is_dir()
 
 
 def _place(path: Path, kind: str) -> tuple[str, str]:

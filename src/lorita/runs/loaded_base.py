@@ -10,6 +10,9 @@ from lorita.engine.numerics import choose_numerics
 from lorita.errors import ModelError
 from lorita.models.base import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
+from lorita.models.memory_needs import Sizes, base_sizes
+from lorita.runs.memory_plan import fitting_itemsize
+from lorita.system.memory import memory_in_use
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +28,8 @@ class LoadedBase:
     """A base without an adapter, on this process's device.
 
     ``dtype`` is the format of its weights, ``fingerprint`` identifies it among models, and
-    ``notes`` say what was chosen for it and why.
+    ``notes`` say what was chosen for it and why. ``used_before`` are the bytes that the process
+    used before it was loaded.
     """
 
     model: PreTrainedModel
@@ -33,6 +37,8 @@ class LoadedBase:
     accelerator: Accelerator
     fingerprint: dict[str, Any]
     notes: tuple[str, ...]
+    sizes: Sizes | None = None
+    used_before: int = 0
 
 
 def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
@@ -40,12 +46,19 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
 
     ``ModelError`` if that fails, or if the model is no causal language model.
     """
+    import torch
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=settings.use_cpu)
-    numerics = choose_numerics(settings.dtype, device=accelerator.device.type)
+    device = accelerator.device
+    numerics = choose_numerics(settings.dtype, device=device.type)
     numerics.apply()
-    model = load_model(prepared.base, numerics.dtype).to(accelerator.device)
+    sizes, used = base_sizes(prepared.base), memory_in_use()
+    dtype, why = numerics.dtype, None
+    if device.type == "cpu":
+        itemsize, why = fitting_itemsize(settings, prepared, sizes, dtype.itemsize)
+        dtype = dtype if itemsize == dtype.itemsize else torch.bfloat16
+    model = load_model(prepared.base, dtype).to(device)
     check_tokenizer_fits(prepared.base, prepared.tokenizer, model)
     if looks_ahead(model):
         raise ModelError(
@@ -54,6 +67,5 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
             hint="Choose a model that continues text, such as a Llama, Qwen or Gemma; encoders "
             "like BERT do not.",
         )
-    return LoadedBase(
-        model, numerics.dtype, accelerator, fingerprint(model), tuple(numerics.reasons)
-    )
+    notes = (*numerics.reasons, *([why] if why else []))
+    return LoadedBase(model, dtype, accelerator, fingerprint(model), notes, sizes, used)

@@ -84,10 +84,11 @@ class Prepared:
     data: PreparedData
 
 
-def prepare(settings: RunSettings, *, writes: bool = True) -> Prepared:
+def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True) -> Prepared:
     """Check folder, model and data; raise all their problems as one ``UserError``.
 
-    Unless something ``writes`` a run there, the folder is not looked at.
+    Unless something ``writes`` a run there, the folder is not looked at. ``weights``: those of the
+    model must be there.
     """
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
@@ -96,7 +97,7 @@ def prepare(settings: RunSettings, *, writes: bool = True) -> Prepared:
         _try(problems, lambda: check_folder(settings, output_dir))
     if settings.push_to_hub and _try(problems, lambda: _upload_asked(settings, output_dir)):
         _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
-    model = _try(problems, lambda: _find_model(settings))
+    model = _try(problems, lambda: _find_model(settings, weights=weights))
     rows = _try(problems, lambda: read_all_rows(settings))
     if problems or model is None or rows is None:
         raise problems[0] if len(problems) == 1 else _joined(problems)
@@ -131,10 +132,11 @@ def _joined(problems: list[UserError]) -> UserError:
     return UserError(lines, hint="\n".join(hints) or None)
 
 
-def _find_model(settings: RunSettings) -> tuple[Base, PretrainedConfig]:
+def _find_model(settings: RunSettings, *, weights: bool) -> tuple[Base, PretrainedConfig]:
     base = asked_base(settings)
     config = load_config(base)
-    require_loadable(base)
+    if weights:
+        require_loadable(base)
     return base, config
 
 

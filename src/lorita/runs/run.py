@@ -22,6 +22,7 @@ from lorita.models import adapter as adapters
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
 from lorita.runs.asked import remember_own
+from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.results import compare_measured, write_results
@@ -32,6 +33,7 @@ from lorita.storage.files import new_part, remove, write_atomic
 from lorita.storage.manifest import claim, place
 from lorita.storage.run_folder import LOG_FILE, RECORD_FILE, SETTINGS_FILE, open_run_dir
 from lorita.storage.run_log import append_log
+from lorita.system.memory import errors_before_the_limit, release_freed
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Compared, Event, Note, RunEnded, StepDone, TrainingEnded
@@ -80,7 +82,8 @@ def run_events(
     yield from (Note(text) for text in (*base.notes, *prepared.data.notes))
     yield from (Note(text, is_warning=True) for text in prepared.data.warnings)
     prompts = comparison_prompts(settings, prepared, base.model)
-    with _disk_trouble_said(folder), ExitStack() as writing:
+    spare = dropped(settings, prepared, base.sizes, base.dtype.itemsize)
+    with _disk_trouble_said(folder), errors_before_the_limit(spare), ExitStack() as writing:
         with adapter_on(base, settings, prepared) as attached:
             yield from (Note(text) for text in (*attached.notes, attached.parameter_line))
             job = TrainingJob(settings, prepared, attached)
@@ -90,6 +93,7 @@ def run_events(
             losses = yield from _train(job)
             base.accelerator.wait_for_everyone()
             yield Note("Measuring the tuned model and the base")
+            release_freed()  # what the steps have used, for the larger pieces of the proof
             questions = make_questions(settings, prepared, base.model, prompts)
             after = measure(base.model, questions)
             first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])

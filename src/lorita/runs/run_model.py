@@ -16,17 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorita.data.examples import token_lengths
 from lorita.engine.frozen_layers import bottom_cache
 from lorita.engine.numerics import int8_reason
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
 from lorita.evaluation.measure import measure
 from lorita.models import adapter as adapters
+from lorita.runs.memory_plan import can_checkpoint, longest_row_too_large
 from lorita.settings.facts import lora_options
 from lorita.system.memory import available_memory
 from lorita.training.objective import end_to_end_loss, padded_loss
-from lorita.training.token_budget import bytes_per_token
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +105,9 @@ def _ready_to_train(
     said: Sequence[str],
 ) -> Attached:
     notes = list(said)
-    too_large = _longest_row_too_large(base, settings, prepared)
+    too_large = longest_row_too_large(settings, prepared, base.dtype.itemsize, available_memory())
+    if not can_checkpoint(base.model):
+        too_large = None
     checkpointing = settings.gradient_checkpointing or too_large is not None
     if too_large is not None and not settings.gradient_checkpointing:
         notes.append(too_large)
@@ -126,23 +127,6 @@ def _ready_to_train(
         loss_sum = padded_loss(base.model, pad_id=pad_id, device=device)
     line = adapters.parameter_line(model)
     return Attached(model, base, biases, loss_sum, checkpointing, line, tuple(notes))
-
-
-def _longest_row_too_large(
-    base: LoadedBase, settings: RunSettings, prepared: Prepared
-) -> str | None:
-    """The note for a longest row that does not fit in memory unless activations are recomputed;
-    None if it fits. A micro-batch cannot be smaller than a row."""
-    longest = max(token_lengths(prepared.data.train))
-    needs = longest * bytes_per_token(prepared.config, base.dtype.itemsize, fast=settings.speedup)
-    free = available_memory()
-    if free is None or needs <= 0.8 * free or not base.model.supports_gradient_checkpointing:
-        return None
-    return (
-        f"The longest row ({longest:,} tokens) would need about {needs / 1e9:.1f} GB of "
-        f"activations and {free / 1e9:.1f} GB are free: they are recomputed in the backward pass, "
-        "as with --gradient-checkpointing"
-    )
 
 
 def _speed_up(model: PeftModel, base: LoadedBase, settings: RunSettings) -> list[str]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from lorita.errors import Interrupted, RunFailed
 from lorita.evaluation.scores import score_rows
 from lorita.runs.identity import conditions, identity
+from lorita.runs.memory_plan import memory_per_token, reckoned_peak
 from lorita.runs.output_folder import resume_source
-from lorita.runs.training_setup import make_pace, make_trainee, make_watch, memory_per_token
+from lorita.runs.training_setup import make_pace, make_trainee, make_watch, micro_of
 from lorita.storage.run_log import continue_log
-from lorita.system.memory import available_memory, memory_in_use, peak_memory
+from lorita.system.memory import available_memory, peak_memory
 from lorita.system.processes import is_lead
 from lorita.training.advice import advice
 from lorita.training.checkpoint import (
@@ -57,7 +58,9 @@ class TrainingJob:
         self.settings = settings
         self.prepared = prepared
         self.attached = attached
-        self.pace = make_pace(settings, prepared, attached)
+        self.micro = micro_of(settings, prepared, attached)
+        processes = attached.base.accelerator.num_processes
+        self.pace = make_pace(settings, prepared, self.micro, processes)
         self.trainee = make_trainee(settings, attached, self.pace)
         self.watch = make_watch(settings, prepared, self.pace)
         data = prepared.data
@@ -104,13 +107,13 @@ class TrainingJob:
 
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
-        state = 12 * sum(p.numel() for p in self.trainee.masters.parameters.values())
-        return Forecast(
-            self.work,
-            max(peak_memory(), memory_in_use() + state),
-            available_memory(),
-            from_timed(timed),
-        )
+        trained = sum(p.numel() for p in self.trainee.masters.parameters.values())
+        base = self.attached.base
+        peak = reckoned_peak(
+            self.settings, self.prepared, base.sizes, base.dtype.itemsize, self.micro, self.work,
+            trained=trained, used=base.used_before,
+        )  # fmt: skip
+        return Forecast(self.work, max(peak_memory(), peak), available_memory(), from_timed(timed))
 
     def probe(self) -> Forecast:
         """The forecast from a few steps whose gradients are computed and discarded."""
@@ -130,7 +133,12 @@ class TrainingJob:
             return []
         found = proposals(
             self.work.longest,
-            memory_per_token(self.settings, self.prepared, self.attached),
+            memory_per_token(
+                self.settings,
+                self.prepared,
+                self.attached.base.dtype.itemsize,
+                checkpointing=self.attached.checkpointing,
+            ),
             available_memory(),
             narrow=self.attached.base.dtype.itemsize == 2,
         )

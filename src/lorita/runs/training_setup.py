@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import steps_per_epoch
 from lorita.models.adapter import trainable_parameters
+from lorita.runs.memory_plan import Micro, micro_batches_for
 from lorita.system.memory import available_memory
 from lorita.training.loop import Pace
 from lorita.training.loss_watch import Watch, window_of
 from lorita.training.optimizer import Masters, make_optimizer, make_schedule
 from lorita.training.step import Trainee
-from lorita.training.token_budget import bytes_per_token, most_tokens, token_budget
 
 if TYPE_CHECKING:
     from lorita.runs.prepare import Prepared
@@ -20,32 +21,27 @@ if TYPE_CHECKING:
     from lorita.settings.schema import RunSettings
 
 
-def memory_per_token(settings: RunSettings, prepared: Prepared, attached: Attached) -> int:
-    """Estimated bytes of activations kept per token."""
-    return bytes_per_token(
-        prepared.config,
-        attached.base.dtype.itemsize,
-        fast=settings.speedup,
-        checkpointing=attached.checkpointing,
-    )
+def micro_of(settings: RunSettings, prepared: Prepared, attached: Attached) -> Micro:
+    """The micro-batches that fit the memory that is free beside the attached model."""
+    base = attached.base
+    found = micro_batches_for(
+        settings, prepared, base.dtype.itemsize, available_memory(),
+        can_checkpoint=attached.checkpointing, on_cpu=base.accelerator.device.type == "cpu",
+    )  # fmt: skip
+    return replace(found, checkpointing=attached.checkpointing)
 
 
-def make_pace(settings: RunSettings, prepared: Prepared, attached: Attached) -> Pace:
-    """The number of steps, the rows per step, and micro-batches that fit the free memory."""
-    data, accelerator = prepared.data, attached.base.accelerator
+def make_pace(settings: RunSettings, prepared: Prepared, micro: Micro, processes: int = 1) -> Pace:
+    """The number of steps, the rows per step, and the micro-batches."""
+    data = prepared.data
     rows_per_step = (
-        settings.per_device_train_batch_size
-        * settings.gradient_accumulation_steps
-        * accelerator.num_processes
+        settings.per_device_train_batch_size * settings.gradient_accumulation_steps * processes
     )
     per_epoch = steps_per_epoch(len(data.windows or data.train), rows_per_step)
-    most = most_tokens(attached.base.dtype.itemsize, on_cpu=accelerator.device.type == "cpu")
-    per_token = memory_per_token(settings, prepared, attached)
-    budget = token_budget(per_token, available_memory(), most)
     return Pace(
         max_steps=settings.max_steps or math.ceil(settings.num_train_epochs * per_epoch),
         rows_per_step=rows_per_step,
-        token_budget=settings.micro_batch_tokens or budget,
+        token_budget=micro.tokens,
         max_grad_norm=settings.max_grad_norm,
         eval_steps=settings.eval_steps or (per_epoch if settings.evaluation_decides else None),
         save_steps=settings.save_steps,

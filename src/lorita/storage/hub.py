@@ -34,6 +34,13 @@ def find_model(hub_id: str, revision: str | None) -> tuple[str, Path]:
     return Path(path).parent.name, Path(path)
 
 
+def in_cache(hub_id: str, revision: str | None, name: str) -> bool:
+    """Whether a file of a hub model was downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, name, revision=revision), str)
+
+
 _HINT = (
     "Check the network, or use a folder or .gguf file on this machine. "
     "Anything downloaded before can be used with HF_HUB_OFFLINE=1."

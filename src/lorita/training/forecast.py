@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lorita.data.batches import iterate_steps, partition, steps_per_epoch
 from lorita.data.examples import count_tokens, token_lengths
+from lorita.system.memory import gigabytes
 from lorita.training.step import fitting_gradients
 
 if TYPE_CHECKING:
@@ -141,11 +142,6 @@ def duration(seconds: float) -> str:
         if minutes < 60
         else f"{minutes // 60} h {minutes % 60:02d} min"
     )
-
-
-def gigabytes(size: int) -> str:
-    """Bytes as ``1.2 GB`` (10^9 bytes)."""
-    return f"{size / 1e9:.1f} GB"
 
 
 def proposals(longest: int, per_token: int, free_bytes: int | None, *, narrow: bool) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lorita.data.batches import micro_batches
 from lorita.errors import RunFailed
+from lorita.system.memory import is_out_of_memory, may_be_out_of_memory
 from lorita.training.events import MicroBatchReduced
 from lorita.training.stop_request import StopRequest
 
@@ -163,24 +164,3 @@ def smaller_budget(budget: int, rows: Sequence[Example]) -> int | None:
     if budget <= longest or len(rows) == 1:
         return None
     return max(min(budget, tokens) // 2, longest)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that an allocation failed.
-
-    torch raises its own class on a GPU and a plain RuntimeError on a CPU.
-    """
-    import torch
-
-    text = str(error)
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        "DefaultCPUAllocator: " in text and "memory" in text
-    )
-
-
-def may_be_out_of_memory(error: BaseException) -> bool:
-    """Whether an error can mean it: oneDNN says no more than this when its buffers do not fit.
-
-    It says the same of a product that it cannot compute at all.
-    """
-    return "could not create a primitive" in str(error)

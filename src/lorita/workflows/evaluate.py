@@ -12,6 +12,7 @@ from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import AdapterError, UserError
 from lorita.evaluation.measure import ANSWERS, ask, make_proof, make_proof_questions
 from lorita.evaluation.prompts import prompts_of
+from lorita.evaluation.scores import scoring_bytes
 from lorita.inference.load import load, load_checked_base
 from lorita.inference.prompt_length import fits
 from lorita.inference.resolve import Resolved, resolve_folder
@@ -64,7 +65,8 @@ def evaluate(
     assert asked is not None
     form = asked.data.prompt_format
     writer = open_answers(resolved, engine=engine).answer if engine != "transformers" else None
-    model, tokenizer = load_checked_base(resolved, dtype)
+    beside = scoring_bytes(asked.config, 4, tight=True)
+    model, tokenizer = load_checked_base(resolved, dtype, beside=beside, fast=True)
     if tokenizer.get_vocab() != asked.tokenizer.get_vocab():
         raise AdapterError(f"{resolved.folder}: its tokenizer is not that of {resolved.base.name}")
     questions = make_proof_questions(

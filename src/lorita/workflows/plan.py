@@ -1,7 +1,8 @@
 """What a run would train, and how much disk, memory and time it would take.
 
 Parameters and sizes come from the model's ``config.json`` alone: the model is built on torch's meta
-device, as shapes without memory. If there is data, a few steps on it are timed.
+device, as shapes without memory. If there is data, a few steps on it are timed. With
+``--no-probe``, memory is forecast from the shapes, and no weights are needed at all.
 """
 
 from __future__ import annotations
@@ -9,23 +10,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lorita.engine.numerics import choose_numerics
 from lorita.errors import ModelError
 from lorita.models import adapter as adapters
-from lorita.models.base import Base, load_config
+from lorita.models.empty_model import empty_model
+from lorita.models.memory_needs import Sizes, resident_bytes, sizes_of
 from lorita.runs.asked import asked_base
 from lorita.runs.loaded_base import load_base
+from lorita.runs.memory_plan import (
+    can_checkpoint,
+    fitting_itemsize,
+    micro_batches_for,
+    reckoned_peak,
+)
 from lorita.runs.prepare import prepare
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
+from lorita.runs.training_setup import make_pace
 from lorita.settings.facts import lora_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
-from lorita.storage.reading import one_message
-from lorita.system.quiet import quiet_libraries
-from lorita.training.forecast import Forecast, Work
+from lorita.system.memory import available_memory, memory_in_use
+from lorita.training.forecast import Forecast, Work, count_work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from lorita.runs.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -58,19 +69,6 @@ class Plan:
         )
 
 
-def empty_model(base: Base) -> PreTrainedModel:
-    """The model's modules and shapes, without weights."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    config = load_config(base)
-    problem = f"{base.name}: no model can be built of its configuration"
-    with one_message(problem, ModelError), quiet_libraries(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
-    model.requires_grad_(False)
-    return model  # type: ignore[no-any-return]
-
-
 def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
     """Count what the settings would train; with ``data``, also forecast memory and time.
 
@@ -78,27 +76,75 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
     """
     base = asked_base(settings)
     model = empty_model(base)
+    sizes = sizes_of(model)
     config, notes = adapters.plan_adapter(model, lora_options(settings))
-    total = sum(parameter.numel() for parameter in model.parameters())
     peft_model = adapters.attach(model, config, seed=settings.seed)
-    trained = adapters.trainable_parameters(peft_model).values()
+    trained = sum(p.numel() for p in adapters.trainable_parameters(peft_model).values())
     plan = Plan(
         model=settings.model,
         parameter_line=adapters.parameter_line(peft_model),
         targets=adapters.target_line(config),
-        adapter_bytes=4 * sum(parameter.numel() for parameter in trained),
-        weight_bytes={"bfloat16": 2 * total, "float32": 4 * total},
+        adapter_bytes=4 * trained,
+        weight_bytes={"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers},
         notes=notes,
     )
-    return _with_data(plan, settings) if data else plan
+    return _with_data(plan, settings, model, sizes, trained) if data else plan
 
 
-def _with_data(plan: Plan, settings: RunSettings) -> Plan:
-    anew = {"resume": False, "resume_from_checkpoint": None}
-    prepared = prepare(as_typed(settings, **anew, push_to_hub=False), writes=False)
+def _with_data(
+    plan: Plan, settings: RunSettings, model: PreTrainedModel, sizes: Sizes, trained: int
+) -> Plan:
+    anew = {"resume": False, "resume_from_checkpoint": None, "push_to_hub": False}
+    prepared = prepare(as_typed(settings, **anew), writes=False, weights=settings.probe)
+    if not settings.probe:
+        return _without_weights(plan, settings, prepared, model, sizes, trained)
     base = load_base(settings, prepared)
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
-        forecast = job.probe() if settings.probe else job.forecast()
-        return replace(plan, work=job.work, forecast=forecast, warnings=warnings)
+        return replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
+
+
+def _without_weights(
+    plan: Plan,
+    settings: RunSettings,
+    prepared: Prepared,
+    model: PreTrainedModel,
+    sizes: Sizes,
+    trained: int,
+) -> Plan:
+    """The forecast of memory, from shapes alone; time is not measured."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() and not settings.use_cpu else "cpu"
+    numerics = choose_numerics(settings.dtype, device=device)
+    used = memory_in_use()
+    itemsize, notes = numerics.dtype.itemsize, list(numerics.reasons[:1])
+    warnings = list(prepared.data.warnings)
+    try:
+        itemsize, why = fitting_itemsize(settings, prepared, sizes, itemsize)
+        notes = [why] if why else notes
+    except ModelError as error:
+        warnings.append(str(error))
+    free = available_memory()
+    left = (
+        None
+        if free is None
+        else free - resident_bytes(prepared.base, sizes, itemsize, fast=settings.speedup)
+    )
+    micro = micro_batches_for(
+        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=True
+    )
+    work = count_work(
+        prepared.data.train, prepared.data.held_out, make_pace(settings, prepared, micro)
+    )
+    peak = reckoned_peak(
+        settings, prepared, sizes, itemsize, micro, work, trained=trained, used=used
+    )
+    return replace(
+        plan,
+        work=work,
+        forecast=Forecast(work, peak, free),
+        warnings=tuple(warnings),
+        notes=(*plan.notes, *notes),
+    )

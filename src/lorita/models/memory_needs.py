@@ -1,0 +1,235 @@
+"""How much memory a base model takes, reckoned from its sizes before anything of it is loaded.
+
+The one reckoning behind ``plan``, the start of a run and every command that loads a model. A
+command goes through phases, one after another; it fits where its largest phase does. All bytes are
+on top of what the process uses already.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import ModelError
+from lorita.system.memory import Room, gigabytes, room
+
+if TYPE_CHECKING:
+    from lorita.models.base import Base
+
+LATE = 60_000_000
+"""What libraries take when they are first used: products' buffers, threads, compiled kernels."""
+PLENTY, BESIDE = 12, 2 * 10**9
+"""Weights never take more than so many times their files (4 bits that become float32 and bfloat16),
+and that much beside them: where more is free, nothing needs to be reckoned."""
+MORE = "Use a smaller model or a narrower --dtype, or allow more memory."
+SMALLEST_LOSS_CHUNK = 2**26
+"""Logits of a loss are made in chunks of this many bytes, or of ``LOSS_POSITIONS`` if larger."""
+LOSS_POSITIONS = 256
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Counts of numbers: of all weights, of the largest one, and of those that the fast step joins.
+
+    ``per_rank`` is what a LoRA of rank 1 on all linear layers has.
+    """
+
+    numbers: int
+    largest: int
+    joined: int
+    per_rank: int
+    vocabulary: int
+
+
+def sizes_of(model: Any) -> Sizes:
+    """The sizes of a model, which may be on the meta device."""
+    from torch import nn
+
+    parameters = list(model.parameters())
+    alike: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    per_rank = 0
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings():
+            alike[name.rpartition(".")[0], module.in_features].append(module.weight.numel())
+            per_rank += module.in_features + module.out_features
+    return Sizes(
+        numbers=sum(p.numel() for p in parameters),
+        largest=max((p.numel() for p in parameters), default=0),
+        joined=sum(sum(group) for group in alike.values() if len(group) > 1),
+        per_rank=per_rank,
+        vocabulary=int(getattr(model.config.get_text_config(), "vocab_size", 0) or 0),
+    )
+
+
+def base_sizes(base: Base) -> Sizes | None:
+    """The sizes of a base, from its configuration; None where its code cannot be run without
+    weights."""
+    from lorita.models.empty_model import empty_model
+
+    try:
+        return sizes_of(empty_model(base))
+    except ModelError:
+        raise
+    except Exception:  # an unknown model may fail in any way on the meta device
+        return None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The bytes of each phase. ``droppable`` are those of file pages that are not read again.
+
+    Such pages count in every phase, but the system takes them back where memory is short, unless
+    it counts addresses.
+    """
+
+    phases: Mapping[str, int]
+    droppable: int = 0
+
+    @property
+    def peak(self) -> int:
+        """The bytes of the largest phase."""
+        return max(self.phases.values())
+
+    def least(self, here: Room) -> int:
+        """The bytes that the largest phase cannot do without."""
+        return self.peak if here.counts_mapped_files else self.peak - self.droppable
+
+    def fit(self, here: Room | None) -> bool:
+        """Whether all phases have room; True if the room is unknown."""
+        return here is None or self.least(here) <= here.free
+
+    def require(self, what: str, *, hint: str, here: Room | None = None) -> None:
+        """Raise ``ModelError`` where the largest phase has no room."""
+        here = here or room()
+        if here is None or self.fit(here):
+            return
+        phase = max(self.phases, key=lambda name: self.phases[name])
+        raise ModelError(
+            f"{what} needs about {gigabytes(here.used + self.least(here))} of memory ({phase}), "
+            f"and {here.limit} {gigabytes(here.allowed)}",
+            hint=hint,
+        )
+
+
+def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
+    """The peak while the weights are loaded in numbers of ``itemsize`` bytes."""
+    weights = sizes.numbers * itemsize
+    stored = _stored_itemsize(base, itemsize)
+    if stored is None:  # read from a GGUF file: all of it in float32 first
+        narrow = weights if itemsize < 4 else 0
+        return 4 * sizes.numbers + narrow + 8 * sizes.largest
+    if stored == itemsize:  # the file is mapped, not copied
+        return weights
+    return weights + (stored + itemsize) * sizes.largest
+
+
+def is_mapped(base: Base, itemsize: int) -> bool:
+    """Whether the weights in memory are pages of a file, which need no copy."""
+    return _stored_itemsize(base, itemsize) == itemsize
+
+
+def _stored_itemsize(base: Base, itemsize: int) -> int | None:
+    """Bytes of a number in the files; None for a GGUF file that was not converted yet."""
+    from lorita.models.base import own_dtype
+    from lorita.models.gguf_files import is_converted
+
+    if base.gguf_path is not None:
+        kinds = {4: "float32", 2: "bfloat16"}
+        kept = [size for size in (itemsize, 4) if is_converted(base.gguf_path, kinds[size])]
+        return kept[0] if kept else None
+    return 4 if own_dtype(base) == "float32" else 2
+
+
+def answering_needs(
+    base: Base, sizes: Sizes, itemsize: int, *, beside: int = 0, fast: bool = False
+) -> Needs:
+    """What loading a base and answering short prompts with it takes.
+
+    ``beside`` are bytes for what else is done with it, ``fast`` whether by the fast step.
+    """
+    resident = resident_bytes(base, sizes, itemsize, fast=fast)
+    phases = {
+        "while its weights are loaded": loading_bytes(base, sizes, itemsize),
+        "its weights and what is computed": resident + LATE + beside,
+    }
+    return Needs(phases, droppable_bytes(base, sizes, itemsize, fast=fast))
+
+
+def require_memory(base: Base, itemsize: int) -> None:
+    """Raise ``ModelError`` where there is no room for the weights and short answers."""
+    fitting_itemsize(base, itemsize, may_change=False)
+
+
+def fitting_itemsize(
+    base: Base, itemsize: int, *, may_change: bool, beside: int = 0, fast: bool = False
+) -> tuple[int, str | None]:
+    """Bytes of a number with which the base fits in memory, and why not ``itemsize``.
+
+    ``beside`` and ``fast`` as in ``answering_needs``; ``may_change``: bfloat16 is taken where
+    float32 does not fit. Raises ``ModelError`` where nothing fits, before anything is loaded.
+    """
+    here = room()
+    if here is None or _is_plenty(base, here) or (sizes := base_sizes(base)) is None:
+        return itemsize, None
+    return choose_itemsize(
+        f"{base.name}",
+        {
+            size: answering_needs(base, sizes, size, beside=beside, fast=fast)
+            for size in {2, itemsize}
+        },
+        here,
+        itemsize,
+        may_change=may_change,
+        hint=MORE,
+    )
+
+
+def choose_itemsize(
+    what: str, needs: Mapping[int, Needs], here: Room, itemsize: int, *, may_change: bool, hint: str
+) -> tuple[int, str | None]:
+    """``itemsize``, or 2 instead of 4 where only that fits, and the reason.
+
+    ``needs`` are those of each size. Raises ``ModelError`` where none fits.
+    """
+    if needs[itemsize].fit(here):
+        return itemsize, None
+    if may_change and itemsize == 4 and needs[2].fit(here):
+        return 2, (
+            f"Number format: bfloat16, because float32 would need about "
+            f"{gigabytes(here.used + needs[4].least(here))} of memory and {here.limit} "
+            f"{gigabytes(here.allowed)}; it is slower on this processor"
+        )
+    least = min(needs.values(), key=lambda n: n.least(here)) if may_change else needs[itemsize]
+    least.require(what, hint=hint, here=here)
+    raise AssertionError("what does not fit is refused")
+
+
+def _is_plenty(base: Base, here: Room) -> bool:
+    """Whether so much is free that the weights fit whatever is done; seen from the files' sizes."""
+    if base.gguf_path is not None:
+        files = [base.gguf_path]
+    elif base.is_hub:
+        return False
+    else:
+        folder = Path(base.location)
+        files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    stored = sum(file.stat().st_size for file in files)
+    return here.free >= PLENTY * stored + BESIDE
+
+
+def resident_bytes(base: Base, sizes: Sizes, itemsize: int, *, fast: bool) -> int:
+    """The weights in memory. The fast step joins some: a copy, where they are pages of a file."""
+    return sizes.numbers * itemsize + droppable_bytes(base, sizes, itemsize, fast=fast)
+
+
+def droppable_bytes(base: Base, sizes: Sizes, itemsize: int, *, fast: bool) -> int:
+    """The pages of weights that the fast step has copied."""
+    return sizes.joined * itemsize if fast and is_mapped(base, itemsize) else 0
+
+
+def loss_bytes(sizes: Sizes, itemsize: int) -> int:
+    """The logits that a training step has in memory at a time, with their gradient."""
+    return 2 * max(SMALLEST_LOSS_CHUNK, LOSS_POSITIONS * sizes.vocabulary * itemsize)

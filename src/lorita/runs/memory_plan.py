@@ -1,0 +1,163 @@
+"""How much memory a run will take, reckoned before its weights are loaded.
+
+``plan`` shows it, a run starts or refuses by it, and its forecast repeats it: one reckoning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lorita.data.examples import token_lengths
+from lorita.evaluation.scores import is_tight, scoring_bytes
+from lorita.models.memory_needs import (
+    LATE,
+    Needs,
+    Sizes,
+    choose_itemsize,
+    droppable_bytes,
+    loading_bytes,
+    loss_bytes,
+    resident_bytes,
+)
+from lorita.system.memory import Room, gigabytes, room
+from lorita.training.token_budget import bytes_per_token, most_tokens, token_budget
+
+if TYPE_CHECKING:
+    from lorita.runs.prepare import Prepared
+    from lorita.settings.schema import RunSettings
+    from lorita.training.forecast import Work
+
+STATE = 20
+"""Bytes of a trained parameter: itself, its gradient, two averages, and the last good copy."""
+HINT = (
+    "Ways to need less: a smaller model, --dtype bfloat16, or a smaller --max-length or --r; or "
+    "allow more memory."
+)
+
+
+@dataclass(frozen=True)
+class Micro:
+    """How the rows of a step are computed: tokens at once, recomputed activations or not."""
+
+    tokens: int
+    checkpointing: bool
+
+
+def memory_per_token(
+    settings: RunSettings, prepared: Prepared, itemsize: int, *, checkpointing: bool
+) -> int:
+    """Estimated bytes of activations kept per token."""
+    return bytes_per_token(
+        prepared.config, itemsize, fast=settings.speedup, checkpointing=checkpointing
+    )
+
+
+def micro_batches_for(
+    settings: RunSettings, prepared: Prepared, itemsize: int, free: int | None, *,
+    can_checkpoint: bool, on_cpu: bool,
+) -> Micro:  # fmt: skip
+    """The largest micro-batches that ``free`` bytes hold beside the weights."""
+    too_large = longest_row_too_large(settings, prepared, itemsize, free)
+    checkpointing = settings.gradient_checkpointing or (too_large is not None and can_checkpoint)
+    per_token = memory_per_token(settings, prepared, itemsize, checkpointing=checkpointing)
+    budget = token_budget(per_token, free, most_tokens(itemsize, on_cpu=on_cpu))
+    return Micro(settings.micro_batch_tokens or budget, checkpointing)
+
+
+def longest_row_too_large(
+    settings: RunSettings, prepared: Prepared, itemsize: int, free: int | None
+) -> str | None:
+    """The note for a longest row that does not fit in memory unless activations are recomputed;
+    None if it fits. A micro-batch cannot be smaller than a row."""
+    longest = max(token_lengths(prepared.data.train))
+    needs = longest * memory_per_token(settings, prepared, itemsize, checkpointing=False)
+    if free is None or needs <= 0.8 * free:
+        return None
+    return (
+        f"The longest row ({longest:,} tokens) would need about {gigabytes(needs)} of "
+        f"activations and {gigabytes(free)} are free: they are recomputed in the backward pass, "
+        "as with --gradient-checkpointing"
+    )
+
+
+def training_needs(
+    settings: RunSettings, prepared: Prepared, sizes: Sizes, itemsize: int, *,
+    trained: int, micro: Micro, tight: bool,
+) -> Needs:  # fmt: skip
+    """What a run takes on top of what the process uses before it loads the weights.
+
+    ``trained`` counts the adapter's parameters. ``tight``: with the small batches for scores that
+    are taken where memory is short.
+    """
+    base, fast = prepared.base, settings.speedup
+    beside = resident_bytes(base, sizes, itemsize, fast=fast) + STATE * trained + LATE
+    per_token = memory_per_token(settings, prepared, itemsize, checkpointing=micro.checkpointing)
+    return Needs(
+        {
+            "while its weights are loaded": loading_bytes(base, sizes, itemsize),
+            "weights and training steps": beside
+            + micro.tokens * per_token
+            + loss_bytes(sizes, itemsize),
+            "weights and the proof": beside + scoring_bytes(prepared.config, itemsize, tight=tight),
+        },
+        droppable_bytes(base, sizes, itemsize, fast=fast),
+    )
+
+
+def reckoned_peak(
+    settings: RunSettings, prepared: Prepared, sizes: Sizes | None, itemsize: int, micro: Micro,
+    work: Work, *, trained: int, used: int,
+) -> int:  # fmt: skip
+    """The most memory that a run will use, in bytes; ``used`` are those before the weights."""
+    if sizes is None:
+        return used
+    most = replace(micro, tokens=min(micro.tokens, work.most_at_once))
+    here = room()
+    tight = here is not None and is_tight(here.free)
+    needs = training_needs(
+        settings, prepared, sizes, itemsize, trained=trained, micro=most, tight=tight
+    )
+    return used + needs.peak
+
+
+def least_needs(settings: RunSettings, prepared: Prepared, sizes: Sizes, itemsize: int) -> Needs:
+    """As ``training_needs``, for the smallest pieces that a run can be cut into."""
+    longest = max(token_lengths(prepared.data.train))
+    micro = Micro(longest, checkpointing=True)
+    trained = sizes.per_rank * settings.r
+    return training_needs(
+        settings, prepared, sizes, itemsize, trained=trained, micro=micro, tight=True
+    )
+
+
+def fitting_itemsize(
+    settings: RunSettings, prepared: Prepared, sizes: Sizes | None, itemsize: int
+) -> tuple[int, str | None]:
+    """Bytes of a number in which the run fits, and why they are not those that were chosen.
+
+    Raises ``ModelError`` if the run fits in none that the settings allow.
+    """
+    here: Room | None = room()
+    if sizes is None or here is None:
+        return itemsize, None
+    return choose_itemsize(
+        f"{prepared.base.name}: training",
+        {size: least_needs(settings, prepared, sizes, size) for size in {itemsize, 2}},
+        here,
+        itemsize,
+        may_change=settings.dtype == "auto",
+        hint=HINT,
+    )
+
+
+def dropped(settings: RunSettings, prepared: Prepared, sizes: Sizes | None, itemsize: int) -> int:
+    """Bytes that the system may take back from the loaded weights once the fast step is set."""
+    if sizes is None:
+        return 0
+    return droppable_bytes(prepared.base, sizes, itemsize, fast=settings.speedup)
+
+
+def can_checkpoint(model: Any) -> bool:
+    """Whether the model can recompute its activations."""
+    return bool(model.supports_gradient_checkpointing)
