@@ -14,6 +14,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from lorita.cli.help import full_help, shown_default
+from lorita.system.terminal_text import escaped_streams
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -85,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
+@escaped_streams()
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code."""
     tokens = list(arguments) or ["--help"]
