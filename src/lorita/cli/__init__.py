@@ -18,6 +18,7 @@ from lorita.cli.memory_gate import require_libraries
 from lorita.cli.streams import Unread, exit_code, guarded_streams
 from lorita.system.processes import is_lead
 from lorita.system.signals import STOPPED, Terminated, caused_by_signal, leave, watch_signals
+from lorita.system.terminal_text import escaped_streams
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -108,6 +109,7 @@ def _run_guarded(arguments: list[str]) -> int:
         return exit_code(code, command, guard)
 
 
+@escaped_streams()
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code."""
     tokens = list(arguments) or ["--help"]

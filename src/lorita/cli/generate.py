@@ -51,7 +51,7 @@ def command(
     answer = model.answer([prompt], options)[0]
     end = "\n" if model.prompt_format.template is not None else ""
     if not completion_only and console().is_terminal:
-        console().print(prompt, style="dim", markup=False, end=end)
+        console().print(prompt, style="dim", end=end)
     elif not completion_only:
         print(prompt, end=end)
     print(answer)

@@ -30,9 +30,8 @@ def command(
     Shows which columns are used, how long the rows are, which tokens of the first rows are trained,
     and the problems found. Needs only the model's tokenizer.
     """
-    import json as dump
-
     from lorita.cli.preview_text import print_preview
+    from lorita.system.terminal_text import json_text
     from lorita.workflows.preview import preview
 
     if html is not None:
@@ -49,7 +48,7 @@ def command(
     if html is not None:
         write_page(html, found)
     if json:
-        print(dump.dumps(found.as_dict(), ensure_ascii=False, indent=1))
+        print(json_text(found.as_dict(), indent=1))
     else:
         print_preview(found)
     if html is not None and not json:

@@ -10,6 +10,7 @@ from lorita.cli.preview_text import facts, glyphs
 from lorita.errors import OutputError
 from lorita.storage.files import write_atomic
 from lorita.storage.targets import Target, check_target
+from lorita.system.terminal_text import shown
 
 if TYPE_CHECKING:
     from lorita.workflows.preview import Preview
@@ -37,4 +38,4 @@ def page(found: Preview) -> str:
     source = (files("lorita") / "resources" / "preview.html.jinja").read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     most = max((each.rows for each in found.histogram), default=1)
-    return template.render(found=found, facts=list(facts(found)), glyphs=glyphs, most=most)
+    return shown(template.render(found=found, facts=list(facts(found)), glyphs=glyphs, most=most))

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lorita.cli.render import console
+from lorita.system.terminal_text import shown
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -24,21 +25,21 @@ STYLES = {"trained": "green", "masked": "bright_black", "special": "bold magenta
 
 def print_preview(found: Preview) -> None:
     """Print the whole preview, except the tokens in the middle of long rows."""
-    from rich.text import Text
+    from lorita.workflows.screen import styled
 
     out = console()
     width = min(out.width, 100)
     for label, text in facts(found):
         for i, line in enumerate(_wrapped(text, width) or [""]):
-            out.print(Text((label if i == 0 else "").ljust(LABEL), "bold").append(line, "none"))
+            out.print(styled((label if i == 0 else "").ljust(LABEL), "bold").append(line, "none"))
     out.print()
-    out.print(Text("Tokens per row", "bold"))
+    out.print("Tokens per row", style="bold")
     for line in histogram(found.histogram):
-        out.print(Text(line))
+        out.print(line)
     for view in found.first_rows:
         out.print()
         said = f"Row {view.row}: {len(view.tokens):,} tokens, {view.trained:,} trained"
-        out.print(Text(said, "bold"))
+        out.print(said, style="bold")
         for drawn in token_lines(view, width):
             out.print(drawn)
     out.print()
@@ -69,7 +70,7 @@ def facts(found: Preview) -> Iterator[tuple[str, str]]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width - LABEL, break_on_hyphens=False)
+    return textwrap.wrap(shown(text), width - LABEL, break_on_hyphens=False)
 
 
 def _spread(spread: Spread) -> str:

@@ -7,30 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from lorita.evaluation.comparison import Comparison
+    from lorita.workflows.screen import Screen
 
 
-def console() -> Console:
+def console() -> Screen:
     """Standard output; 80 columns wide if it is not a terminal."""
-    from rich.console import Console
+    from lorita.workflows.screen import Screen
 
-    return Console(highlight=False)
+    return Screen()
 
 
 def print_comparison(comparison: Comparison) -> None:
     """Prompts, answers before and after, and the losses, as a table."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(title="Before and after", show_lines=True, expand=True)
     for heading, ratio in (("prompt", 2), ("base", 3), ("tuned", 3)):
         table.add_column(heading, ratio=ratio, overflow="fold")
     for answer in comparison.answers:
         cells = (answer.prompt, answer.before, answer.after)
-        table.add_row(*(Text(cell.strip() or "(nothing)") for cell in cells))
+        table.add_row(*(cell.strip() or "(nothing)" for cell in cells))
     console().print(table)
     held = comparison.held_out
     if comparison.proof is not None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lorita.errors import UserError
+from lorita.evaluation.markdown import escaped, one_line, quote
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.storage.files import write_atomic
 from lorita.storage.reading import read_as
+from lorita.system.terminal_text import json_text
 
 JSON_FILE = "compare.json"
 MARKDOWN_FILE = "compare.md"
@@ -49,7 +50,7 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Held-out losses, the sentences of the proof, and both answers to each prompt."""
-        lines = ["# Before and after", "", f"Base model: {self.model}", ""]
+        lines = ["# Before and after", "", f"Base model: {escaped(self.model)}", ""]
         if self.held_out is not None:
             held = self.held_out
             lines += [
@@ -62,9 +63,9 @@ class Comparison:
             for sentence in self.proof.sentences():
                 lines += [sentence, ""]
         for answer in self.answers:
-            lines += [f"## {_one_line(answer.prompt)}", ""]
-            lines += ["**Base:**", "", _quote(answer.before), ""]
-            lines += ["**Tuned:**", "", _quote(answer.after), ""]
+            lines += [f"## {one_line(answer.prompt)}", ""]
+            lines += ["**Base:**", "", quote(answer.before), ""]
+            lines += ["**Tuned:**", "", quote(answer.after), ""]
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -75,8 +76,7 @@ class Comparison:
         values = asdict(self)
         if self.proof is not None:
             values["proof"]["sentences"] = self.proof.sentences()
-        text = json.dumps(values, indent=2, ensure_ascii=False)
-        write_atomic(run / JSON_FILE, text + "\n")
+        write_atomic(run / JSON_FILE, json_text(values, indent=2) + "\n")
         write_atomic(run / MARKDOWN_FILE, self.to_markdown())
 
 
@@ -101,11 +101,3 @@ def held_out_figures(before: HeldOutLoss | None, after: HeldOutLoss | None) -> H
     if before is None or after is None:
         return None
     return HeldOut(len(before.counts), before.mean, after.mean)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _quote(text: str) -> str:
-    return "\n".join(f"> {line}".rstrip() for line in (text.strip() or "(nothing)").splitlines())

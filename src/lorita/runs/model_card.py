@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
+from lorita.evaluation.markdown import code, escaped, one_line, python_string
 from lorita.settings.facts import options_where
 
 if TYPE_CHECKING:
@@ -24,30 +27,39 @@ def model_card(
     """The card in Markdown; the metadata at its top is what the hub reads."""
     lines = ["---", "library_name: peft"]
     if not base_reference.startswith("/"):
-        lines.append(f"base_model: {base_reference}")
+        lines.append(f"base_model: {_yaml_text(base_reference)}")
     lines += ["tags:", "- lora", "- lorita", "pipeline_tag: text-generation", "---", ""]
-    lines += [f"# {name}", "", f"A LoRA adapter for `{settings.model}`, made with lorita.", ""]
+    lines += [
+        f"# {one_line(name)}",
+        "",
+        f"A LoRA adapter for {code(settings.model)}, made with lorita.",
+        "",
+    ]
     lines += ["## Use", "", "```python", "import lorita", ""]
-    lines += [f'tuned = lorita.load("{name}")', 'print(tuned.generate("..."))', "```", ""]
+    lines += [
+        f"tuned = lorita.load({python_string(name)})",
+        'print(tuned.generate("..."))',
+        "```",
+        "",
+    ]
     lines += ["or with PEFT alone:", "", "```python"]
     lines += [
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",
         "",
-        f'base = AutoModelForCausalLM.from_pretrained("{base_reference}")',
-        f'tuned = PeftModel.from_pretrained(base, "{name}")',
+        f"base = AutoModelForCausalLM.from_pretrained({python_string(base_reference)})",
+        f"tuned = PeftModel.from_pretrained(base, {python_string(name)})",
         "```",
         "",
     ]
     if base_reference.endswith(".gguf"):
         folder, _, file = base_reference.rpartition("/")
-        lines[-5] = (
-            f'base = AutoModelForCausalLM.from_pretrained("{folder or "."}", gguf_file="{file}")'
-        )
-    lines += ["## Training", "", data_line, "", parameter_line, "", "| option | value |"]
+        place = f"{python_string(folder or '.')}, gguf_file={python_string(file)}"
+        lines[-5] = f"base = AutoModelForCausalLM.from_pretrained({place})"
+    lines += ["## Training", "", escaped(data_line), "", parameter_line, "", "| option | value |"]
     lines += ["| --- | --- |"]
     lines += [
-        f"| {name} | {getattr(settings, name)} |"
+        f"| {name} | {one_line(str(getattr(settings, name)))} |"
         for name in options_where(on_card=True)
         if getattr(settings, name) is not None
     ]
@@ -55,6 +67,11 @@ def model_card(
     lines += ["## Limits", "", _limits(comparison), ""]
     body = comparison.to_markdown().replace("\n## ", "\n### ").replace("# Before", "## Before", 1)
     return "\n".join(lines) + "\n" + body
+
+
+def _yaml_text(text: str) -> str:
+    """A plain name as it is; anything else in quotes, as YAML reads JSON's."""
+    return text if re.fullmatch(r"[\w./-]+", text, re.ASCII) else json.dumps(text)
 
 
 def _limits(comparison: Comparison) -> str:

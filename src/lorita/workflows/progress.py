@@ -12,6 +12,7 @@ from typing import Any
 
 from lorita.data.origin import rows_text
 from lorita.system.processes import is_lead
+from lorita.system.terminal_text import escaped_streams, shown
 from lorita.training.events import (
     CheckpointSaved,
     EarlyStopped,
@@ -57,6 +58,11 @@ def _unfailing(show: Show) -> Show:
 
 def event_line(event: Event) -> str | None:
     """An event as a line of text; None for events without one (steps: see ``step_line``)."""
+    line = _line(event)
+    return None if line is None else shown(line)
+
+
+def _line(event: Event) -> str | None:
     match event:
         case Note(text=text, is_warning=is_warning):
             return f"Warning: {text}" if is_warning else text
@@ -129,12 +135,15 @@ def _lines(logging_steps: int) -> Show:
 
 @contextmanager
 def _terminal() -> Iterator[Show]:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+
+    from lorita.workflows.screen import Screen
 
     rate = Rate()
     columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # While the bar is up, rich reads colours from what others print: they are escaped before it.
+    drawn = Progress(*columns, console=Screen(stderr=True), transient=True)
+    with drawn as bar, escaped_streams():
         task: list[Any] = []
 
         def show(event: Event) -> None:
@@ -149,7 +158,7 @@ def _terminal() -> Iterator[Show]:
             line = event_line(event)
             if line is not None:
                 style = "yellow" if isinstance(event, Note) and event.is_warning else None
-                bar.console.print(line, style=style, markup=False, highlight=False)
+                bar.console.print(line, style=style)
 
         yield show
 
