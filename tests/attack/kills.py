@@ -75,7 +75,9 @@ def targets(work: Path) -> list[Target]:
 def content(place: Path) -> dict[str, str]:
     """The files under a place with a hash of each, without what differs from run to run."""
     if place.is_file():
-        return {"": hashlib.sha256(place.read_bytes()).hexdigest()}
+        # Its own name is in it; all names have the same length.
+        raw = place.read_bytes().replace(place.name.encode(), b"PLACE")
+        return {"": hashlib.sha256(raw).hexdigest()}
     return {
         str(file.relative_to(place)): hashlib.sha256(_constant(file)).hexdigest()
         for file in sorted(place.rglob("*"))
@@ -171,9 +173,9 @@ class Killer:
     def _place(self, target: Target) -> tuple[Path, list[str]]:
         """A new place, prepared, and the words of the command with it."""
         self.number += 1
-        home = self.work / f"home{self.number}"
+        home = self.work / f"home{self.number:04}"
         home.mkdir()
-        place = home / f"out{self.number}"
+        place = home / f"out{self.number:04}"
 
         def filled(words: tuple[str, ...]) -> list[str]:
             named = [word.replace("OUTNAME", place.name) for word in words]
