@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
-from lorita.storage.cache import kept_at, kept_folder, mark_of
+from lorita.storage.cache import find_kept, kept_folder, mark_of
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     kind = str(dtype).removeprefix("torch.")
-    folder = kept_at(*_place(path, kind))
-    if folder.is_dir():
+    folder = find_kept(*_place(path, kind))
+    if folder is not None:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         return model
     model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)

@@ -20,6 +20,7 @@ from lorita.data.sources.open_file import (
 from lorita.data.sources.saved_datasets import is_saved
 from lorita.data.sources.standard_input import NAME, copy_standard_input
 from lorita.errors import DataError
+from lorita.storage.parts import Part
 
 STANDARD_INPUT = "-"
 NOT_DATA = re.compile(r"(README|LICEN[CS]E|CHANGELOG|CONTRIBUTING|NOTICE)\b.*", re.IGNORECASE)
@@ -38,7 +39,7 @@ MOST_NOTES = 3
 class Found:
     """The files, hub data sets and ``saved`` data sets to read.
 
-    ``temporary`` are files to delete after reading. ``name_used`` tells that the name the user gave
+    ``temporary`` is to be deleted after reading. ``name_used`` tells that the name the user gave
     has chosen a subset of a folder.
     """
 
@@ -47,13 +48,13 @@ class Found:
     saved: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    temporary: list[Path] = field(default_factory=list)
+    temporary: list[Part] = field(default_factory=list)
     name_used: bool = False
 
     def clean(self) -> None:
-        """Delete the temporary files; call it once they have been read."""
-        for path in self.temporary:
-            path.unlink(missing_ok=True)
+        """Delete what is temporary; call it once it has been read."""
+        for part in self.temporary:
+            part.remove()
 
 
 def find_data(
@@ -113,8 +114,8 @@ def _is_hub_id(item: str) -> bool:
 
 
 def _standard_input(found: Found, file_type: str | None) -> None:
-    file = copy_standard_input(file_type)
-    found.temporary.append(file.path)
+    file, part = copy_standard_input(file_type)
+    found.temporary.append(part)
     found.files.append(file)
     found.notes.append(f"{NAME} is read as {file.kind} (--file-type)")
 
