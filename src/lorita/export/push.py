@@ -17,6 +17,7 @@ from lorita.inference.resolve import resolve_folder
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import BUNDLED, Base
 from lorita.storage import hub
+from lorita.storage.links import leads_out
 from lorita.storage.run_folder import CARD_FILE, RECORD_FILE
 from lorita.storage.run_record import RunRecord
 
@@ -60,6 +61,7 @@ def push_run(
         part = Path(place)
         for name in (WEIGHTS_FILE, *_TOKENIZER_FILES):
             if (folder / name).is_file():
+                _require_inside(folder / name, folder)
                 (part / name).parent.mkdir(exist_ok=True)
                 (part / name).symlink_to((folder / name).absolute())
         (part / CONFIG_FILE).write_text(_config(folder, origin), encoding="utf-8")
@@ -71,6 +73,16 @@ def push_run(
         (part / CARD_FILE).write_text(card, encoding="utf-8")
         address = hub.upload(full_id, part, f"LoRA adapter {folder.name}, made with lorita")
     return address, notes
+
+
+def _require_inside(file: Path, folder: Path) -> None:
+    """``AdapterError`` if a file to upload is a link to one elsewhere on this machine."""
+    real = leads_out(file, folder)
+    if real is not None:
+        raise AdapterError(
+            f"{file}: a link that leads out of the run's folder, to {real}; it is not uploaded",
+            hint="Replace the link by the file, if it belongs to the run.",
+        )
 
 
 def hub_origin(base: Base) -> str | None:
