@@ -20,6 +20,7 @@ from lorita.models.base import BUNDLED, Base
 from lorita.models.gguf_files import metadata
 from lorita.storage import hub
 from lorita.storage.files import write_atomic
+from lorita.storage.links import leads_out
 from lorita.storage.reading import one_message, read_text
 from lorita.storage.run_folder import CARD_FILE, RECORD_FILE
 from lorita.storage.run_record import RunRecord
@@ -64,6 +65,7 @@ def push_run(
         part = Path(place)
         for name in (WEIGHTS_FILE, *_TOKENIZER_FILES):
             if (folder / name).is_file():
+                _require_inside(folder / name, folder)
                 (part / name).parent.mkdir(exist_ok=True)
                 (part / name).symlink_to((folder / name).absolute())
         write_atomic(part / CONFIG_FILE, _config(folder, origin))
@@ -75,6 +77,16 @@ def push_run(
         write_atomic(part / CARD_FILE, card)
         address = hub.upload(full_id, part, f"LoRA adapter {folder.name}, made with lorita")
     return address, notes
+
+
+def _require_inside(file: Path, folder: Path) -> None:
+    """``AdapterError`` if a file to upload is a link to one elsewhere on this machine."""
+    real = leads_out(file, folder)
+    if real is not None:
+        raise AdapterError(
+            f"{file}: a link that leads out of the run's folder, to {real}; it is not uploaded",
+            hint="Replace the link by the file, if it belongs to the run.",
+        )
 
 
 def hub_origin(base: Base) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import ModelError
-from lorita.storage.cache import kept_at, kept_folder, mark_of
+from lorita.storage.cache import find_kept, kept_folder, mark_of
 from lorita.storage.reading import one_message, plain_size
 from lorita.system.quiet import quiet_libraries
 
@@ -99,8 +99,8 @@ def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
 
     kind = str(dtype).removeprefix("torch.")
     for kept in dict.fromkeys((kind, "float32")):  # float32 has what narrower formats are cut from
-        if is_converted(path, kept):
-            folder = kept_at(*_place(path, kept))
+        folder = find_kept(*_place(path, kept))
+        if folder is not None:
             stored: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
             return stored
     model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
@@ -119,7 +119,7 @@ def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 def is_converted(path: Path, kind: str) -> bool:
     """Whether the cache holds the file's weights in this number format (torch's name)."""
-    return kept_at(*_place(path, kind)).is_dir()
+    return find_kept(*_place(path, kind)) is not None
 
 
 def _place(path: Path, kind: str) -> tuple[str, str]:

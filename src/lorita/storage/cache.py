@@ -1,61 +1,199 @@
-"""Folders where lorita caches converted models and adapters (``HF_HOME``) and tables of data."""
+"""Folders where lorita caches converted models and adapters (``HF_HOME``) and tables of data.
+
+They hold what was made from the user's data and models, so they are private (0700), and only what
+this user wrote there, whole, is believed. Whatever has not been used for ``KEPT_DAYS`` is deleted
+by the next command that uses the folder, and so is what a killed process was still writing.
+"""
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from lorita.errors import DataError
+from lorita.storage.parts import Part, remove_abandoned, sync
+from lorita.storage.private import (
+    PRIVATE_FILE,
+    PRIVATE_FOLDER,
+    is_own_folder,
+    open_own,
+    private_folder,
+)
+
+KEPT_DAYS = 30
+MANIFEST = ".complete.json"
+"""In a kept folder: its files and their marks, written last."""
+_ENDS = 2**20
+"""Bytes at the beginning and at the end of a file that its mark covers, beside its size."""
+_cleaned: set[Path] = set()
+_temporary: dict[tuple[str, str], Path] = {}
 
 
 def tables_folder() -> Path:
-    """The folder of cached tables, beside those of ``datasets`` (``HF_DATASETS_CACHE``)."""
+    """The folder of cached tables, beside those of ``datasets`` (``HF_DATASETS_CACHE``).
+
+    Raises ``DataError`` if it cannot be written.
+    """
     import datasets
 
-    return Path(datasets.config.HF_DATASETS_CACHE) / "lorita"
+    place = Path(datasets.config.HF_DATASETS_CACHE)
+    try:
+        return _clean(private_folder(place))
+    except OSError as error:
+        raise DataError(
+            f"{place}: the cache cannot be written ({error.strerror or error})",
+            hint="Choose another folder with HF_DATASETS_CACHE.",
+        ) from error
 
 
-def kept_at(kind: str, mark: str) -> Path:
-    """The path at which ``kept_folder`` keeps its folder; if it exists, it is complete."""
-    from huggingface_hub.constants import HF_HOME
+def mark_used(path: Path) -> None:
+    """Note that an entry has been used; it is kept ``KEPT_DAYS`` from now."""
+    with suppress(OSError):
+        os.utime(path)
 
-    key = hashlib.sha256(mark.encode()).hexdigest()[:16]
-    return Path(HF_HOME) / "lorita" / f"{kind}-{key}"
+
+def find_kept(kind: str, mark: str) -> Path | None:
+    """The folder that ``kept_folder`` made for this ``mark``; None if it has to be made."""
+    try:
+        folder = _kept_at(kind, mark)
+    except OSError:
+        return None
+    if not _is_complete(folder):
+        return None
+    mark_used(folder)
+    return folder
 
 
 def kept_folder(kind: str, mark: str, make: Callable[[Path], None]) -> Path:
     """The folder that ``make`` filled for this ``mark``, made now if it does not exist.
 
     ``mark`` names everything the content depends on. The folder appears only once complete; if
-    ``make`` fails, nothing is left behind. If the cache cannot be written, the folder is a
-    temporary one.
+    ``make`` fails, nothing is left behind. One that is damaged, or not this user's, is made again.
+    If the cache cannot be written, the folder is a temporary one, which goes with the process.
     """
-    folder = kept_at(kind, mark)
-    if folder.is_dir():
-        return folder
+    found = find_kept(kind, mark)
+    if found is not None:
+        return found
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{kind}-"))
+        folder = _kept_at(kind, mark)
+        part = Part(folder.parent, kind)
     except OSError:
-        part = folder = Path(tempfile.mkdtemp(prefix=f"lorita-{kind}-"))
-    try:
-        make(part)
-        if part != folder:
-            _put(part, folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        return _made_for_now(kind, mark, make)
+    with part:
+        made = part.path / "made"
+        made.mkdir(PRIVATE_FOLDER)
+        make(made)
+        _complete(made)
+        _put(made, folder)
     return folder
 
 
-def _put(part: Path, folder: Path) -> None:
-    try:
-        part.replace(folder)
-    except OSError:
-        if not folder.is_dir():
+def _kept_at(kind: str, mark: str) -> Path:
+    """Where a folder is kept; ``OSError`` if there can be no private folder for it."""
+    from huggingface_hub.constants import HF_HOME
+
+    key = hashlib.sha256(mark.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return _clean(private_folder(Path(HF_HOME))) / f"{kind}-{key}"
+
+
+def _made_for_now(kind: str, mark: str, make: Callable[[Path], None]) -> Path:
+    """A folder among the temporary files, made once for this process and deleted at its end."""
+    key = (kind, mark)
+    if key not in _temporary:
+        place = Path(tempfile.gettempdir())
+        remove_abandoned(place, "lorita-*")
+        part = Part(place, f"lorita-{kind}")
+        atexit.register(part.remove)
+        try:
+            make(part.path)
+        except BaseException:
+            part.remove()
             raise
-        shutil.rmtree(part)  # another process was faster
+        _temporary[key] = part.path
+    return _temporary[key]
+
+
+def _clean(folder: Path) -> Path:
+    """The folder, without what is abandoned or unused; looked through once in each process."""
+    if folder in _cleaned:
+        return folder
+    _cleaned.add(folder)
+    remove_abandoned(folder)
+    oldest = time.time() - KEPT_DAYS * 86400
+    for entry in folder.iterdir():
+        with suppress(OSError):  # another process was faster, or it is in use on Windows
+            if entry.name.startswith(".") or entry.lstat().st_mtime >= oldest:
+                continue
+            remove(entry)
+    return folder
+
+
+def _complete(folder: Path) -> None:
+    """Make the files private, and write the manifest once they are on disk."""
+    marks = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        path.chmod(PRIVATE_FILE)
+        sync(path)
+        marks[path.relative_to(folder).as_posix()] = _content_mark(path)
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps(marks, ensure_ascii=True), encoding="ascii")
+    manifest.chmod(PRIVATE_FILE)
+    sync(manifest)
+    sync(folder)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether the folder is this user's and holds what its manifest says."""
+    if not is_own_folder(folder):
+        return False
+    try:
+        with open_own(folder / MANIFEST) as file:
+            marks = json.load(file)
+        return isinstance(marks, dict) and all(
+            _content_mark(folder / name) == mark for name, mark in marks.items()
+        )
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _content_mark(path: Path) -> str:
+    """A hash of size, beginning and end: shows a file that was cut or never reached the disk."""
+    with open_own(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(f"{size}:".encode() + file.read(_ENDS))
+        file.seek(max(size - _ENDS, 0))
+        digest.update(file.read(_ENDS))
+    return digest.hexdigest()
+
+
+def _put(made: Path, folder: Path) -> None:
+    """Rename the finished folder; one that is there by now is kept if it is whole."""
+    for _ in range(2):
+        try:
+            made.replace(folder)
+            sync(folder.parent)
+            return
+        except OSError:
+            if _is_complete(folder):
+                return  # another process was faster
+            remove(folder)
+    made.replace(folder)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if there is one; a link, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def mark_of(*paths: Path) -> str:

@@ -94,6 +94,12 @@ def open_own(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
+def private_file(path: Path) -> BinaryIO:
+    """A new file that only this user can read, opened to write it; ``OSError`` if one is there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, PRIVATE_FILE), "wb")
+
+
 def is_own_folder(path: Path) -> bool:
     """Whether ``path`` is a folder, no link, that only this user can have filled."""
     try:

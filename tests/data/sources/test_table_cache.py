@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -19,14 +24,16 @@ from lorita.data.sources import table_cache as store
 from lorita.data.sources.load_source import load_source
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows, tokenize_texts
 from lorita.errors import DataError
+from lorita.storage import cache
+from lorita.storage.cache import tables_folder
 from tests import tiny
 
 
 @pytest.fixture
 def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache folder for this test alone."""
-    monkeypatch.setattr(store, "tables_folder", lambda: tmp_path / "cache")
-    yield tmp_path / "cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    yield tmp_path / "cache" / "lorita"
 
 
 DATA = Path(lorita.data.__file__).parent
@@ -140,7 +147,7 @@ def test_stored_examples_are_a_sequence(entries: Path) -> None:
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(store, "tables_folder", lambda: tmp_path / "file" / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "cache")
     with pytest.raises(DataError, match=r"the cache cannot be written.*\n.*HF_DATASETS_CACHE"):
         tokenize_texts(["a"], tiny.make_tokenizer(), max_length=9)
 
@@ -157,3 +164,81 @@ def test_rows_larger_than_a_batch_keep_their_order(
     tokenizer = tiny.make_tokenizer()
     spelled = [tokenizer.decode(e.input_ids[:-1]) for e in made.examples]
     assert [Text(text) for text in spelled] == list(rows)
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "rows cut", "zeros", "flipped", "notes", "types", "own types", "link", "open"]
+)
+def test_what_is_damaged_or_planted_is_read_again(
+    damage: str, entries: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("".join(f"line {i}\n" for i in range(3000)))
+    load_source(str(file))
+    table, notes = next(entries.glob("*.arrow")), next(entries.glob("*.json"))
+    assert table.stat().st_mode & 0o777 == notes.stat().st_mode & 0o777 == 0o600
+    content, said = table.read_bytes(), notes.read_bytes()
+    table.unlink()  # it is mapped into memory
+    at = content.index(b"line 1000")
+    table.write_bytes(
+        {
+            "cut": content[:-700],
+            "rows cut": content[: len(content) // 2],
+            "zeros": bytes(len(content)),
+            "flipped": content[:at] + b"evil" + content[at + 4 :],
+        }.get(damage, content)
+    )
+    if damage == "notes":
+        notes.write_bytes(said[:-3])
+    elif damage == "types":
+        notes.write_text('{"notes": 3}')
+    elif damage == "own types":
+        notes.write_text(f"{hashlib.sha256(b'[3]').hexdigest()}\n[3]")
+    elif damage == "link":
+        table.replace(tmp_path / "elsewhere")
+        table.symlink_to(tmp_path / "elsewhere")
+    table.chmod(0o666 if damage == "open" else 0o600)
+    again = load_source(str(file))
+    assert len(again.rows) == 3000 and again.cells([1000]) == {"text": ["line 1000"]}
+    assert not table.is_symlink() and table.stat().st_mode & 0o777 == 0o600
+    assert notes.read_bytes() == said
+
+
+def test_a_damaged_parquet_table_is_read_again(entries: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict({"text": [f"line {i}" for i in range(50)]}).to_parquet(str(file))
+    load_source(str(file))
+    (place,) = entries.glob("*-parquet")
+    assert place.stat().st_mode & 0o777 == 0o700
+    table = next(place.rglob("*.arrow"))
+    content = table.read_bytes()
+    table.unlink()
+    table.write_bytes(content[: len(content) // 2])
+    assert load_source(str(file)).cells([49]) == {"text": ["line 49"]}
+
+
+def test_standard_input_of_a_killed_process_is_removed(entries: Path, llama: Path) -> None:
+    """While a process reads, its copy stays; nobody else can look into it."""
+    program = f"from lorita.cli import main; main(['preview', '-', '--model', {str(llama)!r}])"
+    where = {**os.environ, "HF_DATASETS_CACHE": str(entries.parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=where,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"secret\n" * 100_000)
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not list(entries.glob(".input-*/data")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (copy,) = entries.glob(".input-*/data")
+        assert copy.stat().st_mode & 0o777 == 0o600
+        cache._cleaned.clear()
+        tables_folder()
+        assert copy.exists()
+        process.kill()
+    cache._cleaned.clear()
+    tables_folder()
+    assert not list(entries.iterdir())

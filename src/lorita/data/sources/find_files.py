@@ -20,6 +20,8 @@ from lorita.data.sources.open_file import (
 from lorita.data.sources.saved_datasets import is_saved
 from lorita.data.sources.standard_input import NAME, copy_standard_input
 from lorita.errors import DataError
+from lorita.storage.links import leads_out
+from lorita.storage.parts import Part
 
 STANDARD_INPUT = "-"
 NOT_DATA = re.compile(r"(README|LICEN[CS]E|CHANGELOG|CONTRIBUTING|NOTICE)\b.*", re.IGNORECASE)
@@ -38,7 +40,7 @@ MOST_NOTES = 3
 class Found:
     """The files, hub data sets and ``saved`` data sets to read.
 
-    ``temporary`` are files to delete after reading. ``name_used`` tells that the name the user gave
+    ``temporary`` is to be deleted after reading. ``name_used`` tells that the name the user gave
     has chosen a subset of a folder.
     """
 
@@ -47,13 +49,13 @@ class Found:
     saved: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    temporary: list[Path] = field(default_factory=list)
+    temporary: list[Part] = field(default_factory=list)
     name_used: bool = False
 
     def clean(self) -> None:
-        """Delete the temporary files; call it once they have been read."""
-        for path in self.temporary:
-            path.unlink(missing_ok=True)
+        """Delete what is temporary; call it once it has been read."""
+        for part in self.temporary:
+            part.remove()
 
 
 def find_data(
@@ -65,6 +67,7 @@ def find_data(
     Raises ``DataError`` listing every item that is missing, unreadable or of an unknown type.
     """
     found = Found()
+    named = frozenset(Path(item).expanduser().absolute() for item in items)
     for item in items:
         path = Path(item).expanduser()
         try:
@@ -73,9 +76,9 @@ def find_data(
             elif path.is_dir() and is_saved(path):
                 found.saved.append(path)
             elif path.is_dir():
-                _folder(found, path, split, file_type, name)
+                _folder(found, path, split, file_type, name, named)
             elif not path.exists() and glob.has_magic(item):
-                _pattern(found, str(path), file_type)
+                _pattern(found, str(path), file_type, named)
             elif _is_hub_id(item):
                 found.hub.append(item)
             else:
@@ -113,18 +116,41 @@ def _is_hub_id(item: str) -> bool:
 
 
 def _standard_input(found: Found, file_type: str | None) -> None:
-    file = copy_standard_input(file_type)
-    found.temporary.append(file.path)
+    file, part = copy_standard_input(file_type)
+    found.temporary.append(part)
     found.files.append(file)
     found.notes.append(f"{NAME} is read as {file.kind} (--file-type)")
 
 
-def _pattern(found: Found, pattern: str, file_type: str | None) -> None:
+def _pattern(found: Found, pattern: str, file_type: str | None, named: frozenset[Path]) -> None:
     paths = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
     files = [path for path in paths if path.is_file()]
     if not files:
         raise FileProblem("no file matches this pattern")
-    _take(found, files, file_type)
+    parts = Path(pattern).parts
+    plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    _take(found, _without_links_out(found, files, Path(*parts[:plain]), named), file_type)
+
+
+def _without_links_out(
+    found: Found, paths: Sequence[Path], folder: Path, named: frozenset[Path]
+) -> list[Path]:
+    """The paths in ``folder``; a link that leads out of it is a problem, unless ``named`` has it.
+
+    A folder from elsewhere could otherwise have any file of this machine read as its data. A link
+    that the user named as well is read under its own name.
+    """
+    inside = []
+    for path in paths:
+        real = leads_out(path, folder)
+        if real is None:
+            inside.append(path)
+        elif path.absolute() not in named:
+            found.problems.append(
+                f"{path}: a link that leads out of {folder}, to {real}; to read it, name it as "
+                f"well (--data {path}), otherwise remove it"
+            )
+    return inside
 
 
 def _take(found: Found, paths: Sequence[Path], file_type: str | None) -> None:
@@ -136,12 +162,17 @@ def _take(found: Found, paths: Sequence[Path], file_type: str | None) -> None:
 
 
 def _folder(
-    found: Found, folder: Path, split: str, file_type: str | None, name: str | None
+    found: Found,
+    folder: Path,
+    split: str,
+    file_type: str | None,
+    name: str | None,
+    named: frozenset[Path],
 ) -> None:
     """The data files in a folder; if their names indicate splits, only those of ``split``."""
-    paths = [
-        path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)
-    ]
+    everything = [path for path in sorted(folder.rglob("*")) if _is_data(path, folder)]
+    paths = [path for path in everything if path.is_file()]
+    links = [path for path in everything if path.is_symlink() and not path.is_file()]
     known = [
         path
         for path in paths
@@ -159,7 +190,10 @@ def _folder(
         left = [str(path.relative_to(folder)) for path in paths if path not in set(taken)]
         more = f" and {len(left) - MOST_NOTES} more" if len(left) > MOST_NOTES else ""
         found.notes.append(f"{folder}: skipped {', '.join(left[:MOST_NOTES])}{more}")
-    _take(found, taken, file_type)
+    for link in links[:MOST_NOTES]:
+        what = "another folder" if link.is_dir() else "no file"
+        found.notes.append(f"{link}: skipped, a link that leads to {what}")
+    _take(found, _without_links_out(found, taken, folder, named), file_type)
 
 
 def _is_data(path: Path, folder: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lorita.data.sources.open_file import FileProblem
@@ -29,7 +29,16 @@ def of_configuration(folder: Path, name: str | None) -> dict[str, list[str]] | N
     from datasets.data_files import sanitize_patterns
 
     patterns = sanitize_patterns(listed[name])
+    outside = [glob for globs in patterns.values() for glob in globs if _leads_out(str(glob))]
+    if outside:  # asking for them could reach any file, or another machine
+        raise FileProblem(f"its README.md lists data outside the folder ({outside[0]})")
     return {str(split): list(globs) for split, globs in patterns.items()}
+
+
+def _leads_out(pattern: str) -> bool:
+    """Whether a pattern names an address, a path from the root, or one above the folder."""
+    path = PurePath(pattern)
+    return ":" in pattern or path.is_absolute() or pattern[:1] in "/\\~" or ".." in path.parts
 
 
 def _configurations(folder: Path) -> Mapping[str, Any]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorita.data.origin import Part
 from lorita.data.sources.file_table import FileRows
 from lorita.data.sources.open_file import DataFile, FileProblem, open_bytes
-from lorita.storage.cache import tables_folder
+from lorita.errors import DataError
+from lorita.storage import parts
+from lorita.storage.cache import mark_used, remove, tables_folder
+from lorita.storage.private import is_own_folder, make_private, open_own, private_file
 from lorita.system.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def read_parquet(file: DataFile) -> FileRows:
@@ -19,7 +26,6 @@ def read_parquet(file: DataFile) -> FileRows:
     Raises ``FileProblem`` if the file is damaged or has no rows.
     """
     import pyarrow.parquet as pq
-    from datasets import load_dataset
 
     path = file.path if file.packing is None else _unpack(file)
     try:
@@ -27,8 +33,8 @@ def read_parquet(file: DataFile) -> FileRows:
         if footer.num_rows == 0:
             raise FileProblem("the file has no rows")
         with quiet_libraries():
-            table = load_dataset("parquet", data_files=str(path), split="train", name=file.digest())
-    except FileProblem:
+            table = _table(path, file.digest(), footer.num_rows)
+    except (FileProblem, DataError):
         raise
     except Exception as error:  # the reader behind `datasets` has its own errors
         cause = error.__cause__ or error
@@ -37,14 +43,36 @@ def read_parquet(file: DataFile) -> FileRows:
     return FileRows(table, Part(file.name, len(table)))
 
 
+def _table(path: Path, digest: str, num_rows: int) -> Dataset:
+    """The rows in the cache of ``datasets``, in a folder that only this user can read.
+
+    What is damaged there is read from the file again.
+    """
+    from datasets import load_dataset
+
+    place = tables_folder() / f"{digest[:40]}-parquet"
+    where = {"data_files": str(path), "split": "train", "name": digest, "cache_dir": str(place)}
+    if is_own_folder(place):
+        with suppress(Exception):  # whatever a damaged file makes `datasets` raise
+            table: Dataset = load_dataset("parquet", **where)
+            if len(table) == num_rows:
+                mark_used(place)
+                return table
+    remove(place)
+    make_private(place)
+    return load_dataset("parquet", **where)
+
+
 def _unpack(file: DataFile) -> Path:
     """The path of a decompressed copy in the cache, shared by files with the same bytes."""
     folder = tables_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{file.digest()[:40]}.parquet"
-    if not path.exists():
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with open_bytes(file) as packed, part.open("wb") as out:
+    with suppress(OSError), open_own(path):
+        mark_used(path)
+        return path
+    with parts.Part(folder, "unpacked") as part:
+        out = private_file(part.path / "data")
+        with open_bytes(file) as packed, out:
             shutil.copyfileobj(packed, out)
-        part.replace(path)
+        (part.path / "data").replace(path)
     return path

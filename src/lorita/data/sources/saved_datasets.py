@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from lorita.data.sources.file_table import FileRows
 from lorita.data.sources.hub_datasets import MEDIA
 from lorita.data.sources.open_file import DataFile, FileProblem
 from lorita.errors import DataError
+from lorita.storage.links import leads_out
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def read_saved(folder: Path, split: str) -> FileRows:
     """
     from datasets import Dataset, load_from_disk
 
+    _require_own_files(folder)
     try:
         with quiet_libraries():
             saved: Dataset | DatasetDict = load_from_disk(str(folder))
@@ -51,6 +54,27 @@ def read_saved(folder: Path, split: str) -> FileRows:
         raise DataError(f"{folder}: the saved data set has no rows")
     media = [n for n, feature in table.features.items() if type(feature).__name__ in MEDIA]
     return FileRows(table.remove_columns(media), Part(str(folder), len(table)), notes=tuple(notes))
+
+
+def _require_own_files(folder: Path) -> None:
+    """``DataError`` if the files that describe a saved data set name others outside its folder."""
+    for listing in (folder / "dataset_dict.json", *folder.rglob("state.json")):
+        if not listing.is_file():
+            continue
+        try:
+            values = json.loads(listing.read_bytes())
+            files = [entry["filename"] for entry in values.get("_data_files", ())]
+            splits = [(str(split), "state.json") for split in values.get("splits", ())]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise DataError(f"{listing}: damaged, so this data set cannot be read") from None
+        for parts in [*splits, *((str(file),) for file in files), (listing.name,)]:
+            path = listing.parent.joinpath(*parts)
+            real = leads_out(path, folder)
+            if real is not None:
+                raise DataError(
+                    f"{listing}: names a file outside this data set, {real}",
+                    hint="Name that file itself (--data) to read it.",
+                )
 
 
 def read_arrow(file: DataFile) -> FileRows:

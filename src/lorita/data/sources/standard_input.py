@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from lorita.data.sources.csv_dialect import LONGEST_NAME, find_dialect, quotes_are_text
 from lorita.data.sources.open_file import DataFile, FileProblem, open_text
 from lorita.storage.cache import tables_folder
+from lorita.storage.parts import Part
+from lorita.storage.private import private_file
 
 NAME = "standard input"
 SAMPLE = 2**16
@@ -21,23 +21,20 @@ PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 """First bytes of compressed input, and the compression they stand for."""
 
 
-def copy_standard_input(file_type: str | None) -> DataFile:
-    """Standard input copied to a temporary file; the caller removes the file at ``path``.
+def copy_standard_input(file_type: str | None) -> tuple[DataFile, Part]:
+    """Standard input copied to a file in a ``Part``, which the caller removes.
 
     The type is ``file_type`` or detected. Raises ``FileProblem`` if nothing is piped in.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise FileProblem("nothing is piped in; use: some-command | lorita ...")
-    folder = tables_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix="input-")
-    path = Path(name)
+    part = Part(tables_folder(), "input")
     try:
-        with os.fdopen(handle, "wb") as copy:
+        with private_file(part.path / "data") as copy:
             shutil.copyfileobj(sys.stdin.buffer, copy)
-        return _detected(path, file_type)
+        return _detected(part.path / "data", file_type), part
     except BaseException:
-        path.unlink(missing_ok=True)
+        part.remove()
         raise
 
 
