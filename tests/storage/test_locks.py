@@ -16,8 +16,6 @@ from lorita.storage import locks
 from lorita.storage.locks import hold, if_free, require_free
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stopped by signals")
-    sys.platform == "win32", reason="the processes are stopped by signals"
-)
 
 HOLDER = """
 import sys, time
