@@ -15,9 +15,7 @@ from lorita.errors import LoritaWarning, OutputError
 from lorita.storage import locks
 from lorita.storage.locks import hold, if_free, require_free
 
-pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="the processes are stopped by signals"
-)
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stopped by signals")
 
 HOLDER = """
 import sys, time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from pathlib import Path
 
 from lorita.data.sources.find_files import data_name
@@ -18,7 +19,7 @@ def default_output_dir(settings: RunSettings) -> Path:
     if settings.output_dir is not None:
         return settings.output_dir.expanduser()
     name = data_name(settings.data[0])
-    return Path("runs") / name.encode("utf-8", "replace").decode()
+    return Path("runs") / re.sub(r"[\ud800-\udfff]", "_", name)  # bytes that are not UTF-8
 
 
 def check_folder(settings: RunSettings, folder: Path) -> None:

@@ -65,6 +65,8 @@ def check_resumable(folder: Path) -> None:
     known = _known(folder)
     if known is not None and known.kind != RUN:
         raise OutputError(f"{folder}: holds a {known.kind}, not a run", hint=_ELSEWHERE)
+    if (folder / LOG_FILE).is_symlink():
+        raise OutputError(f"{folder / LOG_FILE}: a symbolic link, so nothing is written there")
     others = strangers(folder, known)
     in_the_way = [name for name in others if name.rstrip("/") in _RUN_FILES]
     if in_the_way:
@@ -177,12 +179,8 @@ def _check_content(folder: Path, *, overwrite: bool) -> None:
             )
         raise OutputError(f"{folder}: already holds a run", hint=hint)
     if others:
-        also = ", with --overwrite too" if overwrite else ""
-        raise OutputError(
-            f"{folder}: holds what lorita did not write there{also}: {named(others)}",
-            hint=f"{_ELSEWHERE[:-1]}, or move these elsewhere. A run gets a folder of its own, so "
-            "that nothing of yours is ever replaced or removed.",
-        )
+        also = " --overwrite removes only what lorita wrote." if overwrite else ""
+        raise _not_own(folder, others, also)
 
 
 def _check_sweep(folder: Path) -> None:
@@ -191,10 +189,15 @@ def _check_sweep(folder: Path) -> None:
         raise OutputError(f"{folder}: holds a {known.kind}, not a sweep", hint=_ELSEWHERE)
     others = strangers(folder, None)
     if known is None and others:
-        raise OutputError(
-            f"{folder}: holds what lorita did not write there: {named(others)}",
-            hint=f"{_ELSEWHERE[:-1]}, or move these elsewhere.",
-        )
+        raise _not_own(folder, others)
+
+
+def _not_own(folder: Path, others: list[str], also: str = "") -> OutputError:
+    return OutputError(
+        f"{folder}: lorita needs a folder of its own, and did not write what is in this one: "
+        f"{named(others)}",
+        hint=f"{_ELSEWHERE[:-1]}, or move these elsewhere.{also}",
+    )
 
 
 def _known(folder: Path) -> Manifest | None:

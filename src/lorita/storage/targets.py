@@ -105,7 +105,7 @@ def _check_file(path: Path, magic: bytes) -> None:
 
 def _check_folder(path: Path, kind: str) -> None:
     """``OutputError`` unless the folder at ``path`` may be replaced by another of its kind."""
-    hint = "Choose another name, or delete it yourself."
+    hint = "Choose another name."
     known = read_manifest(path)
     if known is not None and known.kind != kind:
         raise OutputError(
