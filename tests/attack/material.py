@@ -19,10 +19,23 @@ from typing import Any
 from tests import tiny
 
 PLACE = "@PLACE@"
-TRAIN = (
-    "--max-steps 2 --save-steps 1 --per-device-train-batch-size 2 --max-new-tokens 2 --use-cpu "
-    "--dtype float32 --eval-fraction 0.25 --r 2"
-).split()
+TRAIN = [
+    "--max-steps",
+    "2",
+    "--save-steps",
+    "1",
+    "--per-device-train-batch-size",
+    "2",
+    "--max-new-tokens",
+    "2",
+    "--use-cpu",
+    "--dtype",
+    "float32",
+    "--eval-fraction",
+    "0.25",
+    "--r",
+    "2",
+]
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<eos>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -37,7 +50,11 @@ class Target:
     commands: tuple[str, ...]
 
 
-_MODEL = ("targets PLACE/model", "plan PLACE/model", "generate PLACE/model hello --max-new-tokens 2")
+_MODEL = (
+    "targets PLACE/model",
+    "plan PLACE/model",
+    "generate PLACE/model hello --max-new-tokens 2",
+)
 _TUNED = (
     "generate PLACE/run hello --max-new-tokens 2",
     "merge PLACE/run PLACE/out",
@@ -144,7 +161,7 @@ def _shard(model: Path, into: Path) -> None:
     from safetensors import safe_open
 
     with safe_open(into / "model-00001-of-00001.safetensors", "pt") as file:
-        names = {name: "model-00001-of-00001.safetensors" for name in file.keys()}  # noqa: SIM118
+        names = dict.fromkeys(file.keys(), "model-00001-of-00001.safetensors")
     index = {"metadata": {"total_size": 1}, "weight_map": names}
     (into / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
@@ -166,10 +183,15 @@ def _data_files(folder: Path) -> None:
         {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": row}]}
         for row in texts
     ]
-    (folder / "chat.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chats), encoding="utf-8")
+    (folder / "chat.jsonl").write_text(
+        "".join(json.dumps(c) + "\n" for c in chats), encoding="utf-8"
+    )
     table = pa.table({"text": texts, "n": list(range(12))})
     parquet.write_table(table, folder / "a.parquet")
-    with pa.OSFile(str(folder / "a.arrow"), "wb") as out, pa.ipc.new_stream(out, table.schema) as to:
+    with (
+        pa.OSFile(str(folder / "a.arrow"), "wb") as out,
+        pa.ipc.new_stream(out, table.schema) as to,
+    ):
         to.write_table(table)
     (folder / "a.txt").write_text("\n\n".join(texts), encoding="utf-8")
     (folder / "a.xlsx").write_bytes(_sheet(texts))

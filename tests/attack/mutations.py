@@ -188,7 +188,9 @@ def _safetensors(path: Path, rng: random.Random) -> str:
         header, how = _changed(header, rng, ())
     elif how == "shape":
         shape = header[name]["shape"]
-        header[name]["shape"] = rng.choice([[math.prod(shape)], [1, *shape], shape[::-1], [*shape, 1]])
+        header[name]["shape"] = rng.choice(
+            [[math.prod(shape)], [1, *shape], shape[::-1], [*shape, 1]]
+        )
     elif how == "empty":
         start = header[name]["data_offsets"][0]
         header = {name: {"dtype": "F32", "shape": [10**9, 0], "data_offsets": [0, 0]}}
