@@ -96,7 +96,7 @@ class Attack:
         target = rng.choice(material.TARGETS)
         command = rng.choice(target.commands)
         done = mutations.break_file(place / target.file, rng)
-        arguments = tuple(command.replace("PLACE", str(place)).split())
+        arguments = material.arguments(command, place)
         case = Case(number, target.file, done, arguments)
         code, said, seconds, memory = _forked(
             lambda: lorita.cli.run(arguments), self.folder / "log.txt"
