@@ -96,7 +96,7 @@ class Attack:
         target = rng.choice(material.TARGETS)
         command = rng.choice(target.commands)
         done = mutations.break_file(place / target.file, rng)
-        arguments = tuple(command.replace("PLACE", str(place)).split())
+        arguments = material.arguments(command, place)
         case = Case(number, target.file, done, arguments)
         code, said, seconds, memory = _forked(
             lambda: lorita.cli.run(arguments), self.folder / "log.txt"
@@ -193,7 +193,9 @@ def _usage(pid: int) -> tuple[int, float]:
     return pages * os.sysconf("SC_PAGE_SIZE"), ticks / os.sysconf("SC_CLK_TCK")
 
 
-def run_cases(folder: Path, seed: int, numbers: Sequence[int], *, tell: bool = False) -> list[Outcome]:
+def run_cases(
+    folder: Path, seed: int, numbers: Sequence[int], *, tell: bool = False
+) -> list[Outcome]:
     """The outcomes of these cases; their files are in ``folder``."""
     attack = Attack(folder)
     outcomes = []
@@ -202,7 +204,9 @@ def run_cases(folder: Path, seed: int, numbers: Sequence[int], *, tell: bool = F
         outcomes.append(outcome)
         if tell and (outcome.problem or len(numbers) == 1):
             print(f"{'FAILED' if outcome.problem else 'passed'} {outcome.case}", flush=True)
-            print(f"  {outcome.problem or outcome.code}\n{outcome.said.strip()[-3000:]}", flush=True)
+            print(
+                f"  {outcome.problem or outcome.code}\n{outcome.said.strip()[-3000:]}", flush=True
+            )
     return outcomes
 
 

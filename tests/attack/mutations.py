@@ -168,10 +168,11 @@ def _yaml(path: Path, rng: random.Random) -> str:
 YAML = (
     "", "~", "yes", "-1", "0", ".nan", ".inf", "-.inf", "1e400", "9" * 5000, "[1, [2]]", "{a: 1}",
     "!!python/object/apply:os.system ['true']", "!!binary aGVsbG8=", "*nothing", "&a [*a]", "'",
-    "2001-99-99", "2001-01-01", "0x" + "f" * 400, "? [a]", "[" * 3000, "{" * 3000, '"\\0"', "x: y: z",
-    "!!set {a, b}", "!!timestamp 1", "!!int x", "!!float y", "1:2:3", '"\\ud800"', "|\n  text", "null",
-    "- 1", "!!null x", "{[1, 2]: 3}", "{{a: 1}: 2}", "\x07", "<<: 1", "\t", "@x", "%x", "0o9", "1_000",
-    "!!omap [a]", "!!pairs [a: 1]", "!!bool maybe", '"a\\nb"', "'" + "x" * 100_000 + "'", "[~]", "['']",
+    "2001-99-99", "2001-01-01", "0x" + "f" * 400, "? [a]", "[" * 3000, "{" * 3000, '"\\0"',
+    "!!set {a, b}", "!!timestamp 1", "!!int x", "!!float y", "1:2:3", '"\\ud800"', "|\n  text",
+    "- 1", "!!null x", "{[1, 2]: 3}", "{{a: 1}: 2}", "\x07", "<<: 1", "\t", "@x", "%x", "0o9",
+    "!!omap [a]", "!!pairs [a: 1]", "!!bool maybe", '"a\\nb"', "'" + "x" * 100_000 + "'", "[~]",
+    "x: y: z", "null", "1_000", "['']",
 )  # fmt: skip
 
 
@@ -188,7 +189,9 @@ def _safetensors(path: Path, rng: random.Random) -> str:
         header, how = _changed(header, rng, ())
     elif how == "shape":
         shape = header[name]["shape"]
-        header[name]["shape"] = rng.choice([[math.prod(shape)], [1, *shape], shape[::-1], [*shape, 1]])
+        header[name]["shape"] = rng.choice(
+            [[math.prod(shape)], [1, *shape], shape[::-1], [*shape, 1]]
+        )
     elif how == "empty":
         start = header[name]["data_offsets"][0]
         header = {name: {"dtype": "F32", "shape": [10**9, 0], "data_offsets": [0, 0]}}
@@ -263,10 +266,15 @@ def _flipped(content: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+WHOLE = (
+    "folder", "pipe", "dangling", "loop", "bom", "utf-16", "latin-1", "empty", "brackets", "braces",
+    "array", "number", "null", "text", "noise",
+)  # fmt: skip
+
+
 def _whole(path: Path, rng: random.Random) -> str:
     """Something else at the file's place."""
-    how = rng.choice(["folder", "pipe", "dangling", "loop", "bom", "utf-16", "latin-1", "empty",
-                      "brackets", "braces", "array", "number", "null", "text", "noise"])  # fmt: skip
+    how = rng.choice(WHOLE)
     content = path.read_bytes()
     if how in ("folder", "pipe", "dangling", "loop"):
         path.unlink()

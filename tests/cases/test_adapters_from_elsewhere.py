@@ -181,7 +181,7 @@ def test_a_kind_that_is_newer(
     edit(run, peft_type=None)
     assert "has no peft_type" in refused(capsys, "generate", run, "Hello")
     write(run / "adapter_config.json", "{")
-    assert "cannot be read" in refused(capsys, "generate", run, "Hello")
+    assert "not valid JSON" in refused(capsys, "generate", run, "Hello")
 
 
 def test_options_of_a_newer_peft(

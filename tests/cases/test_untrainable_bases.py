@@ -192,7 +192,7 @@ FOLDERS = {
     lfs_pointer_tokenizer: "git lfs pull",
     missing_shard: "1 of 2 weight files are missing",
     only_an_index: "2 of 2 weight files are missing",
-    damaged_index: "index.json is damaged",
+    damaged_index: "index.json: expected a JSON object, found []",
     half_a_file: "truncated",
     a_web_page: "no safetensors file",
     onnx: "ONNX",

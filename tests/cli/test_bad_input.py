@@ -48,7 +48,10 @@ MODELS: dict[str, tuple[Callable[[Path], Path], Said]] = {
         lambda p: write(p / "adapter_config.json", "{}").parent,
         "this is an adapter, not a base model",
     ),
-    "broken config": (lambda p: write(p / "config.json", "{").parent, "unusable configuration"),
+    "broken config": (
+        lambda p: write(p / "config.json", "{").parent,
+        "config.json: not valid JSON",
+    ),
     "unknown type": (
         lambda p: write(p / "config.json", '{"model_type": "parrot"}').parent,
         "parrot",

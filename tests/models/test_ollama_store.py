@@ -75,7 +75,7 @@ def test_refused(store: Path) -> None:
         "tuned": "an adapter on a base",
         "sees": "a vision model",
         "cloud": "0 files",
-        "broken": "damaged",
+        "broken": "not valid JSON",
     }
     for name, words in said.items():
         with pytest.raises(ModelError) as refused:

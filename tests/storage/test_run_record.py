@@ -45,13 +45,13 @@ def test_what_older_ones_lack_and_what_newer_ones_add(tmp_path: Path) -> None:
 
 
 DAMAGED: dict[str, tuple[Any, str]] = {
-    "no JSON": ("{", "damaged"),
-    "a list": ([], "damaged"),
+    "no JSON": ("{", "not valid JSON"),
+    "a list": ([], "expected a JSON object"),
     "a figure that is text": (
         values() | {"figures": values()["figures"] | {"final_training_loss": "low"}},
-        r"damaged \(figures.final_training_loss: ",
+        "figures.final_training_loss = 'low': input should be a valid number",
     ),
-    "no base": ({k: v for k, v in values().items() if k != "base"}, r"damaged \(base: "),
+    "no base": ({k: v for k, v in values().items() if k != "base"}, "base is missing"),
     "a newer format": (values() | {"format": 2}, "newer lorita"),
 }
 

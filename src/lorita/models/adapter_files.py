@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorita.errors import AdapterError
+from lorita.models.adapter_schema import check_tensors, read_adapter_file
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 def require_files(folder: Path) -> None:
-    """Raise ``AdapterError`` unless ``folder`` holds both files and the weights can be opened."""
+    """Raise ``AdapterError`` unless ``folder`` holds both files, and they fit each other."""
     from safetensors import SafetensorError, safe_open
 
     if (folder / "adapter_model.bin").is_file() and not (folder / WEIGHTS_FILE).is_file():
@@ -30,6 +31,7 @@ def require_files(folder: Path) -> None:
             f"{folder / WEIGHTS_FILE}: damaged or truncated ({error})",
             hint="Copy or download it again.",
         ) from error
+    check_tensors(folder / WEIGHTS_FILE, read_adapter_file(folder / CONFIG_FILE))
 
 
 def require_finite(folder: Path) -> None:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from lorita.errors import ModelError
 from lorita.models.base_forms import describe_folder
-from lorita.models.base_schema import IndexFile
 from lorita.storage.reading import parse_json, plain_size, read_object, said
 
 LFS_MARK = b"version https://git-lfs"
 _AGAIN = "Download it again."
+
+
+class IndexFile(BaseModel):
+    """``model.safetensors.index.json``: which file holds which tensor."""
+
+    model_config = ConfigDict(extra="allow")
+
+    weight_map: dict[str, Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]]
 
 
 def check_weights(name: str, folder: Path) -> None:

@@ -135,9 +135,7 @@ class TokenizerFile(BaseModel):
     chat_template: str | list[NamedTemplate] | dict[str, str] | None = None
     auto_map: dict[str, Any] | list[Any] | None = None
     model_max_length: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    added_tokens_decoder: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], AddedToken] | None = (
-        None
-    )
+    added_tokens_decoder: dict[_Id, AddedToken] | None = None
     bos_token: _Token = None
     eos_token: _Token = None
     pad_token: _Token = None
@@ -145,14 +143,6 @@ class TokenizerFile(BaseModel):
     add_bos_token: bool | None = None
     add_eos_token: bool | None = None
     padding_side: str | None = None
-
-
-class IndexFile(BaseModel):
-    """``model.safetensors.index.json``: which file holds which tensor."""
-
-    model_config = ConfigDict(extra="allow")
-
-    weight_map: dict[str, Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]]
 
 
 _BESIDE = {

@@ -11,7 +11,6 @@ from lorita.errors import AdapterError
 from lorita.models.adapter_embeddings import fit_embeddings, saved_rows
 from lorita.models.adapter_files import WEIGHTS_FILE, require_files, require_finite
 from lorita.models.adapter_kinds import check_kind, read_adapter_config
-from lorita.models.adapter_schema import check_tensors
 from lorita.storage.reading import said
 from lorita.system.quiet import quiet_libraries
 
@@ -32,7 +31,6 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
 
     require_files(folder)
     check_kind(folder)
-    check_tensors(folder / WEIGHTS_FILE, read_adapter_config(folder))
     require_finite(folder)
     fit_embeddings(model, folder)
     with _explained(folder), quiet_libraries():
@@ -53,7 +51,6 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftMo
     for name, folder in folders.items():
         require_files(folder)
         check_kind(folder)
-        check_tensors(folder / WEIGHTS_FILE, read_adapter_config(folder))
         require_finite(folder)
         config = read_adapter_config(folder)
         if not name.isidentifier() or name == "default":

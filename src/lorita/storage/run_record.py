@@ -10,8 +10,9 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator
 from typing_extensions import Required, TypedDict
 
 from lorita.errors import UserError
@@ -20,6 +21,16 @@ from lorita.storage.reading import checked, read_object
 from lorita.storage.run_folder import RECORD_FILE
 
 FORMAT = 1
+
+
+def _is_fingerprint(values: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a fingerprint that all versions of lorita have written must be there."""
+    sample = values.get("sample")
+    if not isinstance(values.get("config"), dict) or not isinstance(sample, list):
+        raise ValueError("a fingerprint has the objects config and sample")
+    if not all(isinstance(value, (int, float)) for value in sample):
+        raise ValueError("the sample of a fingerprint is a list of numbers")
+    return values
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class BaseRecord:
     revision: str | None
     trust_remote_code: bool
     dtype: str
-    fingerprint: dict[str, Any] | None = None
+    fingerprint: Annotated[dict[str, Any], AfterValidator(_is_fingerprint)] | None = None
 
 
 class PromptRecord(TypedDict, total=False):

@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.origin import Origin
+from lorita.errors import DataError
+from lorita.storage.reading import one_message
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,12 +39,16 @@ class Source:
         return self.cells(range(min(SAMPLE, len(self.rows))))
 
     def cells(self, numbers: Sequence[int]) -> dict[str, list[Any]]:
-        """The rows with these numbers, in this order, column by column; JSON cells decoded."""
+        """The rows with these numbers, in this order, column by column; JSON cells decoded.
+
+        ``DataError`` if the table was damaged in a way that only shows when rows are read.
+        """
         asked = numbers if isinstance(numbers, range) else list(numbers)
-        cells: dict[str, list[Any]] = dict(self.rows[asked])
-        for name in self.json_columns & cells.keys():
-            cells[name] = [None if cell is None else json.loads(cell) for cell in cells[name]]
-        return cells
+        with one_message(f"{self.origin}: rows cannot be read; the file is damaged", DataError):
+            cells: dict[str, list[Any]] = dict(self.rows[asked])
+            for name in self.json_columns & cells.keys():
+                cells[name] = [None if cell is None else json.loads(cell) for cell in cells[name]]
+            return cells
 
     def only(self, columns: Sequence[str]) -> Source:
         """The same rows with only these columns, so that the others are never read."""

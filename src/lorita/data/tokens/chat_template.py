@@ -79,7 +79,6 @@ class ChatTemplate:
         documents: Sequence[Any],
         **how: bool,
     ) -> tuple[str, list[tuple[int, int]]]:
-        from jinja2 import TemplateError as JinjaError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
@@ -91,7 +90,7 @@ class ChatTemplate:
                 **how,
                 **self.special,
             )
-        except (JinjaError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except Exception as error:  # a template is a program, which may fail in any way
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
             said = str(error).strip() or type(error).__name__
