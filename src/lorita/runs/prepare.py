@@ -45,7 +45,7 @@ from lorita.runs.read_data import (
 from lorita.settings.schema import RunSettings
 from lorita.storage.hub import check_can_push
 from lorita.storage.run_folder import check_output_dir, check_resumable
-from lorita.system.processes import is_lead
+from lorita.system.processes import check_launch, is_lead
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -87,6 +87,7 @@ class Prepared:
 
 def prepare(settings: RunSettings) -> Prepared:
     """Check folder, model and data; raise all their problems as one ``UserError``."""
+    check_launch()
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
     if not is_lead():
