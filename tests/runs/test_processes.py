@@ -46,7 +46,7 @@ def test_two_processes_are_one(llama: Path, prompts: Path, tmp_path: Path) -> No
     assert len(set(log)) == len(log)
 
 
-FLAGS = "--text-field prompt --dtype float32 --max-steps 4 --max-new-tokens 2 --no-proof --use-cpu"
+FLAGS = "--text-field prompt --dtype float32 --max-new-tokens 2 --no-proof --use-cpu"
 
 
 def flags(model: Path, data: Path, run: Path) -> list[str]:

@@ -54,9 +54,9 @@ def join_processes(use_cpu: bool) -> Accelerator:
             f"the processes of this launch cannot be joined: {said}",
             hint="Start them with torchrun, or a single one without a launcher.",
         ) from error
-    said = launch_warning(accelerator.num_processes)
-    if said is not None:
-        warnings.warn(said, LoritaWarning, stacklevel=2)
+    warning = launch_warning(accelerator.num_processes)
+    if warning is not None:
+        warnings.warn(warning, LoritaWarning, stacklevel=2)
     return accelerator
 
 
