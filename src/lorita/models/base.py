@@ -17,6 +17,7 @@ from lorita.errors import ModelError
 from lorita.models import gguf_files, ollama_store
 from lorita.models.base_files import check_weights, require_weights
 from lorita.models.base_forms import check_form, describe_folder, read_config
+from lorita.models.fingerprint import require_finite_weights
 from lorita.models.model_kinds import require_causal
 from lorita.storage import hub
 from lorita.system.quiet import quiet_libraries
@@ -199,7 +200,8 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
 
-    Raises ``ModelError`` if the weights cannot be loaded or some are missing from the files.
+    Raises ``ModelError`` if the weights cannot be loaded, if some are missing from the files, or if
+    some are not numbers.
     """
     load_config(base)
     require_loadable(base)
@@ -217,6 +219,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
             hint="The folder may hold a different kind of model, or a download was interrupted.",
         )
+    require_finite_weights(base.name, model)
     model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
     model.requires_grad_(False)
     return model.eval()
