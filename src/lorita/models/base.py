@@ -208,7 +208,9 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     with quiet_libraries(hide_bars=base.gguf_file is not None):
         try:
             model, missing = _read_weights(base, dtype)
-        except MemoryError:
+            if base.is_hub:
+                hub.check_download(base.location, base.revision)
+        except (MemoryError, ModelError):
             raise
         except Exception as error:  # damaged files raise a dozen kinds of exception
             raise ModelError(
