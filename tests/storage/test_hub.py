@@ -138,3 +138,57 @@ def test_unreachable_and_offline(tmp_path: Path) -> None:
     offline = lorita("plan", "someone/thing", **nowhere, HF_HUB_OFFLINE="1")
     assert offline.code == 2
     assert "HF_HUB_OFFLINE is set" in offline.err
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_file_with_another_hash_is_refused(
+    hub: HubServer,
+    llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """Of the right size, which is all that the hub's client compares."""
+    from huggingface_hub import snapshot_download
+
+    from lorita.errors import ModelError
+    from lorita.storage.downloads import require_intact
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
+    folder = Path(
+        snapshot_download("someone/tiny-llama", endpoint=hub.endpoint, cache_dir=tmp_path / "cache")
+    )
+    blob = (folder / name).resolve()
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content)
+    for _ in range(2):  # nothing is remembered of a file that was wrong
+        with pytest.raises(ModelError, match=f"{name} is not what the hub has") as caught:
+            require_intact("someone/tiny-llama", folder, ModelError)
+        assert str(blob) in str(caught.value)
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content)
+    require_intact("someone/tiny-llama", folder, ModelError)
+    # It is read once.
+    monkeypatch.setattr("lorita.storage.downloads._hash", lambda blob: "never")
+    require_intact("someone/tiny-llama", folder, ModelError)
+
+
+def test_a_base_and_an_adapter_that_were_changed_in_the_cache(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    there = environment(hub, tmp_path / "cache")
+    asked = ("generate", "someone/adapter", "I act as", "--max-new-tokens", "2")
+    first = lorita(*asked, **there)
+    assert first.code == 0, first.err
+    snapshots = tmp_path / "cache/hub"
+    for repository in ("models--someone--base", "models--someone--adapter"):
+        (weights,) = (snapshots / repository).glob("snapshots/*/*.safetensors")
+        blob = weights.resolve()
+        content = blob.read_bytes()
+        blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        done = lorita(*asked, **there)
+        assert done.code == 2, done.err
+        assert "is not what the hub has" in done.err
+        blob.write_bytes(content)

@@ -67,6 +67,7 @@ def _group(name: str, text: str, **more: Any) -> App:
         help=text,
         help_format="plaintext",
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
         group_parameters=Group.create_default_parameters("Options"),
         default_parameter=Parameter(show_default=shown_default),
         **more,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
 from lorita.evaluation.comparison import read_comparison
-from lorita.inference.generation import MODEL_FAULTS
+from lorita.inference.generation import MODEL_FAULTS, refuse_no_numbers
 from lorita.models.base import context_length
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def _logits(model: Any, ids: Sequence[int], answer: Sequence[int]) -> torch.Tens
     from lorita.engine.causal_lm import last_logits
 
     with torch.inference_mode():
-        return last_logits(model, torch.tensor([[*ids, *answer]]), len(answer) + 1).float()
+        logits_NV = last_logits(model, torch.tensor([[*ids, *answer]]), len(answer) + 1).float()
+    return refuse_no_numbers(logits_NV, logits_NV)
 
 
 def agreement(model: Any, references: Sequence[Reference]) -> Agreement:
@@ -127,8 +128,8 @@ def agreement(model: Any, references: Sequence[Reference]) -> Agreement:
     for reference in references:
         logits_NV = _logits(model, reference.ids, reference.answer)
         if reference.logits_NV is not None:
-            distance = (logits_NV - reference.logits_NV).abs().max()
-            largest = max(largest, float(distance))
+            distance = float((logits_NV - reference.logits_NV).abs().max())
+            largest = distance if not distance <= largest else largest  # NaN is the largest
         likeliest = logits_NV[: len(reference.answer)].argmax(-1).tolist()
         equal += sum(a == b for a, b in zip(likeliest, reference.answer, strict=True))
         tokens += len(reference.answer)

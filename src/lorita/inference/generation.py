@@ -6,7 +6,7 @@ and values. Each answer is the one that its prompt would get alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +157,7 @@ def _continue(
 ) -> list[list[int]]:
     """The new tokens of each question in a batch, without padding."""
     import torch
+    from transformers import LogitsProcessorList
 
     stops = questions[batch[0]].prompt_format.stops(tokenizer)
     config = transformers_options(model, tokenizer, options, stops)
@@ -166,8 +167,9 @@ def _continue(
     ids_BL = torch.tensor([[pad] * (longest - len(rows[n])) + rows[n] for n in batch])
     mask_BL = torch.tensor([[0] * (longest - len(rows[n])) + [1] * len(rows[n]) for n in batch])
     how: dict[str, Any] = {"generation_config": config}
+    how["logits_processor"] = LogitsProcessorList([refuse_no_numbers])
     if options.repetition_penalty != 1.0:
-        how["logits_processor"] = _penalty(options.repetition_penalty, mask_BL.to(device))
+        how["logits_processor"].append(_penalty(options.repetition_penalty, mask_BL.to(device)))
     adapters = [questions[number].adapter for number in batch]
     if any(adapters):
         how["adapter_names"] = adapters
@@ -207,14 +209,25 @@ def until_stop(ids: list[int], stops: set[int]) -> list[int]:
     return ids[:end]
 
 
-def _penalty(penalty: float, mask_BL: Tensor) -> Any:
+def refuse_no_numbers(ids_BL: Tensor, scores_BV: Tensor) -> Tensor:
+    """The scores as they are; ``ModelError`` if they are NaN or infinite, for then the likeliest
+    token means nothing."""
+    if not scores_BV.amax(-1).isfinite().all():  # NaN is the largest of all
+        raise ModelError(
+            "the model's answer is not numbers (NaN or infinity), so it has no likeliest token",
+            hint="Its weights are damaged, or the number format is too narrow for it: try "
+            "--dtype float32.",
+        )
+    return scores_BV
+
+
+def _penalty(penalty: float, mask_BL: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """transformers' repetition penalty (CTRL, arXiv:1909.05858), except that it ignores padding.
 
     The padding token is the end-of-text token: padding must not make that less likely.
     ``mask_BL`` is 1 at the tokens of the prompts and 0 at padding.
     """
     import torch
-    from transformers import LogitsProcessorList
 
     def process(ids_BL: Tensor, scores_BV: Tensor) -> Tensor:
         prompt = mask_BL.shape[1]
@@ -225,4 +238,4 @@ def _penalty(penalty: float, mask_BL: Tensor) -> Any:
         score_BL = torch.where(score_BL < 0, score_BL * penalty, score_BL / penalty)
         return scores_BV.scatter(1, seen_BL, score_BL)
 
-    return LogitsProcessorList([process])
+    return process

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lorita.inference.generation import refuse_no_numbers
 from lorita.inference.options import GenerationOptions, transformers_options
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class _Writer:
 
     def _write(self) -> None:
         import torch
+        from transformers import LogitsProcessorList
 
         try:
             ids_1L = torch.tensor([self._ids], device=next(self._model.parameters()).device)
@@ -106,6 +108,7 @@ class _Writer:
                     input_ids=ids_1L,
                     attention_mask=torch.ones_like(ids_1L),
                     generation_config=self._options,
+                    logits_processor=LogitsProcessorList([refuse_no_numbers]),
                     streamer=self,
                     stopping_criteria=[lambda *_, **__: self._stopped.is_set()],
                 )

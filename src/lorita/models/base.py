@@ -26,6 +26,7 @@ from lorita.models.base_schema import (
     check_values,
     read_config,
 )
+from lorita.models.fingerprint import require_finite_weights
 from lorita.models.model_kinds import require_causal
 from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.storage import hub
@@ -222,7 +223,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
 
     Raises ``ModelError`` if there is no memory for them, before any is read, if they cannot be
-    loaded or if some are missing from the files.
+    loaded, if some are missing from the files, or if some are not numbers.
     """
     from lorita.models.memory_needs import require_memory
 
@@ -235,6 +236,8 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
         quiet_libraries(hide_bars=base.gguf_file is not None),
     ):
         model, missing = _read_weights(base, dtype)
+        if base.is_hub:
+            hub.check_download(base.location, base.revision)
     if missing:
         raise ModelError(
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
@@ -242,6 +245,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
         )
     if base.gguf_path is None:
         warn_if_pickled(base.name, base.location, base.revision)
+    require_finite_weights(base.name, model)
     model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
     model.requires_grad_(False)
     return model.eval()

@@ -18,6 +18,8 @@ from lorita.models.targets import (
     NOT_TENSOR,
     UNREACHED,
     branches,
+    check_layers,
+    check_patterns,
     check_targets,
     ends_with,
     find_layers,
@@ -40,25 +42,30 @@ def choose_targets(
     Raises ``AdapterError`` for targets that the model does not have or that would learn nothing,
     and for values that PEFT rejects.
     """
-    targets, excluded = options["target_modules"], options.get("exclude_modules")
+    targets = options["target_modules"]
     config = _config({**options, "layers_to_transform": None})
     experts = expert_targets(model, config)
-    check_targets(model, targets, excluded, experts.former if experts else ())
+    check_targets(model, options, experts.former if experts else ())
     _require_reached_whole(model, options.get("modules_to_save") or [])
     if targets == "all-linear":
         layers = find_layers(model)
         short = sorted({short_name(name) for name in layers.usable})
+        anywhere = {"target_modules": short, "layers_to_transform": None}
+        check_layers(options, _matched(_config({**options, **anywhere}), layers.usable))
         meant = _matched(_config({**options, "target_modules": short}), layers.usable)
         left_out = {n: r for n, r in layers.left_out.items() if not _is_excluded(config, n)}
         notes = left_out_notes(left_out, meant)
         nothing_to_add = not layers.left_out and not options.get("layers_to_transform")
         names = targets if nothing_to_add else sorted({short_name(name) for name in meant})
     else:
-        matched = _matched(_config(options), [name for name, _ in model.named_modules() if name])
+        everything = [name for name, _ in model.named_modules() if name]
+        check_layers(options, _matched(config, everything) if experts is None else everything)
+        matched = _matched(_config(options), everything)
         left_out = _useless(model, matched)
         meant = [name for name in matched if name not in left_out]
         _require_useful(targets, matched, left_out)
         notes, names = left_out_notes(left_out, meant), targets
+    check_patterns(options, [*meant, *(n for n, _ in model.named_parameters() if experts)])
     exact = _exactly(model, {**options, "target_modules": names}, meant)
     if experts is not None:
         explicit = targets != "all-linear"

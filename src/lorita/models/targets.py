@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -191,37 +191,75 @@ def _linear_layers(model: torch.nn.Module) -> Iterator[tuple[str, tuple[int, int
 
 
 def check_targets(
-    model: PreTrainedModel,
-    targets: Sequence[str] | str,
-    excluded: Sequence[str] | str | None,
-    former: Collection[str] = (),
+    model: PreTrainedModel, options: Mapping[str, Any], former: Collection[str] = ()
 ) -> None:
     """Raise ``AdapterError`` naming every target that matches nothing, and what is available.
 
-    PEFT accepts a list if any of its names matches; here each one must. ``former`` are names of
-    layers that are parameters now, which PEFT still accepts.
+    ``options`` are those of LoRA. PEFT accepts a list if any of its names matches; here each one
+    must. ``former`` are names of layers that are parameters now, which PEFT still accepts.
     """
     names = [name for name, _ in model.named_modules() if name]
-    available = sorted({short_name(name) for name, _ in _linear_layers(model)})
-    hint = f"This model has: {', '.join(available)} (or all-linear). See `lorita targets`."
-    if isinstance(targets, str) and targets != "all-linear":
-        try:
-            matched = any(re.fullmatch(targets, name) for name in names)
-        except re.error as error:
-            raise AdapterError(
-                f"target_modules {targets!r} is not a valid regex: {error}"
-            ) from None
-        if not matched:
-            raise AdapterError(f"target_modules {targets!r} matches no module", hint=hint)
+    linear = {short_name(name) for name, _ in _linear_layers(model)}
+    hint = f"This model has: {', '.join(sorted(linear))} (or all-linear). See `lorita targets`."
     problems = []
-    for label, given in (("target_modules", targets), ("exclude_modules", excluded or [])):
-        for target in [] if isinstance(given, str) else given:
+    for label in ("target_modules", "exclude_modules", "modules_to_save"):
+        given = options.get(label) or []
+        if isinstance(given, str):
+            problems += [] if given == "all-linear" else _regex_problems(label, given, names)
+            continue
+        known = {short_name(name) for name in names} if label == "modules_to_save" else linear
+        for target in given:
             if not any(ends_with(name, target) for name in (*names, *former)):
-                near = difflib.get_close_matches(target, available, n=1)
+                near = difflib.get_close_matches(target, sorted(known), n=1)
                 guess = f" (did you mean {near[0]}?)" if near else ""
                 problems.append(f"{label}: no module is called {target!r}{guess}")
     if problems:
         raise AdapterError(problems, hint=hint)
+
+
+def _regex_problems(label: str, pattern: str, names: Collection[str]) -> list[str]:
+    try:
+        matched = any(re.fullmatch(pattern, name) for name in names)
+    except re.error as error:
+        return [f"{label} {pattern!r} is not a valid regex: {error}"]
+    return [] if matched else [f"{label} {pattern!r} matches no module"]
+
+
+def check_layers(options: Mapping[str, Any], names: Iterable[str]) -> None:
+    """``AdapterError`` for layers to adapt that the model does not have.
+
+    ``names`` are the modules that would be adapted in all layers.
+    """
+    wanted = options.get("layers_to_transform")
+    if wanted is None:
+        return
+    found = (re.match(r".*\.[^.]*\.(\d+)\.", name) for name in names)  # as PEFT counts them
+    there = sorted({int(match.group(1)) for match in found if match})
+    absent = [layer for layer in ([wanted] if isinstance(wanted, int) else wanted)
+              if layer not in there]  # fmt: skip
+    if absent:
+        what = f"layers {there[0]} to {there[-1]}" if there else "no numbered layers"
+        raise AdapterError(
+            f"layers_to_transform: there is no layer {', '.join(map(str, absent))}",
+            hint=f"Among the modules to adapt there are {what}.",
+        )
+
+
+def check_patterns(options: Mapping[str, Any], adapted: Sequence[str]) -> None:
+    """``AdapterError`` for ranks and alphas of modules that are not ``adapted``."""
+    problems = []
+    for label in ("rank_pattern", "alpha_pattern"):
+        for pattern in options.get(label) or {}:
+            try:
+                hit = any(re.match(rf"(.*\.)?({pattern})$", name) for name in adapted)
+            except re.error as error:
+                problems.append(f"{label} {pattern!r} is not a valid regex: {error}")
+                continue
+            if not hit:
+                problems.append(f"{label}: no adapted module is called {pattern!r}")
+    if problems:
+        there = sorted({short_name(name) for name in adapted})
+        raise AdapterError(problems, hint=f"Adapted are: {', '.join(there[:20])}.")
 
 
 def ends_with(name: str, target: str) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lorita.engine.causal_lm import looks_ahead
 from lorita.engine.numerics import choose_numerics
-from lorita.errors import ModelError
+from lorita.errors import LoritaWarning, ModelError, SettingsError
 from lorita.models.base import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
 from lorita.models.memory_needs import Sizes, base_sizes
 from lorita.runs.memory_plan import fitting_itemsize
 from lorita.system.memory import memory_in_use
+from lorita.system.processes import launch_warning
 
 if TYPE_CHECKING:
     import torch
@@ -41,15 +43,37 @@ class LoadedBase:
     used_before: int = 0
 
 
+def join_processes(use_cpu: bool) -> Accelerator:
+    """This process's device, and its place among those that a launcher has started.
+
+    ``SettingsError`` if they cannot be joined.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    wants_cpu = not torch.accelerator.is_available()  # else accelerate joins processes on GPUs only
+    try:
+        accelerator = Accelerator(cpu=use_cpu or wants_cpu)
+    except (ValueError, RuntimeError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise SettingsError(
+            f"the processes of this launch cannot be joined: {said}",
+            hint="Start them with torchrun, or a single one without a launcher.",
+        ) from error
+    warning = launch_warning(accelerator.num_processes)
+    if warning is not None:
+        warnings.warn(warning, LoritaWarning, stacklevel=2)
+    return accelerator
+
+
 def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
     """Load the base in the dtype that suits the machine.
 
     ``ModelError`` if that fails, or if the model is no causal language model.
     """
     import torch
-    from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=settings.use_cpu)
+    accelerator = join_processes(settings.use_cpu)
     device = accelerator.device
     numerics = choose_numerics(settings.dtype, device=device.type)
     numerics.apply()

@@ -44,7 +44,7 @@ from lorita.runs.read_data import (
 )
 from lorita.settings.schema import RunSettings
 from lorita.storage.hub import check_can_push
-from lorita.system.processes import is_lead
+from lorita.system.processes import check_launch, is_lead
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -90,6 +90,7 @@ def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True)
     Unless something ``writes`` a run there, the folder is not looked at. ``weights``: those of the
     model must be there.
     """
+    check_launch()
     problems: list[UserError] = []
     output_dir = default_output_dir(settings)
     # The lead looks at the folder before it makes it; later it would look used.

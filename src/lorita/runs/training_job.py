@@ -163,34 +163,34 @@ class TrainingJob:
             return None
         return scores.rows().mean
 
+    def _save(self, step: int) -> Path:
+        folder = self.prepared.output_dir / f"checkpoint-{step}"
+        if is_lead():
+            self._write(step, keep=self.settings.save_total_limit)
+        # A process that ends first makes the launcher end the one that is writing.
+        self.attached.base.accelerator.wait_for_everyone()
+        return folder
+
     def _save_last(self, step: int) -> None:
         """A checkpoint of the finished training, for as long as its result is being measured."""
         folder = self.prepared.output_dir / f"checkpoint-{step}"
-        if folder.exists() or not is_lead() or step == 0:
+        if not is_lead() or folder.exists() or step == 0:
             return
         try:
-            self._save(step, keep=UNLIMITED)
-            keep_until_recorded(folder)
+            keep_until_recorded(self._write(step, keep=UNLIMITED))
         except OSError:  # the adapter itself is saved next, and says what is wrong
             return
 
-    def _save(self, step: int, keep: int | None = None) -> Path:
-        folder = self.prepared.output_dir
-        if not is_lead():
-            self.attached.base.accelerator.wait_for_everyone()
-            return folder / f"checkpoint-{step}"
-        saved = save_checkpoint(
-            folder,
+    def _write(self, step: int, *, keep: int) -> Path:
+        return save_checkpoint(
+            self.prepared.output_dir,
             step,
             self.attached.model,
             self.trainee,
             self.watch,
-            keep=keep or self.settings.save_total_limit,
+            keep=keep,
             **self._described,
         )
-        # A process that ends first makes the launcher end the one that is writing.
-        self.attached.base.accelerator.wait_for_everyone()
-        return saved
 
     @cached_property
     def _described(self) -> dict[str, Mapping[str, Any]]:

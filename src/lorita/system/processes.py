@@ -54,10 +54,13 @@ def check_launch() -> None:
             "processes this is",
             hint=_ALONE,
         )
-    if size is not None and rank is not None and rank >= max(size, 1):
+    if size is not None and rank is not None and rank >= size:
         raise SettingsError(
             f"RANK={rank} is not below WORLD_SIZE={size}: ranks are counted from 0", hint=_ALONE
         )
+    local = _number(("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"))
+    if size is not None and size > 1 and local == size:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")  # MPI launchers name no meeting point
 
 
 def launch_warning(processes: int) -> str | None:

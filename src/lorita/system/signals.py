@@ -7,6 +7,7 @@ A second signal ends the process at once.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -64,6 +65,7 @@ def leave(code: int) -> None:
     """
     for number in stop_signals():
         signal.signal(number, lambda *_: os._exit(code))
+    atexit.register(_ignore_signals)  # the interpreter would give these up before its end
     if code != STOPPED:
         sys.exit(code)
     _end_children()
@@ -121,6 +123,11 @@ def _raise_again_if_swallowed(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
+def _ignore_signals() -> None:
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _as_usual() -> None:
     """Children that are forked end by a signal as any other process."""
     for number in stop_signals():
@@ -130,7 +137,7 @@ def _as_usual() -> None:
 
 def _end_children() -> None:
     """End what this process has started, compilers with their own children included."""
-    for pid in _descendants(os.getpid()):
+    for pid in list(_descendants(os.getpid())):  # before the first one ends
         with suppress(OSError):
             os.kill(pid, signal.SIGTERM)
 
