@@ -19,12 +19,14 @@ from lorita.system.memory import Room, gigabytes, room
 if TYPE_CHECKING:
     from lorita.models.base import Base
 
-LATE = 60_000_000
+LATE = 80_000_000
 """What libraries take when they are first used: products' buffers, threads, compiled kernels."""
 PLENTY, BESIDE = 12, 2 * 10**9
 """Weights never take more than so many times their files (4 bits that become float32 and bfloat16),
 and that much beside them: where more is free, nothing needs to be reckoned."""
 MORE = "Use a smaller model or a narrower --dtype, or allow more memory."
+PAGED = 1.1
+"""By how much a container's limit may be exceeded by pages of files."""
 SMALLEST_LOSS_CHUNK = 2**26
 """Logits of a loss are made in chunks of this many bytes, or of ``LOSS_POSITIONS`` if larger."""
 LOSS_POSITIONS = 256
@@ -98,8 +100,15 @@ class Needs:
         return self.peak if here.counts_mapped_files else self.peak - self.droppable
 
     def fit(self, here: Room | None) -> bool:
-        """Whether all phases have room; True if the room is unknown."""
-        return here is None or self.least(here) <= here.free
+        """Whether all phases have room; True if the room is unknown.
+
+        A container may be exceeded a little: pages of files, such as those of the libraries and
+        weights themselves, are then read again and again, which is slow but works.
+        """
+        if here is None:
+            return True
+        share = 1.0 if here.counts_mapped_files else PAGED
+        return here.used + self.least(here) <= here.allowed * share
 
     def require(self, what: str, *, hint: str, here: Room | None = None) -> None:
         """Raise ``ModelError`` where the largest phase has no room."""
@@ -231,5 +240,5 @@ def droppable_bytes(base: Base, sizes: Sizes, itemsize: int, *, fast: bool) -> i
 
 
 def loss_bytes(sizes: Sizes, itemsize: int) -> int:
-    """The logits that a training step has in memory at a time, with their gradient."""
-    return 2 * max(SMALLEST_LOSS_CHUNK, LOSS_POSITIONS * sizes.vocabulary * itemsize)
+    """The logits that a training step has in memory at a time; their gradient overwrites them."""
+    return max(SMALLEST_LOSS_CHUNK, LOSS_POSITIONS * sizes.vocabulary * itemsize)
