@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from lorita.errors import ModelError
+from lorita.inference.load import load_checked_base
+from lorita.inference.resolve import resolve
 from lorita.models import memory_needs
-from lorita.models.base import find_base, load_model
+from lorita.models.base import find_base
 from lorita.models.memory_needs import (
     Needs,
     answering_needs,
     base_sizes,
     choose_itemsize,
+    droppable_bytes,
     loading_bytes,
-    resident_bytes,
 )
 from lorita.system.memory import ADDRESSES, CONTAINER, Room
 from tests import tiny
@@ -31,8 +32,8 @@ def test_sizes_are_those_of_the_model(llama: Path) -> None:
     weights = 4 * sizes.numbers
     assert loading_bytes(base, sizes, 4) == weights  # mapped from the file
     assert weights / 2 < loading_bytes(base, sizes, 2) < weights  # converted, tensor by tensor
-    assert resident_bytes(base, sizes, 4, fast=False) == weights
-    assert weights < resident_bytes(base, sizes, 4, fast=True) < 2 * weights  # some are joined
+    assert droppable_bytes(base, sizes, 4, fast=False) == 0
+    assert 0 < droppable_bytes(base, sizes, 4, fast=True) < weights  # some are joined
 
 
 def test_a_file_that_is_not_mapped_twice(llama: Path) -> None:
@@ -55,7 +56,7 @@ def test_refused_before_anything_is_loaded(
     monkeypatch.setattr(memory_needs, "room", lambda: Room(10_000_000, 590_000_000, limit))
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", never)
     with pytest.raises(ModelError, match=rf"needs about 0\.7 GB of memory.*{limit} 0\.6 GB"):
-        load_model(find_base(str(llama)), torch.float32)
+        load_checked_base(resolve(llama), "float32")
 
 
 def test_nothing_is_reckoned_where_there_is_plenty(
@@ -63,7 +64,7 @@ def test_nothing_is_reckoned_where_there_is_plenty(
 ) -> None:
     monkeypatch.setattr(memory_needs, "base_sizes", lambda base: pytest.fail("not needed"))
     monkeypatch.setattr(memory_needs, "room", lambda: Room(4 * 10**9, 10**9, CONTAINER))
-    load_model(find_base(str(llama)), torch.float32)
+    memory_needs.require_memory(find_base(str(llama)), 4)
 
 
 @pytest.mark.parametrize(

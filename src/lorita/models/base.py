@@ -202,14 +202,11 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
 
-    Raises ``ModelError`` if there is no memory for them, before any is read, if they cannot be
-    loaded or if some are missing from the files.
+    Raises ``ModelError`` if the weights cannot be loaded or some are missing from the files.
+    Whether there is memory for them is asked before (``memory_needs``).
     """
-    from lorita.models.memory_needs import require_memory
-
     load_config(base)
     require_loadable(base)
-    require_memory(base, dtype.itemsize)
     with quiet_libraries(hide_bars=base.gguf_file is not None):
         try:
             model, missing = _read_weights(base, dtype)
