@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lorita.errors import ModelError
+from lorita.errors import ModelError, RunFailed
 from lorita.inference.batching import can_answer_together
 from lorita.inference.generation import GenerationOptions, generate
 from tests import tiny
@@ -63,7 +63,7 @@ def test_a_model_that_cannot_generate_is_told(error: Exception) -> None:
 
 def test_lack_of_memory_keeps_its_name() -> None:
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
-    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+    with pytest.raises(RunFailed, match="does not fit in memory"):
         generate(
             broken(error, without_cache=True), tiny.make_tokenizer(), ["a"], GenerationOptions(4)
         )

@@ -14,6 +14,7 @@ from lorita.inference.generation import BASE, GenerationOptions, Question, answe
 from lorita.models.adapter import changes_base
 from lorita.models.adapter_embeddings import fit_embeddings
 from lorita.models.base import Base, load_model
+from lorita.models.memory_needs import require_memory
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +83,7 @@ class TunedModel:
         changed = any(changes_base(config) for config in model.peft_config.values())
         if changed or self.overwritten_by is not None:
             # Such an adapter changed weights of the base itself when it was put on.
+            require_memory(self.base, model.get_base_model().dtype.itemsize)
             base = load_model(self.base, model.get_base_model().dtype)
             if self.overwritten_by is not None:
                 fit_embeddings(base, self.overwritten_by)  # the prompts may have added tokens

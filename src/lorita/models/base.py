@@ -222,14 +222,11 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
 
-    Raises ``ModelError`` if there is no memory for them, before any is read, if they cannot be
-    loaded, if some are missing from the files, or if some are not numbers.
+    Raises ``ModelError`` if the weights cannot be loaded, if some are missing from the files, or if
+    some are not numbers. Whether there is memory for them is asked before (``memory_needs``).
     """
-    from lorita.models.memory_needs import require_memory
-
     load_config(base)
     require_loadable(base)
-    require_memory(base, dtype.itemsize)
     with (
         one_message(f"{base.name}: the weights cannot be loaded", ModelError),
         _what_cannot_be_read_said(base.name),

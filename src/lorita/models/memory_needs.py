@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorita.errors import ModelError
+from lorita.models.base import Base, own_dtype
+from lorita.models.empty_model import empty_model
+from lorita.models.gguf_files import is_converted
 from lorita.system.memory import Room, gigabytes, room
 
-if TYPE_CHECKING:
-    from lorita.models.base import Base
-
-LATE = 60_000_000
+LATE = 80_000_000
 """What libraries take when they are first used: products' buffers, threads, compiled kernels."""
 PLENTY, BESIDE = 12, 2 * 10**9
 """Weights never take more than so many times their files (4 bits that become float32 and bfloat16),
 and that much beside them: where more is free, nothing needs to be reckoned."""
 MORE = "Use a smaller model or a narrower --dtype, or allow more memory."
+LOADING, ANSWERING = "while its weights are loaded", "its weights and what is computed"
+PAGED = 1.1
+"""By how much a container's limit may be exceeded by pages of files."""
 SMALLEST_LOSS_CHUNK = 2**26
 """Logits of a loss are made in chunks of this many bytes, or of ``LOSS_POSITIONS`` if larger."""
 LOSS_POSITIONS = 256
@@ -67,8 +70,6 @@ def sizes_of(model: Any) -> Sizes:
 def base_sizes(base: Base) -> Sizes | None:
     """The sizes of a base, from its configuration; None where its code cannot be run without
     weights."""
-    from lorita.models.empty_model import empty_model
-
     try:
         return sizes_of(empty_model(base))
     except ModelError:
@@ -79,36 +80,48 @@ def base_sizes(base: Base) -> Sizes | None:
 
 @dataclass(frozen=True)
 class Needs:
-    """The bytes of each phase. ``droppable`` are those of file pages that are not read again.
+    """The bytes of each phase. ``mapped`` are further ones, of file pages that are not read again.
 
-    Such pages count in every phase, but the system takes them back where memory is short, unless
-    it counts addresses.
+    The system takes such pages back where memory is short, unless it counts addresses.
     """
 
     phases: Mapping[str, int]
-    droppable: int = 0
+    mapped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def peak(self) -> int:
-        """The bytes of the largest phase."""
-        return max(self.phases.values())
+        """The bytes of the largest phase, with all that is mapped."""
+        return self._largest(with_mapped=True)[1]
 
     def least(self, here: Room) -> int:
         """The bytes that the largest phase cannot do without."""
-        return self.peak if here.counts_mapped_files else self.peak - self.droppable
+        return self._largest(with_mapped=here.counts_mapped_files)[1]
+
+    def _largest(self, *, with_mapped: bool) -> tuple[str, int]:
+        extra = self.mapped if with_mapped else {}
+        sums = {name: size + extra.get(name, 0) for name, size in self.phases.items()}
+        name = max(sums, key=lambda phase: sums[phase])
+        return name, sums[name]
 
     def fit(self, here: Room | None) -> bool:
-        """Whether all phases have room; True if the room is unknown."""
-        return here is None or self.least(here) <= here.free
+        """Whether all phases have room; True if the room is unknown.
+
+        A container may be exceeded a little: pages of files, such as those of the libraries and
+        weights themselves, are then read again and again, which is slow but works.
+        """
+        if here is None:
+            return True
+        share = 1.0 if here.counts_mapped_files else PAGED
+        return here.used + self.least(here) <= here.allowed * share
 
     def require(self, what: str, *, hint: str, here: Room | None = None) -> None:
         """Raise ``ModelError`` where the largest phase has no room."""
         here = here or room()
         if here is None or self.fit(here):
             return
-        phase = max(self.phases, key=lambda name: self.phases[name])
+        phase, size = self._largest(with_mapped=here.counts_mapped_files)
         raise ModelError(
-            f"{what} needs about {gigabytes(here.used + self.least(here))} of memory ({phase}), "
+            f"{what} needs about {gigabytes(here.used + size)} of memory ({phase}), "
             f"and {here.limit} {gigabytes(here.allowed)}",
             hint=hint,
         )
@@ -126,6 +139,14 @@ def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
     return weights + (stored + itemsize) * sizes.largest
 
 
+def mapped_while_loading(base: Base, sizes: Sizes, itemsize: int) -> int:
+    """The files that are mapped beside it; safetensors and torch both map what stays mapped."""
+    stored = _stored_itemsize(base, itemsize)
+    if stored is None:
+        return 0
+    return sizes.numbers * stored * (1 if stored == itemsize else 2)
+
+
 def is_mapped(base: Base, itemsize: int) -> bool:
     """Whether the weights in memory are pages of a file, which need no copy."""
     return _stored_itemsize(base, itemsize) == itemsize
@@ -133,9 +154,6 @@ def is_mapped(base: Base, itemsize: int) -> bool:
 
 def _stored_itemsize(base: Base, itemsize: int) -> int | None:
     """Bytes of a number in the files; None for a GGUF file that was not converted yet."""
-    from lorita.models.base import own_dtype
-    from lorita.models.gguf_files import is_converted
-
     if base.gguf_path is not None:
         kinds = {4: "float32", 2: "bfloat16"}
         kept = [size for size in (itemsize, 4) if is_converted(base.gguf_path, kinds[size])]
@@ -150,12 +168,16 @@ def answering_needs(
 
     ``beside`` are bytes for what else is done with it, ``fast`` whether by the fast step.
     """
-    resident = resident_bytes(base, sizes, itemsize, fast=fast)
-    phases = {
-        "while its weights are loaded": loading_bytes(base, sizes, itemsize),
-        "its weights and what is computed": resident + LATE + beside,
-    }
-    return Needs(phases, droppable_bytes(base, sizes, itemsize, fast=fast))
+    return Needs(
+        {
+            LOADING: loading_bytes(base, sizes, itemsize),
+            ANSWERING: sizes.numbers * itemsize + LATE + beside,
+        },
+        {
+            LOADING: mapped_while_loading(base, sizes, itemsize),
+            ANSWERING: droppable_bytes(base, sizes, itemsize, fast=fast),
+        },
+    )
 
 
 def require_memory(base: Base, itemsize: int) -> None:
@@ -220,16 +242,11 @@ def _is_plenty(base: Base, here: Room) -> bool:
     return here.free >= PLENTY * stored + BESIDE
 
 
-def resident_bytes(base: Base, sizes: Sizes, itemsize: int, *, fast: bool) -> int:
-    """The weights in memory. The fast step joins some: a copy, where they are pages of a file."""
-    return sizes.numbers * itemsize + droppable_bytes(base, sizes, itemsize, fast=fast)
-
-
 def droppable_bytes(base: Base, sizes: Sizes, itemsize: int, *, fast: bool) -> int:
     """The pages of weights that the fast step has copied."""
     return sizes.joined * itemsize if fast and is_mapped(base, itemsize) else 0
 
 
 def loss_bytes(sizes: Sizes, itemsize: int) -> int:
-    """The logits that a training step has in memory at a time, with their gradient."""
-    return 2 * max(SMALLEST_LOSS_CHUNK, LOSS_POSITIONS * sizes.vocabulary * itemsize)
+    """The logits that a training step has in memory at a time; their gradient overwrites them."""
+    return max(SMALLEST_LOSS_CHUNK, LOSS_POSITIONS * sizes.vocabulary * itemsize)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TOKENS = 8
 """Enough for every kind of layer; experts that none of them is sent to are judged as a group."""
 
-SMALL = 2**20
+SMALL = 2**17
 """Numbers in a weight that gets memory of its own, if the model has none."""
 
 

@@ -12,13 +12,14 @@ from lorita.data.examples import token_lengths
 from lorita.evaluation.scores import is_tight, scoring_bytes
 from lorita.models.memory_needs import (
     LATE,
+    LOADING,
     Needs,
     Sizes,
     choose_itemsize,
     droppable_bytes,
     loading_bytes,
     loss_bytes,
-    resident_bytes,
+    mapped_while_loading,
 )
 from lorita.system.memory import Room, gigabytes, room
 from lorita.training.token_budget import bytes_per_token, most_tokens, token_budget
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lorita.settings.schema import RunSettings
     from lorita.training.forecast import Work
 
+STEPS, PROOF = "weights and training steps", "weights and the proof"
 STATE = 20
 """Bytes of a trained parameter: itself, its gradient, two averages, and the last good copy."""
 HINT = (
@@ -91,17 +93,20 @@ def training_needs(
     are taken where memory is short.
     """
     base, fast = prepared.base, settings.speedup
-    beside = resident_bytes(base, sizes, itemsize, fast=fast) + STATE * trained + LATE
+    beside = sizes.numbers * itemsize + STATE * trained + LATE
+    copied = droppable_bytes(base, sizes, itemsize, fast=fast)
     per_token = memory_per_token(settings, prepared, itemsize, checkpointing=micro.checkpointing)
     return Needs(
         {
-            "while its weights are loaded": loading_bytes(base, sizes, itemsize),
-            "weights and training steps": beside
-            + micro.tokens * per_token
-            + loss_bytes(sizes, itemsize),
-            "weights and the proof": beside + scoring_bytes(prepared.config, itemsize, tight=tight),
+            LOADING: loading_bytes(base, sizes, itemsize),
+            STEPS: beside + micro.tokens * per_token + loss_bytes(sizes, itemsize),
+            PROOF: beside + scoring_bytes(prepared.config, itemsize, tight=tight),
         },
-        droppable_bytes(base, sizes, itemsize, fast=fast),
+        {
+            LOADING: mapped_while_loading(base, sizes, itemsize),
+            STEPS: copied,
+            PROOF: copied,
+        },
     )
 
 

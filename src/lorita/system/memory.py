@@ -91,7 +91,7 @@ def errors_before_the_limit(droppable: int = 0) -> Iterator[None]:
 def save_addresses() -> None:
     """Keep libraries from reserving addresses that they never use, under a limit on them.
 
-    pyarrow alone reserves a gigabyte, and each thread's allocations a range of its own. Call before
+    One allocator alone reserves a gigabyte, and each thread's allocations a range. Call before
     the libraries are imported; what the user has set is kept.
     """
     if _under_rlimit() is None:
@@ -100,6 +100,7 @@ def save_addresses() -> None:
     import os
 
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    os.environ.setdefault("MIMALLOC_ARENA_RESERVE", "0")  # of pyarrow, too, and of Rust's modules
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)

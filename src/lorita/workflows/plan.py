@@ -14,7 +14,7 @@ from lorita.engine.numerics import choose_numerics
 from lorita.errors import ModelError
 from lorita.models import adapter as adapters
 from lorita.models.empty_model import empty_model
-from lorita.models.memory_needs import Sizes, resident_bytes, sizes_of
+from lorita.models.memory_needs import Sizes, sizes_of
 from lorita.runs.asked import asked_base
 from lorita.runs.loaded_base import load_base
 from lorita.runs.memory_plan import (
@@ -127,11 +127,7 @@ def _without_weights(
     except ModelError as error:
         warnings.append(str(error))
     free = available_memory()
-    left = (
-        None
-        if free is None
-        else free - resident_bytes(prepared.base, sizes, itemsize, fast=settings.speedup)
-    )
+    left = None if free is None else free - sizes.numbers * itemsize
     micro = micro_batches_for(
         settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=True
     )

@@ -1,0 +1,89 @@
+"""What a base takes is reckoned from shapes, and said before any weight is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorita.errors import ModelError
+from lorita.inference.load import load_checked_base
+from lorita.inference.resolve import resolve
+from lorita.models import memory_needs
+from lorita.models.base import find_base
+from lorita.models.memory_needs import (
+    Needs,
+    answering_needs,
+    base_sizes,
+    choose_itemsize,
+    droppable_bytes,
+    loading_bytes,
+)
+from lorita.system.memory import ADDRESSES, CONTAINER, Room
+from tests import tiny
+
+
+def test_sizes_are_those_of_the_model(llama: Path) -> None:
+    base, model = find_base(str(llama)), tiny.make_model("llama")
+    sizes = base_sizes(base)
+    assert sizes is not None
+    assert sizes.numbers == sum(p.numel() for p in model.parameters())
+    weights = 4 * sizes.numbers
+    assert loading_bytes(base, sizes, 4) == weights  # mapped from the file
+    assert weights / 2 < loading_bytes(base, sizes, 2) < weights  # converted, tensor by tensor
+    assert droppable_bytes(base, sizes, 4, fast=False) == 0
+    assert 0 < droppable_bytes(base, sizes, 4, fast=True) < weights  # some are joined
+
+
+def test_a_file_that_is_not_mapped_twice(llama: Path) -> None:
+    """The copy of joined weights leaves pages that the system may drop, but not the addresses."""
+    base = find_base(str(llama))
+    sizes = base_sizes(base)
+    assert sizes is not None
+    needs = answering_needs(base, sizes, 4, fast=True)
+    least = needs.least(Room(0, 0, CONTAINER))
+    assert needs.least(Room(0, 0, ADDRESSES)) == least + 4 * sizes.joined
+
+
+@pytest.mark.parametrize("limit", [CONTAINER, ADDRESSES])
+def test_refused_before_anything_is_loaded(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    def never(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(memory_needs, "room", lambda: Room(10_000_000, 590_000_000, limit))
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", never)
+    with pytest.raises(ModelError, match=rf"needs about 0\.7 GB of memory.*{limit} 0\.6 GB"):
+        load_checked_base(resolve(llama), "float32")
+
+
+def test_nothing_is_reckoned_where_there_is_plenty(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_needs, "base_sizes", lambda base: pytest.fail("not needed"))
+    monkeypatch.setattr(memory_needs, "room", lambda: Room(4 * 10**9, 10**9, CONTAINER))
+    memory_needs.require_memory(find_base(str(llama)), 4)
+
+
+@pytest.mark.parametrize(
+    ("free", "may_change", "expected"),
+    [(1000, True, 4), (700, True, 2), (700, False, None), (300, True, None)],
+)
+def test_bfloat16_where_float32_does_not_fit(
+    free: int, may_change: bool, expected: int | None
+) -> None:
+    needs = {4: Needs({"weights": 900}), 2: Needs({"weights": 500})}
+    here = Room(free, 0, CONTAINER)
+
+    def choose() -> tuple[int, str | None]:
+        return choose_itemsize("x", needs, here, 4, may_change=may_change, hint="")
+
+    if expected is None:
+        with pytest.raises(ModelError, match="needs about"):
+            choose()
+        return
+    size, why = choose()
+    assert size == expected
+    assert (why is not None) == (expected == 2)
