@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
 from lorita.models.experts import adapt_experts, expert_targets, frozen_experts
+from lorita.models.patterns import check_patterns
 from lorita.models.reach import text_reach
 from lorita.models.targets import (
     NOT_TENSOR,
@@ -41,6 +42,7 @@ def choose_targets(
     and for values that PEFT rejects.
     """
     targets, excluded = options["target_modules"], options.get("exclude_modules")
+    check_patterns("", options, [name for name, _ in model.named_modules()])
     config = _config({**options, "layers_to_transform": None})
     experts = expert_targets(model, config)
     check_targets(model, targets, excluded, experts.former if experts else ())

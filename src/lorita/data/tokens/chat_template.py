@@ -79,19 +79,22 @@ class ChatTemplate:
         documents: Sequence[Any],
         **how: bool,
     ) -> tuple[str, list[tuple[int, int]]]:
-        from jinja2 import TemplateError as JinjaError
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        from lorita.data.tokens.bounded_template import REFUSALS, limits_of
+
         try:
-            texts, marks = render_jinja_template(
-                [messages],
-                tools=list(tools) or None,
-                documents=list(documents) or None,
-                chat_template=self.source,
-                **how,
-                **self.special,
-            )
-        except (JinjaError, TypeError, ValueError, LookupError, AttributeError) as error:
+            compiled, limits = limits_of(self.source)
+            with limits.counting():
+                texts, marks = render_jinja_template(
+                    [messages],
+                    tools=list(tools) or None,
+                    documents=list(documents) or None,
+                    chat_template=compiled,
+                    **how,
+                    **self.special,
+                )
+        except REFUSALS as error:
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
             said = str(error).strip() or type(error).__name__
