@@ -16,6 +16,7 @@ from lorita.errors import AdapterError
 from lorita.inference.resolve import resolve_folder
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import BUNDLED, Base
+from lorita.models.gguf_files import read_gguf
 from lorita.storage import hub
 from lorita.storage.run_folder import CARD_FILE, RECORD_FILE
 from lorita.storage.run_record import RunRecord
@@ -83,9 +84,7 @@ def hub_origin(base: Base) -> str | None:
 def _file_license(base: Base) -> str | None:
     """The license named in a GGUF file or in the model card of a folder."""
     if base.gguf_path is not None:
-        from gguf import GGUFReader
-
-        field = GGUFReader(base.gguf_path).fields.get("general.license")
+        field = read_gguf(base.gguf_path).fields.get("general.license")
         return str(field.contents()) if field is not None else None
     card = Path(base.location) / CARD_FILE
     if base.is_hub or not card.is_file():

@@ -16,6 +16,7 @@ from lorita.errors import AdapterError, LoritaError
 from lorita.models.adapter_conversion import MLX_WEIGHTS, convert_gguf, convert_mlx
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import find_base, load_config
+from lorita.models.gguf_header import FalseHeader, check_header
 from lorita.storage import hub
 from lorita.storage.cache import kept_folder, mark_of
 
@@ -125,8 +126,8 @@ def _reader(path: Path) -> Any:
             hint='Install it with: pip install "lorita[gguf]"',
         ) from None
     try:
+        check_header(path)
         return GGUFReader(path)
     except Exception as error:
-        raise AdapterError(
-            f"{path}: not a GGUF file, or truncated ({type(error).__name__})", hint=_HINT
-        ) from None
+        what = str(error) if isinstance(error, FalseHeader) else type(error).__name__
+        raise AdapterError(f"{path}: not a GGUF file, or truncated ({what})", hint=_HINT) from None

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
+from lorita.models.gguf_header import FalseHeader, check_header
 from lorita.storage.cache import kept_at, kept_folder, mark_of
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
+    from gguf import GGUFReader
     from transformers import PreTrainedModel
 
 MAGIC = b"GGUF"
@@ -39,7 +41,11 @@ def check_gguf(path: Path) -> None:
         )
 
 
-def _check_complete(path: Path) -> None:
+def read_gguf(path: Path) -> GGUFReader:
+    """The reader of the gguf package on a file that is complete.
+
+    Raises ``ModelError`` if the file is truncated or damaged, or the package is missing.
+    """
     try:
         from gguf import GGUFReader
     except ImportError:
@@ -48,11 +54,12 @@ def _check_complete(path: Path) -> None:
             hint='Install it with: pip install "lorita[gguf]"',
         ) from None
     try:
+        check_header(path)
         reader = GGUFReader(path)
         end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     except Exception as error:  # the reader fails in many ways on a truncated file
         raise ModelError(
-            f"{path}: the GGUF file is damaged or truncated ({type(error).__name__})",
+            f"{path}: the GGUF file is damaged or truncated ({_reason(error)})",
             hint="Download it again and compare its size with the original.",
         ) from error
     if end == 0 or end > path.stat().st_size:
@@ -60,6 +67,11 @@ def _check_complete(path: Path) -> None:
             f"{path}: the GGUF file is truncated: {path.stat().st_size:,} of {end:,} bytes",
             hint="Download it again and compare its size with the original.",
         )
+    return reader
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, FalseHeader) else type(error).__name__
 
 
 def folder_without_weights(path: Path) -> Path:
@@ -71,7 +83,7 @@ def folder_without_weights(path: Path) -> Path:
     def convert(folder: Path) -> None:
         from transformers import AutoConfig, AutoTokenizer
 
-        _check_complete(path)
+        read_gguf(path)
         where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
         config = AutoConfig.from_pretrained(**where)
         _clear(config, "quantization_config")
@@ -138,9 +150,6 @@ def _clear(holder: object, name: str) -> None:
 
 def float_type(path: Path) -> str | None:
     """The torch dtype name of a GGUF file's number format; None if it is quantised."""
-    _check_complete(path)
-    from gguf import GGUFReader
-
-    field = GGUFReader(path).fields.get("general.file_type")
+    field = read_gguf(path).fields.get("general.file_type")
     names = {0: "float32", 1: "float16", 32: "bfloat16"}
     return names.get(int(field.contents())) if field is not None else None
