@@ -16,6 +16,7 @@ from lorita.errors import AdapterError, LoritaError
 from lorita.models.adapter_conversion import MLX_WEIGHTS, convert_gguf, convert_mlx
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import find_base, load_config
+from lorita.models.gguf_header import check_header
 from lorita.storage import hub
 from lorita.storage.cache import kept_folder, mark_of
 from lorita.storage.reading import one_message, plain_size
@@ -126,4 +127,5 @@ def _reader(path: Path) -> Any:
         ) from None
     plain_size(path, AdapterError)
     with one_message(f"{path}: not a GGUF file, or truncated", AdapterError, hint=_HINT):
+        check_header(path)
         return GGUFReader(path)

@@ -12,6 +12,8 @@ from lorita.models.base_forms import describe_folder
 from lorita.storage.reading import parse_json, plain_size, read_object, said
 
 LFS_MARK = b"version https://git-lfs"
+LONGEST_HEADER = 100_000_000
+"""Bytes of the header of a safetensors file, as in the library itself."""
 _AGAIN = "Download it again."
 
 
@@ -108,6 +110,11 @@ def damage(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            if length > LONGEST_HEADER:
+                return (
+                    f"is no safetensors file: it claims a header of {length:,} bytes, but the "
+                    f"format allows {LONGEST_HEADER:,}"
+                )
             if length > size:
                 return f"is truncated or no safetensors file ({size:,} bytes)"
             header: dict[str, Any] = parse_json(file.read(length).decode())

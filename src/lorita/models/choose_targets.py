@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
 from lorita.models.experts import adapt_experts, expert_targets, frozen_experts
+from lorita.models.patterns import require_quick
 from lorita.models.reach import text_reach
 from lorita.models.targets import (
     NOT_TENSOR,
@@ -43,6 +44,7 @@ def choose_targets(
     and for values that PEFT rejects.
     """
     targets = options["target_modules"]
+    require_quick("", options, [name for name, _ in model.named_modules()])
     config = _config({**options, "layers_to_transform": None})
     experts = expert_targets(model, config)
     check_targets(model, options, experts.former if experts else ())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import ModelError
+from lorita.models.gguf_header import FalseHeader, check_header
 from lorita.storage.cache import find_kept, kept_folder, mark_of
 from lorita.storage.reading import one_message, plain_size
 from lorita.system.quiet import quiet_libraries
@@ -42,7 +43,10 @@ def check_gguf(path: Path) -> None:
 
 
 def open_gguf(path: Path) -> Any:
-    """gguf's reader on a file whose tensors are all there; ``ModelError`` otherwise."""
+    """The reader of the gguf package on a file whose tensors are all there.
+
+    Raises ``ModelError`` if the file is truncated or damaged, or the package is missing.
+    """
     try:
         from gguf import GGUFReader
     except ImportError:
@@ -51,11 +55,12 @@ def open_gguf(path: Path) -> Any:
             hint='Install it with: pip install "lorita[gguf]"',
         ) from None
     try:
+        check_header(path)
         reader = GGUFReader(path)
         end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     except Exception as error:  # the reader fails in many ways on a truncated file
         raise ModelError(
-            f"{path}: the GGUF file is damaged or truncated ({type(error).__name__})",
+            f"{path}: the GGUF file is damaged or truncated ({_reason(error)})",
             hint="Download it again and compare its size with the original.",
         ) from error
     if end == 0 or end > path.stat().st_size:
@@ -64,6 +69,10 @@ def open_gguf(path: Path) -> Any:
             hint="Download it again and compare its size with the original.",
         )
     return reader
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, FalseHeader) else type(error).__name__
 
 
 def metadata(path: Path, *keys: str) -> dict[str, Any]:

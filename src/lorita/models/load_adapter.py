@@ -11,6 +11,7 @@ from lorita.errors import AdapterError
 from lorita.models.adapter_embeddings import fit_embeddings, saved_rows
 from lorita.models.adapter_files import WEIGHTS_FILE, require_files, require_finite
 from lorita.models.adapter_kinds import check_kind, read_adapter_config
+from lorita.models.patterns import require_quick
 from lorita.storage.reading import said
 from lorita.system.quiet import quiet_libraries
 
@@ -32,6 +33,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
     require_files(folder)
     check_kind(folder)
     require_finite(folder)
+    _require_quick_patterns(model, folder)
     fit_embeddings(model, folder)
     with _explained(folder), quiet_libraries():
         peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
@@ -52,6 +54,7 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftMo
         require_files(folder)
         check_kind(folder)
         require_finite(folder)
+        _require_quick_patterns(model, folder)
         config = read_adapter_config(folder)
         if not name.isidentifier() or name == "default":
             problems.append(f"{name!r}: not a valid adapter name (letters, digits and _)")
@@ -78,6 +81,11 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftMo
     for name, folder in folders.items():
         _require_same_tensors(peft_model, folder, name)
     return peft_model
+
+
+def _require_quick_patterns(model: PreTrainedModel, folder: Path) -> None:
+    names = [name for name, _ in model.named_modules()]
+    require_quick(f"{folder}: ", read_adapter_config(folder), names)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ All mistakes are collected and raised in one error that people can read.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from lorita.settings.facts import facts
 from lorita.settings.file_wishes import FROM_FILE, FileWishes, digest_of
 from lorita.settings.schema import RunSettings
 
+LONGEST_FILE = 2**20
+"""Bytes of a settings file; those that lorita writes have some thousands."""
 ROWS_NAME = "python-rows"
 """Takes the place of a file name when Python code passes the rows themselves."""
 
@@ -124,7 +127,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_loader())
+        values = yaml.load(_settings_text(Path(path)), Loader=_loader())
     except FileNotFoundError:
         raise SettingsError(f"{path}: settings file not found") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -146,16 +149,37 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def _settings_text(path: Path) -> str:
+    """The text of a settings file; ``SettingsError`` for what is none or is much too long."""
+    if path.exists() and not path.is_file():
+        raise SettingsError(f"{path}: not a file, so not a settings file")
+    if path.stat().st_size > LONGEST_FILE:
+        raise SettingsError(
+            f"{path}: longer than {LONGEST_FILE // 2**20} MB, too long for a settings file"
+        )
+    return path.read_text(encoding="utf-8")
+
+
 def _loader() -> Any:
-    """YAML's safe loader, changed to refuse duplicate keys and to read 3e-2 as a number."""
+    """YAML's safe loader, changed to refuse duplicate keys and to read 3e-2 as a number.
+
+    Aliases are refused: a few lines of them can stand for billions of values.
+    """
     import re
 
     import yaml
 
     class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.events.AliasEvent):
+                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+                problem = "aliases (*name) are not allowed; write the value itself"
+                raise yaml.constructor.ConstructorError(None, None, problem, mark)
+            return super().compose_node(parent, index)
+
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            doubled = sorted({str(key) for key in keys if keys.count(key) > 1})
+            doubled = sorted(name for name, count in Counter(map(str, keys)).items() if count > 1)
             if doubled:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{', '.join(doubled)} is given twice", node.start_mark

@@ -17,6 +17,8 @@ FILL_HINT = "Remove the empty rows, or fill them in."
 OTHER_HINT = "Name a column that holds text."
 MISSING = ("nan", "NaN", "None", "null", "NULL", "<NA>", "undefined")
 """Words that programs write where a value is missing, and that a text may also be."""
+WIDEST = 9_999
+"""Characters to which a text template may pad a cell; it may come from somebody else's run."""
 _LIST = re.compile(r"\s*\[\s*[\[{'\"]")
 CHAT_HINT = (
     "If all cells of the column are chats: --messages-field NAME. To train the text as it is, name "
@@ -138,6 +140,11 @@ def template_fields(source: Source, template: str) -> list[str]:
     fields = [field for _, field, _, _ in parsed if field is not None]
     if not fields:
         raise DataError(f"text_template {template!r} names no column; write a column as {{name}}")
+    for _, field, form, _ in parsed:
+        if field is not None and re.search(r"[{}]|\d{5}", form or ""):
+            raise DataError(
+                f"text_template {template!r}: the width of {field} is more than {WIDEST:,}"
+            )
     for field in fields:
         require_column(source, field)
     return list(dict.fromkeys(fields))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
+from lorita.data.sources.column_names import check_columns, check_count, named
 from lorita.data.sources.csv_dialect import (
     LONGEST_NAME,
     NAMES,
@@ -37,6 +38,7 @@ class CsvRows:
         while start[self._above :] and not start[self._above].strip(" \r\n"):
             self._above += 1
         start = start[self._above :]
+        check_count(f"line {1 + self._above}", _most_cells(start))
         self.dialect = _told(told[1], start) if told else find_dialect(start, _usual(file))
         if quotes_are_text(self._lines(file), self._lines(file), self.dialect):
             self.dialect = replace(self.dialect, quote=None)
@@ -55,9 +57,7 @@ class CsvRows:
 
     def _check_header(self) -> None:
         line = f"line {1 + self._above}"
-        doubled = sorted({name for name in self.columns if self.columns.count(name) > 1})
-        if doubled:
-            raise FileProblem(f"{line}: duplicate column names: {', '.join(doubled)}")
+        check_columns(line, self.columns)
         if any(len(name) > LONGEST_NAME or "\n" in name for name in self.columns):
             raise FileProblem(
                 f"{line}: this is a data row, not column names; add a header line above it"
@@ -83,7 +83,7 @@ class CsvRows:
         fields = "1 field" if found == 1 else f"{found} fields"
         return (
             f"line {start}: {fields}, but the header has {len(self.columns)} "
-            f"({', '.join(self.columns)}); quote any text that contains a "
+            f"({named(self.columns)}); quote any text that contains a "
             f"{NAMES[self.dialect.delimiter]}"
         )
 
@@ -94,6 +94,11 @@ class CsvRows:
             return f"line {start}: a quote that opens here is never closed"
         end = self._next_line - 1
         return f"line {start}{f' to {end}' if end > start else ''}: broken quoting ({error})"
+
+
+def _most_cells(start: list[str]) -> int:
+    """Cells of the header, whatever separates them."""
+    return 1 + max(start[0].count(mark) for mark in NAMES) if start else 0
 
 
 def _usual(file: DataFile) -> str:

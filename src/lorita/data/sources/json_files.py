@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
+from lorita.data.sources.column_names import check_count, check_filled
 from lorita.data.sources.file_table import FileProblems
 from lorita.data.sources.json_outline import TURN_KEYS, outline
 from lorita.data.sources.json_shape import Shape, find_shape
@@ -151,18 +152,20 @@ def json_batches(
     """
     shape = shape_of(file, name, split)
     columns: dict[str, bool] = dict.fromkeys(forced, True)
-    count = 0
+    count = cells = 0
     for row in json_rows(file, shape, problems):
-        count += 1
+        count, cells = count + 1, cells + len(row)
         for column, value in row.items():
             columns[column] = columns.get(column, False) or not isinstance(value, (str, type(None)))
+        check_count(f"row {count}", len(columns))
     if problems:
         return {}
     if not count:
         raise FileProblem("the file has no rows")
+    check_filled(count, len(columns), cells)
     for batch in in_batches(json_rows(file, shape, problems)):
-        cells = ([_json_cell(row.get(name), columns[name]) for row in batch] for name in columns)
-        yield text_batch(list(columns), cells)
+        parts = ([_json_cell(row.get(name), columns[name]) for row in batch] for name in columns)
+        yield text_batch(list(columns), parts)
     return {
         "json_columns": [column for column, is_json in columns.items() if is_json],
         "notes": [shape.note] if shape.note else [],

@@ -79,22 +79,21 @@ def _candidates(root: Node) -> list[Shape]:
     found: list[Shape] = []
     if _is_row(root):
         return found
+    taken: set[tuple[str, ...]] = set()
     for path, node in root.walk():
-        if any(_inside(path, shape.path) for shape in found):
+        if any(path[:end] in taken for end in range(len(path) + 1)):
             continue
         if {"schema", "data"} <= node.children.keys() and node.children["data"].is_rows():
             found.append(Shape("list", (*path, "data")))  # pandas' table: the schema is no data
-            continue
-        kind = _kind(node)
-        if kind is not None:
+        elif (kind := _kind(node)) is not None:
             found.append(Shape(kind, path))
+        else:
+            continue
+        last = found[-1].path
+        taken.add(last)
+        if last[-1:] == ("data",):
+            taken.add((*last[:-1], "schema"))
     return found
-
-
-def _inside(path: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether a path leads into the other, or beside it into a schema of pandas."""
-    beside = (*other[:-1], "schema") if other[-1:] == ("data",) else other
-    return path[: len(other)] == other or path[: len(beside)] == beside
 
 
 def _kind(node: Node) -> str | None:
@@ -196,13 +195,14 @@ def _listed(found: Sequence[Shape], root: Node) -> str:
     if not found:
         return f"the file has the keys {_some(root.children)}"
     parts = []
-    for shape in found:
+    for shape in found[:MOST_KEYS]:
         node = root
         for key in shape.path:
             node = node.children[key]
         count = f" ({node.size:,} rows)" if shape.kind in ("list", "ids") else ""
         parts.append(f"{_dotted(shape) or 'the whole object'}{count}")
-    return f"it has {', '.join(parts)}"
+    more = f" and {len(found) - MOST_KEYS:,} more" if len(found) > MOST_KEYS else ""
+    return f"it has {', '.join(parts)}{more}"
 
 
 def _dotted(shape: Shape) -> str:

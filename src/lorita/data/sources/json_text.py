@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,9 +27,8 @@ class _Refused(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        doubled = next(key for key in keys if keys.count(key) > 1)
-        raise _Refused(f"duplicate key {doubled!r}")
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise _Refused(f"duplicate key {twice!r}")
     return row
 
 

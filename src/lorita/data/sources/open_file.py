@@ -134,6 +134,8 @@ def data_file(path: Path, kind: str | None = None, name: str | None = None) -> D
     """
     if not path.exists():
         raise FileProblem("file not found")
+    if not path.is_file():
+        raise FileProblem("not a regular file; pipe what it gives into lorita, with --data -")
     if path.name in DESCRIPTIONS and kind is None:
         raise FileProblem("describes a data set and holds no rows; name the file with the rows")
     packing, found = kind_of(path)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorita.data.origin import Part
 from lorita.data.sources.file_table import FileRows
-from lorita.data.sources.open_file import DataFile, FileProblem, open_bytes
+from lorita.data.sources.open_file import (
+    BOMB_RATIO,
+    BOMB_SIZE,
+    DataFile,
+    FileProblem,
+    open_bytes,
+)
 from lorita.errors import DataError
 from lorita.storage import parts
 from lorita.storage.cache import mark_used, remove, tables_folder
@@ -18,6 +25,9 @@ from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+WIDTH = 8
+"""Bytes of a value in a table, at least about so many."""
 
 
 def read_parquet(file: DataFile) -> FileRows:
@@ -32,6 +42,7 @@ def read_parquet(file: DataFile) -> FileRows:
         footer = pq.read_metadata(path)
         if footer.num_rows == 0:
             raise FileProblem("the file has no rows")
+        _refuse_bomb(path, footer)
         with quiet_libraries():
             table = _table(path, file.digest(), footer.num_rows)
     except (FileProblem, DataError):
@@ -61,6 +72,55 @@ def _table(path: Path, digest: str, num_rows: int) -> Dataset:
     remove(place)
     make_private(place)
     return load_dataset("parquet", **where)
+
+
+def _refuse_bomb(path: Path, footer: Any) -> None:
+    """Raise ``FileProblem`` for a file that grows like a zip bomb.
+
+    Pages may be compressed, and a value of a dictionary repeated for almost nothing. So a column
+    of texts with hardly any bytes for each is measured before it is unpacked.
+    """
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    size = sum(max(c.total_uncompressed_size, WIDTH * c.num_values) for c in chunks)
+    repeated = {
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.physical_type == "BYTE_ARRAY"
+        and chunk.total_uncompressed_size < WIDTH * chunk.num_values
+        and chunk.total_uncompressed_size * chunk.num_values > BOMB_SIZE
+    }
+    packed = path.stat().st_size
+    most = max(BOMB_SIZE, BOMB_RATIO * packed)
+    for text in _lengths(path, sorted(repeated)) if size <= most else ():
+        size += text
+        if size > most:
+            break
+    if size > most:
+        raise FileProblem(
+            f"its {packed:,} bytes unpack to {size:,} or more, over {BOMB_RATIO} times as much, "
+            "which looks like a zip bomb"
+        )
+
+
+def _lengths(path: Path, columns: Sequence[str]) -> Iterator[int]:
+    """The bytes of these columns of texts, batch by batch, without repeating any text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if not columns:
+        return
+    with pq.ParquetFile(path, read_dictionary=list(columns)) as file:
+        for batch in file.iter_batches(columns=list(columns)):
+            for column in batch.columns:
+                while isinstance(column, (pa.ListArray, pa.LargeListArray)):
+                    column = column.flatten()
+                if isinstance(column, pa.DictionaryArray):
+                    lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
+                    yield pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
+                else:
+                    yield column.nbytes
 
 
 def _unpack(file: DataFile) -> Path:

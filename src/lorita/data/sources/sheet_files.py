@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from lorita.data.sources.column_names import check_columns
 from lorita.data.sources.file_table import FileProblems
 from lorita.data.sources.open_file import BOMB_RATIO, BOMB_SIZE, DataFile, FileProblem
 from lorita.data.sources.table_batches import TableBatches, in_batches, text_batch
@@ -26,9 +27,7 @@ def sheet_batches(file: DataFile, problems: FileProblems, name: str | None) -> T
     header = [str(_text(cell) or "").strip() for cell in rows[start]]
     width = max(i for i, column in enumerate(header, 1) if column)
     columns = [column or f"Unnamed: {i}" for i, column in enumerate(header[:width])]
-    doubled = sorted({column for column in columns if columns.count(column) > 1})
-    if doubled:
-        raise FileProblem(f"row {start + 1}: duplicate column names: {', '.join(doubled)}")
+    check_columns(f"row {start + 1}", columns)
     count = 0
     for batch in in_batches(_rows(rows, start, width, problems)):
         count += len(batch)

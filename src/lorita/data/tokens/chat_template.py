@@ -81,15 +81,19 @@ class ChatTemplate:
     ) -> tuple[str, list[tuple[int, int]]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        from lorita.data.tokens.bounded_template import limits_of
+
         try:
-            texts, marks = render_jinja_template(
-                [messages],
-                tools=list(tools) or None,
-                documents=list(documents) or None,
-                chat_template=self.source,
-                **how,
-                **self.special,
-            )
+            compiled, limits = limits_of(self.source)
+            with limits.counting():
+                texts, marks = render_jinja_template(
+                    [messages],
+                    tools=list(tools) or None,
+                    documents=list(documents) or None,
+                    chat_template=compiled,
+                    **how,
+                    **self.special,
+                )
         except Exception as error:  # a template is a program, which may fail in any way
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
