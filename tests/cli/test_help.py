@@ -89,7 +89,8 @@ def test_types_of_a_sweep(
         "--logging-steps INT ",
     ):
         assert part in text
-    assert "--resume" not in text
+    assert "--resume " not in text  # a sweep continues its runs anyway
+    assert "--resume-from-checkpoint" not in text
 
 
 def test_values_are_passed_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
