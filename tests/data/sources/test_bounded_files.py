@@ -74,6 +74,18 @@ def test_what_is_no_file_is_not_waited_for(kind: str, tmp_path: Path) -> None:
         load_source(str(path))
 
 
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.csv.gz", "a.json.gz", "a.jsonl.zst"])
+def test_blank_lines_by_the_million_are_seen_at_once(name: str, tmp_path: Path) -> None:
+    packing = "gzip" if name.endswith("gz") else "zstd"
+    with pa.output_stream(tmp_path / name, compression=packing) as out:
+        for _ in range(80):
+            out.write(b"\n" * 2**20)
+    start = time.process_time()
+    with pytest.raises(DataError, match="looks like a zip bomb"):
+        load_source(str(tmp_path / name))
+    assert time.process_time() - start < 5
+
+
 def compressed(path: Path) -> None:
     table = pa.table({"text": ["a" * 1000] * 20_000})
     pq.write_table(table, path, use_dictionary=False, compression="zstd")
