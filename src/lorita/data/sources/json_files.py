@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from lorita.data.sources.column_names import check_count, check_filled
+from lorita.data.sources.column_names import MOST_COLUMNS, check_count, check_filled
 from lorita.data.sources.file_table import FileProblems
 from lorita.data.sources.json_outline import TURN_KEYS, outline
 from lorita.data.sources.json_shape import Shape, find_shape
@@ -157,7 +157,8 @@ def json_batches(
         count, cells = count + 1, cells + len(row)
         for column, value in row.items():
             columns[column] = columns.get(column, False) or not isinstance(value, (str, type(None)))
-        check_count(f"row {count}", len(columns))
+        if len(columns) > MOST_COLUMNS:
+            check_count(f"row {count}", len(columns))
     if problems:
         return {}
     if not count:

@@ -45,6 +45,8 @@ LONGEST_ROW = 16 * 2**20
 """Characters of a line, cell or text; anything longer is a mistake, or not meant for one row."""
 BOMB_SIZE, BOMB_RATIO = 64 * 2**20, 200
 """Decompression stops beyond both: this many bytes, and this many times the compressed size."""
+SMALL = 4 * 2**20
+"""Bytes of a compressed file up to which it is unpacked once, only to see how it grows."""
 
 UNREAD = {
     ".numbers": "a Numbers document; export the table as CSV",
@@ -169,6 +171,17 @@ def open_bytes(file: DataFile) -> BinaryIO:
     if file.packing is None:
         return file.path.open("rb")
     return io.BufferedReader(_Unpacking(file), 2**18)
+
+
+def check_unpacked(file: DataFile) -> None:
+    """Raise ``FileProblem`` if a small compressed file grows like a zip bomb.
+
+    Unpacking it once takes a moment; taking millions of blank lines apart until then would not.
+    """
+    if file.packing is not None and file.path.stat().st_size <= SMALL:
+        with open_bytes(file) as raw:
+            while raw.read(2**20):
+                pass
 
 
 def open_text(file: DataFile) -> io.TextIOWrapper:

@@ -13,7 +13,7 @@ from lorita.data.origin import Part
 from lorita.data.sources.csv_files import csv_batches
 from lorita.data.sources.file_table import FileProblems, FileRows, TooManyProblems
 from lorita.data.sources.json_files import json_batches
-from lorita.data.sources.open_file import DataFile, FileProblem, no_utf8
+from lorita.data.sources.open_file import DataFile, FileProblem, check_unpacked, no_utf8
 from lorita.data.sources.parquet_files import read_parquet
 from lorita.data.sources.saved_datasets import read_arrow
 from lorita.data.sources.sheet_files import sheet_batches
@@ -70,6 +70,7 @@ def _write(file: DataFile, how: How, forced: Sequence[str]) -> TableBatches:
     """The batches of a CSV, JSON or text file, or one ``DataError`` with its problems."""
     problems = FileProblems()
     try:
+        check_unpacked(file)
         if file.kind in ("csv", "tsv"):
             notes = yield from csv_batches(file, problems)
         elif file.kind == "sheet":

@@ -54,14 +54,19 @@ def limits_of(source: str) -> tuple[str, Limits]:
 
     if len(source) > MOST_SOURCE:
         raise TooMuch(f"is longer than {MOST_SOURCE:,} characters")
-    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
-    comment = f"{{# {digest} {{% generation %}} #}}"
+    comment = _comment(source)
     template: Any = _compile_jinja_template(comment)
     if not hasattr(template.environment, "limits"):
         limits = Limits(template.environment)
         limits.compile(template, source)
         template.environment.limits = limits
     return comment, template.environment.limits
+
+
+@functools.lru_cache
+def _comment(source: str) -> str:
+    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{{# {digest} {{% generation %}} #}}"
 
 
 class Limits:

@@ -109,6 +109,8 @@ def _wanted_template(tokenizer: PreTrainedTokenizerBase, wanted: str) -> ChatTem
     if wanted in own and len(own) > 1:
         return _usable(template_from(tokenizer, own[wanted], wanted), f"chat_template {wanted}")
     file = Path(wanted).expanduser()
+    if file.exists() and not file.is_file():
+        raise DataError(f"chat_template {wanted}: not a file")
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
