@@ -47,7 +47,8 @@ def test_a_run_is_finished_whoever_reads(train: str, tmp_path: Path, redirected:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
 def test_an_encoding_without_the_characters(train: str, tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "rows.csv").write_text("prompt\n" + "I act as 🦜 é \n" * 12, encoding="utf-8")
+    rows = "".join(f"I act as 🦜 é number {number}\n" for number in range(12))
+    (tmp_path / "rows.csv").write_text(f"prompt\n{rows}", encoding="utf-8")
     extra = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
     code, said = shell(train, cwd=tmp_path, **extra)
     assert code == 0, said

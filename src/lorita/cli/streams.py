@@ -54,7 +54,7 @@ class Guarded(io.RawIOBase):
             raise Unread(error.errno, error.strerror)
 
     def writable(self) -> bool:
-        """Always."""
+        """Always true: it takes what it is given, and may drop it."""
         return True
 
     def fileno(self) -> int:
