@@ -117,6 +117,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
+        if Path(path).is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
+            # Reading would wait for its other end; those of the shell, <(…), are in /dev.
+            raise SettingsError(f"{path}: this is a pipe, not a settings file")
         values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_loader())
     except FileNotFoundError:
         raise SettingsError(f"{path}: settings file not found") from None
@@ -126,6 +129,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise SettingsError(f"{path}: not valid YAML: nested too deeply") from None
+    except SettingsError:
+        raise
     except Exception as error:  # PyYAML's constructors of numbers and dates check nothing
         raise SettingsError(
             f"{path}: not valid YAML: a value that cannot be read ({type(error).__name__}: {error})"

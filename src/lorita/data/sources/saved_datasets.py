@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from lorita.data.origin import Part
 from lorita.data.sources.file_table import FileRows
 from lorita.data.sources.hub_datasets import MEDIA
 from lorita.data.sources.open_file import DataFile, FileProblem
 from lorita.errors import DataError
+from lorita.storage.reading import plain_size, read_object
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ def read_saved(folder: Path, split: str) -> FileRows:
     """
     from datasets import Dataset, load_from_disk
 
+    _check_files(folder)
     try:
         with quiet_libraries():
             saved: Dataset | DatasetDict = load_from_disk(str(folder))
@@ -51,6 +55,29 @@ def read_saved(folder: Path, split: str) -> FileRows:
         raise DataError(f"{folder}: the saved data set has no rows")
     media = [n for n, feature in table.features.items() if type(feature).__name__ in MEDIA]
     return FileRows(table.remove_columns(media), Part(str(folder), len(table)), notes=tuple(notes))
+
+
+class SavedFile(BaseModel):
+    """A file of a saved data set, which is in the same folder."""
+
+    filename: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]
+
+
+class SavedState(BaseModel):
+    """``state.json``: which files hold the rows."""
+
+    model_config = ConfigDict(extra="allow")
+
+    data_files: Annotated[list[SavedFile], Field(alias="_data_files")]
+
+
+def _check_files(folder: Path) -> None:
+    """``DataError`` if something in the folder is no file, or a state names files elsewhere."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir():
+            plain_size(path, DataError)
+        if path.name == "state.json":
+            read_object(path, SavedState, DataError)
 
 
 def read_arrow(file: DataFile) -> FileRows:
