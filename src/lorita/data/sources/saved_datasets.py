@@ -36,6 +36,8 @@ def read_saved(folder: Path, split: str) -> FileRows:
     try:
         with quiet_libraries():
             saved: Dataset | DatasetDict = load_from_disk(str(folder))
+        for part in [saved] if isinstance(saved, Dataset) else saved.values():
+            part.data.table.validate(full=True)  # Arrow follows the places in a file unchecked
     except Exception as error:  # whatever is behind `datasets` has its own errors
         what = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{folder}: this saved data set cannot be read ({what})") from error
@@ -97,6 +99,7 @@ def read_arrow(file: DataFile) -> FileRows:
             except pa.ArrowInvalid:
                 with pa.memory_map(str(file.path)) as source:
                     table = Dataset(pa.ipc.open_file(source).read_all())
+            table.data.table.validate(full=True)
     except Exception as error:
         what = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FileProblem(f"cannot be read as Arrow; damaged or truncated ({what})") from error
