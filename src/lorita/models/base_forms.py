@@ -137,7 +137,8 @@ def _named_base(folder: Path) -> str | None:
     import yaml
 
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
+        card = folder / "README.md"
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
         match = re.match(r"---\s*\n(.*?)\n---", text, flags=re.DOTALL)
         values = yaml.safe_load(match.group(1)) if match else {}
         named = values.get("base_model") if isinstance(values, dict) else None

@@ -136,6 +136,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise SettingsError(f"{path}: not valid YAML: nested too deeply") from None
+    except SettingsError:
+        raise
     except Exception as error:  # PyYAML's constructors of numbers and dates check nothing
         raise SettingsError(
             f"{path}: not valid YAML: a value that cannot be read ({type(error).__name__}: {error})"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from lorita.data.origin import Part
 from lorita.data.sources.file_table import FileRows
@@ -12,6 +14,7 @@ from lorita.data.sources.hub_datasets import MEDIA
 from lorita.data.sources.open_file import DataFile, FileProblem
 from lorita.errors import DataError
 from lorita.storage.links import leads_out
+from lorita.storage.reading import plain_size, read_object
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -31,10 +34,13 @@ def read_saved(folder: Path, split: str) -> FileRows:
     """
     from datasets import Dataset, load_from_disk
 
+    _check_files(folder)
     _require_own_files(folder)
     try:
         with quiet_libraries():
             saved: Dataset | DatasetDict = load_from_disk(str(folder))
+        for part in [saved] if isinstance(saved, Dataset) else saved.values():
+            part.data.table.validate(full=True)  # Arrow follows the places in a file unchecked
     except Exception as error:  # whatever is behind `datasets` has its own errors
         what = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{folder}: this saved data set cannot be read ({what})") from error
@@ -77,6 +83,29 @@ def _require_own_files(folder: Path) -> None:
                 )
 
 
+class SavedFile(BaseModel):
+    """A file of a saved data set, which is in the same folder."""
+
+    filename: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]
+
+
+class SavedState(BaseModel):
+    """``state.json``: which files hold the rows."""
+
+    model_config = ConfigDict(extra="allow")
+
+    data_files: Annotated[list[SavedFile], Field(alias="_data_files")]
+
+
+def _check_files(folder: Path) -> None:
+    """``DataError`` if something in the folder is no file, or a state names files elsewhere."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir():
+            plain_size(path, DataError)
+        if path.name == "state.json":
+            read_object(path, SavedState, DataError)
+
+
 def read_arrow(file: DataFile) -> FileRows:
     """The table of an Arrow file, as a stream (what ``datasets`` writes) or with a footer.
 
@@ -94,6 +123,7 @@ def read_arrow(file: DataFile) -> FileRows:
             except pa.ArrowInvalid:
                 with pa.memory_map(str(file.path)) as source:
                     table = Dataset(pa.ipc.open_file(source).read_all())
+            table.data.table.validate(full=True)
     except Exception as error:
         what = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FileProblem(f"cannot be read as Arrow; damaged or truncated ({what})") from error
