@@ -111,6 +111,10 @@ def run(arguments: Sequence[str]) -> int:
 
         if isinstance(error, LoritaError):
             return _fail(str(error), error.exit_code)
+        from lorita.system.memory import is_out_of_memory
+
+        if is_out_of_memory(error):
+            return _fail(f"memory ran out: {str(error).partition(chr(10))[0]}", 1)
         raise
 
 
