@@ -71,7 +71,7 @@ def merge(
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     own = own_dtype(resolved.base, dtype)
     written = own if dtype == "auto" else dtype
-    # What was merged is loaded again for the comparison, before the system has taken back the first.
+    # What was merged is loaded again for the comparison, while the first may still be held.
     require_memory(resolved.base, torch_dtype(own).itemsize, copies=2)
     tuned = open_model(resolved, own)
     combine(
