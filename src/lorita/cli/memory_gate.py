@@ -10,7 +10,8 @@ from lorita.system.memory import gigabytes, room, save_addresses
 
 _TRAINS, _ANSWERS = 500_000_000, 350_000_000
 LIBRARIES = {
-    **dict.fromkeys(("demo", "train", "sweep", "plan", "evaluate"), _TRAINS),
+    **dict.fromkeys(("demo", "train", "sweep", "evaluate"), _TRAINS),
+    "plan": 700_000_000,  # it also sends a few tokens through a model of zeros
     **dict.fromkeys(("targets", "generate", "chat", "compare", "merge", "export"), _ANSWERS),
     "preview": _ANSWERS,
     "doctor": 250_000_000,

@@ -180,9 +180,18 @@ def answering_needs(
     )
 
 
-def require_memory(base: Base, itemsize: int) -> None:
-    """Raise ``ModelError`` where there is no room for the weights and short answers."""
-    fitting_itemsize(base, itemsize, may_change=False)
+def require_memory(base: Base, itemsize: int, *, copies: int = 1) -> None:
+    """Raise ``ModelError`` where there is no room for the weights and short answers.
+
+    ``copies`` of the weights exist at a time.
+    """
+    here = room()
+    if here is None or _is_plenty(base, here) or (sizes := base_sizes(base)) is None:
+        return
+    beside = (copies - 1) * sizes.numbers * itemsize
+    needs = answering_needs(base, sizes, itemsize, beside=beside)
+    if not needs.fit(here):
+        needs.require(base.name, hint=MORE, here=here)
 
 
 def fitting_itemsize(

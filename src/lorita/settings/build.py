@@ -153,13 +153,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def _settings_text(path: Path) -> str:
     """The text of a settings file; ``SettingsError`` for what is none or is much too long."""
-    if path.exists() and not path.is_file():
+    # The shell's own pipes, <(…), are in /dev; at any other, reading would wait for its other end.
+    pipe = path.is_fifo() and str(path).startswith(("/dev/", "/proc/"))
+    if path.exists() and not path.is_file() and not pipe:
         raise SettingsError(f"{path}: not a file, so not a settings file")
-    if path.stat().st_size > LONGEST_FILE:
+    with path.open("rb") as file:
+        content = file.read(LONGEST_FILE + 1)
+    if len(content) > LONGEST_FILE:
         raise SettingsError(
             f"{path}: longer than {LONGEST_FILE // 2**20} MB, too long for a settings file"
         )
-    return path.read_text(encoding="utf-8")
+    return content.decode("utf-8")
 
 
 def _loader() -> Any:

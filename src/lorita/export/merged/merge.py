@@ -21,8 +21,10 @@ from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of
 from lorita.inference.load import open_model, torch_dtype
 from lorita.inference.resolve import resolve_adapter
 from lorita.models.base import Base, load_model, own_dtype
+from lorita.models.memory_needs import require_memory
 from lorita.storage.manifest import MODEL
 from lorita.storage.targets import Target, check_target, replacing
+from lorita.system.memory import release_freed
 
 if TYPE_CHECKING:
     from lorita.inference.tuned_model import TunedModel
@@ -72,6 +74,8 @@ def merge(
     check_apart(target, resolved, [run, *(other.adapter for other in others)])
     own = own_dtype(resolved.base, dtype)
     written = own if dtype == "auto" else dtype
+    # What was merged is loaded again for the comparison, while the first may still be held.
+    require_memory(resolved.base, torch_dtype(own).itemsize, copies=2)
     tuned = open_model(resolved, own)
     combine(
         tuned.model, weight, others, combination_type, base, trust_remote_code=trust_remote_code
@@ -81,6 +85,7 @@ def merge(
         part.mkdir()
         size = write_folder(tuned, part, written, max_shard_size=max_shard_size)
         del tuned
+        release_freed()
         model = load_model(
             Base(str(target), str(part), trust_remote_code=trust_remote_code), torch_dtype(written)
         )
