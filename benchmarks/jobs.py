@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, BloomConfig, PreTrainedModel
 
 from lorita.data.examples import IGNORE, Example
 from lorita.data.tokens.tokenize import tokenize_texts
-from lorita.models.base import find_base, load_model, load_tokenizer
+from lorita.models.base import find_base, load_tokenizer
+from lorita.models.base_weights import load_model
 from lorita.workflows.demo import data_file
 
 SHAPE = "bloom-560m-shape"

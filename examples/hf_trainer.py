@@ -13,7 +13,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 import lorita
-from lorita.models.base import find_base, load_model, load_tokenizer
+from lorita.models.base import find_base, load_tokenizer
+from lorita.models.base_weights import load_model
 from lorita.workflows.demo import data_file
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -15,7 +15,8 @@ from peft import LoraConfig, get_peft_model
 from trl import SFTConfig, SFTTrainer
 
 import lorita
-from lorita.models.base import find_base, load_model, load_tokenizer
+from lorita.models.base import find_base, load_tokenizer
+from lorita.models.base_weights import load_model
 from lorita.workflows.demo import data_file
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from lorita import load
 from lorita.errors import LoritaWarning, ModelError
-from lorita.models.base import Base, find_base, load_model
+from lorita.models.base import Base, find_base
+from lorita.models.base_weights import load_model
 from tests import tiny
 from tests.command import refused
 from tests.export.merged.test_merge import saved

@@ -10,7 +10,7 @@ from lorita.data.tokens.chat_template import TemplateError
 from lorita.errors import SettingsError
 from lorita.inference.options import GenerationOptions
 from lorita.inference.streaming import stream
-from lorita.models.base import context_length
+from lorita.models.context import context_length
 
 if TYPE_CHECKING:
     from lorita.inference.tuned_model import TunedModel

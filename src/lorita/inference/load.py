@@ -12,13 +12,8 @@ from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import untouched
 from lorita.models.adapter_embeddings import fit_embeddings, replaces_base
 from lorita.models.adapter_files import require_files
-from lorita.models.base import (
-    Base,
-    check_tokenizer_fits,
-    find_base,
-    load_model,
-    load_tokenizer,
-)
+from lorita.models.base import Base, find_base, load_tokenizer
+from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
 from lorita.models.load_adapter import load_adapter, load_adapters
 from lorita.models.memory_needs import fitting_itemsize

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import SettingsError
-from lorita.models.base import context_length
+from lorita.models.context import context_length
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,8 @@ from lorita.errors import SettingsError
 from lorita.inference.generation import BASE, GenerationOptions, Question, answer
 from lorita.models.adapter import changes_base
 from lorita.models.adapter_embeddings import fit_embeddings
-from lorita.models.base import Base, load_model
+from lorita.models.base import Base
+from lorita.models.base_weights import load_model
 from lorita.models.memory_needs import require_memory
 
 if TYPE_CHECKING:

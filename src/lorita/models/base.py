@@ -8,7 +8,6 @@ What is trained on top of it is decided elsewhere (``adapter``).
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,17 +25,13 @@ from lorita.models.base_schema import (
     check_values,
     read_config,
 )
-from lorita.models.fingerprint import require_finite_weights
 from lorita.models.model_kinds import require_causal
-from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.storage import hub
-from lorita.storage.reading import one_message, said
-from lorita.system.memory import is_out_of_memory
+from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 BUNDLED = {
     "smollm2-135m": (
@@ -76,7 +71,7 @@ class Base:
         """The GGUF file; None for a base in Hugging Face format."""
         return Path(self.location) / self.gguf_file if self.gguf_file else None
 
-    def _source(self) -> dict[str, Any]:
+    def source(self) -> dict[str, Any]:
         """The arguments with which ``from_pretrained`` reads configuration and tokenizer."""
         if self.gguf_path is not None:
             folder = gguf_files.folder_without_weights(self.gguf_path)
@@ -187,7 +182,7 @@ def load_config(base: Base) -> PretrainedConfig:
         _code_refused(base.name),
         quiet_libraries(),
     ):
-        config = AutoConfig.from_pretrained(**base._source())
+        config = AutoConfig.from_pretrained(**base.source())
         check_values(base.name, config)
         require_causal(base.name, config)
         return config
@@ -208,7 +203,7 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
         _code_refused(base.name),
         quiet_libraries(),
     ):
-        tokenizer = AutoTokenizer.from_pretrained(**base._source())
+        tokenizer = AutoTokenizer.from_pretrained(**base.source())
         check_tokenizer(base.name, tokenizer)
     if tokenizer.eos_token_id is None:
         raise ModelError(
@@ -217,86 +212,6 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
             "set eos_token in tokenizer_config.json.",
         )
     return tokenizer  # type: ignore[no-any-return]
-
-
-def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
-
-    Raises ``ModelError`` if the weights cannot be loaded, if some are missing from the files, or if
-    some are not numbers. Whether there is memory for them is asked before (``memory_needs``).
-    """
-    load_config(base)
-    require_loadable(base)
-    with (
-        one_message(f"{base.name}: the weights cannot be loaded", ModelError),
-        _what_cannot_be_read_said(base.name),
-        quiet_libraries(hide_bars=base.gguf_file is not None),
-    ):
-        model, missing = _read_weights(base, dtype)
-        if base.is_hub:
-            hub.check_download(base.location, base.revision)
-    if missing:
-        raise ModelError(
-            f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
-            hint="The folder may hold a different kind of model, or a download was interrupted.",
-        )
-    if base.gguf_path is None:
-        warn_if_pickled(base.name, base.location, base.revision)
-    require_finite_weights(base.name, model)
-    model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
-    model.requires_grad_(False)
-    return model.eval()
-
-
-@contextmanager
-def _what_cannot_be_read_said(name: str) -> Iterator[None]:
-    """``ModelError`` for pickles that hold more than tensors, and where memory ends."""
-    try:
-        yield
-    except Exception as error:
-        refuse_pickle(name, error)
-        if is_out_of_memory(error):
-            raise ModelError(
-                f"{name}: its weights do not fit in memory ({said(error)})",
-                hint="Allow more memory, or use a smaller model.",
-            ) from error
-        raise
-
-
-def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of the weights missing from its files."""
-    from transformers import AutoModelForCausalLM
-
-    if base.gguf_path is not None:
-        return gguf_files.load_weights(base.gguf_path, dtype), []
-    # Else transformers asks a service to convert hub models that are pickles.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    model, report = AutoModelForCausalLM.from_pretrained(
-        **base._source(), dtype=dtype, output_loading_info=True, weights_only=True
-    )
-    return model, sorted(report["missing_keys"])
-
-
-def check_tokenizer_fits(
-    base: Base, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
-) -> None:
-    """Raise ``ModelError`` if the tokenizer has ids for which the model has no embedding."""
-    highest = max(tokenizer.get_vocab().values())
-    rows = model.get_input_embeddings().weight.shape[0]
-    if highest >= rows:
-        raise ModelError(
-            f"{base.name}: the tokenizer has ids up to {highest}, the model only {rows} embeddings",
-            hint="The tokenizer may belong to another model, or the embeddings were not resized.",
-        )
-
-
-def context_length(config: PretrainedConfig) -> int | None:
-    """The longest input the model was made for, in tokens; None if no limit is configured."""
-    for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
 
 
 def own_dtype(base: Base, wanted: str = "auto") -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lorita.engine.causal_lm import looks_ahead
 from lorita.engine.numerics import choose_numerics
 from lorita.errors import LoritaWarning, ModelError, SettingsError
-from lorita.models.base import check_tokenizer_fits, load_model
+from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
 from lorita.models.memory_needs import Sizes, base_sizes
 from lorita.runs.memory_plan import fitting_itemsize

@@ -26,13 +26,8 @@ from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.data.tokens.tokenizer_template import saved_sources
 from lorita.errors import SettingsError, UserError
 from lorita.inference.prompt_length import require_stretchable
-from lorita.models.base import (
-    Base,
-    context_length,
-    load_config,
-    load_tokenizer,
-    require_loadable,
-)
+from lorita.models.base import Base, load_config, load_tokenizer, require_loadable
+from lorita.models.context import context_length
 from lorita.runs.asked import asked_base, require_asked_upload
 from lorita.runs.output_folder import check_folder, default_output_dir
 from lorita.runs.read_data import (

@@ -22,7 +22,7 @@ from lorita.data.tokens.control_tokens import control_tokens
 from lorita.data.tokens.encoder import AS_TEXT
 from lorita.data.tokens.tokenize import Treatment
 from lorita.errors import DataError
-from lorita.models.base import context_length
+from lorita.models.context import context_length
 from lorita.runs.asked import asked_function
 from lorita.settings.build import ROWS_NAME
 from lorita.settings.schema import RunSettings

@@ -27,7 +27,8 @@ from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.long_rows import chat_notes, fit_rows
 from lorita.data.tokens.token_view import RowView, view_row
 from lorita.data.tokens.tokenize import Treatment, encode_rows
-from lorita.models.base import context_length, load_config, load_tokenizer
+from lorita.models.base import load_config, load_tokenizer
+from lorita.models.context import context_length
 from lorita.runs.asked import asked_base
 from lorita.runs.read_data import (
     find_source,

@@ -193,7 +193,8 @@ def test_a_gguf_base_keeps_its_metadata(tmp_path: Path) -> None:
 
 
 def saved_on_gguf(folder: Path, base: Path) -> Path:
-    from lorita.models.base import find_base, load_model
+    from lorita.models.base import find_base
+    from lorita.models.base_weights import load_model
 
     model = load_model(find_base(str(base)), torch.float32)
     folder.mkdir()

@@ -20,7 +20,8 @@ from lorita.export.sources import check_apart
 from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of_run
 from lorita.inference.load import open_model, torch_dtype
 from lorita.inference.resolve import resolve_adapter
-from lorita.models.base import Base, load_model, own_dtype
+from lorita.models.base import Base, own_dtype
+from lorita.models.base_weights import load_model
 from lorita.models.memory_needs import require_memory
 from lorita.storage.manifest import MODEL
 from lorita.storage.targets import Target, check_target, replacing
