@@ -25,7 +25,8 @@ from pathlib import Path
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import lorita.cli
-from lorita.training.checkpoint import list_checkpoints, read_state
+from lorita.training.checkpoint import list_checkpoints
+from lorita.training.checkpoint_state import read_state
 from tests import tiny
 
 OPTIONS = (

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lorita.errors import RunFailed
-from lorita.training.checkpoint import list_checkpoints, read_state
+from lorita.training.checkpoint import list_checkpoints
+from lorita.training.checkpoint_state import read_state
 from lorita.training.events import Event, StepDone
 from tests.runs.test_run import train
 from tests.training.test_resume import OPTIONS, adapter, resume

@@ -10,7 +10,7 @@ import pytest
 
 import lorita
 from lorita.errors import Interrupted, OutputError
-from lorita.training.checkpoint import read_state
+from lorita.training.checkpoint_state import read_state
 from lorita.training.events import Event, Note, StepDone, TrainingStarted
 from lorita.training.stop_request import StopRequest
 from tests.runs.test_run import train

@@ -173,13 +173,13 @@ def test_when_the_log_is_lost(llama: Path, prompts: Path, tmp_path: Path) -> Non
 def test_a_checkpoint_of_an_earlier_version_says_what_it_lacks(
     llama: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    from lorita.training.checkpoint import _sealed, read_state
+    from lorita.training.checkpoint_state import read_state, sealed
 
     run = tmp_path / "run"
     interrupted(run, llama, prompts, after=2, **OPTIONS)
     state = read_state(run / "checkpoint-2")
     del state["conditions"], state["identity"]["base weights"], state["identity"]["tokenizer"]
-    (run / "checkpoint-2" / STATE).write_text(_sealed(state))
+    (run / "checkpoint-2" / STATE).write_text(sealed(state))
     events: list[Event] = resume(run)
     warnings = [e.text for e in events if isinstance(e, Note) and e.is_warning]
     assert any("without base weights, tokenizer and the machine" in text for text in warnings)

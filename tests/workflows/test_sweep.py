@@ -22,8 +22,9 @@ from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.runs.loaded_base import load_base
 from lorita.training.events import Event, Note, StepDone
 from lorita.workflows.find_learning_rate import RateStep, find_rate
-from lorita.workflows.sweep import SweepResult, Tried, sweep
+from lorita.workflows.sweep import sweep
 from lorita.workflows.sweep_grid import make_grid, split_values
+from lorita.workflows.sweep_result import SweepResult, Tried
 from tests.command import lorita as command
 from tests.runs.test_run import train
 

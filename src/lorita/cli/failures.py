@@ -15,6 +15,8 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 
+from lorita.system.memory import is_out_of_memory
+
 _SYSTEM = (
     "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "ELOOP", "ENAMETOOLONG", "EMFILE",
     "ENFILE", "ETXTBSY", "ESTALE",
@@ -30,7 +32,7 @@ def unexpected(error: BaseException, arguments: Sequence[str]) -> str:
     """
     if sys.flags.dev_mode:
         raise error
-    if _out_of_memory(error):
+    if is_out_of_memory(error):
         return (
             f"the memory was not enough ({_first_line(error)})\n"
             "Close other programs, or use a smaller model, shorter rows (--max-length) or a "
@@ -53,17 +55,6 @@ def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     line = lines[0].strip() if lines else ""
     return line if len(line) <= 200 else line[:199] + "…"
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Python's own, the system's, and that of torch, which is a plain ``RuntimeError``."""
-    if isinstance(error, MemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    said = str(error)
-    marks = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(mark in said for mark in marks)
 
 
 def _is_of_the_system(error: OSError) -> bool:

@@ -11,7 +11,7 @@ from lorita.cli.render import console, plain_table
 
 if TYPE_CHECKING:
     from lorita.workflows.find_learning_rate import RateTest
-    from lorita.workflows.sweep import SweepResult
+    from lorita.workflows.sweep_result import SweepResult
 
 
 @with_run_options(without=("resume", "resume_from_checkpoint"), lists=True)

@@ -19,6 +19,7 @@ from lorita.models.base import find_base, load_config
 from lorita.models.gguf_header import check_header
 from lorita.storage import hub
 from lorita.storage.cache import kept_folder, mark_of
+from lorita.storage.downloads import require_intact
 from lorita.storage.reading import one_message, plain_size
 
 _HINT = (
@@ -80,7 +81,9 @@ def _what_is_there(path: Path) -> str:
 def _from_hub(name: str) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise AdapterError(f"{name}: no such run folder", hint=_HINT)
-    return hub.find_adapter(name, CONFIG_FILE)
+    folder = hub.find_adapter(name, CONFIG_FILE)
+    require_intact(name, folder, AdapterError)
+    return folder
 
 
 def _is_mlx(folder: Path) -> bool:

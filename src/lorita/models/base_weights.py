@@ -12,7 +12,7 @@ from lorita.models import gguf_files
 from lorita.models.base import Base, load_config, require_loadable
 from lorita.models.fingerprint import require_finite_weights
 from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
-from lorita.storage import hub
+from lorita.storage.downloads import check_download
 from lorita.storage.reading import one_message, said
 from lorita.system.memory import is_out_of_memory
 from lorita.system.quiet import quiet_libraries
@@ -37,7 +37,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     ):
         model, missing = _read_weights(base, dtype)
         if base.is_hub:
-            hub.check_download(base.location, base.revision)
+            check_download(base.location, base.revision)
     if missing:
         raise ModelError(
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.examples import token_lengths
-from lorita.evaluation.scores import is_tight, scoring_bytes
+from lorita.evaluation.score_batches import is_tight, scoring_bytes
 from lorita.models.memory_needs import (
     LATE,
     LOADING,

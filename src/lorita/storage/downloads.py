@@ -10,10 +10,19 @@ import hashlib
 import re
 from pathlib import Path
 
-from lorita.errors import LoritaError
+from lorita.errors import LoritaError, ModelError
 from lorita.storage.cache import kept_folder, mark_of
 
 _READ = 2**24
+
+
+def check_download(hub_id: str, revision: str | None) -> None:
+    """``ModelError`` if a file of a model that was downloaded is not what the hub has."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    if isinstance(config, str):
+        require_intact(hub_id, Path(config).parent, ModelError)
 
 
 def require_intact(hub_id: str, snapshot: Path, kind: type[LoritaError]) -> None:

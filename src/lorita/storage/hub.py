@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorita.errors import AdapterError, LoritaError, ModelError, SettingsError, UserError
-from lorita.storage.downloads import require_intact
 
 
 def find_model(hub_id: str, revision: str | None) -> tuple[str, Path]:
@@ -90,15 +89,6 @@ def _unreachable(error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
         return "not in the cache, and HF_HUB_OFFLINE is set"
     return f"the hub ({constants.ENDPOINT}) cannot be reached, and it is not in the cache"
-
-
-def check_download(hub_id: str, revision: str | None) -> None:
-    """``ModelError`` if a file of a model that was downloaded is not what the hub has."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
-    if isinstance(config, str):
-        require_intact(hub_id, Path(config).parent, ModelError)
 
 
 def check_can_push(hub_id: str) -> None:
@@ -193,5 +183,4 @@ def find_adapter(hub_id: str, config_file: str) -> Path:
         raise AdapterError(f"{hub_id}: the hub repository holds no adapter") from error
     except Exception as error:
         raise explain(error, hub_id, None, AdapterError) from error
-    require_intact(hub_id, Path(folder), AdapterError)
     return Path(folder)

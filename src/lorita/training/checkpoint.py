@@ -12,23 +12,27 @@ under a temporary name, synced and renamed, and its checksums are verified whene
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AfterValidator, Field
-
-from lorita.errors import OutputError, UserError
+from lorita.errors import OutputError
 from lorita.models.adapter import save_adapter, set_adapter_tensors
 from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.storage.files import new_part, remove, sync_folder, write_atomic
 from lorita.storage.manifest import claim, remove_folder, set_aside
-from lorita.storage.reading import checked, one_message, parse_json, read_text
+from lorita.storage.reading import one_message
+from lorita.training.checkpoint_state import (
+    FORMAT,
+    STATE_FILE,
+    TENSORS_FILE,
+    checksum,
+    is_whole,
+    read_state,
+    sealed,
+)
 from lorita.training.random_state import random_states, restore_random_states
 from lorita.training.same_run import compare_runs
 
@@ -39,31 +43,7 @@ if TYPE_CHECKING:
     from lorita.training.loss_watch import Watch
     from lorita.training.step import Trainee
 
-TENSORS_FILE = "trainer_state.safetensors"
-STATE_FILE = "trainer_state.json"
 UNASKED = "until-recorded"
-FORMAT = 2
-
-
-def _has_all_files(checksums: dict[str, str]) -> dict[str, str]:
-    missing = {WEIGHTS_FILE, TENSORS_FILE} - checksums.keys()
-    if missing:
-        raise ValueError(f"{sorted(missing)[0]} has no checksum")
-    return checksums
-
-
-@dataclass(frozen=True)
-class State:
-    """What ``trainer_state.json`` must hold; ``sha256`` has the checksum of each other file."""
-
-    step: Annotated[int, Field(ge=0, lt=2**53)]
-    schedule: dict[str, Any]
-    token_budget: Annotated[int, Field(ge=1)] | None
-    watch: dict[str, Any]
-    identity: dict[str, Any]
-    sha256: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], str], AfterValidator(_has_all_files)
-    ]
 
 
 def save_checkpoint(
@@ -86,7 +66,7 @@ def save_checkpoint(
     from safetensors.torch import save
 
     final = run / f"checkpoint-{step}"
-    if _is_whole(final):  # after a resume, a run reaches the same state again
+    if is_whole(final):  # after a resume, a run reaches the same state again
         return final
     run.mkdir(parents=True, exist_ok=True)
     part = new_part(final)
@@ -103,9 +83,9 @@ def save_checkpoint(
             "watch": watch.state_dict(),
             "identity": dict(identity),
             "conditions": dict(conditions or {}),
-            "sha256": {file.name: _checksum(file) for file in sorted(temporary.iterdir())},
+            "sha256": {file.name: checksum(file) for file in sorted(temporary.iterdir())},
         }
-        write_atomic(temporary / STATE_FILE, _sealed(state))
+        write_atomic(temporary / STATE_FILE, sealed(state))
         sync_folder(temporary)
         if os.path.lexists(final) and not remove_folder(run, final.name):
             set_aside(final)
@@ -183,55 +163,6 @@ def find_checkpoint(
     raise OutputError(f"{run}: no checkpoint to continue from")
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """The contents of ``trainer_state.json``, after verifying all checksums of the checkpoint.
-
-    Raises ``OSError`` or ``ValueError``, which say what is wrong, if the checkpoint is not intact.
-    """
-    path = folder / STATE_FILE
-    if not path.is_file():
-        raise ValueError(f"{STATE_FILE} is missing" if folder.is_dir() else "no such checkpoint")
-    try:
-        text = read_text(path)
-        state = parse_json(text)
-    except (UserError, ValueError):
-        state = None
-    if not isinstance(state, dict):
-        raise ValueError(f"{STATE_FILE} is damaged")
-    if state.get("format") != FORMAT:
-        raise ValueError(
-            f"written by another version of lorita (format {state.get('format')}; this version "
-            f"reads {FORMAT})"
-        )
-    state.pop("seal", None)
-    if _sealed(state) != text:
-        raise ValueError(f"{STATE_FILE} is damaged")
-    try:
-        checked(state, State, STATE_FILE)
-    except UserError as error:
-        raise ValueError(error.problems[0]) from None
-    for name, expected in state["sha256"].items():
-        if not (folder / name).is_file():
-            raise ValueError(f"{name} is missing")
-        if _checksum(folder / name) != expected:
-            raise ValueError(f"{name} is damaged")
-    return state
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        return bool(read_state(folder))
-    except (OSError, ValueError):
-        return False
-
-
-def _sealed(state: Mapping[str, Any]) -> str:
-    """The state as JSON that includes its own checksum."""
-    plain = json.loads(json.dumps(state, default=str))
-    seal = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-    return json.dumps({**plain, "seal": seal}, indent=2) + "\n"
-
-
 def restore(
     folder: Path, state: Mapping[str, Any], model: PeftModel, trainee: Trainee, watch: Watch
 ) -> int:
@@ -280,10 +211,6 @@ def restore_weights(folder: Path, model: PeftModel) -> None:
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _state_tensors(trainee: Trainee, watch: Watch) -> dict[str, torch.Tensor]:

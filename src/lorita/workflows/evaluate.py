@@ -12,7 +12,7 @@ from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import AdapterError, UserError
 from lorita.evaluation.measure import ANSWERS, ask, make_proof, make_proof_questions
 from lorita.evaluation.prompts import prompts_of
-from lorita.evaluation.scores import scoring_bytes
+from lorita.evaluation.score_batches import scoring_bytes
 from lorita.inference.load import load, load_checked_base
 from lorita.inference.prompt_length import fits
 from lorita.inference.resolve import Resolved, resolve_folder
