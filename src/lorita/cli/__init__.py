@@ -88,11 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with guarded_streams(command) as guard:
         try:
             code = run(given)
-        except SystemExit:  # rich exits where it cannot print
+            sys.stdout.flush()
+        except (SystemExit, Unread):  # rich exits where it cannot print
             if guard is None or guard.failed is None:
                 raise
             code = 0
-        sys.stdout.flush()
         code = exit_code(code, command, guard)
     sys.exit(code)
 
