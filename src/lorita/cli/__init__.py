@@ -86,13 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = given[0] if given else ""
     with guarded_streams(command) as guard:
+        code = 0
         try:
             code = run(given)
             sys.stdout.flush()
         except (SystemExit, Unread):  # rich exits where it cannot print
             if guard is None or guard.failed is None:
                 raise
-            code = 0
         code = exit_code(code, command, guard)
     sys.exit(code)
 
