@@ -77,5 +77,7 @@ def test_a_file_name_that_is_not_utf8(train: str, tmp_path: Path) -> None:
 def test_a_command_that_only_prints(llama: Path, tmp_path: Path) -> None:
     code, said = shell(f"lorita targets {llama} >/dev/full", cwd=tmp_path)
     assert code == 1 and "standard output: cannot be written" in said
+    code, said = shell(f"lorita targets {llama} | true", cwd=tmp_path)
+    assert code == 0 and "Traceback" not in said
     code, said = shell(f"lorita targets {llama} | head -1", cwd=tmp_path)
     assert code == 0 and "Traceback" not in said

@@ -100,13 +100,13 @@ def _run_guarded(arguments: list[str]) -> int:
     """Run one command with streams that do not fail; its exit code."""
     command = arguments[0] if arguments else ""
     with guarded_streams(command) as guard:
+        code = 0
         try:
             code = run(arguments)
-        except SystemExit:  # rich exits where it cannot print
+            sys.stdout.flush()
+        except (SystemExit, Unread):  # rich exits where it cannot print
             if guard is None or guard.failed is None:
                 raise
-            code = 0
-        sys.stdout.flush()
         return exit_code(code, command, guard)
 
 
