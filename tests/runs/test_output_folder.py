@@ -87,8 +87,25 @@ def test_base_and_data_are_no_outputs(llama: Path, prompts: Path, tmp_path: Path
     (tmp_path / "link").symlink_to(base)
     for out in (base, base.parent, base / "run", tmp_path / "link", tmp_path / "link/run"):
         assert "the base model" in refusal(out, base, prompts, overwrite=True)
-    for out in (data, data / "run", tmp_path):
+    for out in (data, tmp_path):
         assert "the data" in refusal(out, llama, data, overwrite=True)
+
+
+def test_a_run_inside_the_folder_of_the_data(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    """Its files are not read as rows the next time, by the folder's name or by a pattern."""
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(prompts, data / "rows.csv")
+    train(data / "runs/a", llama, data, **SHORT)
+    (data / "sub").mkdir()
+    write(data / "sub/more.json", '[{"prompt": "I act as a cook."}]')
+    train(data / "runs/b", llama, data / "**/*.*", **SHORT)
+    record = json.loads((data / "runs/b/lorita.json").read_text())
+    assert [Path(name).name for name in record["data"]["origin"]] == ["rows.csv", "more.json"]
+    shutil.rmtree(data / "sub")
+    train(data / "runs/c", llama, data, **SHORT)
+    first, third = (json.loads((data / f"runs/{n}/lorita.json").read_text()) for n in "ac")
+    assert first["data"] == third["data"]
 
 
 def test_a_second_run_in_the_same_folder(llama: Path, prompts: Path, tmp_path: Path) -> None:

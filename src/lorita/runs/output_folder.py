@@ -33,15 +33,19 @@ def check_folder(settings: RunSettings, folder: Path) -> None:
 
 
 def check_apart(settings: RunSettings, folder: Path) -> None:
-    """``OutputError`` if writing to ``folder`` could change the base or the data, or be read as
-    data the next time."""
+    """``OutputError`` if writing to ``folder`` could change the base or the data.
+
+    A run may lie inside a folder of data: what lorita wrote is never read as data.
+    """
     model = Path(settings.model).expanduser()
-    sources = [("the base model", model)]
+    base = [("the base model", model)]
+    require_apart(folder, base, inside=False, advice="Choose an --output-dir outside it.")
+    data: list[tuple[str, Path]] = []
     for item in [*settings.data, *([settings.eval_data] if settings.eval_data else [])]:
         path = Path(item).expanduser()
         found = [str(path)] if path.exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207
-        sources += [("the data", Path(name)) for name in found]
-    require_apart(folder, sources, inside=False, advice="Choose an --output-dir outside it.")
+        data += [("the data", Path(name)) for name in found]
+    require_apart(folder, data, advice="Choose another --output-dir.")
 
 
 def require_readable_name(folder: Path) -> None:

@@ -21,6 +21,7 @@ from lorita.data.sources.saved_datasets import is_saved
 from lorita.data.sources.standard_input import NAME, copy_standard_input
 from lorita.errors import DataError
 from lorita.storage.links import leads_out
+from lorita.storage.manifest import MANIFEST
 from lorita.storage.parts import Part
 
 STANDARD_INPUT = "-"
@@ -32,6 +33,8 @@ SETTINGS = (
     "croissant.json",
 )  # fmt: skip
 """JSON files that hold settings, in folders of models, programs and data sets."""
+OUTPUTS = (MANIFEST, "adapter_config.json")
+"""Files that make a folder a result of training; its JSON files are no rows."""
 MOST_NOTES = 3
 """Skipped files named in a note; the others are counted."""
 
@@ -124,12 +127,12 @@ def _standard_input(found: Found, file_type: str | None) -> None:
 
 def _pattern(found: Found, pattern: str, file_type: str | None, named: frozenset[Path]) -> None:
     paths = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
-    files = [path for path in paths if path.is_file()]
+    parts = Path(pattern).parts
+    plain = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+    files = [path for path in paths if path.is_file() and not _is_output(path, plain)]
     if not files:
         raise FileProblem("no file matches this pattern")
-    parts = Path(pattern).parts
-    plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    _take(found, _without_links_out(found, files, Path(*parts[:plain]), named), file_type)
+    _take(found, _without_links_out(found, files, plain, named), file_type)
 
 
 def _without_links_out(
@@ -198,4 +201,11 @@ def _folder(
 
 def _is_data(path: Path, folder: Path) -> bool:
     parts = path.relative_to(folder).parts
-    return not any(part.startswith((".", "_")) for part in parts) and not NOT_DATA.match(path.name)
+    hidden = any(part.startswith((".", "_")) for part in parts)
+    return not hidden and not NOT_DATA.match(path.name) and not _is_output(path, folder)
+
+
+def _is_output(path: Path, folder: Path) -> bool:
+    """Whether a folder below ``folder`` that holds ``path`` is a run, or another result."""
+    below = [parent for parent in path.parents if folder in parent.parents]
+    return any((parent / mark).is_file() for parent in below for mark in OUTPUTS)
