@@ -98,7 +98,7 @@ def test_a_run_inside_the_folder_of_the_data(llama: Path, prompts: Path, tmp_pat
     shutil.copy(prompts, data / "rows.csv")
     train(data / "runs/a", llama, data, **SHORT)
     (data / "sub").mkdir()
-    write(data / "sub/more.json", '[{"prompt": "I act as a cook."}]')
+    write(data / "sub/more.json", '[{"act": "cook", "prompt": "I act as a cook."}]')
     train(data / "runs/b", llama, data / "**/*.*", **SHORT)
     record = json.loads((data / "runs/b/lorita.json").read_text())
     assert [Path(name).name for name in record["data"]["origin"]] == ["rows.csv", "more.json"]
