@@ -101,7 +101,7 @@ def test_a_run_inside_the_folder_of_the_data(llama: Path, prompts: Path, tmp_pat
     write(data / "sub/more.json", '[{"act": "cook", "prompt": "I act as a cook."}]')
     train(data / "runs/b", llama, data / "**/*.*", **SHORT)
     record = json.loads((data / "runs/b/lorita.json").read_text())
-    assert [Path(name).name for name in record["data"]["origin"]] == ["rows.csv", "more.json"]
+    assert record["data"]["train_rows"] + record["data"]["held_out_rows"] == 25
     shutil.rmtree(data / "sub")
     train(data / "runs/c", llama, data, **SHORT)
     first, third = (json.loads((data / f"runs/{n}/lorita.json").read_text()) for n in "ac")
