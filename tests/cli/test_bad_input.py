@@ -10,6 +10,7 @@ import pytest
 from transformers import BertConfig, T5Config
 
 from lorita.cli import run as lorita
+from lorita.storage.manifest import RUN, Manifest
 from tests import tiny
 from tests.command import refused, write
 
@@ -200,8 +201,10 @@ def test_settings_file(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_folder_that_holds_a_run(
     llama: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = write(tmp_path / "lorita.json", "{}")
-    arguments = ("train", "--model", llama, "--data", prompts, "--output-dir", tmp_path)
+    (tmp_path / "run").mkdir()
+    kept = write(tmp_path / "run/lorita.json", "{}")
+    Manifest(RUN, frozenset({"lorita.json"})).save(tmp_path / "run")
+    arguments = ("train", "--model", llama, "--data", prompts, "--output-dir", tmp_path / "run")
     assert "--overwrite" in refused(capsys, *arguments)
     assert kept.read_text() == "{}"
 

@@ -22,7 +22,7 @@ SLOW = r"(([a-z0-9_.]+)+)+!"
     [
         ("target_modules", SLOW),
         ("exclude_modules", SLOW),
-        ("rank_pattern", {"q_proj": 4, SLOW: 2}),
+        ("rank_pattern", {"q_proj": 2, SLOW: 2}),
         ("alpha_pattern", {SLOW: 2}),
         ("layers_pattern", [SLOW]),
         ("modules_to_save", [SLOW]),

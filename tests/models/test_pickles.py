@@ -104,7 +104,7 @@ def test_an_index_that_leads_out_of_the_folder(
     stem = "model" if kind == "safetensors" else "pytorch_model"
     index = {"metadata": {}, "weight_map": {"model.norm.weight": name}}
     (folder / f"{stem}.{kind}.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelError, match=r"outside the model's folder|is damaged"):
+    with pytest.raises(ModelError, match=r"outside the model's folder|should be a valid string"):
         find_base(str(folder))
 
 

@@ -15,6 +15,7 @@ from lorita import cli
 from lorita.data.sources.map_row import find_function
 from lorita.errors import UserError
 from lorita.storage.confirmed import confirm, is_confirmed, mark
+from lorita.storage.manifest import RUN, Manifest
 from tests import tiny
 from tests.command import refused, write
 
@@ -178,6 +179,7 @@ def test_a_run_is_replaced_only_if_a_person_asks(
     mine = folder.parent / "mine"
     mine.mkdir()
     write(mine / "adapter_config.json", "{}")
+    Manifest(RUN, frozenset({"adapter_config.json"})).save(mine)
     said = refused(capsys, "train", "run.yaml")
     assert "asks to replace the run in" in said and "--overwrite" in said
     assert (mine / "adapter_config.json").read_text() == "{}"

@@ -131,9 +131,10 @@ def test_what_goes_wrong_while_an_adapter_is_attached_is_said(
     module = {"attach": "lorita.models.adapter.attach", "speedup": "lorita.runs.run_model.speedup"}
     monkeypatch.setattr(module[where], fail)
     monkeypatch.setattr("lorita.workflows.sweep.load_base", load)
-    with pytest.raises(type(raised)) as caught:
+    stopped = isinstance(raised, KeyboardInterrupt)
+    with pytest.raises(Interrupted if stopped else type(raised)) as caught:
         run_sweep(tmp_path / "sweep", llama, prompts, gradient_checkpointing=True)
-    assert caught.value is raised
+    assert stopped or caught.value is raised
     (base,) = bases
     assert not [name for name, _ in base.model.named_modules() if "lora" in name]
     assert not any(getattr(m, "gradient_checkpointing", False) for m in base.model.modules())

@@ -20,13 +20,13 @@ MOST_UNSEEN_RANK = 1024
 
 
 def _is_name(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("a name cannot hold control characters")
+    if "\0" in text:
+        raise ValueError("no name can hold a NUL byte")
     return text
 
 
 Name = Annotated[str, Field(max_length=4096), AfterValidator(_is_name)]
-"""A name or path that may be shown and looked for."""
+"""A name or path that may be looked for."""
 Rank = Annotated[int, Field(ge=0, le=MOST_RANK)]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Number = Annotated[int, Field(ge=0, lt=2**31)]

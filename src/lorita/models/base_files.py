@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from lorita.errors import ModelError
 from lorita.models.base_forms import describe_folder
@@ -22,7 +22,7 @@ class IndexFile(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    weight_map: dict[str, Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]]
+    weight_map: dict[str, str]
 
 
 def check_weights(name: str, folder: Path) -> None:

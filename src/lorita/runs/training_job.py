@@ -66,6 +66,13 @@ class TrainingJob:
         data = prepared.data
         self.work = count_work(data.train, data.held_out, self.pace)
         self._came_from: Path | None = None
+        # Reckoned now: later the files of the base may be gone.
+        base = attached.base
+        trained = sum(p.numel() for p in self.trainee.masters.parameters.values())
+        self._peak = reckoned_peak(
+            settings, prepared, base.sizes, base.dtype.itemsize, self.micro, self.work,
+            trained=trained, used=base.used_before,
+        )  # fmt: skip
 
     def events(self, stop: StopRequest) -> Iterator[Event]:
         """Train; all random numbers are drawn after this starts."""
@@ -107,13 +114,8 @@ class TrainingJob:
 
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
-        trained = sum(p.numel() for p in self.trainee.masters.parameters.values())
-        base = self.attached.base
-        peak = reckoned_peak(
-            self.settings, self.prepared, base.sizes, base.dtype.itemsize, self.micro, self.work,
-            trained=trained, used=base.used_before,
-        )  # fmt: skip
-        return Forecast(self.work, max(peak_memory(), peak), available_memory(), from_timed(timed))
+        peak = max(peak_memory(), self._peak)
+        return Forecast(self.work, peak, available_memory(), from_timed(timed))
 
     def probe(self) -> Forecast:
         """The forecast from a few steps whose gradients are computed and discarded."""

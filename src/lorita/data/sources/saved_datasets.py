@@ -86,7 +86,7 @@ def _require_own_files(folder: Path) -> None:
 class SavedFile(BaseModel):
     """A file of a saved data set, which is in the same folder."""
 
-    filename: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]
+    filename: str
 
 
 class SavedState(BaseModel):
