@@ -65,7 +65,7 @@ def arguments(model: Path, data: Path, run: Path) -> list[object]:
     ("place", "name"),
     [
         ("import lorita.cli.train", "SIGINT"),
-        ("import transformers", "SIGTERM"),
+        pytest.param("import transformers", "SIGTERM", marks=pytest.mark.slow),
         ("lorita.runs.loaded_base.load_model", "SIGHUP"),
     ],
 )
@@ -79,7 +79,7 @@ def test_before_training(llama: Path, prompts: Path, tmp_path: Path, place: str,
     ("place", "step"),
     [
         ("lorita.runs.training_job.score_rows", 2),  # the evaluation comes first on resume
-        ("lorita.training.checkpoint.save_adapter", 4),
+        pytest.param("lorita.training.checkpoint.save_adapter", 4, marks=pytest.mark.slow),
         ("lorita.runs.run.measure", 4),
     ],
 )

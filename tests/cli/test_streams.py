@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.command import environment
 
@@ -25,6 +26,11 @@ def shell(command: str, *, cwd: Path, **extra: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def slow(value: str) -> ParameterSet:
+    """One of several that differ little; each takes a process."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 @pytest.fixture
 def train(llama: Path, prompts: Path, tmp_path: Path) -> str:
     shutil.copy(prompts, tmp_path / "rows.csv")
@@ -35,7 +41,8 @@ def train(llama: Path, prompts: Path, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "redirected", ["| head -1", ">/dev/full", "2>&1 | head -1", ">&- 2>&-", "2>/dev/full", "<&-"]
+    "redirected",
+    ["2>&1 | head -1", ">/dev/full", *map(slow, ["| head -1", ">&- 2>&-", "2>/dev/full", "<&-"])],
 )
 def test_a_run_is_finished_whoever_reads(train: str, tmp_path: Path, redirected: str) -> None:
     code, said = shell(f"{train} {redirected}", cwd=tmp_path)
@@ -45,7 +52,7 @@ def test_a_run_is_finished_whoever_reads(train: str, tmp_path: Path, redirected:
     assert ("only the report was lost" in said) == (redirected == ">/dev/full")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
+@pytest.mark.parametrize("encoding", ["ascii", *map(slow, ["latin-1", "utf-16"])])
 def test_an_encoding_without_the_characters(train: str, tmp_path: Path, encoding: str) -> None:
     rows = "".join(f"I act as 🦜 é number {number}\n" for number in range(12))
     (tmp_path / "rows.csv").write_text(f"prompt\n{rows}", encoding="utf-8")
@@ -62,10 +69,6 @@ def test_a_file_name_that_is_not_utf8(train: str, tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system has no such names")
     command = train.replace("rows.csv", "caf*.csv")
-    for more in ("", "--resume"):
-        code, said = shell(f"{command} {more}", cwd=tmp_path)
-        assert code == 0, said
-    assert (tmp_path / "run/lorita.json").is_file()
     code, said = shell(command.replace(" --output-dir run", ""), cwd=tmp_path)
     assert code == 0, said
     assert (tmp_path / "runs/caf_/lorita.json").is_file()
@@ -77,7 +80,5 @@ def test_a_file_name_that_is_not_utf8(train: str, tmp_path: Path) -> None:
 def test_a_command_that_only_prints(llama: Path, tmp_path: Path) -> None:
     code, said = shell(f"lorita targets {llama} >/dev/full", cwd=tmp_path)
     assert code == 1 and "standard output: cannot be written" in said
-    code, said = shell(f"lorita targets {llama} | true", cwd=tmp_path)
-    assert code == 0 and "Traceback" not in said
-    code, said = shell(f"lorita targets {llama} | head -1", cwd=tmp_path)
+    code, said = shell("lorita --help | true", cwd=tmp_path)
     assert code == 0 and "Traceback" not in said

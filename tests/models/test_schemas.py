@@ -70,7 +70,7 @@ BESIDE: dict[str, tuple[str, dict[str, Any], str]] = {
     "index": (
         "model.safetensors.index.json",
         {"weight_map": {"a": "../other/model.safetensors"}},
-        "weight_map.a = '../other/model.safetensors'",
+        "a file outside the model's folder ('../other/model.safetensors')",
     ),
 }
 
@@ -120,7 +120,7 @@ ADAPTER: dict[str, tuple[dict[str, Any], str]] = {
     "targets of numbers": ({"target_modules": [1]}, "target_modules[0] = 1"),
     "targets of nothing": ({"target_modules": {}}, "target_modules = {}"),
     "alphas of text": ({"alpha_pattern": {"q": "x"}}, "alpha_pattern.q = 'x'"),
-    "a base with a NUL": ({"base_model_name_or_path": "a\0b"}, "control characters"),
+    "a base with a NUL": ({"base_model_name_or_path": "a\0b"}, "NUL byte"),
     "a base of numbers": ({"base_model_name_or_path": 5}, "base_model_name_or_path = 5"),
     "an unknown word": ({"use_rslora": "yes"}, "use_rslora = 'yes'"),
     "a layer below 0": ({"layers_to_transform": [-1]}, "layers_to_transform[0] = -1"),

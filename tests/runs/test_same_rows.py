@@ -60,6 +60,16 @@ def trained(run: Path) -> tuple[bytes, dict[str, object]]:
     """The adapter, and what the record says of the rows."""
     record = json.loads((run / "lorita.json").read_text())["data"]
     del record["origin"]
+    record["losses"] = [
+        event["loss"]
+        for event in map(json.loads, (run / "log.jsonl").read_text().splitlines())
+        if event["event"] == "StepDone"
+    ]
+    record["notes"] = [
+        event["text"]
+        for event in map(json.loads, (run / "log.jsonl").read_text().splitlines())
+        if event["event"] == "Note"
+    ]
     return (run / "adapter_model.safetensors").read_bytes(), record
 
 
@@ -111,7 +121,9 @@ def test_same_adapter_from_the_hub(
     }
     outcome = lorita(*arguments(llama, "someone/rows", tmp_path / "run"), *extra, **there)
     assert outcome.code == 0, outcome.err
-    assert trained(tmp_path / "run") == from_csv
+    found = trained(tmp_path / "run")
+    assert found[1] == from_csv[1], outcome.err
+    assert found == from_csv
 
 
 @pytest.mark.parametrize("family", ["bytes", "spaces"])

@@ -103,6 +103,7 @@ def test_a_planted_library_is_not_loaded(
     answer(source)
     made = library(cache)
     subprocess.run([COMPILER, "-shared", "-fPIC", evil, "-o", tmp_path / "evil.so"], check=True)
+    made.unlink()  # this process has loaded it
     shutil.copy(tmp_path / "evil.so", made)
     made.chmod(0o600)
     hash_file = made.with_suffix(".sha256")
