@@ -65,11 +65,6 @@ def trained(run: Path) -> tuple[bytes, dict[str, object]]:
         for event in map(json.loads, (run / "log.jsonl").read_text().splitlines())
         if event["event"] == "StepDone"
     ]
-    record["notes"] = [
-        event["text"]
-        for event in map(json.loads, (run / "log.jsonl").read_text().splitlines())
-        if event["event"] == "Note"
-    ]
     return (run / "adapter_model.safetensors").read_bytes(), record
 
 
