@@ -99,8 +99,8 @@ def test_adapter_refused(hub: HubServer, tmp_path: Path, name: str, said: str) -
     ("model", "extra", "said"),
     [
         ("someone/nothing", (), "no folder or hub repository with this name"),
-        ("someone/gated", (), "access is gated"),
-        ("someone/no-model", (), "no config.json"),
+        pytest.param("someone/gated", (), "access is gated", marks=pytest.mark.slow),
+        pytest.param("someone/no-model", (), "no config.json", marks=pytest.mark.slow),
         ("someone/tiny-llama", ("--revision", "v9"), "no revision 'v9'"),
     ],
 )
@@ -116,8 +116,8 @@ def test_model_refused(
     ("data", "extra", "said"),
     [
         ("someone/nothing", (), "no file or hub data set with this name"),
-        ("someone/gated", (), "gated"),
-        ("someone/prompts", ("--data-split", "dev"), "dev"),
+        pytest.param("someone/gated", (), "gated", marks=pytest.mark.slow),
+        pytest.param("someone/prompts", ("--data-split", "dev"), "dev", marks=pytest.mark.slow),
     ],
 )
 def test_data_refused(
