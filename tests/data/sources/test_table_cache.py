@@ -167,7 +167,19 @@ def test_rows_larger_than_a_batch_keep_their_order(
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "rows cut", "zeros", "flipped", "notes", "types", "own types", "link", "open"]
+    "damage",
+    [
+        "cut",
+        "rows cut",
+        "zeros",
+        "flipped",
+        "notes",
+        "types",
+        "own types",
+        "link",
+        "open",
+        "folder",
+    ],
 )
 def test_what_is_damaged_or_planted_is_read_again(
     damage: str, entries: Path, tmp_path: Path
@@ -197,7 +209,12 @@ def test_what_is_damaged_or_planted_is_read_again(
     elif damage == "link":
         table.replace(tmp_path / "elsewhere")
         table.symlink_to(tmp_path / "elsewhere")
-    table.chmod(0o666 if damage == "open" else 0o600)
+    if damage == "folder":
+        for file_of_cache in (table, notes):
+            file_of_cache.unlink()
+            (file_of_cache / "inside").mkdir(parents=True)
+    else:
+        table.chmod(0o666 if damage == "open" else 0o600)
     again = load_source(str(file))
     assert len(again.rows) == 3000 and again.cells([1000]) == {"text": ["line 1000"]}
     assert not table.is_symlink() and table.stat().st_mode & 0o777 == 0o600

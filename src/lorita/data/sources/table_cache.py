@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lorita.data.sources.table_batches import TableBatches
 from lorita.errors import DataError
-from lorita.storage.cache import mark_used, tables_folder
+from lorita.storage.cache import mark_used, remove, tables_folder
 from lorita.storage.parts import Part
 from lorita.storage.private import open_own, private_file
 
@@ -111,6 +111,9 @@ def _write(table: Path, notes: Path, batches: TableBatches) -> dict[str, Any]:
             out_notes.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
             out_notes.flush()
             os.fsync(out_notes.fileno())
+        for old in (table, notes):
+            if old.is_dir():  # a file replaces anything else by itself
+                remove(old)
         made.replace(table)
         (part.path / "notes").replace(notes)
     found: dict[str, Any] = json.loads(content)["notes"]  # as it will be read
