@@ -180,7 +180,7 @@ def test_rows_larger_than_a_batch_keep_their_order(
         "open",
         "folder",
     ],
-)
+)  # fmt: skip
 def test_what_is_damaged_or_planted_is_read_again(
     damage: str, entries: Path, tmp_path: Path
 ) -> None:
