@@ -1,6 +1,6 @@
 """End every command that writes at random instants, and look at what is left.
 
-python -m tests.attack.kills --rounds 20
+python -m tests.attack.kills --rounds 8
 
 After a kill, what stands under the final name is what stood there before or the whole result, never
 a part; the same command, given again, ends with the bytes of one that was left alone, and nothing
@@ -259,7 +259,7 @@ def attacked(seed: int) -> Iterator[Killer]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--only", default="", help="the targets whose name begins with this")
     given = parser.parse_args()

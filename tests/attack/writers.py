@@ -1,6 +1,6 @@
 """Two commands that write to the same place at the same time.
 
-python -m tests.attack.writers --rounds 5
+python -m tests.attack.writers --rounds 3
 
 One of them wins. The other is refused with one message (exit code 2), or it comes later and
 replaces the whole. What stands at the place in the end is what one of them makes when it is alone,
@@ -86,7 +86,7 @@ def fight_all(rounds: int, seed: int, only: str = "") -> Counter[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--only", default="", help="the pairs whose name begins with this")
     given = parser.parse_args()
