@@ -22,18 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.attack.forks import Forks, wait
+from tests.foreign_code import MODELLING
 
-MODELLING = """
-from pathlib import Path
-Path({canary!r}).write_text("run")
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-class OddConfig(LlamaConfig):
-    model_type = "odd"
-class OddForCausalLM(LlamaForCausalLM):
-    config_class = OddConfig
-class OddTokenizer(PreTrainedTokenizerFast):
-    pass
-"""
 FUNCTION = """
 from pathlib import Path
 Path({canary!r}).write_text("run")

@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,17 +257,17 @@ def attacked(seed: int) -> Iterator[Killer]:
         yield killer
 
 
-def main() -> None:
+def command_line(attack: Callable[[int, int, str], Counter[str]], rounds: int) -> None:
+    """Run an attack with the rounds, the seed and the part that the command line names."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--only", default="", help="the targets whose name begins with this")
+    parser.add_argument("--only", default="", help="what has a name that begins with this")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    tally = kill_all(given.rounds, given.seed, given.only)
-    for line, count in sorted(tally.items()):
+    for line, count in sorted(attack(given.rounds, given.seed, given.only).items()):
         print(f"  {line}: {count}")
 
 
 if __name__ == "__main__":
-    main()
+    command_line(kill_all, rounds=8)

@@ -9,15 +9,13 @@ never a mixture.
 
 from __future__ import annotations
 
-import argparse
-import random
 import shutil
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-from tests.attack.kills import TRAIN, Killer, attacked, content
+from tests.attack.kills import TRAIN, Killer, attacked, command_line, content
 
 
 def pairs(work: Path) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -84,16 +82,5 @@ def fight_all(rounds: int, seed: int, only: str = "") -> Counter[str]:
         return killer.tally
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--only", default="", help="the pairs whose name begins with this")
-    given = parser.parse_args()
-    print(f"seed {given.seed}", flush=True)
-    for line, count in sorted(fight_all(given.rounds, given.seed, given.only).items()):
-        print(f"  {line}: {count}")
-
-
 if __name__ == "__main__":
-    main()
+    command_line(fight_all, rounds=3)

@@ -15,16 +15,7 @@ from lorita import cli
 from lorita.errors import LoritaError
 from tests import tiny
 from tests.command import refused
-
-CODE = """
-from pathlib import Path
-from transformers import LlamaConfig, LlamaForCausalLM
-Path({canary!r}).write_text("run")
-class OddConfig(LlamaConfig):
-    model_type = "odd"
-class OddForCausalLM(LlamaForCausalLM):
-    config_class = OddConfig
-"""
+from tests.foreign_code import MODELLING
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +35,7 @@ def canary(tmp_path: Path) -> Path:
 def base(tmp_path: Path, canary: Path) -> Path:
     """A model whose code writes a file as soon as it is imported."""
     folder = tiny.save_model(tmp_path / "base")
-    (folder / "modeling_odd.py").write_text(CODE.format(canary=str(canary)))
+    (folder / "modeling_odd.py").write_text(MODELLING.format(canary=str(canary)))
     config = json.loads((folder / "config.json").read_text())
     config |= {
         "model_type": "odd",

@@ -29,7 +29,8 @@ from lorita.runs.results import compare_measured, write_results
 from lorita.runs.run_model import Attached, adapter_on, as_saved, measure_base
 from lorita.runs.training_job import TrainingJob
 from lorita.settings.build import to_yaml
-from lorita.storage.files import new_part, remove, write_atomic
+from lorita.storage.disk import remove
+from lorita.storage.files import new_part, write_atomic
 from lorita.storage.manifest import claim, place
 from lorita.storage.run_folder import LOG_FILE, RECORD_FILE, SETTINGS_FILE, open_run_dir
 from lorita.storage.run_log import append_log

@@ -11,7 +11,6 @@ import atexit
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorita.errors import DataError
-from lorita.storage.parts import Part, remove_abandoned, sync
+from lorita.storage.disk import remove, sync
+from lorita.storage.parts import Part, remove_abandoned
 from lorita.storage.private import (
     PRIVATE_FILE,
     PRIVATE_FOLDER,
@@ -186,14 +186,6 @@ def _put(made: Path, folder: Path) -> None:
                 return  # another process was faster
             remove(folder)
     made.replace(folder)
-
-
-def remove(path: Path) -> None:
-    """Delete a file or a folder, if there is one; a link, not what it leads to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def mark_of(*paths: Path) -> str:

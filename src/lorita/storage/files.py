@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorita.errors import OutputError
+from lorita.storage.disk import remove
 
 PART = ".lorita.part"
 """The ending of incomplete files and folders in a folder that has one writer. Their names also
@@ -75,17 +76,6 @@ def new_part(path: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{short_name(path)}.", suffix=PART))
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` survive a power failure, on systems that can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def is_part(name: str) -> bool:
     """Whether this is the name of an incomplete file or folder of lorita's."""
     return _PART_NAME.fullmatch(name) is not None
@@ -99,14 +89,6 @@ def remove_parts(folder: Path) -> None:
     for part in folder.iterdir():
         if is_part(part.name):
             remove(part)
-
-
-def remove(path: Path) -> None:
-    """Delete a file, a link, or a folder with all that is in it, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def make_folders(folder: Path) -> list[Path]:

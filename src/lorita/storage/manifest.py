@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lorita.errors import LoritaWarning, OutputError
-from lorita.storage.files import is_part, new_part, remove, write_atomic
+from lorita.storage.disk import remove
+from lorita.storage.files import is_part, new_part, write_atomic
 from lorita.storage.locks import LOCK_FILE
 
 MANIFEST = ".lorita-files"

@@ -93,14 +93,3 @@ def _is_abandoned(path: Path) -> bool:
     finally:
         os.close(handle)
     return True
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power failure, on systems that can."""
-    if sys.platform == "win32":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

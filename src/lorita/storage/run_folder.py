@@ -11,12 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorita.errors import OutputError
-from lorita.storage.files import (
-    check_parent,
-    make_folders,
-    remove_empty,
-    remove_parts,
-)
+from lorita.storage.files import check_parent, make_folders, remove_empty, remove_parts
 from lorita.storage.locks import LOCK_FILE, hold, require_free
 from lorita.storage.manifest import (
     MANIFEST,

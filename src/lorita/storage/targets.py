@@ -16,14 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorita.errors import OutputError
-from lorita.storage.files import (
-    check_parent,
-    make_folders,
-    remove,
-    remove_empty,
-    short_name,
-    sync_folder,
-)
+from lorita.storage.disk import remove, sync
+from lorita.storage.files import check_parent, make_folders, remove_empty, short_name
 from lorita.storage.locks import hold, if_free, require_free
 from lorita.storage.manifest import Manifest, named, read_manifest, strangers
 
@@ -169,7 +163,7 @@ def _finish(part: Path, target: Target) -> None:
         if old.is_dir():
             old.rename(path)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def clean_targets(folder: Path, *, held: Path | None = None) -> None:

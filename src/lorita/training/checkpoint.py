@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from lorita.errors import OutputError
 from lorita.models.adapter import save_adapter, set_adapter_tensors
 from lorita.models.adapter_files import WEIGHTS_FILE
-from lorita.storage.files import new_part, remove, sync_folder, write_atomic
+from lorita.storage.disk import remove, sync
+from lorita.storage.files import new_part, write_atomic
 from lorita.storage.manifest import claim, remove_folder, set_aside
 from lorita.storage.reading import one_message
 from lorita.training.checkpoint_state import (
@@ -86,12 +87,12 @@ def save_checkpoint(
             "sha256": {file.name: checksum(file) for file in sorted(temporary.iterdir())},
         }
         write_atomic(temporary / STATE_FILE, sealed(state))
-        sync_folder(temporary)
+        sync(temporary)
         if os.path.lexists(final) and not remove_folder(run, final.name):
             set_aside(final)
         claim(run, [f"{final.name}/{file.name}" for file in temporary.iterdir()])
         temporary.replace(final)
-        sync_folder(run)
+        sync(run)
     finally:
         remove(part)
     _remove_old(run, keep, {run / f"checkpoint-{watch.best[0]}"} if watch.keep_best else ())

@@ -19,7 +19,8 @@ from lorita.data.sources.open_file import (
 )
 from lorita.errors import DataError
 from lorita.storage import parts
-from lorita.storage.cache import mark_used, remove, tables_folder
+from lorita.storage.cache import mark_used, tables_folder
+from lorita.storage.disk import remove
 from lorita.storage.private import is_own_folder, make_private, open_own, private_file
 from lorita.system.quiet import quiet_libraries
 

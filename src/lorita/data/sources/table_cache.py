@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lorita.data.sources.table_batches import TableBatches
 from lorita.errors import DataError
-from lorita.storage.cache import mark_used, remove, tables_folder
+from lorita.storage.cache import mark_used, tables_folder
+from lorita.storage.disk import remove
 from lorita.storage.parts import Part
 from lorita.storage.private import open_own, private_file
 
