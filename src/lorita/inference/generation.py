@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
@@ -82,7 +83,8 @@ def answer(
         while waiting:
             batch, room = waiting.pop(0)
             within = replace(options, max_new_tokens=room)
-            made = _if_it_fits(model, tokenizer, batch, questions, rows, within)
+            answer = partial(_continue, model, tokenizer, batch, questions, rows, within)
+            made = _if_it_fits(answer, [len(rows[number]) for number in batch])
             if made is None:
                 half = len(batch) // 2
                 waiting[:0] = [(batch[:half], room), (batch[half:], room)]
@@ -123,26 +125,21 @@ def _batches(
 
 
 def _if_it_fits(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    batch: Sequence[int],
-    questions: Sequence[Question],
-    rows: Sequence[list[int]],
-    options: GenerationOptions,
+    answer: Callable[[], list[list[int]]], lengths: Sequence[int]
 ) -> list[list[int]] | None:
-    """As ``_continue``; None if memory runs out and the batch can be divided.
+    """What ``answer`` returns; None if memory runs out and the batch can be divided.
 
-    ``RunFailed`` if a single answer does not fit.
+    ``lengths`` are the tokens of its prompts. ``RunFailed`` if a single answer does not fit.
     """
     try:
-        return _continue(model, tokenizer, batch, questions, rows, options)
+        return answer()
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        if len(batch) > 1:
+        if len(lengths) > 1:
             return None
         raise RunFailed(
-            f"an answer to a prompt of {len(rows[batch[0]])} tokens does not fit in memory",
+            f"an answer to a prompt of {lengths[0]} tokens does not fit in memory",
             hint="Lower --max-new-tokens, give a shorter prompt, or allow more memory.",
         ) from error
 
