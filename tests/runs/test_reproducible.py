@@ -50,6 +50,30 @@ def test_reports_change_nothing(
     assert adapter(tmp_path / "run") == adapter(run)
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
+        {"ACCELERATE_MIXED_PRECISION": "bf16"},
+        {"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "fp16"},
+    ],
+    ids=lambda variables: "-".join(variables),
+)
+def test_a_launchers_settings_change_nothing(
+    llama: Path,
+    first: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+) -> None:
+    """``accelerate launch`` passes on how a trainer should accumulate and round; this is none."""
+    run, data = first
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    train(tmp_path / "run", llama, data, **SAME, proof=False)
+    assert adapter(tmp_path / "run") == adapter(run)
+
+
 def test_what_matters_does(llama: Path, first: tuple[Path, Path], tmp_path: Path) -> None:
     run, data = first
     train(tmp_path / "run", llama, data, **SAME, seed=43)

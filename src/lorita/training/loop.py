@@ -126,7 +126,7 @@ def train(
             yield from _save(hooks, done)
             raise _interrupted(done, pace)
         rate = trainee.schedule.get_last_lr()[0]
-        grad_norm = clip(trainee, pace.max_grad_norm, accelerator)
+        grad_norm = clip(trainee, pace.max_grad_norm)
         if math.isfinite(loss) and math.isfinite(grad_norm):
             # Before the update: the watch keeps the weights that produced this loss.
             remarks = watch.step(step, loss, rate, rows, trainee)

@@ -101,7 +101,7 @@ def gradients(
             if stop.requested:
                 break
             loss = loss_sum(batch) / targets
-            accelerator.backward(loss)
+            loss.backward()  # accelerate's would divide and scale it as a launcher's settings say
             trainee.masters.take_gradients()
             total += loss.detach().double().cpu()
     except (MemoryError, RuntimeError):
@@ -133,10 +133,12 @@ def _add_up(parameters: Iterable[torch.nn.Parameter], accelerator: Accelerator) 
         parameter.grad = accelerator.reduce(parameter.grad, reduction="sum")
 
 
-def clip(trainee: Trainee, max_grad_norm: float, accelerator: Accelerator) -> float:
+def clip(trainee: Trainee, max_grad_norm: float) -> float:
     """Scale the gradients down to ``max_grad_norm`` (0: never); return their norm before."""
+    import torch
+
     parameters = list(trainee.masters.parameters.values())
-    return float(accelerator.clip_grad_norm_(parameters, max_grad_norm or math.inf))
+    return float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or math.inf))
 
 
 def apply(trainee: Trainee) -> None:

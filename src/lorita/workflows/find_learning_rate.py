@@ -129,7 +129,7 @@ def _raise_rate(job: TrainingJob, seen: list[RateStep]) -> Generator[Event, None
             gain = SMOOTHING * gain + (1 - SMOOTHING) * now
             seen.append(RateStep(rate * (LOWEST / HIGHEST) ** (1 / STEPS), gain))
             best = max(best, gain)
-        grad_norm = clip(trainee, pace.max_grad_norm, accelerator)
+        grad_norm = clip(trainee, pace.max_grad_norm)
         apply(trainee)
         tokens = sum(len(row.input_ids) for row in rows)
         seconds = time.perf_counter() - began
