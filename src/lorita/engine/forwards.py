@@ -57,16 +57,16 @@ def attention_forward(plan: AttentionPlan, state: CallState, original: Forward) 
 def _mixed(plan: AttentionPlan, x_TN: Tensor, rows: RowLayout, turn: Rotation | None) -> Tensor:
     """The output of attention [T, H·d] from queries, keys and values in one tensor."""
     if takes_variable_lengths(x_TN, plan.parts[0].d, plan.scores):
-        q, k, v = (flat_heads(x, part, turn) for x, part in _pieces(plan, x_TN))
+        q, k, v = (flat_heads(x, part, turn) for x, part in pieces(plan, x_TN))
         return variable_length_attention(q, k, v, rows, plan.scores).flatten(1)
     if plan.norms[0] is None:
         q, k, v = split_heads(x_TN, plan.parts, rows, turn)  # all three in one pass
     else:
-        q, k, v = (split_heads(x, (part,), rows, turn)[0] for x, part in _pieces(plan, x_TN))
+        q, k, v = (split_heads(x, (part,), rows, turn)[0] for x, part in pieces(plan, x_TN))
     return join_heads(attention(q, k, v, rows, plan.scores), rows)
 
 
-def _pieces(plan: AttentionPlan, x_TN: Tensor) -> Iterator[tuple[Tensor, Part]]:
+def pieces(plan: AttentionPlan, x_TN: Tensor) -> Iterator[tuple[Tensor, Part]]:
     """Queries, keys and values, normed where the plan has norms, which precede the rotation."""
     for part, norm in zip(plan.parts, (*plan.norms, None), strict=True):
         if plan.norms[0] is None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import nn
 
 from lorita.engine.kernels.head_layout import Part
 from lorita.engine.kernels.score_rule import Scores
 
-if TYPE_CHECKING:
-    from lorita.engine.lora_linear import Group
+
+Inputs = Any
+"""Layers with the same input as one product: a ``Group`` that is trained, or ``JoinedLayers``."""
 
 
 class Unsuited(Exception):
@@ -22,7 +23,7 @@ class Unsuited(Exception):
 class AttentionPlan:
     """An attention module: projections, heads, norms, scores."""
 
-    inputs: Group
+    inputs: Inputs
     """The projections to queries, keys and values, as one product."""
     parts: tuple[Part, ...]
     """Where queries, keys and values are in the product's output."""
@@ -41,7 +42,7 @@ class AttentionPlan:
 class GatedPlan:
     """A gated MLP: ``output(act(gate) · up)``."""
 
-    inputs: Group
+    inputs: Inputs
     """Gate and up as one product."""
     kind: str
     """``silu`` or ``gelu_tanh``."""

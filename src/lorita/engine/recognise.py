@@ -7,7 +7,7 @@ correctly is checked with numbers (``speedup.py``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -83,8 +83,13 @@ def looks_like_attention(module: nn.Module) -> bool:
     return "Attention" in type(module).__name__ and any(hasattr(module, name) for name in INPUTS)
 
 
-def attention_plan(module: Any, family: Family) -> AttentionPlan:
-    """How an attention module computes; ``Unsuited`` if its structure is unknown."""
+def attention_plan(
+    module: Any, family: Family, join: Callable[[Sequence[nn.Module]], Any] = group
+) -> AttentionPlan:
+    """How an attention module computes; ``Unsuited`` if its structure is unknown.
+
+    ``join`` makes one product of layers with the same input.
+    """
     output = next((getattr(module, name) for name in OUTPUTS if hasattr(module, name)), None)
     d = getattr(module, "head_dim", None) or getattr(module, "head_size", None)
     if output is None or not isinstance(d, int):
@@ -92,7 +97,7 @@ def attention_plan(module: Any, family: Family) -> AttentionPlan:
     if _rate(module, ("attention_dropout", "attn_dropout")) > 0:
         raise Unsuited("it drops attention weights")
     config = getattr(module, "config", None)
-    inputs, parts = _projections(module, family, d, config)
+    inputs, parts = _projections(module, family, d, config, join)
     heads = parts[0].heads
     slopes = None
     if family.has_alibi(config):
@@ -125,21 +130,21 @@ def _rate(module: Any, names: Sequence[str]) -> float:
 
 
 def _projections(
-    module: Any, family: Family, d: int, config: Any
-) -> tuple[Group, tuple[Part, ...]]:
+    module: Any, family: Family, d: int, config: Any, join: Callable[[Sequence[nn.Module]], Any]
+) -> tuple[Any, tuple[Part, ...]]:
     """The projections to queries, keys and values, and where their heads are in the output."""
     if hasattr(module, "q_proj"):
-        inputs = group([module.q_proj, module.k_proj, module.v_proj])
+        inputs = join([module.q_proj, module.k_proj, module.v_proj])
         sizes = inputs.sizes
     elif hasattr(module, "qkv_proj"):  # queries, then keys, then values
-        inputs = group([module.qkv_proj])
+        inputs = join([module.qkv_proj])
         kv = config.num_key_value_heads * d
         sizes = [inputs.sizes[0] - 2 * kv, kv, kv]
     elif hasattr(module, "c_attn") and not getattr(module, "is_cross_attention", False):
-        inputs = group([module.c_attn])
+        inputs = join([module.c_attn])
         sizes = [inputs.sizes[0] // 3] * 3
     elif hasattr(module, "query_key_value"):
-        inputs = group([module.query_key_value])
+        inputs = join([module.query_key_value])
         return inputs, _interleaved(family.query_heads(module), inputs.sizes[0] // d, d)
     else:
         raise Unsuited("its input projections have unknown names")
@@ -181,17 +186,19 @@ def looks_like_gated(module: nn.Module) -> bool:
     )
 
 
-def gated_plan(module: Any) -> GatedPlan:
-    """How a gated MLP computes; ``Unsuited`` if its structure is unknown."""
+def gated_plan(
+    module: Any, join: Callable[[Sequence[nn.Module]], Any] = group
+) -> GatedPlan:
+    """How a gated MLP computes; ``Unsuited`` if its structure is unknown. ``join`` as above."""
     act = getattr(module, "act_fn", None) or getattr(module, "activation_fn", None)
     kind = ACTIVATIONS.get(type(act).__name__)
     if kind is None:
         raise Unsuited(f"its activation {type(act).__name__} has no kernel")
     if hasattr(module, "gate_up_proj"):
-        return GatedPlan(group([module.gate_up_proj]), kind, module.down_proj)
+        return GatedPlan(join([module.gate_up_proj]), kind, module.down_proj)
     if not hasattr(module, "up_proj"):
         raise Unsuited("its projections have unknown names")
-    return GatedPlan(group([module.gate_proj, module.up_proj]), kind, module.down_proj)
+    return GatedPlan(join([module.gate_proj, module.up_proj]), kind, module.down_proj)
 
 
 def looks_like_rms_norm(module: nn.Module) -> bool:

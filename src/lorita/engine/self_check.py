@@ -87,7 +87,7 @@ def _computed(lm: Any, blocks: Sequence[nn.Module]) -> Reference:
     with evaluating(lm), torch.set_grad_enabled(bool(trained)):
         for row_T in rows:
             with recording(blocks) as of_row:
-                states_TD, logits_TV = _own_outputs(lm, row_T)
+                states_TD, logits_TV = own_outputs(lm, row_T)
             calls.append(of_row)
             hidden.append(states_TD)
             losses.append(functional.cross_entropy(logits_TV[:-1], row_T[1:], reduction="sum"))
@@ -116,14 +116,14 @@ def disagreement(lm: Any, patch: Patch, expected: Reference) -> str | None:
             gradients = _gradients(loss, calls, trained)
     except Exception as error:  # an unknown model may fail in any way on unexpected input
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    tolerance = _tolerance(hidden_TD)
+    tolerance = tolerance_of(hidden_TD)
     layers = list(zip(calls, expected.calls, strict=True))
-    entering = [_distance(fast.natural, own.inputs) for fast, own in layers]
-    of_layers = [_increment_distance(fast, own) for fast, own in layers]
+    entering = [distance(fast.natural, own.inputs) for fast, own in layers]
+    of_layers = [increment_distance(fast, own) for fast, own in layers]
     for what, apart, allowed in (
         ("inputs of layers differ", max(entering, default=0.0), tolerance),
         ("outputs of layers differ", max(of_layers, default=0.0), tolerance),
-        ("hidden states differ", _distance(hidden_TD, expected.hidden_TD), tolerance),
+        ("hidden states differ", distance(hidden_TD, expected.hidden_TD), tolerance),
         ("the loss differs", abs(float(loss.detach()) / expected.loss - 1), tolerance),
         ("gradients differ", _gradient_distance(gradients, expected.gradients), 4 * tolerance),
     ):
@@ -149,7 +149,7 @@ def padding_is_harmless(model: nn.Module) -> bool:
 _harmless: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
-def _own_outputs(lm: Any, row_T: Tensor) -> tuple[Tensor, Tensor]:
+def own_outputs(lm: Any, row_T: Tensor) -> tuple[Tensor, Tensor]:
     """The model's last hidden states [T, D] of a row, and its logits [T, V], float32."""
     body, states = body_of(lm), []
     hook = body.register_forward_hook(lambda m, args, out: states.append(out))
@@ -201,17 +201,17 @@ def _gradients(
     }
 
 
-def _tolerance(like: Tensor) -> float:
+def tolerance_of(like: Tensor) -> float:
     return _TOLERANCE.get(like.dtype, 1e-2)
 
 
-def _distance(fast_TD: Tensor, own_TD: Tensor) -> float:
+def distance(fast_TD: Tensor, own_TD: Tensor) -> float:
     """The largest distance of a token's states from its own, relative to their size."""
     apart_T = (fast_TD.detach().float() - own_TD.float()).norm(dim=-1)
     return float((apart_T / own_TD.float().norm(dim=-1).clamp_min(1e-9)).max())
 
 
-def _increment_distance(fast: Call, own: Call) -> float:
+def increment_distance(fast: Call, own: Call) -> float:
     """The largest distance of what a layer adds to a token's states, relative to its size.
 
     The states are often far larger than what is added, and so is their rounding.

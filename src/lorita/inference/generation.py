@@ -1,7 +1,7 @@
-"""Text from a model through transformers: greedy by default, with a repetition penalty.
+"""Text from a model: greedy by default, with a repetition penalty.
 
-Prompts are answered in batches where that changes nothing, padded on the left, with a cache of keys
-and values. Each answer is the one that its prompt would get alone.
+Prompts are answered together, by the engine where it knows the model (``written.py``), else by
+transformers' ``generate``, padded on the left. Each answer is the one that its prompt would get alone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
-from lorita.errors import ModelError, RunFailed
+from lorita.engine.decoding.layers import ACTIVE
+from lorita.errors import ModelError
 from lorita.inference.batching import can_answer_together
 from lorita.inference.options import GenerationOptions as GenerationOptions
-from lorita.inference.options import transformers_options
+from lorita.inference.options import all_stops, transformers_options
 from lorita.inference.prompt_length import positions_in_table, prompt_ids
+from lorita.inference.written import does_not_fit, request, write_all
 from lorita.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH_SIZE = 8
-"""Prompts answered together."""
+"""Prompts answered together by transformers."""
 BASE = "__base__"
 """PEFT's name, among the adapters of a batch, for rows that the base answers."""
 
@@ -61,62 +63,91 @@ def answer(
     questions: Sequence[Question],
     options: GenerationOptions | None = None,
 ) -> list[str]:
-    """Answer the questions in batches of ``BATCH_SIZE``; returns the answers in the same order.
+    """Answer the questions; returns the answers in the same order.
 
-    A greedy answer is the one that its prompt would get alone, except where the batch changes how
-    sums are rounded. Sampled answers depend on the batch: the seed is set once, before the first.
+    An answer is the one that its prompt would get alone, except where the batch changes how sums
+    are rounded. Models that the engine does not know are asked through transformers' ``generate``,
+    in batches of ``BATCH_SIZE``; there, sampled answers depend on the batch.
     """
-    import torch
-
     options = options or GenerationOptions()
     places = positions_in_table(model)
     rows = [prompt_ids(tokenizer, asked.prompt, asked.prompt_format, places) for asked in questions]
-    answers = [""] * len(questions)
+    rooms = [_room(options.max_new_tokens, len(row), places) for row in rows]
+    stops = [all_stops(model, asked.prompt_format.stops(tokenizer)) for asked in questions]
+    adapters = [_adapter(asked.adapter) for asked in questions]
+    requests = [
+        request(row, options, room, ends, adapter)
+        for row, room, ends, adapter in zip(rows, rooms, stops, adapters, strict=True)
+    ]
+    made = write_all(model, requests)
+    if made is None:
+        made = _through_transformers(model, tokenizer, questions, rows, rooms, options)
+    return [
+        asked.prompt_format.answer(tokenizer, new)
+        for asked, new in zip(questions, made, strict=True)
+    ]
+
+
+def _room(most: int, prompt: int, places: int | None) -> int:
+    """How many new tokens a prompt of so many tokens may have: no more than there are positions."""
+    return most if places is None else min(most, places - prompt)
+
+
+def _adapter(name: str | None) -> str | None:
+    return ACTIVE if name is None else None if name == BASE else name
+
+
+def _through_transformers(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    rows: Sequence[list[int]],
+    rooms: Sequence[int],
+    options: GenerationOptions,
+) -> list[list[int]]:
+    """The new tokens of each question, by transformers' ``generate``, in batches."""
+    import torch
+
+    made: list[list[int]] = [[] for _ in questions]
     was_training = model.training
     model.eval()
     if options.do_sample:
         torch.manual_seed(options.seed)
-    room_for = options.max_new_tokens
     size = BATCH_SIZE if len(rows) > 1 and can_answer_together(model) else 1
     try:
-        waiting = _batches(questions, rows, tokenizer, room_for, places, size=size)
+        waiting = _batches(questions, rows, rooms, tokenizer, size=size)
         while waiting:
             batch, room = waiting.pop(0)
             within = replace(options, max_new_tokens=room)
             answer = partial(_continue, model, tokenizer, batch, questions, rows, within)
-            made = _if_it_fits(answer, [len(rows[number]) for number in batch])
-            if made is None:
+            new = _if_it_fits(answer, [len(rows[number]) for number in batch])
+            if new is None:
                 half = len(batch) // 2
                 waiting[:0] = [(batch[:half], room), (batch[half:], room)]
                 continue
-            for number, new in zip(batch, made, strict=True):
-                answers[number] = questions[number].prompt_format.answer(tokenizer, new)
+            for number, tokens in zip(batch, new, strict=True):
+                made[number] = tokens
     finally:
         model.train(was_training)
-    return answers
+    return made
 
 
 def _batches(
     questions: Sequence[Question],
     rows: Sequence[list[int]],
+    rooms: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
-    max_new_tokens: int,
-    places: int | None,
     *,
     size: int,
 ) -> list[tuple[list[int], int]]:
     """The batches: indices of questions, and how many new tokens they may have.
 
-    The questions of a batch have the same stop tokens and the same room up to the end of the
-    position table (``places``, if the model has one); they are sorted by length. ``size`` is how
-    many a batch has at most.
+    The questions of a batch have the same stop tokens and the same room; they are sorted by length.
+    ``size`` is how many a batch has at most.
     """
     alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, question in enumerate(questions):
-        room = max_new_tokens
-        if places is not None:
-            room = min(room, places - len(rows[number]))
-        alike.setdefault((room, tuple(question.prompt_format.stops(tokenizer))), []).append(number)
+        alike.setdefault((rooms[number], tuple(question.prompt_format.stops(tokenizer))), []).append(number)
     batches = []
     for (room, _), numbers in alike.items():
         numbers.sort(key=lambda number: len(rows[number]))
@@ -138,10 +169,7 @@ def _if_it_fits(
             raise
         if len(lengths) > 1:
             return None
-        raise RunFailed(
-            f"an answer to a prompt of {lengths[0]} tokens does not fit in memory",
-            hint="Lower --max-new-tokens, give a shorter prompt, or allow more memory.",
-        ) from error
+        raise does_not_fit(lengths[0]) from error
 
 
 def _continue(
@@ -209,12 +237,9 @@ def until_stop(ids: list[int], stops: set[int]) -> list[int]:
 def refuse_no_numbers(ids_BL: Tensor, scores_BV: Tensor) -> Tensor:
     """The scores as they are; ``ModelError`` if they are NaN or infinite, for then the likeliest
     token means nothing."""
-    if not scores_BV.amax(-1).isfinite().all():  # NaN is the largest of all
-        raise ModelError(
-            "the model's answer is not numbers (NaN or infinity), so it has no likeliest token",
-            hint="Its weights are damaged, or the number format is too narrow for it: try "
-            "--dtype float32.",
-        )
+    from lorita.engine.decoding.choose import require_numbers
+
+    require_numbers(scores_BV.amax(-1))
     return scores_BV
 
 

@@ -43,6 +43,12 @@ class GenerationOptions:
             raise SettingsError(problems)
 
 
+def all_stops(model: Any, stop_ids: Sequence[int]) -> frozenset[int]:
+    """The tokens that end an answer: ``stop_ids`` and the model's own end-of-text tokens."""
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return frozenset(stop_ids) | frozenset(own if isinstance(own, list) else [own] if own is not None else [])
+
+
 def transformers_options(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -56,9 +62,6 @@ def transformers_options(
     """
     from transformers import GenerationConfig
 
-    stops = set(stop_ids)
-    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    stops |= set(own if isinstance(own, list) else [own] if own is not None else [])
     sampling: dict[str, Any] = {}
     if options.do_sample:
         sampling = {
@@ -70,7 +73,7 @@ def transformers_options(
         max_new_tokens=options.max_new_tokens,
         repetition_penalty=1.0,
         do_sample=options.do_sample,
-        eos_token_id=sorted(stops),
+        eos_token_id=sorted(all_stops(model, stop_ids)),
         pad_token_id=tokenizer.eos_token_id,
         use_cache=True,
         **sampling,

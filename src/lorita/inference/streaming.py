@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorita.inference.generation import refuse_no_numbers
-from lorita.inference.options import GenerationOptions, transformers_options
+from lorita.inference.options import GenerationOptions, all_stops, transformers_options
+from lorita.inference.written import request, write_one
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +30,16 @@ def stream(
     Joined, the pieces are the answer of ``generate``. Closing the iterator early (``close()``)
     stops the model at its next token. An error in the model is raised here.
     """
-    if options.do_sample:
-        import torch
+    from lorita.engine.decoding.layers import ACTIVE
 
-        torch.manual_seed(options.seed)
-    writer = _Writer(model, tokenizer, ids, prompt_format, options)
+    stops = all_stops(model, prompt_format.stops(tokenizer))
+    asked = request(ids, options, options.max_new_tokens, stops, ACTIVE)
+    tokens = write_one(model, asked) or _through_transformers(
+        model, tokenizer, ids, prompt_format, options
+    )
     shown, new = "", []
     try:
-        for token in writer.tokens():
+        for token in tokens:
             new.append(token)
             text = _settled(prompt_format.answer(tokenizer, new), prompt_format)
             if len(text) > len(shown) and text.startswith(shown):
@@ -45,6 +48,25 @@ def stream(
         text = prompt_format.answer(tokenizer, new)
         if text[len(shown) :]:
             yield text[len(shown) :]
+    finally:
+        tokens.close()
+
+
+def _through_transformers(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    prompt_format: PromptFormat,
+    options: GenerationOptions,
+) -> Generator[int]:
+    """The new tokens of a text; the thread that writes them is stopped in the end."""
+    if options.do_sample:
+        import torch
+
+        torch.manual_seed(options.seed)
+    writer = _Writer(model, tokenizer, ids, prompt_format, options)
+    try:
+        yield from writer.tokens()
     finally:
         writer.stop()
 

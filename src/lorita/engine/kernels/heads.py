@@ -37,7 +37,7 @@ class _SplitHeads(torch.autograd.Function):
         outs = []
         for part in parts:
             out = _empty_slots(x, part, rows)
-            _move(x, out, part, rows, turn, inverse=False)
+            move_heads(x, out, part, _places(part, rows), turn, inverse=False)
             outs.append(out)
         return tuple(outs)
 
@@ -45,7 +45,8 @@ class _SplitHeads(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         out = grads[0].new_empty(ctx.shape)
         for part, grad in zip(ctx.parts, grads, strict=True):
-            _move(out, grad.contiguous(), part, ctx.rows, ctx.turn, inverse=True)
+            places = _places(part, ctx.rows)
+            move_heads(out, grad.contiguous(), part, places, ctx.turn, inverse=True)
         return out, None, None, None
 
 
@@ -71,14 +72,16 @@ class _JoinHeads(torch.autograd.Function):
         kv = len(x) // rows.num_slots
         ctx.part, ctx.rows = Part(0, kv * group, group, group * d, d), rows
         out = x.new_empty(rows.num_tokens, kv * group * d)
-        _move(out, x.contiguous(), ctx.part, rows, None, inverse=True)
+        places = _places(ctx.part, rows)
+        move_heads(out, x.contiguous(), ctx.part, places, None, inverse=True)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         grad = grad.contiguous()
         out = _empty_slots(grad, ctx.part, ctx.rows)
-        _move(grad, out, ctx.part, ctx.rows, None, inverse=False)
+        places = _places(ctx.part, ctx.rows)
+        move_heads(grad, out, ctx.part, places, None, inverse=False)
         return out, None
 
 
@@ -89,18 +92,25 @@ def _empty_slots(like: Tensor, part: Part, rows: RowLayout) -> Tensor:
     return like.new_zeros(shape) if gaps_are_read else like.new_empty(shape)
 
 
-def _move(
+def _places(part: Part, rows: RowLayout) -> tuple[Tensor, Tensor]:
+    return rows.slots(part.heads // part.group)
+
+
+def move_heads(
     x: Tensor,
     slots: Tensor,
     part: Part,
-    rows: RowLayout,
+    places: tuple[Tensor, Tensor],
     turn: Rotation | None,
     *,
     inverse: bool,
 ) -> None:
-    """Copy rows to slots and rotate, or with ``inverse`` slots to rows and rotate back."""
+    """Copy rows to slots and rotate, or with ``inverse`` slots to rows and rotate back.
+
+    ``places`` says which slot each token has, as ``RowLayout.slots`` does. Without a gradient.
+    """
     turn = turn if part.rotate else None
-    first, step = rows.slots(part.heads // part.group)
+    first, step = places
     run = kernel("heads", x)
     if run is None:
         _eager_move(x, slots, part, (first, step), turn, inverse=inverse)

@@ -46,8 +46,15 @@ ATTENTION: dict[str, tuple[Any, ...]] = {
     "attention": (*(P,) * 8, *(N,) * 5, P, F, F),
     "attention_back": (*(P,) * 12, *(N,) * 5, P, F, F),
 }
-SIGNATURES = {"native.cpp": ELEMENTWISE, "attention.cpp": ATTENTION}
+DECODING: dict[str, tuple[Any, ...]] = {
+    "products": (P, P, P, N, P, N, N),
+    "attend": (P, P, P, N, P, N, P, N, P, P, P, P, N, P),
+    "most_rows": (),
+}
+SIGNATURES = {"native.cpp": ELEMENTWISE, "attention.cpp": ATTENTION, "decode.cpp": DECODING}
 """The functions of each source file. attention.cpp has none on processors without AVX-512."""
+RETURNS = {"most_rows": N}
+_SOURCE = {name: source for source, functions in SIGNATURES.items() for name in functions}
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _switch = {"on": True}
 
@@ -56,8 +63,7 @@ def kernel(name: str, like: torch.Tensor) -> ctypes._NamedFuncPointer | None:
     """The compiled function for tensors like this one; None if plain torch has to be used."""
     if like.device.type != "cpu" or like.dtype not in _SUFFIX or not _switch["on"]:
         return None
-    source = "attention.cpp" if name in ATTENTION else "native.cpp"
-    library, _ = _load(source)
+    library, _ = _load(_SOURCE[name])
     return getattr(library, f"{name}_{_SUFFIX[like.dtype]}", None) if library is not None else None
 
 
@@ -111,6 +117,6 @@ def _load(source: str) -> tuple[ctypes.CDLL | None, str]:
         for suffix in _SUFFIX.values():
             function = getattr(library, f"{name}_{suffix}", None)
             if function is not None:
-                function.argtypes, function.restype = signature, None
+                function.argtypes, function.restype = signature, RETURNS.get(name)
     words = f"compiled with {Path(compiler).name}"
     return library, f"{words} ({note})" if note else words

@@ -41,19 +41,7 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:
         x = x.contiguous()
         ctx.plus_one = plus_one
-        run = kernel("rms_norm", x) if weight.dtype == x.dtype else None
-        if run is not None:
-            out = torch.empty_like(x)
-            width = x.shape[-1]
-            rstd = torch.empty(x.numel() // width, dtype=torch.float32)
-            run(
-                x.data_ptr(), weight.data_ptr(), out.data_ptr(), rstd.data_ptr(),
-                rstd.numel(), width, eps, plus_one,
-            )  # fmt: skip
-        else:
-            wide = x.float()
-            rstd = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-            out = (wide * rstd * (weight.float() + float(plus_one))).to(x.dtype)
+        out, rstd = rms_normed(x, weight, eps, plus_one=plus_one)
         ctx.save_for_backward(x, weight, rstd)
         return out
 
@@ -76,6 +64,26 @@ class _RMSNorm(torch.autograd.Function):
         return out.to(x.dtype), None, None, None
 
 
+def rms_normed(
+    x: Tensor, weight: Tensor, eps: float, *, plus_one: bool = False
+) -> tuple[Tensor, Tensor]:
+    """``rms_norm`` without a gradient, and ``1 / rms(x)`` of each row in float32."""
+    x = x.contiguous()
+    run = kernel("rms_norm", x) if weight.dtype == x.dtype else None
+    if run is None:
+        wide = x.float()
+        rstd = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        return (wide * rstd * (weight.float() + float(plus_one))).to(x.dtype), rstd
+    out = torch.empty_like(x)
+    width = x.shape[-1]
+    rstd = torch.empty(x.numel() // width, dtype=torch.float32)
+    run(
+        x.data_ptr(), weight.data_ptr(), out.data_ptr(), rstd.data_ptr(),
+        rstd.numel(), width, eps, plus_one,
+    )  # fmt: skip
+    return out, rstd
+
+
 def gated_activation(gate_up: Tensor, kind: str) -> Tensor:
     """``act(gate) · up`` of a [..., 2·I] tensor, gate before up; returns [..., I].
 
@@ -90,16 +98,7 @@ class _Gated(torch.autograd.Function):
         gate_up = gate_up.contiguous()
         ctx.save_for_backward(gate_up)
         ctx.kind = kind
-        width = gate_up.shape[-1] // 2
-        run = kernel("gated", gate_up)
-        if run is None:
-            gate, up = gate_up.float().split(width, dim=-1)
-            return (_activate(gate, kind) * up).to(gate_up.dtype)
-        out = gate_up.new_empty(*gate_up.shape[:-1], width)
-        gate_at = gate_up.data_ptr()
-        up_at = gate_at + width * gate_up.itemsize
-        run(gate_at, up_at, out.data_ptr(), out.numel() // width, width, 2 * width, KINDS[kind])
-        return out
+        return gated(gate_up, kind)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
@@ -120,6 +119,20 @@ class _Gated(torch.autograd.Function):
             grad.numel() // width, width, 2 * width, KINDS[ctx.kind],
         )  # fmt: skip
         return out, None
+
+
+def gated(gate_up: Tensor, kind: str) -> Tensor:
+    """``gated_activation`` of a contiguous tensor, without a gradient."""
+    width = gate_up.shape[-1] // 2
+    run = kernel("gated", gate_up)
+    if run is None:
+        gate, up = gate_up.float().split(width, dim=-1)
+        return (_activate(gate, kind) * up).to(gate_up.dtype)
+    out = gate_up.new_empty(*gate_up.shape[:-1], width)
+    gate_at = gate_up.data_ptr()
+    up_at = gate_at + width * gate_up.itemsize
+    run(gate_at, up_at, out.data_ptr(), out.numel() // width, width, 2 * width, KINDS[kind])
+    return out
 
 
 def gelu_tanh(x: Tensor) -> Tensor:

@@ -1,0 +1,159 @@
+"""A causal model that writes several texts at once: new tokens in, logits of the next ones out.
+
+Each text has a slot in the cache and its own length; texts of any lengths are computed together,
+without padding. The model's own modules are called in the model's own order, on a twin
+(``twin.py``): what is replaced are attention, which uses the cache, and products, which are limited
+by how fast memory is read.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorita.engine.causal_lm import body_of, causal_lm, head_of
+from lorita.engine.decoding.cache import Cache
+from lorita.engine.decoding.forwards import Call, set_forwards
+from lorita.engine.decoding.layers import ACTIVE, join
+from lorita.engine.decoding.twin import twin_of
+from lorita.engine.families import family_of
+from lorita.engine.heads import LinearHead
+from lorita.engine.kernels.decode import JoinedLayers
+from lorita.engine.kernels.row_layout import RowLayout, computing
+from lorita.engine.plans import Unsuited
+
+STRETCHING = ("dynamic", "longrope")
+"""Rotary angles that depend on the length of a text: what is in the cache would have to change."""
+
+
+class Decoder:
+    """One model's step. ``Unsuited`` if the model's structure is not known.
+
+    ``adapters`` are names of adapters, of which each text may use another; without names, all texts
+    use what is switched on. The weights are the model's own, as they are at each call.
+    """
+
+    def __init__(self, model: nn.Module, adapters: Sequence[str] = ()) -> None:
+        lm = causal_lm(model)
+        _require_known(model, lm)
+        self.names = list(adapters) or [ACTIVE]
+        self._own = lm
+        self.twin: Any = twin_of(lm)
+        (path,) = (name for name, module in lm.named_modules() if module is body_of(lm))
+        self._body: Any = self.twin.get_submodule(path)
+        weight = lm.get_input_embeddings().weight
+        self._call = Call(Cache([], weight.dtype))
+        shapes = set_forwards(self.twin, family_of(lm.config), self.names, self._call)
+        self._call.cache = Cache(shapes, weight.dtype)
+        self._takes_places = "position_ids" in inspect.signature(type(self._body).forward).parameters
+        self._head, self._joined_head = _head(lm, self.twin, self.names)
+        self._lengths: dict[int, int] = {}
+        self._adapters: dict[int, int] = {}
+
+    def length(self, slot: int) -> int:
+        """The tokens in a slot."""
+        return self._lengths[slot]
+
+    def prefill(
+        self, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] = ()
+    ) -> tuple[list[int], Tensor]:
+        """Give each prompt a slot; returns the slots, and the logits [n, V] of the next tokens.
+
+        ``adapters`` names for each prompt the adapter that its text uses, None for none.
+        """
+        free = (slot for slot in range(len(self._lengths) + len(prompts)))
+        slots = [slot for slot in free if slot not in self._lengths][: len(prompts)]
+        rows = RowLayout(tuple(len(prompt) for prompt in prompts))
+        self._call.cache.reserve(max(slots) + 1, max(rows.lengths) + 1)
+        for slot, name in zip(slots, adapters or [ACTIVE] * len(slots), strict=True):
+            self._adapters[slot] = self._number(name)
+        ids_T = torch.tensor([token for prompt in prompts for token in prompt])
+        places_T = rows.positions(ids_T.device)
+        self._call.rows = rows
+        hidden_TD = self._hidden(ids_T, places_T, slots, rows.lengths)
+        self._lengths.update(zip(slots, rows.lengths, strict=True))
+        last = torch.tensor([start + length - 1 for start, length in rows.spans])
+        return slots, self._logits(hidden_TD[last], slots)
+
+    def step(self, slots: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """Add a token to the text in each slot; returns the logits [n, V] of the next ones."""
+        places = [self._lengths[slot] for slot in slots]
+        self._call.cache.reserve(max(slots) + 1, max(places) + 1)
+        self._call.rows = None
+        hidden_nD = self._hidden(torch.tensor(tokens), torch.tensor(places), slots, (1,) * len(slots))
+        for slot in slots:
+            self._lengths[slot] += 1
+        return self._logits(hidden_nD, slots)
+
+    def leave(self, slot: int) -> None:
+        """Free the slot for another text."""
+        del self._lengths[slot], self._adapters[slot]
+
+    def _number(self, name: str | None) -> int:
+        if name is None:
+            return -1
+        return self.names.index(name)
+
+    def _hidden(
+        self, ids_T: Tensor, places_T: Tensor, slots: Sequence[int], lengths: Sequence[int]
+    ) -> Tensor:
+        """The last hidden states [T, D] of new tokens."""
+        call = self._call
+        call.slots, call.slots_n, call.places_n = slots, torch.tensor(slots), places_T
+        self._use_adapters(slots, lengths)
+        options: dict[str, Any] = {"input_ids": ids_T[None], "use_cache": False}
+        if self._takes_places:
+            options["position_ids"] = places_T[None]
+        with torch.inference_mode(), computing(lengths):
+            hidden: Tensor = self._body(**options)[0]
+        return hidden[0]
+
+    def _use_adapters(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
+        numbers = [self._adapters[slot] for slot in slots]
+        each = torch.tensor(numbers)
+        self._call.adapter_n = each.repeat_interleave(torch.tensor(lengths))
+        self._call.adapter = numbers[0] if len(set(numbers)) == 1 else None
+
+    def _logits(self, hidden_nD: Tensor, slots: Sequence[int]) -> Tensor:
+        with torch.inference_mode():
+            if self._joined_head is None:
+                return self._head.logits(hidden_nD)
+            adapter_n = torch.tensor([self._adapters[slot] for slot in slots])
+            logits_nV = self._joined_head(hidden_nD, adapter_n, torch.float32)
+            if self._head.scale != 1.0:
+                logits_nV *= self._head.scale
+            cap = self._head.softcap
+            return cap * torch.tanh(logits_nV / cap) if cap else logits_nV
+
+
+def _require_known(model: Any, lm: Any) -> None:
+    if body_of(lm) is lm:
+        raise Unsuited("its logits do not come from hidden states alone")
+    weight = lm.get_input_embeddings().weight
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
+        raise Unsuited(f"{weight.dtype} on {weight.device.type}")
+    for config in getattr(model, "peft_config", {}).values():
+        if getattr(config, "is_prompt_learning", False):
+            raise Unsuited("its adapter adds tokens to the prompt")
+    for module in lm.modules():
+        kinds = getattr(module, "rope_type", None)
+        named = kinds.values() if isinstance(kinds, dict) else (kinds,)
+        if any(kind in STRETCHING for kind in named):
+            raise Unsuited("its rotary angles depend on the length of the text")
+
+
+def _head(lm: Any, twin: Any, names: Sequence[str]) -> tuple[Any, JoinedLayers | None]:
+    """The model's head, and its layer as a product where it is one."""
+    head = head_of(lm)
+    if not isinstance(head, LinearHead):
+        return head, None
+    try:
+        return head, join([twin.get_output_embeddings()], names)
+    except Unsuited:
+        if list(names) != [ACTIVE]:
+            raise
+        return head, None

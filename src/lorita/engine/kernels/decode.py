@@ -1,0 +1,270 @@
+"""What one more token of a text costs: products of a few rows, attention to the keys in a cache.
+
+Compiled kernels (``decode.cpp``) where there are any, plain torch elsewhere. Inference only: nothing
+here has a gradient.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lorita.engine.kernels.head_layout import Part, Rotation
+from lorita.engine.kernels.heads import flat_heads
+from lorita.engine.kernels.native import kernel
+from lorita.engine.kernels.ops import product
+from lorita.engine.kernels.score_rule import Scores
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """An adapter of one layer: ``scale · x·downᵀ·upᵀ`` is added. Both matrices are float32."""
+
+    down: Tensor
+    """[rank, inputs]"""
+    up: Tensor
+    """[outputs, rank]"""
+    scale: float
+
+
+@dataclass(frozen=True)
+class FrozenLayer:
+    """A linear layer and its adapters: one for each adapter of the model, None where it has none."""
+
+    weight: Tensor
+    """[outputs, inputs]; the layer's own tensor, or its transposed view."""
+    bias: Tensor | None = None
+    adapters: Sequence[LowRank | None] = ()
+
+
+class JoinedLayers:
+    """Layers with the same input: called with rows [n, inputs], returns their outputs side by side.
+
+    Weights are used where they are. ``adapter_n`` [n] says for each row which adapter is added to
+    its product, -1 for none; None for no adapter at all.
+    """
+
+    def __init__(self, layers: Sequence[FrozenLayer]) -> None:
+        self.layers = list(layers)
+        self.sizes = [len(layer.weight) for layer in layers]
+        self._described = _describe(self.layers)
+
+    def __call__(
+        self, x_nI: Tensor, adapter_n: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """The outputs [n, sum of the sizes], in the type of ``x_nI`` or float32."""
+        run = kernel("products", x_nI) if self._described else None
+        if run is None or len(x_nI) > _most_rows(x_nI):
+            return self._in_torch(x_nI, adapter_n).to(dtype or x_nI.dtype)
+        x_nI = x_nI.contiguous()
+        width = sum(self.sizes)
+        out = torch.empty(len(x_nI), width, dtype=dtype or x_nI.dtype)
+        run(
+            ctypes.addressof(self._described[0]), x_nI.data_ptr(),
+            None if adapter_n is None else adapter_n.data_ptr(), len(x_nI), out.data_ptr(),
+            width, out.dtype == torch.float32,
+        )  # fmt: skip
+        return out
+
+    def _in_torch(self, x_nI: Tensor, adapter_n: Tensor | None) -> Tensor:
+        outs = []
+        for layer in self.layers:
+            bias = None if layer.bias is None else layer.bias.to(x_nI.dtype)
+            out = product(x_nI, layer.weight, bias)
+            if adapter_n is not None:
+                for number, added in enumerate(layer.adapters):
+                    if added is None:
+                        continue
+                    mine = (adapter_n == number).nonzero().squeeze(1)
+                    low = functional.linear(x_nI[mine].float(), added.down) * added.scale
+                    out[mine] = (out[mine].float() + functional.linear(low, added.up)).to(out)
+            outs.append(out)
+        return torch.cat(outs, 1) if len(outs) > 1 else outs[0]
+
+
+def _most_rows(like: Tensor) -> int:
+    """Rows up to this many are computed by the kernel, which reads each weight once."""
+    ask = kernel("most_rows", like)
+    return int(ask()) if ask is not None else 0
+
+
+class _Adapter(ctypes.Structure):
+    _fields_ = (
+        ("down", ctypes.c_void_p),
+        ("up", ctypes.c_void_p),
+        ("rank", ctypes.c_int64),
+        ("scale", ctypes.c_float),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("adapters", ctypes.c_void_p),
+        ("outputs", ctypes.c_int64),
+        ("transposed", ctypes.c_int64),
+        ("wide_bias", ctypes.c_int64),
+    )
+
+
+class _Layers(ctypes.Structure):
+    _fields_ = (
+        ("layers", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("adapters", ctypes.c_int64),
+        ("most_rank", ctypes.c_int64),
+    )
+
+
+def _describe(layers: Sequence[FrozenLayer]) -> tuple[Any, ...]:
+    """The layers for the kernel, and what has to stay in memory; empty if it cannot take them."""
+    kept: list[Any] = []
+    described = (_Layer * len(layers))()
+    most_rank = 0
+    for entry, layer in zip(described, layers, strict=True):
+        weight, bias = layer.weight, layer.bias
+        transposed = not weight.is_contiguous()
+        if transposed and not weight.t().is_contiguous():
+            return ()
+        if bias is not None and (
+            bias.dtype not in (weight.dtype, torch.float32) or not bias.is_contiguous()
+        ):
+            return ()
+        table = (_Adapter * max(len(layer.adapters), 1))()
+        for row, added in zip(table, layer.adapters, strict=False):
+            if added is not None:
+                matrices = added.down, added.up
+                if not all(m.is_contiguous() and m.dtype == torch.float32 for m in matrices):
+                    return ()
+                row.down, row.up = (matrix.data_ptr() for matrix in matrices)
+                row.rank, row.scale = len(added.down), added.scale
+                most_rank = max(most_rank, len(added.down))
+        entry.weight, entry.outputs, entry.transposed = weight.data_ptr(), len(weight), transposed
+        entry.bias = None if bias is None else bias.data_ptr()
+        entry.wide_bias = bias is not None and bias.dtype == torch.float32
+        entry.adapters = ctypes.addressof(table)
+        kept.append(table)
+    width = layers[0].weight.shape[1]
+    whole = _Layers(
+        ctypes.addressof(described), len(layers), width, len(layers[0].adapters), most_rank
+    )
+    return (whole, described, kept)
+
+
+# ---- attention ------------------------------------------------------------------------------------
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = (
+        ("slopes", ctypes.c_void_p),
+        ("kv", ctypes.c_int64),
+        ("group", ctypes.c_int64),
+        ("d", ctypes.c_int64),
+        ("half", ctypes.c_int64),
+        ("window", ctypes.c_int64),
+        ("q_stride", ctypes.c_int64),
+        ("k_stride", ctypes.c_int64),
+        ("v_stride", ctypes.c_int64),
+        ("scale", ctypes.c_float),
+        ("cap", ctypes.c_float),
+    )
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = (
+        ("k", ctypes.c_void_p),
+        ("v", ctypes.c_void_p),
+        ("capacity", ctypes.c_int64),
+    )
+
+
+@dataclass(frozen=True)
+class KeysValues:
+    """Keys and values of one attention layer, each [slots, K, capacity, d]."""
+
+    k: Tensor
+    v: Tensor
+
+    @cached_property
+    def described(self) -> _Cache:
+        """For the kernel."""
+        return _Cache(self.k.data_ptr(), self.v.data_ptr(), self.k.shape[2])
+
+
+Piece = tuple[Tensor, Part]
+"""Heads, and where they are in the tensor [n, …]."""
+
+
+def attend(
+    pieces: tuple[Piece, Piece, Piece],
+    how: Scores,
+    cache: KeysValues,
+    turn: Rotation | None,
+    slots_n: Tensor,
+    places_n: Tensor,
+) -> Tensor:
+    """Attention of one new token per row, [n, H·d].
+
+    ``pieces`` are queries, keys and values of the new tokens. Row ``i`` has its cache in slot
+    ``slots_n[i]``; its token is at position ``places_n[i]``, where its key and value are stored.
+    """
+    (q, of_q), (k, of_k), (v, of_v) = pieces
+    run = kernel("attend", q)
+    if run is None:
+        return _attend_in_torch(pieces, how, cache, turn, slots_n, places_n)
+    turn = turn if of_q.rotate else None
+    slopes = how.alibi_slopes
+    described = _Attention(
+        None if slopes is None else slopes.data_ptr(), of_k.heads, of_q.group, of_q.d,
+        turn.cos_Tf.shape[-1] if turn else 0, how.window or 0, of_q.stride, of_k.stride,
+        of_v.stride, how.scale, how.softcap or 0.0,
+    )  # fmt: skip
+    out = torch.empty(len(q), of_q.heads * of_q.d, dtype=q.dtype)
+    size = q.itemsize
+    run(
+        ctypes.addressof(described), ctypes.addressof(cache.described),
+        q.data_ptr() + of_q.offset * size, q.stride(0),
+        k.data_ptr() + of_k.offset * size, k.stride(0),
+        v.data_ptr() + of_v.offset * size, v.stride(0),
+        turn.cos_Tf.data_ptr() if turn else None, turn.sin_Tf.data_ptr() if turn else None,
+        slots_n.data_ptr(), places_n.data_ptr(), len(q), out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
+def _attend_in_torch(
+    pieces: tuple[Piece, Piece, Piece],
+    how: Scores,
+    cache: KeysValues,
+    turn: Rotation | None,
+    slots_n: Tensor,
+    places_n: Tensor,
+) -> Tensor:
+    q_nHd, k_nKd, v_nKd = (flat_heads(x, part, turn) for x, part in pieces)
+    cache.k[slots_n, :, places_n] = k_nKd
+    cache.v[slots_n, :, places_n] = v_nKd
+    kv, keys = cache.k.shape[1], int(places_n.max()) + 1
+    q = q_nHd.unflatten(1, (kv, -1)).float()
+    k, v = (t[slots_n, :, :keys].float() for t in (cache.k, cache.v))
+    scores = torch.einsum("nkgd,nkjd->nkgj", q, k) * how.scale
+    if how.softcap is not None:
+        scores = how.softcap * torch.tanh(scores / how.softcap)
+    key = torch.arange(keys, device=q.device)
+    place = places_n[:, None]
+    if how.alibi_slopes is not None:
+        slopes = how.alibi_slopes.view(kv, -1, 1).to(scores)
+        scores = scores + slopes * (key - place)[:, None, None]
+    hidden = key > place
+    if how.window:
+        hidden = hidden | (key <= place - how.window)
+    weights = scores.masked_fill(hidden[:, None, None], float("-inf")).softmax(-1)
+    return torch.einsum("nkgj,nkjd->nkgd", weights, v).to(q_nHd.dtype).flatten(1)
