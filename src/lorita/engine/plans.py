@@ -10,7 +10,6 @@ from torch import nn
 from lorita.engine.kernels.head_layout import Part
 from lorita.engine.kernels.score_rule import Scores
 
-
 Inputs = Any
 """Layers with the same input as one product: a ``Group`` that is trained, or ``JoinedLayers``."""
 

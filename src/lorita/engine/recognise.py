@@ -186,9 +186,7 @@ def looks_like_gated(module: nn.Module) -> bool:
     )
 
 
-def gated_plan(
-    module: Any, join: Callable[[Sequence[nn.Module]], Any] = group
-) -> GatedPlan:
+def gated_plan(module: Any, join: Callable[[Sequence[nn.Module]], Any] = group) -> GatedPlan:
     """How a gated MLP computes; ``Unsuited`` if its structure is unknown. ``join`` as above."""
     act = getattr(module, "act_fn", None) or getattr(module, "activation_fn", None)
     kind = ACTIVATIONS.get(type(act).__name__)

@@ -1,7 +1,8 @@
 """Text from a model: greedy by default, with a repetition penalty.
 
 Prompts are answered together, by the engine where it knows the model (``written.py``), else by
-transformers' ``generate``, padded on the left. Each answer is the one that its prompt would get alone.
+transformers' ``generate``, padded on the left. Each answer is the one that its prompt would get
+alone.
 """
 
 from __future__ import annotations
@@ -147,7 +148,9 @@ def _batches(
     """
     alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, question in enumerate(questions):
-        alike.setdefault((rooms[number], tuple(question.prompt_format.stops(tokenizer))), []).append(number)
+        alike.setdefault(
+            (rooms[number], tuple(question.prompt_format.stops(tokenizer))), []
+        ).append(number)
     batches = []
     for (room, _), numbers in alike.items():
         numbers.sort(key=lambda number: len(rows[number]))

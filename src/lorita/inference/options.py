@@ -46,7 +46,9 @@ class GenerationOptions:
 def all_stops(model: Any, stop_ids: Sequence[int]) -> frozenset[int]:
     """The tokens that end an answer: ``stop_ids`` and the model's own end-of-text tokens."""
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    return frozenset(stop_ids) | frozenset(own if isinstance(own, list) else [own] if own is not None else [])
+    return frozenset(stop_ids) | frozenset(
+        own if isinstance(own, list) else [own] if own is not None else []
+    )
 
 
 def transformers_options(

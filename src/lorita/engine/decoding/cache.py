@@ -35,7 +35,9 @@ class Cache:
         before, self.layers = self.layers, []
         for number, (kv, d) in enumerate(self._shapes):
             # Zeros: plain torch multiplies what is behind a shorter text with a weight of zero.
-            new = KeysValues(*(torch.zeros(slots, kv, capacity, d, dtype=self._dtype) for _ in "kv"))
+            new = KeysValues(
+                *(torch.zeros(slots, kv, capacity, d, dtype=self._dtype) for _ in "kv")
+            )
             if before:
                 new.k[: self.slots, :, : self.capacity] = before[number].k
                 new.v[: self.slots, :, : self.capacity] = before[number].v

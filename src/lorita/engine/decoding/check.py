@@ -61,9 +61,10 @@ def why_not(model: nn.Module) -> str | None:
 
 def _structure(lm: Any) -> str:
     """What a decoder's forwards depend on, other than the numbers in the weights."""
+    switches = ("disable_adapters", "active_adapters", "merged")
     modules = [
-        (type(m).__name__, getattr(m, "disable_adapters", None), getattr(m, "active_adapters", None))
-        for m in lm.modules()
+        (type(module).__name__, *(getattr(module, name, None) for name in switches))
+        for module in lm.modules()
     ]
     return f"{lm.get_input_embeddings().weight.dtype} {modules}"
 

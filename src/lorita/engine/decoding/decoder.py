@@ -49,7 +49,9 @@ class Decoder:
         self._call = Call(Cache([], weight.dtype))
         shapes = set_forwards(self.twin, family_of(lm.config), self.names, self._call)
         self._call.cache = Cache(shapes, weight.dtype)
-        self._takes_places = "position_ids" in inspect.signature(type(self._body).forward).parameters
+        self._takes_places = (
+            "position_ids" in inspect.signature(type(self._body).forward).parameters
+        )
         self._head, self._joined_head = _head(lm, self.twin, self.names)
         self._lengths: dict[int, int] = {}
         self._adapters: dict[int, int] = {}
@@ -84,7 +86,9 @@ class Decoder:
         places = [self._lengths[slot] for slot in slots]
         self._call.cache.reserve(max(slots) + 1, max(places) + 1)
         self._call.rows = None
-        hidden_nD = self._hidden(torch.tensor(tokens), torch.tensor(places), slots, (1,) * len(slots))
+        hidden_nD = self._hidden(
+            torch.tensor(tokens), torch.tensor(places), slots, (1,) * len(slots)
+        )
         for slot in slots:
             self._lengths[slot] += 1
         return self._logits(hidden_nD, slots)
@@ -131,11 +135,15 @@ class Decoder:
 
 
 def _require_known(model: Any, lm: Any) -> None:
+    from transformers import GenerationMixin
+
     if body_of(lm) is lm:
         raise Unsuited("its logits do not come from hidden states alone")
     weight = lm.get_input_embeddings().weight
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
         raise Unsuited(f"{weight.dtype} on {weight.device.type}")
+    if getattr(lm.generate, "__func__", None) is not GenerationMixin.generate:
+        raise Unsuited("it writes texts in a way of its own")
     for config in getattr(model, "peft_config", {}).values():
         if getattr(config, "is_prompt_learning", False):
             raise Unsuited("its adapter adds tokens to the prompt")

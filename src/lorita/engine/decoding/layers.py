@@ -69,6 +69,4 @@ def _adapter(layer: Any, name: str) -> LowRank | None:
     if layer.lora_variant.get(name) is not None or getattr(layer, "lora_bias", {}).get(name):
         raise Unsuited("an adapter with a forward of its own")
     down, up = (part[name].weight.detach() for part in (layer.lora_A, layer.lora_B))
-    return LowRank(
-        down.float().contiguous(), up.float().contiguous(), float(layer.scaling[name])
-    )
+    return LowRank(down.float().contiguous(), up.float().contiguous(), float(layer.scaling[name]))

@@ -1,7 +1,7 @@
 """What one more token of a text costs: products of a few rows, attention to the keys in a cache.
 
-Compiled kernels (``decode.cpp``) where there are any, plain torch elsewhere. Inference only: nothing
-here has a gradient.
+Compiled kernels (``decode.cpp``) where there are any, plain torch elsewhere. Inference only: there
+are no gradients.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class FrozenLayer:
-    """A linear layer and its adapters: one for each adapter of the model, None where it has none."""
+    """A linear layer, and its part of each adapter of the model: None where it has none."""
 
     weight: Tensor
     """[outputs, inputs]; the layer's own tensor, or its transposed view."""
@@ -158,9 +158,6 @@ def _describe(layers: Sequence[FrozenLayer]) -> tuple[Any, ...]:
         ctypes.addressof(described), len(layers), width, len(layers[0].adapters), most_rank
     )
     return (whole, described, kept)
-
-
-# ---- attention ------------------------------------------------------------------------------------
 
 
 class _Attention(ctypes.Structure):
