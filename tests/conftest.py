@@ -39,8 +39,8 @@ def _own_answers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 def _own_route() -> Iterator[None]:
     """A run chooses the route of float32 products for its process; the next test chooses anew."""
     yield
-    if "lorita.engine.kernels.ops" in sys.modules:
-        sys.modules["lorita.engine.kernels.ops"].use_onednn_float32(False)
+    if "lorita.engine.kernels.products" in sys.modules:
+        sys.modules["lorita.engine.kernels.products"].use_onednn_float32(False)
 
 
 @pytest.fixture(scope="session")

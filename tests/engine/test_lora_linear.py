@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lorita.engine.kernels import reference
-from lorita.engine.kernels.ops import use_onednn_float32
+from lorita.engine.kernels.products import use_onednn_float32
 from lorita.engine.lora_linear import Group, Member
 from tests.engine.kernels.twins import DTYPES, check, random
 

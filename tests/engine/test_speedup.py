@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from lorita.engine.kernels import native
-from lorita.engine.kernels.ops import use_onednn_float32
+from lorita.engine.kernels.products import use_onednn_float32
 from lorita.engine.packed_model import packed_loss
 from lorita.engine.speedup import speedup, unspeed
 from tests.engine.families import CONFIGS, make

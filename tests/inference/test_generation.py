@@ -11,7 +11,7 @@ from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.engine.speedup import speedup
 from lorita.errors import SettingsError
 from lorita.evaluation.prompts import prompts_of
-from lorita.inference import generation
+from lorita.inference import through_transformers
 from lorita.inference.generation import generate
 from lorita.inference.options import GenerationOptions
 from lorita.inference.prompt_length import fits, positions_in_table
@@ -74,7 +74,7 @@ def test_every_family_pads_on_the_left(family: str) -> None:
 
 def test_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """More prompts than one batch holds: the answers come back in the order of the prompts."""
-    monkeypatch.setattr(generation, "BATCH_SIZE", 2)
+    monkeypatch.setattr(through_transformers, "BATCH_SIZE", 2)
     model = tiny.make_model("llama")
     expected = [alone(model, prompt, 1.5) for prompt in PROMPTS]
     assert generate(model, tiny.make_tokenizer(), PROMPTS, GenerationOptions(12)) == expected

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorita.errors import ModelError
-from lorita.inference.load import load_checked_base
+from lorita.inference.checked_base import load_checked_base
 from lorita.inference.resolve import resolve
 from lorita.models import memory_needs
 from lorita.models.base import find_base

@@ -6,8 +6,7 @@ cache, autocast, a disabled adapter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,9 +21,10 @@ from lorita.engine.kernels.gpu import (
     takes_variable_lengths,
     variable_length_attention,
 )
-from lorita.engine.kernels.head_layout import Part, Rotation
-from lorita.engine.kernels.heads import flat_heads, join_heads, split_heads
-from lorita.engine.kernels.ops import RoundedWeight, frozen_linear, gated_activation, rms_norm
+from lorita.engine.kernels.head_layout import Part, Rotation, flat_heads
+from lorita.engine.kernels.heads import join_heads, split_heads
+from lorita.engine.kernels.ops import frozen_linear, gated_activation, rms_norm
+from lorita.engine.kernels.products import RoundedWeight
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.linears import weight_of
@@ -57,27 +57,13 @@ def attention_forward(plan: AttentionPlan, state: CallState, original: Forward) 
 def _mixed(plan: AttentionPlan, x_TN: Tensor, rows: RowLayout, turn: Rotation | None) -> Tensor:
     """The output of attention [T, H·d] from queries, keys and values in one tensor."""
     if takes_variable_lengths(x_TN, plan.parts[0].d, plan.scores):
-        q, k, v = (flat_heads(x, part, turn) for x, part in pieces(plan, x_TN))
+        q, k, v = (flat_heads(x, part, turn) for x, part in plan.pieces(x_TN))
         return variable_length_attention(q, k, v, rows, plan.scores).flatten(1)
     if plan.norms[0] is None:
         q, k, v = split_heads(x_TN, plan.parts, rows, turn)  # all three in one pass
     else:
-        q, k, v = (split_heads(x, (part,), rows, turn)[0] for x, part in pieces(plan, x_TN))
+        q, k, v = (split_heads(x, (part,), rows, turn)[0] for x, part in plan.pieces(x_TN))
     return join_heads(attention(q, k, v, rows, plan.scores), rows)
-
-
-def pieces(plan: AttentionPlan, x_TN: Tensor) -> Iterator[tuple[Tensor, Part]]:
-    """Queries, keys and values, normed where the plan has norms, which precede the rotation."""
-    for part, norm in zip(plan.parts, (*plan.norms, None), strict=True):
-        if plan.norms[0] is None:
-            yield x_TN, part
-            continue
-        width = part.heads * part.d
-        piece = x_TN[:, part.offset : part.offset + width]
-        if norm is not None:
-            shape = (len(x_TN), -1) if plan.norm_whole else (len(x_TN), part.heads, part.d)
-            piece = norm(piece.reshape(shape)).reshape(len(x_TN), -1)
-        yield piece, replace(part, offset=0)
 
 
 def gated_forward(plan: GatedPlan, original: Forward, *, liger: bool = False) -> Forward:

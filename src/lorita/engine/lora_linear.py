@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.int8 import Int8Weight
-from lorita.engine.kernels.ops import column_sums, product, product_back
+from lorita.engine.kernels.ops import column_sums
+from lorita.engine.kernels.products import product, product_back
 from lorita.engine.linears import weight_of
 
 

@@ -39,7 +39,7 @@ class Numerics:
 
     def apply(self) -> None:
         """Set the threads and the route of float32 products for this process."""
-        from lorita.engine.kernels.ops import use_onednn_float32
+        from lorita.engine.kernels.products import use_onednn_float32
 
         torch.set_num_threads(self.threads)
         use_onednn_float32(self.onednn_float32)

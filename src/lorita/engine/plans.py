@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lorita.engine.kernels.head_layout import Part
 from lorita.engine.kernels.score_rule import Scores
@@ -35,6 +36,22 @@ class AttentionPlan:
     dropout: float
     """After the output projection."""
     adds_residual: bool
+
+    def pieces(self, x_TN: Tensor) -> Iterator[tuple[Tensor, Part]]:
+        """Queries, keys and values of the product ``x_TN``, each with where its heads are.
+
+        Normed where the plan has norms, which precede the rotation.
+        """
+        for part, norm in zip(self.parts, (*self.norms, None), strict=True):
+            if self.norms[0] is None:
+                yield x_TN, part
+                continue
+            width = part.heads * part.d
+            piece = x_TN[:, part.offset : part.offset + width]
+            if norm is not None:
+                shape = (len(x_TN), -1) if self.norm_whole else (len(x_TN), part.heads, part.d)
+                piece = norm(piece.reshape(shape)).reshape(len(x_TN), -1)
+            yield piece, replace(part, offset=0)
 
 
 @dataclass(frozen=True)

@@ -16,66 +16,14 @@ from torch import Tensor, nn
 
 from lorita.engine.families import ACTIVATIONS, Family
 from lorita.engine.kernels.head_layout import Part
-from lorita.engine.kernels.ops import rms_norm
+from lorita.engine.kernels.reference import rms_norm
 from lorita.engine.kernels.score_rule import Scores
-from lorita.engine.linears import is_plain_linear, is_transposed
-from lorita.engine.lora_linear import Group, Member
 from lorita.engine.plans import AttentionPlan, GatedPlan, NormPlan, Unsuited
 
+Join = Callable[[Sequence[nn.Module]], Any]
+"""Makes one product of layers with the same input; ``Unsuited`` if it cannot."""
 INPUTS = ("q_proj", "qkv_proj", "query_key_value", "c_attn")
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj")
-
-
-def member(module: nn.Module) -> Member:
-    """A linear layer, plain or inside PEFT's plain LoRA; else ``Unsuited``."""
-    from peft.tuners.lora import Linear as LoraLinear
-
-    if not isinstance(module, LoraLinear):
-        return Member(_plain(module))
-    layer: Any = module
-    active = [name for name in layer.active_adapters if name in layer.lora_A]
-    if len(active) != 1:
-        raise Unsuited(f"{len(active)} active adapters, not one")
-    (name,) = active
-    if layer.lora_variant.get(name) is not None:
-        raise Unsuited(f"{type(layer.lora_variant[name]).__name__} has a forward of its own")
-    if getattr(layer, "lora_bias", {}).get(name):
-        raise Unsuited("lora_bias is not supported")
-    if not isinstance(layer.lora_dropout[name], (nn.Dropout, nn.Identity)):
-        raise Unsuited("unknown kind of dropout")
-    return Member(_plain(layer.get_base_layer()), layer, name)
-
-
-def _plain(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.Parameter):
-        raise Unsuited("its experts share one tensor")
-    if not is_plain_linear(module):
-        raise Unsuited(f"{type(module).__name__} is not a plain linear layer")
-    weight: Any = module.weight
-    if weight.requires_grad:
-        raise Unsuited("its weight is trained")
-    if weight.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise Unsuited(f"its weight is {weight.dtype}")
-    return module
-
-
-def group(modules: Sequence[nn.Module]) -> Group:
-    """Layers with the same input as one product; ``Unsuited`` if they cannot be joined."""
-    members = [member(module) for module in modules]
-    weights: list[Any] = [m.base.weight for m in members]
-    if len(members) > 1 and any(is_transposed(m.base) for m in members):
-        raise Unsuited("Conv1D layers are not joined")
-    if len({(weight.dtype, weight.device) for weight in weights}) > 1:
-        raise Unsuited("the layers differ in dtype or device")
-    drops = {m.layer.lora_dropout[m.adapter].p for m in members if _drops(m)}  # type: ignore
-    if len(drops) > 1:
-        raise Unsuited("the layers differ in dropout")
-    return Group(members)
-
-
-def _drops(m: Member) -> bool:
-    layer: Any = m.layer
-    return layer is not None and isinstance(layer.lora_dropout[m.adapter], nn.Dropout)
 
 
 def looks_like_attention(module: nn.Module) -> bool:
@@ -83,9 +31,7 @@ def looks_like_attention(module: nn.Module) -> bool:
     return "Attention" in type(module).__name__ and any(hasattr(module, name) for name in INPUTS)
 
 
-def attention_plan(
-    module: Any, family: Family, join: Callable[[Sequence[nn.Module]], Any] = group
-) -> AttentionPlan:
+def attention_plan(module: Any, family: Family, join: Join) -> AttentionPlan:
     """How an attention module computes; ``Unsuited`` if its structure is unknown.
 
     ``join`` makes one product of layers with the same input.
@@ -130,7 +76,7 @@ def _rate(module: Any, names: Sequence[str]) -> float:
 
 
 def _projections(
-    module: Any, family: Family, d: int, config: Any, join: Callable[[Sequence[nn.Module]], Any]
+    module: Any, family: Family, d: int, config: Any, join: Join
 ) -> tuple[Any, tuple[Part, ...]]:
     """The projections to queries, keys and values, and where their heads are in the output."""
     if hasattr(module, "q_proj"):
@@ -186,7 +132,7 @@ def looks_like_gated(module: nn.Module) -> bool:
     )
 
 
-def gated_plan(module: Any, join: Callable[[Sequence[nn.Module]], Any] = group) -> GatedPlan:
+def gated_plan(module: Any, join: Join) -> GatedPlan:
     """How a gated MLP computes; ``Unsuited`` if its structure is unknown. ``join`` as above."""
     act = getattr(module, "act_fn", None) or getattr(module, "activation_fn", None)
     kind = ACTIVATIONS.get(type(act).__name__)

@@ -12,6 +12,7 @@ import torch
 from lorita.engine import forwards
 from lorita.engine.causal_lm import body_of
 from lorita.engine.families import Family, drops_attention, family_of
+from lorita.engine.grouping import group
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import gelu_tanh
 from lorita.engine.linears import is_plain_linear, weight_of
@@ -20,7 +21,6 @@ from lorita.engine.plans import Unsuited
 from lorita.engine.recognise import (
     attention_plan,
     gated_plan,
-    group,
     is_gelu_tanh,
     looks_like_attention,
     looks_like_gated,
@@ -93,12 +93,12 @@ def _replace(
     if looks_like_attention(module):
         if "attention" in without:
             return None
-        plan = attention_plan(module, family)
+        plan = attention_plan(module, family, group)
         patch.put(module, forwards.attention_forward(plan, patch.state, original))
         patch.groups.append(plan.inputs)
         return "attention"
     if looks_like_gated(module) and "mlp" not in without:
-        gated = gated_plan(module)
+        gated = gated_plan(module, group)
         patch.put(module, forwards.gated_forward(gated, original, liger=liger))
         patch.groups.append(gated.inputs)
         return "gated MLP"

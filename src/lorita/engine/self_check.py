@@ -7,8 +7,7 @@ one. Each layer is compared by itself (``blocks.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,15 +19,17 @@ from torch.nn import functional
 from lorita.engine.blocks import Call, find_blocks, forcing, joined, one_of_each_kind, recording
 from lorita.engine.causal_lm import body_of, causal_lm, evaluating, ordinary_ids
 from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.own_numbers import (
+    TOLERANCES,
+    distance,
+    increment_distance,
+    own_outputs,
+    tolerance_of,
+)
 from lorita.engine.packed_model import hidden_states, loss_at_targets
 from lorita.engine.patch import Patch
 
 ROWS = RowLayout((9, 5, 12))
-WINDOW = 4
-WINDOWS = ("sliding_window", "sliding_window_size", "attention_chunk_size",
-           "attention_window_size", "window_size", "local_attention")  # fmt: skip
-"""Settings that limit how far back a token looks."""
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 
 
 @dataclass(frozen=True)
@@ -46,25 +47,6 @@ class Reference:
     """Of the trained parameters, by name, layer by layer; empty without any."""
     has_own_loss: bool
     """The loss that the model returns is not the mean loss of its next tokens."""
-
-
-@contextmanager
-def short_windows(lm: nn.Module) -> Iterator[bool]:
-    """In this context, windows are shorter than the rows of the check; whether there were any."""
-    changed: list[tuple[Any, str, int]] = []
-    owners = {id(o): o for m in lm.modules() for o in (m, getattr(m, "config", None))}
-    for owner in owners.values():
-        for name in WINDOWS:
-            value = vars(owner).get(name) if hasattr(owner, "__dict__") else None
-            if type(value) is int and value > WINDOW:
-                changed.append((owner, name, value))
-    for owner, name, _ in changed:
-        setattr(owner, name, WINDOW)
-    try:
-        yield bool(changed)
-    finally:
-        for owner, name, value in changed:
-            setattr(owner, name, value)
 
 
 def reference(lm: Any) -> Reference:
@@ -149,18 +131,6 @@ def padding_is_harmless(model: nn.Module) -> bool:
 _harmless: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
-def own_outputs(lm: Any, row_T: Tensor) -> tuple[Tensor, Tensor]:
-    """The model's last hidden states [T, D] of a row, and its logits [T, V], float32."""
-    body, states = body_of(lm), []
-    hook = body.register_forward_hook(lambda m, args, out: states.append(out))
-    try:
-        out = lm(input_ids=row_T[None], use_cache=False)
-    finally:
-        hook.remove()
-    logits_TV = out.logits[0].float()
-    return (logits_TV if body is lm else states[-1][0][0]), logits_TV
-
-
 def _has_own_loss(lm: Any, row_T: Tensor, mean_loss: float) -> bool:
     """Whether the model, asked for its loss, returns another than the mean of its next tokens."""
     if getattr(lm.config.get_text_config(), "output_router_logits", False):
@@ -170,7 +140,7 @@ def _has_own_loss(lm: Any, row_T: Tensor, mean_loss: float) -> bool:
             loss = float(lm(input_ids=row_T[None], labels=row_T[None], use_cache=False).loss)
     except Exception:  # it computes none
         return True
-    return not abs(loss - mean_loss) <= _TOLERANCE.get(lm.dtype, 1e-2) * mean_loss
+    return not abs(loss - mean_loss) <= TOLERANCES.get(lm.dtype, 1e-2) * mean_loss
 
 
 def _trained(lm: nn.Module) -> dict[str, nn.Parameter]:
@@ -199,28 +169,6 @@ def _gradients(
         name: torch.zeros_like(parameter) if grad is None else grad
         for (name, parameter), grad in zip(trained.items(), grads, strict=True)
     }
-
-
-def tolerance_of(like: Tensor) -> float:
-    return _TOLERANCE.get(like.dtype, 1e-2)
-
-
-def distance(fast_TD: Tensor, own_TD: Tensor) -> float:
-    """The largest distance of a token's states from its own, relative to their size."""
-    apart_T = (fast_TD.detach().float() - own_TD.float()).norm(dim=-1)
-    return float((apart_T / own_TD.float().norm(dim=-1).clamp_min(1e-9)).max())
-
-
-def increment_distance(fast: Call, own: Call) -> float:
-    """The largest distance of what a layer adds to a token's states, relative to its size.
-
-    The states are often far larger than what is added, and so is their rounding.
-    """
-    fast_TD, own_TD = fast.outputs.detach().float(), own.outputs.float()
-    rounding_T = torch.finfo(own.outputs.dtype).eps * own_TD.norm(dim=-1)
-    apart_T = ((fast_TD - own_TD).norm(dim=-1) - rounding_T).clamp_min(0)
-    added_T = (own_TD - own.inputs.float()).norm(dim=-1)
-    return float((apart_T / added_T.clamp_min(1e-9)).max())
 
 
 def _gradient_distance(fast: dict[str, Tensor], own: dict[str, Tensor]) -> float:

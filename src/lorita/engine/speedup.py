@@ -22,10 +22,11 @@ from lorita.engine.causal_lm import body_of, causal_lm
 from lorita.engine.kernels import native
 from lorita.engine.kernels.gpu import has_liger
 from lorita.engine.model_forwards import body_forward, causal_forward
+from lorita.engine.own_numbers import short_windows
 from lorita.engine.patch import mark, patch_of
 from lorita.engine.replace import Replacements, replacements, use_int8
 from lorita.engine.report import SpeedupReport
-from lorita.engine.self_check import Reference, disagreement, reference, short_windows
+from lorita.engine.self_check import Reference, disagreement, reference
 
 _OWN_ATTENTION = ("attention", "packing")
 EVERYTHING = (*_OWN_ATTENTION, "mlp", "norm", "activation", "linear")

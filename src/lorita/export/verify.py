@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
 from lorita.evaluation.comparison import read_comparison
-from lorita.inference.generation import MODEL_FAULTS, refuse_no_numbers
+from lorita.inference.through_transformers import MODEL_FAULTS, refuse_no_numbers
 from lorita.models.context import context_length
 
 if TYPE_CHECKING:

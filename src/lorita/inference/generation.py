@@ -1,34 +1,31 @@
 """Text from a model: greedy by default, with a repetition penalty.
 
-Prompts are answered together, by the engine where it knows the model (``written.py``), else by
-transformers' ``generate``, padded on the left. Each answer is the one that its prompt would get
-alone.
+Prompts are answered together, by the engine where it knows the model, else by transformers'
+``generate`` (``through_transformers.py``). Each answer is the one that its prompt would get alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
-from lorita.engine.decoding.layers import ACTIVE
-from lorita.errors import ModelError
-from lorita.inference.batching import can_answer_together
+from lorita.engine.decoding import ACTIVE
 from lorita.inference.options import GenerationOptions as GenerationOptions
-from lorita.inference.options import all_stops, transformers_options
+from lorita.inference.options import all_stops
 from lorita.inference.prompt_length import positions_in_table, prompt_ids
-from lorita.inference.written import does_not_fit, request, write_all
+from lorita.inference.through_transformers import answer_in_batches, does_not_fit
 from lorita.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-BATCH_SIZE = 8
-"""Prompts answered together by transformers."""
+    from lorita.engine.decoding.writer import Request, Text, Writer
+
+PREFILL_TOKENS = 2048
+"""Prompts that are begun together have no more tokens than this; a single one may."""
 BASE = "__base__"
 """PEFT's name, among the adapters of a batch, for rows that the base answers."""
 
@@ -82,7 +79,7 @@ def answer(
     ]
     made = write_all(model, requests)
     if made is None:
-        made = _through_transformers(model, tokenizer, questions, rows, rooms, options)
+        made = answer_in_batches(model, tokenizer, questions, rows, rooms, options)
     return [
         asked.prompt_format.answer(tokenizer, new)
         for asked, new in zip(questions, made, strict=True)
@@ -98,169 +95,108 @@ def _adapter(name: str | None) -> str | None:
     return ACTIVE if name is None else None if name == BASE else name
 
 
-def _through_transformers(
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-    rows: Sequence[list[int]],
-    rooms: Sequence[int],
+def request(
+    prompt: Sequence[int],
     options: GenerationOptions,
-) -> list[list[int]]:
-    """The new tokens of each question, by transformers' ``generate``, in batches."""
-    import torch
+    most_tokens: int,
+    stops: frozenset[int],
+    adapter: str | None,
+) -> Request:
+    """A text to write, with the options of its generation."""
+    from lorita.engine.decoding.choose import Choice
+    from lorita.engine.decoding.writer import Request
 
-    made: list[list[int]] = [[] for _ in questions]
-    was_training = model.training
-    model.eval()
-    if options.do_sample:
-        torch.manual_seed(options.seed)
-    size = BATCH_SIZE if len(rows) > 1 and can_answer_together(model) else 1
-    try:
-        waiting = _batches(questions, rows, rooms, tokenizer, size=size)
-        while waiting:
-            batch, room = waiting.pop(0)
-            within = replace(options, max_new_tokens=room)
-            answer = partial(_continue, model, tokenizer, batch, questions, rows, within)
-            new = _if_it_fits(answer, [len(rows[number]) for number in batch])
-            if new is None:
-                half = len(batch) // 2
-                waiting[:0] = [(batch[:half], room), (batch[half:], room)]
-                continue
-            for number, tokens in zip(batch, new, strict=True):
-                made[number] = tokens
-    finally:
-        model.train(was_training)
-    return made
+    choice = Choice(
+        options.repetition_penalty,
+        options.do_sample,
+        options.temperature,
+        options.top_k,
+        options.top_p,
+        options.seed,
+    )
+    return Request(prompt, most_tokens, stops, choice, adapter)
 
 
-def _batches(
-    questions: Sequence[Question],
-    rows: Sequence[list[int]],
-    rooms: Sequence[int],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    size: int,
-) -> list[tuple[list[int], int]]:
-    """The batches: indices of questions, and how many new tokens they may have.
+def write_all(model: Any, requests: Sequence[Request]) -> list[list[int]] | None:
+    """The new tokens of each text; None if the engine does not know the model.
 
-    The questions of a batch have the same stop tokens and the same room; they are sorted by length.
-    ``size`` is how many a batch has at most.
+    Fewer texts are written at once where memory runs out; ``RunFailed`` if one alone does not fit.
     """
-    alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    for number, question in enumerate(questions):
-        alike.setdefault(
-            (rooms[number], tuple(question.prompt_format.stops(tokenizer))), []
-        ).append(number)
-    batches = []
-    for (room, _), numbers in alike.items():
-        numbers.sort(key=lambda number: len(rows[number]))
-        batches += [(numbers[i : i + size], room) for i in range(0, len(numbers), size)]
-    return batches
+    from lorita.engine.decoding.writer import MOST_TEXTS, Writer
+    from lorita.engine.plans import Unsuited
 
-
-def _if_it_fits(
-    answer: Callable[[], list[list[int]]], lengths: Sequence[int]
-) -> list[list[int]] | None:
-    """What ``answer`` returns; None if memory runs out and the batch can be divided.
-
-    ``lengths`` are the tokens of its prompts. ``RunFailed`` if a single answer does not fit.
-    """
-    try:
-        return answer()
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(lengths) > 1:
+    done: dict[int, list[int]] = {}
+    most = MOST_TEXTS
+    while len(done) < len(requests):
+        decoder = _decoder(model, requests)
+        if decoder is None:
             return None
-        raise does_not_fit(lengths[0]) from error
-
-
-def _continue(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    batch: Sequence[int],
-    questions: Sequence[Question],
-    rows: Sequence[list[int]],
-    options: GenerationOptions,
-) -> list[list[int]]:
-    """The new tokens of each question in a batch, without padding."""
-    import torch
-    from transformers import LogitsProcessorList
-
-    stops = questions[batch[0]].prompt_format.stops(tokenizer)
-    config = transformers_options(model, tokenizer, options, stops)
-    longest = max(len(rows[number]) for number in batch)
-    pad = int(tokenizer.eos_token_id)
-    device = next(model.parameters()).device
-    ids_BL = torch.tensor([[pad] * (longest - len(rows[n])) + rows[n] for n in batch])
-    mask_BL = torch.tensor([[0] * (longest - len(rows[n])) + [1] * len(rows[n]) for n in batch])
-    how: dict[str, Any] = {"generation_config": config}
-    how["logits_processor"] = LogitsProcessorList([refuse_no_numbers])
-    if options.repetition_penalty != 1.0:
-        how["logits_processor"].append(_penalty(options.repetition_penalty, mask_BL.to(device)))
-    adapters = [questions[number].adapter for number in batch]
-    if any(adapters):
-        how["adapter_names"] = adapters
-    with torch.inference_mode():
-        output_BL = _generated(model, ids_BL.to(device), mask_BL.to(device), how)
-    return [until_stop(row, set(config.eos_token_id)) for row in output_BL[:, longest:].tolist()]
-
-
-def _generated(model: Any, ids_BL: Tensor, mask_BL: Tensor, how: dict[str, Any]) -> Tensor:
-    """Prompts and new tokens; without a cache if the model's code fails with one.
-
-    ``ModelError`` if it fails without one, too.
-    """
-    inputs = {"input_ids": ids_BL, "attention_mask": mask_BL, **how}
-    try:
-        output_BL: Tensor = model.generate(**inputs)
-    except MODEL_FAULTS as error:
-        if is_out_of_memory(error) or "memory" in str(error):
-            raise
+        writer = Writer(decoder)
         try:
-            output_BL = model.generate(**inputs, use_cache=False)
-        except MODEL_FAULTS:
-            raise ModelError(
-                f"the installed transformers cannot generate text with this model "
-                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-            ) from error
-    return output_BL
+            _write(writer, requests, done, most)
+        except Unsuited:
+            return None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if most == 1:
+                number = min(set(range(len(requests))) - set(done))
+                raise does_not_fit(len(requests[number].prompt)) from error
+            most = max(1, min(most, len(requests) - len(done)) // 2)
+    return [done[number] for number in range(len(requests))]
 
 
-MODEL_FAULTS = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
-"""What faults in a model's own code raise."""
+def write_one(model: Any, asked: Request) -> Generator[int] | None:
+    """The new tokens of a text, one at a time; None if the engine does not know the model.
 
-
-def until_stop(ids: list[int], stops: set[int]) -> list[int]:
-    """The tokens up to and including the first stop token."""
-    end = next((place for place, token in enumerate(ids, 1) if token in stops), len(ids))
-    return ids[:end]
-
-
-def refuse_no_numbers(ids_BL: Tensor, scores_BV: Tensor) -> Tensor:
-    """The scores as they are; ``ModelError`` if they are NaN or infinite, for then the likeliest
-    token means nothing."""
-    from lorita.engine.decoding.choose import require_numbers
-
-    require_numbers(scores_BV.amax(-1))
-    return scores_BV
-
-
-def _penalty(penalty: float, mask_BL: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """transformers' repetition penalty (CTRL, arXiv:1909.05858), except that it ignores padding.
-
-    The padding token is the end-of-text token: padding must not make that less likely.
-    ``mask_BL`` is 1 at the tokens of the prompts and 0 at padding.
+    Closing the iterator ends the text.
     """
-    import torch
+    from lorita.engine.decoding.writer import Writer
 
-    def process(ids_BL: Tensor, scores_BV: Tensor) -> Tensor:
-        prompt = mask_BL.shape[1]
-        real_BL = torch.ones_like(ids_BL, dtype=torch.bool)
-        real_BL[:, :prompt] = mask_BL.bool()
-        seen_BL = torch.where(real_BL, ids_BL, ids_BL[:, prompt - 1 : prompt])
-        score_BL = scores_BV.gather(1, seen_BL)
-        score_BL = torch.where(score_BL < 0, score_BL * penalty, score_BL / penalty)
-        return scores_BV.scatter(1, seen_BL, score_BL)
+    decoder = _decoder(model, [asked])
+    return None if decoder is None else _tokens(Writer(decoder), asked)
 
-    return process
+
+def _decoder(model: Any, requests: Sequence[Request]) -> Any:
+    from lorita.engine.decoding import ACTIVE
+    from lorita.engine.decoding.decoder import usable_decoder
+
+    names = {asked.adapter for asked in requests} - {None, ACTIVE}
+    return usable_decoder(model, sorted(name for name in names if name is not None))
+
+
+def _tokens(writer: Writer, asked: Request) -> Generator[int]:
+    (text,) = writer.prefill([asked])
+    yield text.tokens[-1]
+    while not text.finished:
+        writer.step()
+        yield text.tokens[-1]
+
+
+def _write(
+    writer: Writer, requests: Sequence[Request], done: dict[int, list[int]], most: int
+) -> None:
+    """Write all texts that are not done, at most so many at once."""
+    waiting = [number for number in range(len(requests)) if number not in done]
+    texts: dict[int, Text] = {}
+    while waiting or texts:
+        joining = _joining(waiting, requests, most - len(texts))
+        if joining:
+            del waiting[: len(joining)]
+            begun = writer.prefill([requests[number] for number in joining])
+            texts.update(zip(joining, begun, strict=True))
+        else:
+            writer.step()
+        for number in [number for number, text in texts.items() if text.finished]:
+            done[number] = texts.pop(number).tokens
+
+
+def _joining(waiting: Sequence[int], requests: Sequence[Request], room: int) -> list[int]:
+    joining: list[int] = []
+    tokens = 0
+    for number in waiting[: max(room, 0)]:
+        tokens += len(requests[number].prompt)
+        if joining and tokens > PREFILL_TOKENS:
+            break
+        joining.append(number)
+    return joining

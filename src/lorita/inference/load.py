@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.errors import AdapterError, LoritaWarning, SettingsError
+from lorita.errors import AdapterError, SettingsError
+from lorita.inference.checked_base import (
+    check_same_base,
+    fitting_dtype,
+    load_checked_base,
+)
 from lorita.inference.resolve import Resolved, resolve_adapter
 from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import untouched
-from lorita.models.adapter_embeddings import fit_embeddings, replaces_base
-from lorita.models.adapter_files import require_files
-from lorita.models.base import Base, find_base, load_tokenizer
+from lorita.models.adapter_embeddings import replaces_base
+from lorita.models.base import find_base, load_tokenizer
 from lorita.models.base_weights import check_tokenizer_fits, load_model
-from lorita.models.fingerprint import fingerprint, fingerprint_problems
 from lorita.models.load_adapter import load_adapter, load_adapters
-from lorita.models.memory_needs import fitting_itemsize
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    pass
 
 
 def load(
@@ -68,40 +69,6 @@ def open_model(resolved: Resolved, dtype: str = "auto") -> TunedModel:
     )
 
 
-def load_checked_base(
-    resolved: Resolved, dtype: str = "auto", *, beside: int = 0, fast: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base without the adapter, and the tokenizer that the adapter was trained with.
-
-    ``beside`` are bytes that will be needed beside the weights, ``fast`` whether the fast step will
-    be used: where there is no room for all of it, nothing is loaded.
-
-    ``AdapterError`` where the adapter's record says that it was trained on another base,
-    ``ModelError`` where the tokenizer has tokens that the base does not know.
-    """
-    model = load_model(resolved.base, fitting_dtype(resolved.base, dtype, beside, fast))
-    check_same_base(resolved, model)
-    if resolved.folder is not None:
-        require_files(resolved.folder)
-        fit_embeddings(model, resolved.folder)
-    tokenizer = resolved.tokenizer()
-    check_tokenizer_fits(resolved.base, tokenizer, model)
-    return model, tokenizer
-
-
-def check_same_base(resolved: Resolved, model: torch.nn.Module) -> None:
-    """``AdapterError`` if ``model`` is not the base that the adapter's record describes."""
-    if resolved.record is None or not resolved.record.base.fingerprint:
-        return
-    problems = fingerprint_problems(resolved.record.base.fingerprint, fingerprint(model))
-    if problems:
-        name = resolved.base.name
-        raise AdapterError(
-            [f"{resolved.folder} was trained on another base than {name}: {p}" for p in problems],
-            hint="Give the one that it was trained on (--base).",
-        )
-
-
 def _load_several(
     base: str, adapters: Mapping[str, str | Path], dtype: str, trust: bool
 ) -> TunedModel:
@@ -125,35 +92,3 @@ def _load_several(
         check_same_base(resolved, model)
     tuned = load_adapters(model, {name: r.adapter for name, r in found.items()}).eval()
     return TunedModel(tuned, tokenizer, place, adapters=formats)
-
-
-def fitting_dtype(base: Base, name: str, beside: int = 0, fast: bool = False) -> torch.dtype:
-    """As ``torch_dtype``; for ``auto``, bfloat16 where float32 does not fit in memory.
-
-    A ``LoritaWarning`` says so. ``ModelError`` where nothing fits; see ``load_checked_base``.
-    """
-    import warnings
-
-    import torch
-
-    dtype = torch_dtype(name)
-    size, why = fitting_itemsize(
-        base, dtype.itemsize, may_change=name == "auto", beside=beside, fast=fast
-    )
-    if why is not None:
-        warnings.warn(why, LoritaWarning, stacklevel=2)
-    return dtype if size == dtype.itemsize else torch.bfloat16
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """``auto`` is what suits this machine; the names are torch's."""
-    import torch
-
-    if name == "auto":
-        from lorita.engine.numerics import choose_numerics
-
-        return choose_numerics().dtype
-    dtype = getattr(torch, name, None)
-    if name not in ("float32", "bfloat16", "float16"):
-        raise SettingsError(f"dtype = {name!r}: should be auto, float32, bfloat16 or float16")
-    return dtype  # type: ignore[return-value]

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorita.inference.generation import refuse_no_numbers
+from lorita.inference.generation import request, write_one
 from lorita.inference.options import GenerationOptions, all_stops, transformers_options
-from lorita.inference.written import request, write_one
+from lorita.inference.through_transformers import refuse_no_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ def stream(
     Joined, the pieces are the answer of ``generate``. Closing the iterator early (``close()``)
     stops the model at its next token. An error in the model is raised here.
     """
-    from lorita.engine.decoding.layers import ACTIVE
+    from lorita.engine.decoding import ACTIVE
 
     stops = all_stops(model, prompt_format.stops(tokenizer))
     asked = request(ids, options, options.max_new_tokens, stops, ACTIVE)

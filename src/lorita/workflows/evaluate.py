@@ -13,7 +13,8 @@ from lorita.errors import AdapterError, UserError
 from lorita.evaluation.measure import ANSWERS, ask, make_proof, make_proof_questions
 from lorita.evaluation.prompts import prompts_of
 from lorita.evaluation.score_batches import scoring_bytes
-from lorita.inference.load import load, load_checked_base
+from lorita.inference.checked_base import load_checked_base
+from lorita.inference.load import load
 from lorita.inference.prompt_length import fits
 from lorita.inference.resolve import Resolved, resolve_folder
 from lorita.models.load_adapter import load_adapter

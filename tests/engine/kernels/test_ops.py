@@ -13,8 +13,8 @@ from lorita.engine.kernels.ops import (
     gated_activation,
     gelu_tanh,
     rms_norm,
-    use_onednn_float32,
 )
+from lorita.engine.kernels.products import use_onednn_float32
 from tests.engine.kernels.twins import DTYPES, check, random
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -2,3 +2,6 @@
 
 ``writer.py`` is what callers use: texts join and leave a batch, and each step adds a token to each.
 """
+
+ACTIVE = ""
+"""The name of whichever adapter is switched on."""

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lorita.engine.kernels.decode import KeysValues
 from lorita.engine.kernels.head_layout import Part
 
 STEP = 64
 """The cache grows by at least this many tokens."""
+
+
+@dataclass
+class Stored:
+    """Keys and values of one attention layer, each [slots, K, capacity, d]."""
+
+    k: Tensor
+    v: Tensor
 
 
 class Cache:
@@ -23,7 +31,7 @@ class Cache:
     def __init__(self, shapes: Sequence[tuple[int, int]], dtype: torch.dtype) -> None:
         self._shapes, self._dtype = list(shapes), dtype
         self.slots = self.capacity = 0
-        self.layers: list[KeysValues] = []
+        self.layers: list[Stored] = []
 
     def reserve(self, slots: int, tokens: int) -> None:
         """Make room for this many slots of at least this many tokens each."""
@@ -35,29 +43,12 @@ class Cache:
         before, self.layers = self.layers, []
         for number, (kv, d) in enumerate(self._shapes):
             # Zeros: plain torch multiplies what is behind a shorter text with a weight of zero.
-            new = KeysValues(
-                *(torch.zeros(slots, kv, capacity, d, dtype=self._dtype) for _ in "kv")
-            )
+            new = Stored(*(torch.zeros(slots, kv, capacity, d, dtype=self._dtype) for _ in "kv"))
             if before:
                 new.k[: self.slots, :, : self.capacity] = before[number].k
                 new.v[: self.slots, :, : self.capacity] = before[number].v
             self.layers.append(new)
         self.slots, self.capacity = slots, capacity
-
-    def places(
-        self, kv: int, slots: Sequence[int], lengths: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Where the tokens of texts from their start go, as ``RowLayout.slots`` says it: [T] each.
-
-        The texts lie end to end; ``lengths`` are their tokens.
-        """
-        first = torch.cat(
-            [
-                torch.arange(length) + slot * kv * self.capacity
-                for slot, length in zip(slots, lengths, strict=True)
-            ]
-        )
-        return first, torch.full_like(first, self.capacity)
 
 
 def shape_of(part: Part) -> tuple[int, int]:

@@ -8,8 +8,8 @@ meanwhile, so that tokens leave them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,16 +17,18 @@ from torch import Tensor, nn
 
 from lorita.engine.blocks import Call, find_blocks, forcing, joined, recording
 from lorita.engine.causal_lm import body_of, causal_lm, evaluating, ordinary_ids
-from lorita.engine.decoding.decoder import Decoder
 from lorita.engine.kernels.row_layout import RowLayout
-from lorita.engine.plans import Unsuited
-from lorita.engine.self_check import (
+from lorita.engine.own_numbers import (
     distance,
     increment_distance,
     own_outputs,
     short_windows,
     tolerance_of,
 )
+from lorita.engine.plans import Unsuited
+
+if TYPE_CHECKING:
+    from lorita.engine.decoding.decoder import Decoder
 
 ROWS = RowLayout((6, 8))
 STEPS = 2
@@ -34,28 +36,15 @@ STEPS = 2
 _known: WeakKeyDictionary[nn.Module, dict[str, str | None]] = WeakKeyDictionary()
 
 
-def usable_decoder(model: nn.Module, adapters: Sequence[str] = ()) -> Decoder | None:
-    """A decoder whose numbers agree with the model's; None if there is none.
-
-    Found out once for each model, again where adapters were put on or switched.
-    """
-    if why_not(model) is not None:
-        return None
-    try:
-        return Decoder(model, adapters)
-    except Unsuited:
-        return None
-
-
-def why_not(model: nn.Module) -> str | None:
-    """Why the model cannot be used through a decoder; None if it can."""
+def why_not(model: nn.Module, make: Callable[[nn.Module], Decoder]) -> str | None:
+    """Why the model cannot be used through a decoder that ``make`` makes; None if it can."""
     lm = causal_lm(model)
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
     known = _known.setdefault(lm, {})
     key = _structure(lm)
     if key not in known:
-        known[key] = disagreement(model)
+        known[key] = disagreement(model, make)
     return known[key]
 
 
@@ -69,13 +58,13 @@ def _structure(lm: Any) -> str:
     return f"{lm.get_input_embeddings().weight.dtype} {modules}"
 
 
-def disagreement(model: nn.Module) -> str | None:
+def disagreement(model: nn.Module, make: Callable[[nn.Module], Decoder]) -> str | None:
     """How the decoder's numbers differ from the model's own; None if they do not."""
     lm = causal_lm(model)
     try:
         body_of(lm)  # computes a few tokens the first time, which are not to be recorded
         with short_windows(lm), evaluating(lm), torch.inference_mode():
-            decoder = Decoder(model)
+            decoder = make(model)
             calls, logits = _reference(lm)
             return _compared(decoder, calls, logits, _twins(lm, decoder))
     except Unsuited as reason:

@@ -10,24 +10,40 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lorita.engine.causal_lm import body_of, causal_lm, head_of
+from lorita.engine.decoding import ACTIVE
 from lorita.engine.decoding.cache import Cache
+from lorita.engine.decoding.check import why_not
 from lorita.engine.decoding.forwards import Call, set_forwards
-from lorita.engine.decoding.layers import ACTIVE, join
+from lorita.engine.decoding.layers import join
 from lorita.engine.decoding.twin import twin_of
 from lorita.engine.families import family_of
 from lorita.engine.heads import LinearHead
 from lorita.engine.kernels.decode import JoinedLayers
-from lorita.engine.kernels.row_layout import RowLayout, computing
+from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.plans import Unsuited
 
 STRETCHING = ("dynamic", "longrope")
 """Rotary angles that depend on the length of a text: what is in the cache would have to change."""
+
+
+def usable_decoder(model: nn.Module, adapters: Sequence[str] = ()) -> Decoder | None:
+    """A decoder whose numbers agree with the model's; None if there is none.
+
+    Found out once for each model, again where adapters were put on or switched.
+    """
+    if why_not(model, Decoder) is not None:
+        return None
+    try:
+        return Decoder(model, adapters)
+    except Unsuited:
+        return None
 
 
 class Decoder:
@@ -47,7 +63,13 @@ class Decoder:
         self._body: Any = self.twin.get_submodule(path)
         weight = lm.get_input_embeddings().weight
         self._call = Call(Cache([], weight.dtype))
-        shapes = set_forwards(self.twin, family_of(lm.config), self.names, self._call)
+        shapes = set_forwards(
+            self.twin,
+            family_of(lm.config),
+            partial(join, names=self.names),
+            self._call,
+            one_adapter=not adapters,
+        )
         self._call.cache = Cache(shapes, weight.dtype)
         self._takes_places = (
             "position_ids" in inspect.signature(type(self._body).forward).parameters
@@ -55,10 +77,6 @@ class Decoder:
         self._head, self._joined_head = _head(lm, self.twin, self.names)
         self._lengths: dict[int, int] = {}
         self._adapters: dict[int, int] = {}
-
-    def length(self, slot: int) -> int:
-        """The tokens in a slot."""
-        return self._lengths[slot]
 
     def prefill(
         self, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] = ()
@@ -69,58 +87,44 @@ class Decoder:
         """
         free = (slot for slot in range(len(self._lengths) + len(prompts)))
         slots = [slot for slot in free if slot not in self._lengths][: len(prompts)]
-        rows = RowLayout(tuple(len(prompt) for prompt in prompts))
-        self._call.cache.reserve(max(slots) + 1, max(rows.lengths) + 1)
         for slot, name in zip(slots, adapters or [ACTIVE] * len(slots), strict=True):
-            self._adapters[slot] = self._number(name)
-        ids_T = torch.tensor([token for prompt in prompts for token in prompt])
-        places_T = rows.positions(ids_T.device)
-        self._call.rows = rows
-        hidden_TD = self._hidden(ids_T, places_T, slots, rows.lengths)
-        self._lengths.update(zip(slots, rows.lengths, strict=True))
-        last = torch.tensor([start + length - 1 for start, length in rows.spans])
-        return slots, self._logits(hidden_TD[last], slots)
+            self._adapters[slot] = -1 if name is None else self.names.index(name)
+            self._lengths[slot] = 0
+        return slots, self.add(slots, prompts)
 
     def step(self, slots: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """Add a token to the text in each slot; returns the logits [n, V] of the next ones."""
-        places = [self._lengths[slot] for slot in slots]
-        self._call.cache.reserve(max(slots) + 1, max(places) + 1)
-        self._call.rows = None
-        hidden_nD = self._hidden(
-            torch.tensor(tokens), torch.tensor(places), slots, (1,) * len(slots)
-        )
-        for slot in slots:
-            self._lengths[slot] += 1
-        return self._logits(hidden_nD, slots)
+        return self.add(slots, [[token] for token in tokens])
+
+    def add(self, slots: Sequence[int], tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Add one token or more to the text in each slot; returns the logits [n, V] of the next."""
+        rows = RowLayout(tuple(len(new) for new in tokens))
+        before = [self._lengths[slot] for slot in slots]
+        ends = [length + new for length, new in zip(before, rows.lengths, strict=True)]
+        call, lengths = self._call, torch.tensor(rows.lengths)
+        call.cache.reserve(max(slots) + 1, max(ends))
+        call.slots_T = torch.tensor(slots).repeat_interleave(lengths)
+        places_T = rows.positions(lengths.device)
+        call.places_T = places_T + torch.tensor(before).repeat_interleave(lengths)
+        adapters = [self._adapters[slot] for slot in slots]
+        call.adapter_T = torch.tensor(adapters).repeat_interleave(lengths)
+        call.adapter = adapters[0] if len(set(adapters)) == 1 else None
+        hidden_TD = self._hidden(torch.tensor([token for new in tokens for token in new]))
+        self._lengths.update(zip(slots, ends, strict=True))
+        return self._logits(hidden_TD[lengths.cumsum(0) - 1], slots)
 
     def leave(self, slot: int) -> None:
         """Free the slot for another text."""
         del self._lengths[slot], self._adapters[slot]
 
-    def _number(self, name: str | None) -> int:
-        if name is None:
-            return -1
-        return self.names.index(name)
-
-    def _hidden(
-        self, ids_T: Tensor, places_T: Tensor, slots: Sequence[int], lengths: Sequence[int]
-    ) -> Tensor:
+    def _hidden(self, ids_T: Tensor) -> Tensor:
         """The last hidden states [T, D] of new tokens."""
-        call = self._call
-        call.slots, call.slots_n, call.places_n = slots, torch.tensor(slots), places_T
-        self._use_adapters(slots, lengths)
         options: dict[str, Any] = {"input_ids": ids_T[None], "use_cache": False}
         if self._takes_places:
-            options["position_ids"] = places_T[None]
-        with torch.inference_mode(), computing(lengths):
+            options["position_ids"] = self._call.places_T[None]
+        with torch.inference_mode():
             hidden: Tensor = self._body(**options)[0]
         return hidden[0]
-
-    def _use_adapters(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
-        numbers = [self._adapters[slot] for slot in slots]
-        each = torch.tensor(numbers)
-        self._call.adapter_n = each.repeat_interleave(torch.tensor(lengths))
-        self._call.adapter = numbers[0] if len(set(numbers)) == 1 else None
 
     def _logits(self, hidden_nD: Tensor, slots: Sequence[int]) -> Tensor:
         with torch.inference_mode():

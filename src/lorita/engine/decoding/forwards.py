@@ -1,7 +1,7 @@
 """The forwards of a twin's modules: new tokens only, the rest comes from the cache.
 
-Two kinds of calls. In the first, whole prompts lie end to end and attend to themselves; their keys
-and values are stored. In the second, each row is one token, which attends to all that is stored.
+The new tokens lie end to end: whole prompts, one token of each text, or anything between. Each
+attends to all tokens of its own text before it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from lorita.engine.decoding.cache import Cache, shape_of
-from lorita.engine.decoding.layers import ACTIVE, is_adapted, join
 from lorita.engine.families import Family
-from lorita.engine.forwards import pieces
-from lorita.engine.kernels.attention import attention
 from lorita.engine.kernels.decode import JoinedLayers, attend
-from lorita.engine.kernels.head_layout import Rotation
-from lorita.engine.kernels.heads import join_heads, move_heads, split_heads
 from lorita.engine.kernels.ops import gated, gelu_tanh, rms_normed
-from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.linears import is_plain_linear
 from lorita.engine.patch import CallState
 from lorita.engine.plans import AttentionPlan, GatedPlan, NormPlan, Unsuited
 from lorita.engine.recognise import (
+    Join,
     attention_plan,
     gated_plan,
     is_gelu_tanh,
@@ -37,47 +32,48 @@ from lorita.engine.recognise import (
     norm_plan,
 )
 
+_NONE = torch.empty(0, dtype=torch.long)
+
 
 @dataclass
 class Call:
-    """What the forwards of one model have to know of the current call."""
+    """What the forwards of one model have to know of the new tokens of the current call."""
 
     cache: Cache
-    slots: Sequence[int] = ()
-    """Of the rows."""
-    rows: RowLayout | None = None
-    """The prompts; None if each row is one token."""
-    slots_n: Tensor | None = None
-    places_n: Tensor | None = None
-    """Positions of the tokens, if each row is one."""
-    adapter_n: Tensor | None = None
-    """Of each token, as in ``JoinedLayers``."""
+    slots_T: Tensor = _NONE
+    """Of the texts that they belong to."""
+    places_T: Tensor = _NONE
+    """Their positions in the texts."""
+    adapter_T: Tensor | None = None
+    """As in ``JoinedLayers``."""
     adapter: int | None = None
     """If it is the same for all."""
     angles: CallState = field(default_factory=CallState)
 
     def adapters_of(self, x_nI: Tensor) -> Tensor | None:
         """The adapter of each row of an input; ``Unsuited`` if they are not the call's tokens."""
-        if self.adapter_n is None or len(x_nI) == len(self.adapter_n):
-            return self.adapter_n
+        if self.adapter_T is None or len(x_nI) == len(self.adapter_T):
+            return self.adapter_T
         if self.adapter is None:
             raise Unsuited("a layer computes other rows than the tokens of the call")
         return torch.full((len(x_nI),), self.adapter)
 
 
 def set_forwards(
-    twin: nn.Module, family: Family, names: Sequence[str], call: Call
+    twin: nn.Module, family: Family, join: Join, call: Call, *, one_adapter: bool
 ) -> list[tuple[int, int]]:
     """Give the modules their forwards; returns the shapes of the attention layers' caches.
 
-    ``Unsuited`` if tokens would not find those before them. ``names`` are the adapters.
+    ``join`` makes one product of layers, with their adapters. ``one_adapter``: all rows have the
+    same, so that an adapted layer may keep a forward of its own. ``Unsuited`` if tokens would not
+    find those before them.
     """
     shapes: list[tuple[int, int]] = []
     done: set[nn.Module] = set()
 
     def joined(modules: Sequence[nn.Module]) -> JoinedLayers:
         done.update(part for module in modules for part in module.modules())
-        return join(modules, names)
+        return join(modules)  # type: ignore[no-any-return]
 
     for module in list(twin.modules()):
         if looks_like_attention(module):
@@ -90,13 +86,19 @@ def set_forwards(
             _try(module, lambda m: partial(_norm, m.weight.detach(), norm_plan(m)))
         elif is_gelu_tanh(module):
             module.forward = gelu_tanh
-        elif module not in done and (is_adapted(module) or is_plain_linear(module)):
+        elif module not in done and (_is_adapted(module) or is_plain_linear(module)):
             suits = _try(module, lambda m: partial(_linear, joined([m]), call))
-            if not suits and is_adapted(module) and list(names) != [ACTIVE]:
+            if not (suits or one_adapter) and _is_adapted(module):
                 raise Unsuited(f"{type(module).__name__} has one adapter for all rows")
     if not shapes:
         raise Unsuited("no attention was found")
     return shapes
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    from peft.tuners.lora import LoraLayer
+
+    return isinstance(module, LoraLayer)
 
 
 def _try(module: Any, forward_of: Callable[[Any], Any]) -> bool:
@@ -129,31 +131,10 @@ def _attention(
     flat = hidden_states[0]
     x_TN = plan.inputs(flat, call.adapters_of(flat))
     turn = call.angles.rotation(kwargs.get("position_embeddings"))
-    mixed = _of_prompts if call.rows is not None else _of_tokens
-    out = plan.output(mixed(plan, number, call, x_TN, turn)[None])
+    q, k, v = plan.pieces(x_TN)
+    stored = call.cache.layers[number]
+    out = attend((q, k, v), plan.scores, stored, turn, call.slots_T, call.places_T)
+    out = plan.output(out[None])
     if plan.adds_residual:
         out = out + (args[0] if args else kwargs["residual"])
     return out, None
-
-
-def _of_tokens(
-    plan: AttentionPlan, number: int, call: Call, x_TN: Tensor, turn: Rotation | None
-) -> Tensor:
-    assert call.slots_n is not None
-    assert call.places_n is not None
-    q, k, v = pieces(plan, x_TN)
-    stored = call.cache.layers[number]
-    return attend((q, k, v), plan.scores, stored, turn, call.slots_n, call.places_n)
-
-
-def _of_prompts(
-    plan: AttentionPlan, number: int, call: Call, x_TN: Tensor, turn: Rotation | None
-) -> Tensor:
-    assert call.rows is not None
-    rows, stored = call.rows, call.cache.layers[number]
-    of_q, of_k, of_v = pieces(plan, x_TN)
-    q, k, v = (split_heads(x, (part,), rows, turn)[0] for x, part in (of_q, of_k, of_v))
-    places = call.cache.places(stored.k.shape[1], call.slots, rows.lengths)
-    for (x, part), to in ((of_k, stored.k), (of_v, stored.v)):
-        move_heads(x.contiguous(), to.view(-1, 1, part.d), part, places, turn, inverse=False)
-    return join_heads(attention(q, k, v, rows, plan.scores), rows)

@@ -8,19 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.decoding import ACTIVE
 from lorita.engine.kernels.decode import FrozenLayer, JoinedLayers, LowRank
 from lorita.engine.linears import is_plain_linear, weight_of
 from lorita.engine.plans import Unsuited
-
-ACTIVE = ""
-"""Stands for whichever adapter is switched on."""
-
-
-def is_adapted(module: nn.Module) -> bool:
-    """Whether this is one of PEFT's layers around a linear one."""
-    from peft.tuners.lora import LoraLayer
-
-    return isinstance(module, LoraLayer)
 
 
 def join(modules: Sequence[nn.Module], names: Sequence[str]) -> JoinedLayers:

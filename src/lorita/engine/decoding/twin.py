@@ -10,8 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from lorita.engine.patch import INTERFACE, patch_of
-from lorita.engine.replace import register_interface
+from lorita.engine.patch import patch_of
+from lorita.engine.plans import Unsuited
+
+CACHED = "lorita-cached"
+"""The twin's name in transformers' registry of attention functions."""
 
 
 def twin_of(lm: nn.Module) -> Any:
@@ -20,7 +23,7 @@ def twin_of(lm: nn.Module) -> Any:
     Parameters and buffers are shared. Attention masks are not made: whoever asks for the twin
     computes attention. Forwards that others have set on a module stay.
     """
-    register_interface()
+    _register()
     patch = patch_of(lm)
     fast = {id(module): forward for module, forward in patch.forwards} if patch else {}
     memo: dict[int, Any] = {}
@@ -38,7 +41,7 @@ def twin_of(lm: nn.Module) -> Any:
         config = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) is not None:
             twin.config = copy.deepcopy(config, memo)
-            twin.config._attn_implementation = INTERFACE
+            twin.config._attn_implementation = CACHED
         twins[id(module)] = twin
     for module in lm.modules():
         twins[id(module)]._modules = {
@@ -46,3 +49,18 @@ def twin_of(lm: nn.Module) -> Any:
             for name, child in module._modules.items()
         }
     return twins[id(lm)]
+
+
+def _register() -> None:
+    """Make no masks for a twin, and let no attention through that has none of the new forwards."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise Unsuited("an attention module was not recognised")
+
+    def no_mask(*args: Any, **kwargs: Any) -> None:
+        return None
+
+    AttentionInterface.register(CACHED, refuse)
+    AttentionMaskInterface.register(CACHED, no_mask)

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from lorita.engine.decoding import ACTIVE
 from lorita.engine.decoding.choose import Choice, Chooser, choose
-from lorita.engine.decoding.decoder import Decoder
-from lorita.engine.decoding.layers import ACTIVE
+
+if TYPE_CHECKING:
+    from lorita.engine.decoding.decoder import Decoder
 
 MOST_TEXTS = 32
 """Texts that are open at once; the kernels of ``decode.cpp`` are made for so many."""

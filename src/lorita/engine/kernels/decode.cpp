@@ -1,5 +1,5 @@
-// What one more token costs: products of a few rows with large weights, and the attention of one
-// query per row to the keys in its cache. Both read far more than they compute, so the weights are
+// What new tokens of a text cost: products of a few rows with large weights, and the attention of
+// each token to the keys in the text's cache. Both read far more than they compute, so the weights are
 // read once for all rows, in the format that they have.
 //
 // Written with the compiler's own vectors: the same code becomes AVX-512, AVX2 or NEON.
@@ -331,7 +331,7 @@ void products(const Layers& g, const T* x, const i64* adapter, i64 rows, void* y
 inline i64 most_rows(float) { return 16; }
 inline i64 most_rows(bf16) { return PAIRS ? 32 : 1 << 30; }
 
-// ---- attention of one new token per row ---------------------------------------------------------
+// ---- attention of new tokens ---------------------------------------------------------
 
 struct Attention {
     const float* slopes;  // of the query heads, or null
@@ -402,18 +402,28 @@ void attend(const Attention& how, const Cache& cache, const T* q, i64 ldq, const
 #pragma omp parallel if (seen * how.kv * how.group * d >= 32768)
     {
         std::vector<float> scores, turned(2 * d);
+        auto slot_of = [&](i64 t, i64 h) {
+            return (slots[t] * how.kv + h) * cache.capacity * d;
+        };
+        // All keys first: a token may attend to one of this call.
+#pragma omp for schedule(static)
+        for (i64 item = 0; item < rows * how.kv; ++item) {
+            const i64 t = item / how.kv, h = item % how.kv, half = how.half;
+            const i64 at = slot_of(t, h) + places[t] * d;
+            rotated(k + t * ldk + h * how.k_stride, (T*)cache.k + at, cos + t * half,
+                    sin + t * half, half, d);
+            std::memcpy((T*)cache.v + at, v + t * ldv + h * how.v_stride, d * sizeof(T));
+        }
 #pragma omp for schedule(dynamic)
         for (i64 item = 0; item < rows * how.kv; ++item) {
             const i64 t = item / how.kv, h = item % how.kv, half = how.half;
-            const i64 at = (slots[t] * how.kv + h) * cache.capacity * d;
-            T *keys = (T*)cache.k + at, *values = (T*)cache.v + at;
-            const float *c = cos + t * half, *s = sin + t * half;
-            rotated(k + t * ldk + h * how.k_stride, keys + places[t] * d, c, s, half, d);
-            std::memcpy(values + places[t] * d, v + t * ldv + h * how.v_stride, d * sizeof(T));
+            const T *keys = (const T*)cache.k + slot_of(t, h);
+            const T *values = (const T*)cache.v + slot_of(t, h);
             for (i64 g = 0; g < how.group; ++g) {
                 const i64 head = h * how.group + g;
                 float *query = turned.data(), *sum = turned.data() + d;
-                rotated(q + t * ldq + h * how.q_stride + g * d, query, c, s, half, d);
+                rotated(q + t * ldq + h * how.q_stride + g * d, query, cos + t * half,
+                        sin + t * half, half, d);
                 attend_head(how, keys, values, query, head, places[t], scores, sum);
                 T* to = out + (t * how.kv * how.group + head) * d;
                 for (i64 j = 0; j < d; ++j) store(to + j, sum[j]);

@@ -9,17 +9,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine.kernels.head_layout import Part, Rotation
-from lorita.engine.kernels.heads import flat_heads
+from lorita.engine.kernels.head_layout import Part, Rotation, flat_heads
 from lorita.engine.kernels.native import kernel
-from lorita.engine.kernels.ops import product
+from lorita.engine.kernels.products import product
 from lorita.engine.kernels.score_rule import Scores
 
 
@@ -184,17 +182,11 @@ class _Cache(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True)
-class KeysValues:
+class KeysValues(Protocol):
     """Keys and values of one attention layer, each [slots, K, capacity, d]."""
 
     k: Tensor
     v: Tensor
-
-    @cached_property
-    def described(self) -> _Cache:
-        """For the kernel."""
-        return _Cache(self.k.data_ptr(), self.v.data_ptr(), self.k.shape[2])
 
 
 Piece = tuple[Tensor, Part]
@@ -209,10 +201,10 @@ def attend(
     slots_n: Tensor,
     places_n: Tensor,
 ) -> Tensor:
-    """Attention of one new token per row, [n, H·d].
+    """Attention of new tokens of some texts to all tokens before them, [n, H·d].
 
-    ``pieces`` are queries, keys and values of the new tokens. Row ``i`` has its cache in slot
-    ``slots_n[i]``; its token is at position ``places_n[i]``, where its key and value are stored.
+    ``pieces`` are queries, keys and values of the new tokens. Token ``i`` belongs to the text in
+    slot ``slots_n[i]``, at position ``places_n[i]``, where its key and value are stored first.
     """
     (q, of_q), (k, of_k), (v, of_v) = pieces
     run = kernel("attend", q)
@@ -225,10 +217,11 @@ def attend(
         turn.cos_Tf.shape[-1] if turn else 0, how.window or 0, of_q.stride, of_k.stride,
         of_v.stride, how.scale, how.softcap or 0.0,
     )  # fmt: skip
+    stored = _Cache(cache.k.data_ptr(), cache.v.data_ptr(), cache.k.shape[2])
     out = torch.empty(len(q), of_q.heads * of_q.d, dtype=q.dtype)
     size = q.itemsize
     run(
-        ctypes.addressof(described), ctypes.addressof(cache.described),
+        ctypes.addressof(described), ctypes.addressof(stored),
         q.data_ptr() + of_q.offset * size, q.stride(0),
         k.data_ptr() + of_k.offset * size, k.stride(0),
         v.data_ptr() + of_v.offset * size, v.stride(0),
@@ -249,19 +242,20 @@ def _attend_in_torch(
     q_nHd, k_nKd, v_nKd = (flat_heads(x, part, turn) for x, part in pieces)
     cache.k[slots_n, :, places_n] = k_nKd
     cache.v[slots_n, :, places_n] = v_nKd
-    kv, keys = cache.k.shape[1], int(places_n.max()) + 1
-    q = q_nHd.unflatten(1, (kv, -1)).float()
-    k, v = (t[slots_n, :, :keys].float() for t in (cache.k, cache.v))
-    scores = torch.einsum("nkgd,nkjd->nkgj", q, k) * how.scale
-    if how.softcap is not None:
-        scores = how.softcap * torch.tanh(scores / how.softcap)
-    key = torch.arange(keys, device=q.device)
-    place = places_n[:, None]
-    if how.alibi_slopes is not None:
-        slopes = how.alibi_slopes.view(kv, -1, 1).to(scores)
-        scores = scores + slopes * (key - place)[:, None, None]
-    hidden = key > place
-    if how.window:
-        hidden = hidden | (key <= place - how.window)
-    weights = scores.masked_fill(hidden[:, None, None], float("-inf")).softmax(-1)
-    return torch.einsum("nkgj,nkjd->nkgd", weights, v).to(q_nHd.dtype).flatten(1)
+    kv, outs = cache.k.shape[1], torch.empty_like(q_nHd)
+    for slot in slots_n.unique().tolist():
+        mine = (slots_n == slot).nonzero().squeeze(1)
+        place, q = places_n[mine][:, None, None, None], q_nHd[mine].unflatten(1, (kv, -1)).float()
+        key = torch.arange(int(place.max()) + 1, device=q.device)
+        k, v = (t[slot, :, : len(key)].float() for t in (cache.k, cache.v))
+        scores = torch.einsum("tkgd,kjd->tkgj", q, k) * how.scale
+        if how.softcap is not None:
+            scores = how.softcap * torch.tanh(scores / how.softcap)
+        if how.alibi_slopes is not None:
+            scores = scores + how.alibi_slopes.view(kv, -1, 1).to(scores) * (key - place)
+        hidden = key > place
+        if how.window:
+            hidden = hidden | (key <= place - how.window)
+        weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+        outs[mine] = torch.einsum("tkgj,kjd->tkgd", weights, v).to(q_nHd.dtype).flatten(1, 2)
+    return outs.flatten(1)

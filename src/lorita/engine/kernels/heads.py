@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lorita.engine.kernels.flash import flash_kernels
-from lorita.engine.kernels.head_layout import Part, Rotation
+from lorita.engine.kernels.head_layout import Part, Rotation, turned
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import RowLayout
 
@@ -37,7 +37,7 @@ class _SplitHeads(torch.autograd.Function):
         outs = []
         for part in parts:
             out = _empty_slots(x, part, rows)
-            move_heads(x, out, part, _places(part, rows), turn, inverse=False)
+            _move(x, out, part, rows, turn, inverse=False)
             outs.append(out)
         return tuple(outs)
 
@@ -45,19 +45,8 @@ class _SplitHeads(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         out = grads[0].new_empty(ctx.shape)
         for part, grad in zip(ctx.parts, grads, strict=True):
-            places = _places(part, ctx.rows)
-            move_heads(out, grad.contiguous(), part, places, ctx.turn, inverse=True)
+            _move(out, grad.contiguous(), part, ctx.rows, ctx.turn, inverse=True)
         return out, None, None, None
-
-
-def flat_heads(x_TN: Tensor, part: Part, turn: Rotation | None = None) -> Tensor:
-    """A part of ``x_TN`` as [T, heads, d], for variable-length attention, in plain torch."""
-    rows_TKGd = x_TN.as_strided(
-        (len(x_TN), part.heads // part.group, part.group, part.d),
-        (x_TN.stride(0), part.stride, part.d, 1),
-        x_TN.storage_offset() + part.offset,
-    )
-    return _turned(rows_TKGd, turn if part.rotate else None, backwards=False).flatten(1, 2)
 
 
 def join_heads(x_SGd: Tensor, rows: RowLayout) -> Tensor:
@@ -72,16 +61,14 @@ class _JoinHeads(torch.autograd.Function):
         kv = len(x) // rows.num_slots
         ctx.part, ctx.rows = Part(0, kv * group, group, group * d, d), rows
         out = x.new_empty(rows.num_tokens, kv * group * d)
-        places = _places(ctx.part, rows)
-        move_heads(out, x.contiguous(), ctx.part, places, None, inverse=True)
+        _move(out, x.contiguous(), ctx.part, rows, None, inverse=True)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         grad = grad.contiguous()
         out = _empty_slots(grad, ctx.part, ctx.rows)
-        places = _places(ctx.part, ctx.rows)
-        move_heads(grad, out, ctx.part, places, None, inverse=False)
+        _move(grad, out, ctx.part, ctx.rows, None, inverse=False)
         return out, None
 
 
@@ -92,25 +79,18 @@ def _empty_slots(like: Tensor, part: Part, rows: RowLayout) -> Tensor:
     return like.new_zeros(shape) if gaps_are_read else like.new_empty(shape)
 
 
-def _places(part: Part, rows: RowLayout) -> tuple[Tensor, Tensor]:
-    return rows.slots(part.heads // part.group)
-
-
-def move_heads(
+def _move(
     x: Tensor,
     slots: Tensor,
     part: Part,
-    places: tuple[Tensor, Tensor],
+    rows: RowLayout,
     turn: Rotation | None,
     *,
     inverse: bool,
 ) -> None:
-    """Copy rows to slots and rotate, or with ``inverse`` slots to rows and rotate back.
-
-    ``places`` says which slot each token has, as ``RowLayout.slots`` does. Without a gradient.
-    """
+    """Copy rows to slots and rotate, or with ``inverse`` slots to rows and rotate back."""
     turn = turn if part.rotate else None
-    first, step = places
+    first, step = rows.slots(part.heads // part.group)
     run = kernel("heads", x)
     if run is None:
         _eager_move(x, slots, part, (first, step), turn, inverse=inverse)
@@ -141,16 +121,6 @@ def _eager_move(
         x.storage_offset() + part.offset,
     )
     if inverse:
-        rows.copy_(_turned(slots[place_TK], turn, backwards=True))
+        rows.copy_(turned(slots[place_TK], turn, backwards=True))
     else:
-        slots[place_TK] = _turned(rows, turn, backwards=False)
-
-
-def _turned(x_TKGd: Tensor, turn: Rotation | None, *, backwards: bool) -> Tensor:
-    if turn is None:
-        return x_TKGd
-    f = turn.cos_Tf.shape[-1]
-    a, b, rest = x_TKGd[..., :f].float(), x_TKGd[..., f : 2 * f].float(), x_TKGd[..., 2 * f :]
-    cos, sin = turn.cos_Tf[:, None, None], turn.sin_Tf[:, None, None]
-    sin = -sin if backwards else sin
-    return torch.cat([(a * cos - b * sin).to(x_TKGd), (b * cos + a * sin).to(x_TKGd), rest], -1)
+        slots[place_TK] = turned(rows, turn, backwards=False)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorita.engine.kernels.native import kernel
-from lorita.engine.kernels.ops import product
+from lorita.engine.kernels.products import product
 
 CHUNK_BYTES = 64 * 2**20
 """Logits of a chunk."""

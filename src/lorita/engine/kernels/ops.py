@@ -1,4 +1,4 @@
-"""Norms, activations and products with backward passes of their own.
+"""Norms, activations and linear layers with backward passes of their own.
 
 Norms and activations compute in float32 and round once, at the end: by one native kernel on a CPU
 with a compiler, by a few lines of torch elsewhere. ``reference.py`` says what each computes.
@@ -7,28 +7,22 @@ Weights are frozen: only inputs and biases get a gradient.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lorita.engine.kernels.native import kernel
+from lorita.engine.kernels.products import (
+    RoundedWeight,
+    onednn_float32,
+    product,
+    product_back,
+)
 
 KINDS = {"silu": 0, "gelu_tanh": 1}
 """The native kernels' numbers for the activations."""
-
-
-class RoundedWeight(Protocol):
-    """A frozen weight [O, I] in a format of its own, which computes its products itself."""
-
-    def forward(self, x_TI: Tensor) -> Tensor:
-        """The product ``x·Wᵀ``, [T, O], in the type of ``x``."""
-        ...
-
-    def backward(self, grad_TO: Tensor) -> Tensor:
-        """The product ``grad·W``, [T, I], in the type of ``grad``."""
-        ...
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, plus_one: bool = False) -> Tensor:
@@ -178,41 +172,9 @@ def column_sums(x_TN: Tensor) -> Tensor:
     return out
 
 
-def product(x: Tensor, weight: Tensor | RoundedWeight, bias: Tensor | None = None) -> Tensor:
-    """``x·Wᵀ + bias`` for x [T, I], weight [O, I], either may be a transposed view; no gradient.
-
-    float32 goes through oneDNN if ``use_onednn_float32`` was called; bf16 goes there in any case.
-    """
-    if not isinstance(weight, Tensor):
-        out = weight.forward(x)
-        return out if bias is None else out.add_(bias)
-    if _onednn_float32(x):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
-    return functional.linear(x, weight, bias)
-
-
-def product_back(grad: Tensor, weight: Tensor | RoundedWeight) -> Tensor:
-    """``grad·W`` for grad [T, O]: the gradient of the input of ``product``."""
-    return product(grad, weight.t()) if isinstance(weight, Tensor) else weight.backward(grad)
-
-
-def _onednn_float32(x: Tensor) -> bool:
-    asked = x.dtype == torch.float32 and x.device.type == "cpu" and _route["onednn_float32"]
-    return bool(asked and torch.backends.mkldnn.is_available())
-
-
-_route = {"onednn_float32": False}
-
-
-def use_onednn_float32(on: bool) -> None:
-    """Send float32 products through oneDNN: on many AMD processors up to 2.5 times as fast as the
-    library that torch uses by default (``numerics.choose_float32_route``)."""
-    _route["onednn_float32"] = on
-
-
 def frozen_linear(x: Tensor, weight: Tensor | RoundedWeight, bias: Tensor | None) -> Tensor:
     """A linear layer with a frozen weight: ``x·Wᵀ + bias`` for any leading shape of x."""
-    if _onednn_float32(x) or not isinstance(weight, Tensor):
+    if onednn_float32(x) or not isinstance(weight, Tensor):
         # Reshaped out here: a model may add to the result in place, which autograd forbids for a
         # view made inside the function.
         out = _FrozenLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias)

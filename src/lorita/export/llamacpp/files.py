@@ -12,7 +12,7 @@ from pathlib import Path
 from lorita.errors import SettingsError
 from lorita.export.gguf.adapter_file import NotAlone, require_representable
 from lorita.export.gguf.file import write_run
-from lorita.inference.load import load_checked_base
+from lorita.inference.checked_base import load_checked_base
 from lorita.inference.resolve import Resolved
 from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import attach, lora_config

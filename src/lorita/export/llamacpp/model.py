@@ -18,7 +18,8 @@ from lorita.engine.numerics import choose_threads, usable_cores
 from lorita.errors import SettingsError
 from lorita.export.llamacpp import files as llama_files
 from lorita.inference import llamacpp
-from lorita.inference.generation import GenerationOptions, until_stop
+from lorita.inference.options import GenerationOptions
+from lorita.inference.through_transformers import until_stop
 from lorita.inference.tuned_model import generation_options
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorita.errors import AdapterError, SettingsError
-from lorita.inference.load import check_same_base
+from lorita.inference.checked_base import check_same_base
 from lorita.inference.resolve import resolve_adapter
 from lorita.models.adapter_kinds import plain_lora_problems
 from lorita.system.quiet import quiet_libraries

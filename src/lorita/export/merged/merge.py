@@ -18,7 +18,8 @@ from lorita.export.merged.original_names import entries
 from lorita.export.merged.safetensors_writer import write_safetensors
 from lorita.export.sources import check_apart
 from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of_run
-from lorita.inference.load import open_model, torch_dtype
+from lorita.inference.checked_base import torch_dtype
+from lorita.inference.load import open_model
 from lorita.inference.resolve import resolve_adapter
 from lorita.models.base import Base, own_dtype
 from lorita.models.base_weights import load_model

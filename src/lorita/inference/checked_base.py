@@ -1,0 +1,84 @@
+"""The base of an adapter in memory, in a number format that fits, checked to be the right one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorita.errors import AdapterError, LoritaWarning, SettingsError
+from lorita.inference.resolve import Resolved
+from lorita.models.adapter_embeddings import fit_embeddings
+from lorita.models.adapter_files import require_files
+from lorita.models.base import Base
+from lorita.models.base_weights import check_tokenizer_fits, load_model
+from lorita.models.fingerprint import fingerprint, fingerprint_problems
+from lorita.models.memory_needs import fitting_itemsize
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_checked_base(
+    resolved: Resolved, dtype: str = "auto", *, beside: int = 0, fast: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base without the adapter, and the tokenizer that the adapter was trained with.
+
+    ``beside`` are bytes that will be needed beside the weights, ``fast`` whether the fast step will
+    be used: where there is no room for all of it, nothing is loaded.
+
+    ``AdapterError`` where the adapter's record says that it was trained on another base,
+    ``ModelError`` where the tokenizer has tokens that the base does not know.
+    """
+    model = load_model(resolved.base, fitting_dtype(resolved.base, dtype, beside, fast))
+    check_same_base(resolved, model)
+    if resolved.folder is not None:
+        require_files(resolved.folder)
+        fit_embeddings(model, resolved.folder)
+    tokenizer = resolved.tokenizer()
+    check_tokenizer_fits(resolved.base, tokenizer, model)
+    return model, tokenizer
+
+
+def check_same_base(resolved: Resolved, model: torch.nn.Module) -> None:
+    """``AdapterError`` if ``model`` is not the base that the adapter's record describes."""
+    if resolved.record is None or not resolved.record.base.fingerprint:
+        return
+    problems = fingerprint_problems(resolved.record.base.fingerprint, fingerprint(model))
+    if problems:
+        name = resolved.base.name
+        raise AdapterError(
+            [f"{resolved.folder} was trained on another base than {name}: {p}" for p in problems],
+            hint="Give the one that it was trained on (--base).",
+        )
+
+
+def fitting_dtype(base: Base, name: str, beside: int = 0, fast: bool = False) -> torch.dtype:
+    """As ``torch_dtype``; for ``auto``, bfloat16 where float32 does not fit in memory.
+
+    A ``LoritaWarning`` says so. ``ModelError`` where nothing fits; see ``load_checked_base``.
+    """
+    import warnings
+
+    import torch
+
+    dtype = torch_dtype(name)
+    size, why = fitting_itemsize(
+        base, dtype.itemsize, may_change=name == "auto", beside=beside, fast=fast
+    )
+    if why is not None:
+        warnings.warn(why, LoritaWarning, stacklevel=2)
+    return dtype if size == dtype.itemsize else torch.bfloat16
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """``auto`` is what suits this machine; the names are torch's."""
+    import torch
+
+    if name == "auto":
+        from lorita.engine.numerics import choose_numerics
+
+        return choose_numerics().dtype
+    dtype = getattr(torch, name, None)
+    if name not in ("float32", "bfloat16", "float16"):
+        raise SettingsError(f"dtype = {name!r}: should be auto, float32, bfloat16 or float16")
+    return dtype  # type: ignore[return-value]
