@@ -26,10 +26,10 @@ namespace {
 // A tile of sums, outputs times rows, has to fit into the registers: 32, or 16 without AVX-512.
 #if defined(__AVX512F__)
 constexpr i64 LANES = 16, MOST_ROWS = 6;
-constexpr int outputs_of(int) { return 4; }
+constexpr int outputs_of(int rows) { return rows > 1 ? 4 : 8; }
 #else
 constexpr i64 LANES = 8, MOST_ROWS = 4;
-constexpr int outputs_of(int rows) { return rows > 2 ? 2 : 4; }
+constexpr int outputs_of(int rows) { return rows > 2 ? 2 : rows > 1 ? 4 : 8; }
 #endif
 
 typedef float lanes __attribute__((vector_size(LANES * 4)));
@@ -127,6 +127,15 @@ inline void tile(const T* w, i64 width, const typename Dot<T>::Input* x, i64 ldx
     lanes sum[O][N] = {};
     const i64 whole = width - width % D::STEP;
     for (i64 k = 0; k < whole; k += D::STEP) {
+        if constexpr (N == 1) {
+            const auto xk = D::of_input(x + k);
+#pragma GCC unroll 8
+            for (int o = 0; o < O; ++o) {
+                sum[o][0] = D::add(sum[o][0], D::of(w + o * width + k), xk);
+                __builtin_prefetch(w + (O + o) * width + k);  // the next tile's
+            }
+            continue;
+        }
         typename D::operand wk[O];
 #pragma GCC unroll 8
         for (int o = 0; o < O; ++o) {
@@ -241,7 +250,7 @@ template <typename T>
 void some_outputs(const Call<T>& c, i64 index, i64 column, i64 first, i64 count) {
     const Layer& layer = c.g.layers[index];
     const i64 chunks = (c.rows + MOST_ROWS - 1) / MOST_ROWS;
-    float sums[4 * MOST_ROWS];
+    float sums[8 * MOST_ROWS];
     for (i64 i = 0, t0 = 0; i < chunks; ++i) {
         const i64 n = (c.rows - t0) / (chunks - i);
         for (i64 o = first; o < first + count;) {

@@ -53,11 +53,14 @@ class JoinedLayers:
         self.layers = list(layers)
         self.sizes = [len(layer.weight) for layer in layers]
         self._described = _describe(self.layers)
+        self._adapted = any(added is not None for layer in layers for added in layer.adapters)
 
     def __call__(
         self, x_nI: Tensor, adapter_n: Tensor | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
         """The outputs [n, sum of the sizes], in the type of ``x_nI`` or float32."""
+        if not self._adapted:
+            adapter_n = None
         run = kernel("products", x_nI) if self._described else None
         if run is None or len(x_nI) > _most_rows(x_nI):
             return self._in_torch(x_nI, adapter_n).to(dtype or x_nI.dtype)
@@ -89,8 +92,13 @@ class JoinedLayers:
 
 def _most_rows(like: Tensor) -> int:
     """Rows up to this many are computed by the kernel, which reads each weight once."""
-    ask = kernel("most_rows", like)
-    return int(ask()) if ask is not None else 0
+    if like.dtype not in _known_most:
+        ask = kernel("most_rows", like)
+        _known_most[like.dtype] = int(ask()) if ask is not None else 0
+    return _known_most[like.dtype]
+
+
+_known_most: dict[torch.dtype, int] = {}
 
 
 class _Adapter(ctypes.Structure):
