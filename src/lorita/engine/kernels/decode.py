@@ -1,7 +1,7 @@
 """What one more token of a text costs: products of a few rows, attention to the keys in a cache.
 
-Compiled kernels (``decode.cpp``) where there are any, plain torch elsewhere. Inference only: there
-are no gradients.
+Compiled kernels where there are any (``decode.cpp``, ``cached_attention.cpp``), plain torch
+elsewhere. Inference only: there are no gradients.
 """
 
 from __future__ import annotations

@@ -46,12 +46,14 @@ ATTENTION: dict[str, tuple[Any, ...]] = {
     "attention": (*(P,) * 8, *(N,) * 5, P, F, F),
     "attention_back": (*(P,) * 12, *(N,) * 5, P, F, F),
 }
-DECODING: dict[str, tuple[Any, ...]] = {
-    "products": (P, P, P, N, P, N, N),
-    "attend": (P, P, P, N, P, N, P, N, P, P, P, P, N, P),
-    "most_rows": (),
+PRODUCTS: dict[str, tuple[Any, ...]] = {"products": (P, P, P, N, P, N, N), "most_rows": ()}
+CACHED: dict[str, tuple[Any, ...]] = {"attend": (P, P, P, N, P, N, P, N, P, P, P, P, N, P)}
+SIGNATURES = {
+    "native.cpp": ELEMENTWISE,
+    "attention.cpp": ATTENTION,
+    "decode.cpp": PRODUCTS,
+    "cached_attention.cpp": CACHED,
 }
-SIGNATURES = {"native.cpp": ELEMENTWISE, "attention.cpp": ATTENTION, "decode.cpp": DECODING}
 """The functions of each source file. attention.cpp has none on processors without AVX-512."""
 RETURNS = {"most_rows": N}
 _SOURCE = {name: source for source, functions in SIGNATURES.items() for name in functions}
