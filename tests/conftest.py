@@ -43,6 +43,22 @@ def _own_route() -> Iterator[None]:
         sys.modules["lorita.engine.kernels.ops"].use_onednn_float32(False)
 
 
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    """Results depend on the number of threads: a test that leaves another one fails itself, instead
+    of one that comes after it."""
+    before = _threads()
+    yield
+    after = _threads()
+    if before and after != before:
+        sys.modules["torch"].set_num_threads(before)
+        pytest.fail(f"torch had {before} threads before this test, and {after} after it")
+
+
+def _threads() -> int | None:
+    return sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+
+
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_model(tmp_path_factory.mktemp("models") / "llama", "llama")

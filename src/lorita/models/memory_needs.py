@@ -103,21 +103,23 @@ class Needs:
         name = max(sums, key=lambda phase: sums[phase])
         return name, sums[name]
 
-    def fit(self, here: Room | None) -> bool:
+    def fit(self, here: Room | None, *, paged: bool = True) -> bool:
         """Whether all phases have room; True if the room is unknown.
 
-        A container may be exceeded a little: pages of files, such as those of the libraries and
-        weights themselves, are then read again and again, which is slow but works.
+        ``paged``: a container may be exceeded a little. Pages of files, such as those of the
+        libraries and weights themselves, are then read again and again, which is slow but works.
         """
         if here is None:
             return True
-        share = 1.0 if here.counts_mapped_files else PAGED
+        share = PAGED if paged and not here.counts_mapped_files else 1.0
         return here.used + self.least(here) <= here.allowed * share
 
-    def require(self, what: str, *, hint: str, here: Room | None = None) -> None:
+    def require(
+        self, what: str, *, hint: str, here: Room | None = None, paged: bool = True
+    ) -> None:
         """Raise ``ModelError`` where the largest phase has no room."""
         here = here or room()
-        if here is None or self.fit(here):
+        if here is None or self.fit(here, paged=paged):
             return
         phase, size = self._largest(with_mapped=here.counts_mapped_files)
         raise ModelError(
@@ -214,28 +216,45 @@ def fitting_itemsize(
         here,
         itemsize,
         may_change=may_change,
+        may_page=True,
         hint=MORE,
     )
 
 
 def choose_itemsize(
-    what: str, needs: Mapping[int, Needs], here: Room, itemsize: int, *, may_change: bool, hint: str
+    what: str,
+    needs: Mapping[int, Needs],
+    here: Room,
+    itemsize: int,
+    *,
+    may_change: bool,
+    may_page: bool,
+    hint: str,
 ) -> tuple[int, str | None]:
     """``itemsize``, or 2 instead of 4 where only that fits, and the reason.
 
-    ``needs`` are those of each size. Raises ``ModelError`` where none fits.
+    ``needs`` are those of each size. ``may_page``: where nothing else fits, pages of the weights
+    may be read again and again. Raises ``ModelError`` where nothing fits.
     """
-    if needs[itemsize].fit(here):
-        return itemsize, None
-    if may_change and itemsize == 4 and needs[2].fit(here):
-        return 2, (
-            f"Number format: bfloat16, because float32 would need about "
-            f"{gigabytes(here.used + needs[4].least(here))} of memory and {here.limit} "
-            f"{gigabytes(here.allowed)}; it is slower on this processor"
-        )
-    least = min(needs.values(), key=lambda n: n.least(here)) if may_change else needs[itemsize]
-    least.require(what, hint=hint, here=here)
-    raise AssertionError("what does not fit is refused")
+    sizes = [itemsize, 2] if may_change and itemsize == 4 else [itemsize]
+    for size in sizes:
+        if needs[size].fit(here, paged=False):
+            return size, None if size == itemsize else _narrower(needs[itemsize], here)
+    least = sizes[-1]
+    needs[least].require(what, hint=hint, here=here, paged=may_page)
+    return least, (
+        f"Memory is short: about {gigabytes(here.used + needs[least].least(here))} are needed and "
+        f"{here.limit} {gigabytes(here.allowed)}. Parts of the weights are read from the disk "
+        "again and again, which is slow"
+    )
+
+
+def _narrower(wide: Needs, here: Room) -> str:
+    return (
+        f"Number format: bfloat16, because float32 would need about "
+        f"{gigabytes(here.used + wide.least(here))} of memory and {here.limit} "
+        f"{gigabytes(here.allowed)}; it is slower on this processor"
+    )
 
 
 def _is_plenty(base: Base, here: Room) -> bool:
