@@ -119,6 +119,10 @@ def run(arguments: Sequence[str]) -> int:
             from lorita.cli.options import canonical_flags
 
             tokens = canonical_flags(tokens)
+        elif tokens[0] == "evaluate" and "-" in tokens:
+            from lorita.cli.options import joined_hyphens
+
+            tokens = joined_hyphens(tokens)
         if not {"--help", "-h", "--version"} & set(tokens):
             require_libraries(tokens[0])
         with _own_warnings_shown():

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from lorita.cli.options import is_settings, settings_file, with_run_options
+from lorita.cli.options import with_run_options
+from lorita.cli.positional import Targets, read_targets
 
 
 @with_run_options()
-def command(
-    target: Annotated[
-        str | None, Parameter(help="Model, settings file (run.yaml) or run folder.")
-    ] = None,
-    /,
-    **options: Any,
-) -> None:
+def command(*targets: Targets, **options: Any) -> None:
     """Show what a run would take: parameters, memory and time.
 
     Takes the arguments of train. Without --data, shows only parameters and sizes, for which the
@@ -26,11 +19,7 @@ def command(
     from lorita.settings.build import build_settings
     from lorita.workflows.plan import plan_run
 
-    config = None
-    if target is not None and "model" not in options and not is_settings(target):
-        options["model"] = target
-    else:
-        config = settings_file(target)
+    config = read_targets(targets, options)
     has_data = config is not None or "data" in options
     if not has_data:
         options["data"] = "(none)"

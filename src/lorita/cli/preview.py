@@ -7,18 +7,19 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import is_settings, settings_file, with_run_options
+from lorita.cli.options import with_run_options
+from lorita.cli.positional import read_targets
 from lorita.settings.facts import options_where
 
 
 @with_run_options(without=options_where(previewed=False))
 def command(
-    target: Annotated[
-        str | None,
-        Parameter(help="Data as for --data, a settings file (run.yaml) or a run folder."),
-    ] = None,
-    /,
-    *,
+    *targets: Annotated[
+        str,
+        Parameter(
+            help="Data as for --data, and the model; or a settings file (run.yaml) or run folder."
+        ),
+    ],
     html: Annotated[
         Path | None, Parameter(help="Also write an HTML page that shows the rows in full.")
     ] = None,
@@ -39,11 +40,7 @@ def command(
 
         check_page(html)
 
-    config = None
-    if target is not None and is_settings(target):
-        config = settings_file(target)
-    elif target is not None:
-        options["data"] = [target, *options.get("data", [])]
+    config = read_targets(targets, options, first="data")
     found = preview(config=config, **options)
     if html is not None:
         write_page(html, found)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import settings_file, with_run_options
+from lorita.cli.options import with_run_options
+from lorita.cli.positional import Targets, read_targets
 from lorita.cli.render import console, plain_table
 
 if TYPE_CHECKING:
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
 
 @with_run_options(without=("resume", "resume_from_checkpoint"), lists=True)
 def command(
-    target: Annotated[
-        str | None, Parameter(help="Settings file (run.yaml) or run folder; flags override it.")
-    ] = None,
-    /,
-    *,
+    *targets: Targets,
     find_lr: Annotated[
         bool,
         Parameter(
@@ -49,7 +46,7 @@ def command(
     from lorita.workflows.sweep import sweep_dir, sweep_events
     from lorita.workflows.sweep_grid import make_grid, split_values
 
-    config = settings_file(target)
+    config = read_targets(targets, options)
     grid, others = split_values(options)
     if find_lr:
         if grid:

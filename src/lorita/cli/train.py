@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from lorita.cli.options import settings_file, with_run_options
+from lorita.cli.options import with_run_options
+from lorita.cli.positional import Targets, read_targets
 from lorita.cli.show_run import show_run
 
 
 @with_run_options()
-def command(
-    target: Annotated[
-        str | None, Parameter(help="Settings file (run.yaml) or run folder; flags override it.")
-    ] = None,
-    /,
-    **options: Any,
-) -> None:
+def command(*targets: Targets, **options: Any) -> None:
     """Train a LoRA adapter.
 
     At the end the base and the tuned model answer the same prompts, and the answers are saved
@@ -26,7 +19,7 @@ def command(
     from lorita.settings.build import build_settings
     from lorita.workflows.train import train_events
 
-    config = settings_file(target)
+    config = read_targets(targets, options)
     if config is not None and (options.get("resume") or "resume_from_checkpoint" in options):
         options.setdefault("output_dir", config.parent)
     settings = build_settings(config, **options)

@@ -67,10 +67,10 @@ def write_results(
     claim(folder, [JSON_FILE, MARKDOWN_FILE, CARD_FILE, RECORD_FILE])
     comparison.save(folder)
     card = model_card(
-        folder.name,
+        folder,
         settings,
         comparison,
-        base_reference=prepared.base.reference,
+        base=prepared.base,
         parameter_line=parameter_line,
         data_line=". ".join(prepared.data.notes) + ".",
         final_loss=last_loss(folder),
