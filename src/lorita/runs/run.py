@@ -22,11 +22,12 @@ from lorita.models import adapter as adapters
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
 from lorita.runs.asked import remember_own
+from lorita.runs.base_answers import base_answers
 from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.results import compare_measured, write_results
-from lorita.runs.run_model import Attached, adapter_on, as_saved, measure_base
+from lorita.runs.run_model import Attached, adapter_on, as_saved
 from lorita.runs.training_job import TrainingJob
 from lorita.settings.build import to_yaml
 from lorita.storage.disk import remove
@@ -70,11 +71,13 @@ def run_events(
     base: LoadedBase,
     *,
     before: Measured | None = None,
+    whole_proof: bool = False,
     started: float | None = None,
 ) -> Generator[Event, None, FinishedRun]:
     """The run as events. The base ends as it was loaded, even if the run fails.
 
-    ``before`` is the base's measurement from an earlier run with the same questions; ``started`` is
+    ``before`` is the base's measurement from an earlier run with the same questions, which were
+    whole. ``whole_proof``: all rows are measured, whatever the training took. ``started`` is
     when the command began (``time.perf_counter``). Raises ``RunFailed`` after saving the last good
     adapter, or ``Interrupted`` after saving a checkpoint.
     """
@@ -95,14 +98,19 @@ def run_events(
             base.accelerator.wait_for_everyone()
             yield Note("Measuring the tuned model and the base")
             release_freed()  # what the steps have used, for the larger pieces of the proof
-            questions = make_questions(settings, prepared, base.model, prompts)
+            trained = job.work.tokens if before is None and not whole_proof else None
+            questions, left_out = make_questions(
+                settings, prepared, base.model, prompts, trained_tokens=trained
+            )
+            if left_out is not None:
+                yield Note(left_out)
             after = measure(base.model, questions)
             first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])
             checks = [
                 *check_adapter(attached.model, folder),
                 *check_reload(attached.model, folder, first_prompt),
             ]
-        before = before or measure_base(base, questions, fast=settings.speedup)
+        before = before or base_answers(base, questions, settings)
         checks.append(check_moved(before.logits, after.logits))
         comparison = compare_measured(settings.model, questions, before, after)
         if is_lead():
