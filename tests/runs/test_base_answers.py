@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorita.runs import base_answers
+from lorita.runs import base_answers, run
 from tests.runs.test_run import train
 
 
@@ -16,18 +16,18 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[object]:
     """Grows by one whenever the base is asked."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
     times: list[object] = []
-    ask = base_answers.measure_base
+    ask = run.measure_base
 
     def counted(*given: Any, **options: Any) -> Any:
         times.append(given)
         return ask(*given, **options)
 
-    monkeypatch.setattr(base_answers, "measure_base", counted)
+    monkeypatch.setattr(run, "measure_base", counted)
     return times
 
 
-def compared(run: Path) -> str:
-    return (run / "compare.json").read_text()
+def compared(folder: Path) -> str:
+    return (folder / "compare.json").read_text()
 
 
 @pytest.mark.parametrize("proof", [True, False])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,12 @@ from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.evaluation.scores import Scores, States
 from lorita.models.fingerprint import tokenizer_digest
 from lorita.runs.identity import conditions
-from lorita.runs.run_model import measure_base
 from lorita.storage.cache import kept_folder
 from lorita.storage.files import write_atomic
 from lorita.storage.reading import read_as
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lorita.data.examples import Example
     from lorita.evaluation.measure import Questions
@@ -49,9 +48,10 @@ class _Kept:
     general_counts: tuple[int, ...] | None
 
 
-def base_answers(base: LoadedBase, questions: Questions, settings: RunSettings) -> Measured:
-    """The base's answers, from the cache if it was asked the same before; the adapter is off."""
-    ask = partial(measure_base, base, questions, fast=settings.speedup)
+def base_answers(
+    base: LoadedBase, questions: Questions, settings: RunSettings, ask: Callable[[], Measured]
+) -> Measured:
+    """The base's answers from the cache, or from ``ask`` if it was never asked the same before."""
     mark = json.dumps(
         {
             "base": base.fingerprint["digest"],

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.results import compare_measured, write_results
-from lorita.runs.run_model import Attached, adapter_on, as_saved
+from lorita.runs.run_model import Attached, adapter_on, as_saved, measure_base
 from lorita.runs.training_job import TrainingJob
 from lorita.settings.build import to_yaml
 from lorita.storage.disk import remove
@@ -110,7 +111,10 @@ def run_events(
                 *check_adapter(attached.model, folder),
                 *check_reload(attached.model, folder, first_prompt),
             ]
-        before = before or base_answers(base, questions, settings)
+        before = before or base_answers(
+            base, questions, settings,
+            partial(measure_base, base, questions, fast=settings.speedup),
+        )  # fmt: skip
         checks.append(check_moved(before.logits, after.logits))
         comparison = compare_measured(settings.model, questions, before, after)
         if is_lead():
