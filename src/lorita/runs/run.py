@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
     from lorita.settings.schema import RunSettings
+    from lorita.storage.run_record import Check
 
 
 @dataclass(frozen=True)
@@ -99,22 +100,16 @@ def run_events(
             base.accelerator.wait_for_everyone()
             yield Note("Measuring the tuned model and the base")
             release_freed()  # what the steps have used, for the larger pieces of the proof
-            trained = job.work.tokens if before is None and not whole_proof else None
+            whole = whole_proof or before is not None
             questions, left_out = make_questions(
-                settings, prepared, base.model, prompts, trained_tokens=trained
-            )
-            if left_out is not None:
-                yield Note(left_out)
+                settings, prepared, base.model, prompts,
+                trained_tokens=None if whole else job.work.tokens,
+            )  # fmt: skip
+            yield from (Note(text) for text in ([left_out] if left_out else []))
             after = measure(base.model, questions)
-            first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])
-            checks = [
-                *check_adapter(attached.model, folder),
-                *check_reload(attached.model, folder, first_prompt),
-            ]
-        before = before or base_answers(
-            base, questions, settings,
-            partial(measure_base, base, questions, fast=settings.speedup),
-        )  # fmt: skip
+            checks = _checks(attached, prepared, prompts[0])
+        ask = partial(measure_base, base, questions, fast=settings.speedup)
+        before = before or base_answers(base, questions, settings, ask)
         checks.append(check_moved(before.logits, after.logits))
         comparison = compare_measured(settings.model, questions, before, after)
         if is_lead():
@@ -129,6 +124,16 @@ def run_events(
     size = (folder / WEIGHTS_FILE).stat().st_size
     yield RunEnded(folder, size, time.perf_counter() - started)
     return FinishedRun(folder, comparison, losses, before)
+
+
+def _checks(attached: Attached, prepared: Prepared, prompt: str) -> list[Check]:
+    """Whether the adapter's files are whole and do what the adapter in memory does."""
+    folder, model = prepared.output_dir, attached.base.model
+    prompt_1L = prompt_tensor(model, prepared.tokenizer, prompt)
+    return [
+        *check_adapter(attached.model, folder),
+        *check_reload(attached.model, folder, prompt_1L),
+    ]
 
 
 @contextmanager
