@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from lorita.models import adapter as adapters
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
 from lorita.runs.asked import remember_own
+from lorita.runs.base_answers import base_answers
 from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
     from lorita.settings.schema import RunSettings
+    from lorita.storage.run_record import Check
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,13 @@ def run_events(
     base: LoadedBase,
     *,
     before: Measured | None = None,
+    whole_proof: bool = False,
     started: float | None = None,
 ) -> Generator[Event, None, FinishedRun]:
     """The run as events. The base ends as it was loaded, even if the run fails.
 
-    ``before`` is the base's measurement from an earlier run with the same questions; ``started`` is
+    ``before`` is the base's measurement from an earlier run with the same questions, which were
+    whole. ``whole_proof``: all rows are measured, whatever the training took. ``started`` is
     when the command began (``time.perf_counter``). Raises ``RunFailed`` after saving the last good
     adapter, or ``Interrupted`` after saving a checkpoint.
     """
@@ -95,14 +100,16 @@ def run_events(
             base.accelerator.wait_for_everyone()
             yield Note("Measuring the tuned model and the base")
             release_freed()  # what the steps have used, for the larger pieces of the proof
-            questions = make_questions(settings, prepared, base.model, prompts)
+            whole = whole_proof or before is not None
+            questions, left_out = make_questions(
+                settings, prepared, base.model, prompts,
+                trained_tokens=None if whole else job.work.tokens,
+            )  # fmt: skip
+            yield from (Note(text) for text in ([left_out] if left_out else []))
             after = measure(base.model, questions)
-            first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])
-            checks = [
-                *check_adapter(attached.model, folder),
-                *check_reload(attached.model, folder, first_prompt),
-            ]
-        before = before or measure_base(base, questions, fast=settings.speedup)
+            checks = _checks(attached, prepared, prompts[0])
+        ask = partial(measure_base, base, questions, fast=settings.speedup)
+        before = before or base_answers(base, questions, settings, ask)
         checks.append(check_moved(before.logits, after.logits))
         comparison = compare_measured(settings.model, questions, before, after)
         if is_lead():
@@ -117,6 +124,16 @@ def run_events(
     size = (folder / WEIGHTS_FILE).stat().st_size
     yield RunEnded(folder, size, time.perf_counter() - started)
     return FinishedRun(folder, comparison, losses, before)
+
+
+def _checks(attached: Attached, prepared: Prepared, prompt: str) -> list[Check]:
+    """Whether the adapter's files are whole and do what the adapter in memory does."""
+    folder, model = prepared.output_dir, attached.base.model
+    prompt_1L = prompt_tensor(model, prepared.tokenizer, prompt)
+    return [
+        *check_adapter(attached.model, folder),
+        *check_reload(attached.model, folder, prompt_1L),
+    ]
 
 
 @contextmanager

@@ -111,7 +111,8 @@ def _runs(
             assert base is not None
             yield Note(f"Run {number} of {len(points)}: {point.name}")
             # What is said about machine and data is the same for all runs: it is said once.
-            events = _quietly(run_events(settings, prepared, base, before=before), tell=not done)
+            run_here = run_events(settings, prepared, base, before=before, whole_proof=True)
+            events = _quietly(run_here, tell=not done)
             found, before = yield from _try(events, point, before)
         else:
             yield Note(f"Run {number} of {len(points)}: {point.name} already exists")
