@@ -19,6 +19,7 @@ from lorita.cli.streams import Unread, exit_code, guarded_streams
 from lorita.system.processes import is_lead
 from lorita.system.signals import STOPPED, Terminated, caused_by_signal, leave, watch_signals
 from lorita.system.terminal_text import escaped_streams
+from lorita.system.torchless import plan_without_torch
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -89,6 +90,7 @@ def _version() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     watch_signals()
+    plan_without_torch()  # only here: this process ends with the command
     try:
         code = _run_guarded(list(sys.argv[1:] if arguments is None else arguments))
     except (KeyboardInterrupt, Terminated):  # while the end was being reported
