@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from lorita.cli.help import full_help, shown_default
 from lorita.cli.memory_gate import require_libraries
+from lorita.cli.say import tell
 from lorita.cli.streams import Unread, exit_code, guarded_streams
 from lorita.system.processes import is_lead
 from lorita.system.signals import STOPPED, Terminated, caused_by_signal, leave, watch_signals
@@ -154,7 +155,7 @@ def _own_warnings_shown() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, LoritaWarning):
-            print(f"Warning: {message}", file=sys.stderr)
+            tell(f"Warning: {message}")
         else:
             shown(message, category, *place, **more)
 
@@ -174,8 +175,8 @@ def _usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:
 def _fail(message: str, code: int) -> int:
     if code == STOPPED:
         if is_lead():  # each of several processes is stopped, and one of them says so
-            print(message[:1].upper() + message[1:], file=sys.stderr)
+            tell(message[:1].upper() + message[1:])
         return code
     separator = "\n" if "\n" in message and message.startswith("- ") else " "
-    print(f"Error:{separator}{message}", file=sys.stderr)
+    tell(f"Error:{separator}{message}")
     return code

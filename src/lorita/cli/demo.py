@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from lorita.cli.show_run import show_run
+
+if TYPE_CHECKING:
+    from lorita.training.events import Event
+    from lorita.workflows.train import RunResult
 
 
 def command(
@@ -21,7 +26,12 @@ def command(
     Takes a minute or two on two cores and needs no network.
     """
     from lorita.workflows.demo import demo_settings
-    from lorita.workflows.train import train_events
 
     settings = demo_settings(language, output_dir=output_dir, overwrite=overwrite)
-    show_run(train_events(settings), settings)
+
+    def events() -> Generator[Event, None, RunResult]:
+        from lorita.workflows.train import train_events
+
+        return train_events(settings)
+
+    show_run(events, settings)

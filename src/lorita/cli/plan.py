@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lorita.cli.options import is_settings, settings_file, with_run_options
+from lorita.cli.say import say
+from lorita.cli.waiting import waiting
 
 
 @with_run_options()
@@ -24,7 +26,6 @@ def command(
     steps are timed on its rows, unless --no-probe is given.
     """
     from lorita.settings.build import build_settings
-    from lorita.workflows.plan import plan_run
 
     config = None
     if target is not None and "model" not in options and not is_settings(target):
@@ -34,4 +35,9 @@ def command(
     has_data = config is not None or "data" in options
     if not has_data:
         options["data"] = "(none)"
-    print(plan_run(build_settings(config, **options), data=has_data))
+    settings = build_settings(config, **options)
+    with waiting() as show:
+        from lorita.workflows.plan import plan_run
+
+        plan = plan_run(settings, data=has_data, on_event=show)
+    say(plan)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lorita.cli.options import is_settings, settings_file, with_run_options
+from lorita.cli.say import say, say_exactly
+from lorita.cli.waiting import waiting
 from lorita.settings.facts import options_where
 
 
@@ -32,7 +34,6 @@ def command(
     """
     from lorita.cli.preview_text import print_preview
     from lorita.system.terminal_text import json_text
-    from lorita.workflows.preview import preview
 
     if html is not None:
         from lorita.cli.preview_page import check_page, write_page
@@ -44,12 +45,15 @@ def command(
         config = settings_file(target)
     elif target is not None:
         options["data"] = [target, *options.get("data", [])]
-    found = preview(config=config, **options)
+    with waiting("Reading the rows"):
+        from lorita.workflows.preview import preview
+
+        found = preview(config=config, **options)
     if html is not None:
         write_page(html, found)
     if json:
-        print(json_text(found.as_dict(), indent=1))
+        say_exactly(json_text(found.as_dict(), indent=1))
     else:
         print_preview(found)
     if html is not None and not json:
-        print(f"\nPage: {html}")
+        say(f"\nPage: {html}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from lorita.cli.options import settings_file, with_run_options
 from lorita.cli.show_run import show_run
+
+if TYPE_CHECKING:
+    from lorita.training.events import Event
+    from lorita.workflows.train import RunResult
 
 
 @with_run_options()
@@ -24,10 +29,15 @@ def command(
     beside the adapter.
     """
     from lorita.settings.build import build_settings
-    from lorita.workflows.train import train_events
 
     config = settings_file(target)
     if config is not None and (options.get("resume") or "resume_from_checkpoint" in options):
         options.setdefault("output_dir", config.parent)
     settings = build_settings(config, **options)
-    show_run(train_events(settings), settings)
+
+    def events() -> Generator[Event, None, RunResult]:
+        from lorita.workflows.train import train_events
+
+        return train_events(settings)
+
+    show_run(events, settings)

@@ -37,7 +37,15 @@ from lorita.storage.run_log import append_log
 from lorita.system.memory import errors_before_the_limit, release_freed
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
-from lorita.training.events import Compared, Event, Note, RunEnded, StepDone, TrainingEnded
+from lorita.training.events import (
+    Compared,
+    Event,
+    Note,
+    PhaseStarted,
+    RunEnded,
+    StepDone,
+    TrainingEnded,
+)
 from lorita.training.stop_request import StopRequest
 
 if TYPE_CHECKING:
@@ -82,6 +90,7 @@ def run_events(
     folder = prepared.output_dir
     yield from (Note(text) for text in (*base.notes, *prepared.data.notes))
     yield from (Note(text, is_warning=True) for text in prepared.data.warnings)
+    yield PhaseStarted("Putting the adapter on, and building the kernels if need be")
     prompts = comparison_prompts(settings, prepared, base.model)
     spare = dropped(settings, prepared, base.sizes, base.dtype.itemsize)
     with _disk_trouble_said(folder), errors_before_the_limit(spare), ExitStack() as writing:
@@ -93,18 +102,19 @@ def run_events(
                 writing.enter_context(_made_ready(settings, folder))
             losses = yield from _train(job)
             base.accelerator.wait_for_everyone()
-            yield Note("Measuring the tuned model and the base")
             release_freed()  # what the steps have used, for the larger pieces of the proof
             questions = make_questions(settings, prepared, base.model, prompts)
-            after = measure(base.model, questions)
+            after = yield from measure(base.model, questions, "the tuned model")
+            yield PhaseStarted("Checking the saved adapter")
             first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])
             checks = [
                 *check_adapter(attached.model, folder),
                 *check_reload(attached.model, folder, first_prompt),
             ]
-        before = before or measure_base(base, questions, fast=settings.speedup)
+        if before is None:
+            before = yield from measure_base(base, questions, fast=settings.speedup)
         checks.append(check_moved(before.logits, after.logits))
-        comparison = compare_measured(settings.model, questions, before, after)
+        comparison = yield from compare_measured(settings.model, questions, before, after)
         if is_lead():
             write_results(
                 settings, prepared, base, comparison, checks,
@@ -146,7 +156,7 @@ def _train(job: TrainingJob) -> Generator[Event, None, list[float]]:
     try:
         with StopRequest() as stop:
             for event in job.events(stop):
-                if is_lead():
+                if is_lead() and not isinstance(event, PhaseStarted):
                     append_log(folder, event.record())
                 if isinstance(event, StepDone):
                     losses.append(event.loss)

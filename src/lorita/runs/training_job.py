@@ -5,7 +5,7 @@ It trains the attached adapter. Saving and measuring the result is done in ``run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,14 @@ from lorita.training.checkpoint import (
     restore_weights,
     save_checkpoint,
 )
-from lorita.training.events import Event, Note, StepDone, TrainingEnded, TrainingStarted
+from lorita.training.events import (
+    Event,
+    Note,
+    PhaseStarted,
+    StepDone,
+    TrainingEnded,
+    TrainingStarted,
+)
 from lorita.training.forecast import PROBE_STEPS, Forecast, count_work, from_timed, probe, proposals
 from lorita.training.loop import Hooks, train
 from lorita.training.random_state import untouched_random_states
@@ -150,17 +157,19 @@ class TrainingJob:
         """Load the last good weights into the model; return the step they are from."""
         return self.watch.restore_good(self.trainee)
 
-    def _evaluate(self, stop: StopRequest) -> float | None:
+    def _evaluate(self, stop: StopRequest) -> Generator[Event, None, float | None]:
         accelerator, rows = self.attached.base.accelerator, self.prepared.data.held_out
 
         def give_up_if_stopped() -> None:
             if stop.requested and accelerator.num_processes == 1:
                 raise _GivenUp
 
+        yield (phase := PhaseStarted("Scoring the held-out rows", len(rows), "rows"))
         try:
             scores = score_rows(
-                self.attached.base.model, rows, accelerator.device, before_each=give_up_if_stopped
-            )
+                self.attached.base.model, rows, accelerator.device,
+                before_each=give_up_if_stopped, advance=phase.advance,
+            )  # fmt: skip
         except _GivenUp:
             return None
         return scores.rows().mean

@@ -54,7 +54,7 @@ def tables_folder() -> Path:
 
 
 def _datasets_cache() -> Path:
-    """Where ``datasets`` keeps its tables, by its own rule: importing it for that takes a second."""
+    """Where ``datasets`` keeps its tables, by its own rule: to import it takes a second."""
     if "datasets" in sys.modules:
         return Path(sys.modules["datasets"].config.HF_DATASETS_CACHE)
     general = os.path.join(os.getenv("XDG_CACHE_HOME", "~/.cache"), "huggingface")  # noqa: PTH118

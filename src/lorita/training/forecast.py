@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lorita.data.batches import iterate_steps, partition, steps_per_epoch
 from lorita.data.examples import count_tokens, token_lengths
+from lorita.system.durations import duration
 from lorita.system.memory import gigabytes
 from lorita.training.step import fitting_gradients
 
@@ -129,19 +130,6 @@ class Forecast:
     def lines(self) -> list[str]:
         """Both sentences: memory, then time."""
         return [self.memory_line(), self.time_line()]
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(whole, 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
 
 
 def proposals(longest: int, per_token: int, free_bytes: int | None, *, narrow: bool) -> str | None:

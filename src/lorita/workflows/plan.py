@@ -31,6 +31,7 @@ from lorita.settings.facts import lora_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.system.memory import available_memory, memory_in_use
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 from lorita.training.forecast import Forecast, Work, count_work
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Plan:
         )
 
 
-def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
+def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = unseen) -> Plan:
     """Count what the settings would train; with ``data``, also forecast memory and time.
 
     Nothing is written. Without ``data``, no weights are loaded and ``settings.data`` is not read.
@@ -88,17 +89,25 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
         weight_bytes={"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers},
         notes=notes,
     )
-    return _with_data(plan, settings, model, sizes, trained) if data else plan
+    return _with_data(plan, settings, model, sizes, trained, on_event) if data else plan
 
 
 def _with_data(
-    plan: Plan, settings: RunSettings, model: PreTrainedModel, sizes: Sizes, trained: int
+    plan: Plan,
+    settings: RunSettings,
+    model: PreTrainedModel,
+    sizes: Sizes,
+    trained: int,
+    on_event: OnEvent,
 ) -> Plan:
     anew = {"resume": False, "resume_from_checkpoint": None, "push_to_hub": False}
+    on_event(PhaseStarted("Reading the rows"))
     prepared = prepare(as_typed(settings, **anew), writes=False, weights=settings.probe)
     if not settings.probe:
         return _without_weights(plan, settings, prepared, model, sizes, trained)
+    on_event(PhaseStarted(f"Loading {settings.model}"))
     base = load_base(settings, prepared)
+    on_event(PhaseStarted("Timing a few steps"))
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
