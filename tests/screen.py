@@ -12,10 +12,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import pyte
 
@@ -23,7 +21,6 @@ from tests.command import environment
 
 LINES = 200
 """Higher than what any command prints, so that nothing is scrolled away."""
-T = TypeVar("T")
 
 
 @dataclass
@@ -107,16 +104,12 @@ def _watched(
             frames.append(shown)
         if typed and typed[0][0] in " ".join(shown.split()):
             os.write(ours, typed.pop(0)[1])
-    return Look(process.wait(10), _shown(screen), frames)
+    try:
+        code = process.wait(10)
+    except subprocess.TimeoutExpired:
+        code = -1
+    return Look(code, _shown(screen), frames)
 
 
 def _shown(screen: pyte.Screen) -> str:
     return "\n".join(line.rstrip() for line in screen.display).rstrip()
-
-
-def eventually(found: Callable[[], T], seconds: float = 30) -> T:
-    """What ``found`` returns as soon as it is true."""
-    ends = time.monotonic() + seconds
-    while not (value := found()) and time.monotonic() < ends:
-        time.sleep(0.05)
-    return value

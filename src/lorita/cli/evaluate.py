@@ -14,6 +14,7 @@ from lorita.cli.options import (
     Engine,
     TrustCode,
 )
+from lorita.cli.render import console, plain_table
 from lorita.cli.say import say, tell
 from lorita.cli.waiting import waiting
 
@@ -70,3 +71,16 @@ def command(
     for note in found.notes:
         tell(note)
     say(found.proof)
+
+
+def _print_lm_eval(run: Path, tasks: str, where: Any) -> None:
+    from lorita.workflows.evaluate import run_lm_eval
+
+    results = run_lm_eval(run, [task.strip() for task in tasks.split(",") if task.strip()], **where)
+    rows = [
+        (task, metric.removesuffix(",none"), f"{value:.4f}")
+        for task, metrics in results.items()
+        for metric, value in metrics.items()
+        if isinstance(value, float)
+    ]
+    console().print(plain_table(("task", "metric", "value"), rows))
