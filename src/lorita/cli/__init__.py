@@ -13,7 +13,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from lorita.cli.help import full_help, shown_default
+from lorita.cli.help import WHOLE_NAMES, full_help, shown_default
 from lorita.cli.memory_gate import require_libraries
 from lorita.cli.say import tell
 from lorita.cli.streams import Unread, exit_code, guarded_streams
@@ -37,6 +37,7 @@ COMMANDS = {
     "merge": "Merge an adapter into its base model.",
     "export": "Export a run to other programs.",
     "doctor": "Show what this machine can do and what lorita will choose.",
+    "completion": "Print the script that completes commands, flags and choices in a shell.",
 }
 """Command: its line in the help. Each is in the module of the same name; ``export`` is a group."""
 
@@ -68,6 +69,7 @@ def _group(name: str, text: str, **more: Any) -> App:
         name=name,
         help=text,
         help_format="plaintext",
+        help_formatter=WHOLE_NAMES,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         group_parameters=Group.create_default_parameters("Options"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lorita.cli.render import console
+from lorita.cli.render import UNBROKEN, console
 from lorita.system.terminal_text import shown
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def print_preview(found: Preview) -> None:
 
     out = console()
     width = min(out.width, 100)
-    prose = width if out.file.isatty() else 0  # other programs find whole lines
+    prose = width if out.width < UNBROKEN else 0  # other programs find whole lines
     for label, text in facts(found):
         for i, line in enumerate(_wrapped(text, prose) or [""]):
             out.print(styled((label if i == 0 else "").ljust(LABEL), "bold").append(line, "none"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
 
 
 def console() -> Screen:
-    """Standard output; if it is not a terminal, lines are as long as they need to be."""
+    """Standard output; in a pipe or file, lines are as long as they need to be.
+
+    ``COLUMNS``, where it is set, is a width that was asked for.
+    """
     from lorita.workflows.screen import Screen
 
     screen = Screen()
-    if not screen.file.isatty():
+    if not screen.file.isatty() and "COLUMNS" not in os.environ:
         screen.width = UNBROKEN
     return screen
 
