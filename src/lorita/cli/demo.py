@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from lorita.cli.show_run import show_run
+from lorita.cli.waiting import BEGAN
 
 if TYPE_CHECKING:
     from lorita.training.events import Event
@@ -32,6 +33,6 @@ def command(
     def events() -> Generator[Event, None, RunResult]:
         from lorita.workflows.train import train_events
 
-        return train_events(settings)
+        return train_events(settings, started=BEGAN)
 
     show_run(events, settings)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lorita.cli.options import settings_file, with_run_options
 from lorita.cli.show_run import show_run
+from lorita.cli.waiting import BEGAN
 
 if TYPE_CHECKING:
     from lorita.training.events import Event
@@ -38,6 +39,6 @@ def command(
     def events() -> Generator[Event, None, RunResult]:
         from lorita.workflows.train import train_events
 
-        return train_events(settings)
+        return train_events(settings, started=BEGAN)
 
     show_run(events, settings)

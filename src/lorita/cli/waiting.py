@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lorita.training.events import OnEvent
 
+BEGAN = time.perf_counter()
+"""When this process began its command, or nearly."""
 LIBRARIES = "Loading libraries"
 
 

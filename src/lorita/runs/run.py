@@ -22,6 +22,7 @@ from lorita.models import adapter as adapters
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
 from lorita.runs.asked import remember_own
+from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
@@ -90,7 +91,7 @@ def run_events(
     folder = prepared.output_dir
     yield from (Note(text) for text in (*base.notes, *prepared.data.notes))
     yield from (Note(text, is_warning=True) for text in prepared.data.warnings)
-    yield PhaseStarted("Putting the adapter on, and building the kernels if need be")
+    yield PhaseStarted("Putting the adapter on and building kernels")
     prompts = comparison_prompts(settings, prepared, base.model)
     spare = dropped(settings, prepared, base.sizes, base.dtype.itemsize)
     with _disk_trouble_said(folder), errors_before_the_limit(spare), ExitStack() as writing:
@@ -98,12 +99,14 @@ def run_events(
             yield from (Note(text) for text in (*attached.notes, attached.parameter_line))
             job = TrainingJob(settings, prepared, attached)
             job.find_checkpoint()  # whatever can be refused is refused before anything is written
+            questions = make_questions(settings, prepared, base.model, prompts)
+            if settings.probe:
+                job.around = around_training(base.model, questions, started=started)
             if is_lead():
                 writing.enter_context(_made_ready(settings, folder))
             losses = yield from _train(job)
             base.accelerator.wait_for_everyone()
             release_freed()  # what the steps have used, for the larger pieces of the proof
-            questions = make_questions(settings, prepared, base.model, prompts)
             after = yield from measure(base.model, questions, "the tuned model")
             yield PhaseStarted("Checking the saved adapter")
             first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])

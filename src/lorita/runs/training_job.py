@@ -35,7 +35,15 @@ from lorita.training.events import (
     TrainingEnded,
     TrainingStarted,
 )
-from lorita.training.forecast import PROBE_STEPS, Forecast, count_work, from_timed, probe, proposals
+from lorita.training.forecast import (
+    PROBE_STEPS,
+    Around,
+    Forecast,
+    count_work,
+    from_timed,
+    probe,
+    proposals,
+)
 from lorita.training.loop import Hooks, train
 from lorita.training.random_state import untouched_random_states
 
@@ -58,7 +66,8 @@ class _GivenUp(Exception):
 class TrainingJob:
     """The training of an attached adapter; iterate ``events`` to run it.
 
-    ``pace``, ``trainee`` and ``watch`` are the loop's inputs, ``work`` counts what it will compute.
+    ``pace``, ``trainee`` and ``watch`` are the loop's inputs, ``work`` counts what it will compute,
+    and ``around`` is what the run takes beside it, if that is known.
     """
 
     def __init__(self, settings: RunSettings, prepared: Prepared, attached: Attached) -> None:
@@ -73,6 +82,7 @@ class TrainingJob:
         data = prepared.data
         self.work = count_work(data.train, data.held_out, self.pace)
         self._came_from: Path | None = None
+        self.around: Around | None = None
         # Reckoned now: later the files of the base may be gone.
         base = attached.base
         trained = sum(p.numel() for p in self.trainee.masters.parameters.values())
@@ -122,7 +132,7 @@ class TrainingJob:
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
         peak = max(peak_memory(), self._peak)
-        return Forecast(self.work, peak, available_memory(), from_timed(timed))
+        return Forecast(self.work, peak, available_memory(), from_timed(timed), self.around)
 
     def probe(self) -> Forecast:
         """The forecast from a few steps whose gradients are computed and discarded."""

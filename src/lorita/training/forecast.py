@@ -90,6 +90,18 @@ def _first_epoch(rows: Sequence[T], pace: Pace) -> list[list[T]]:
 
 
 @dataclass(frozen=True)
+class Around:
+    """What a run takes beside training: seconds before it, and after it to measure the result.
+
+    Of the latter, ``answering`` are seconds; ``scored`` tokens are only read.
+    """
+
+    before: float
+    answering: float
+    scored: int
+
+
+@dataclass(frozen=True)
 class Forecast:
     """Seconds and bytes; ``seconds_per_token`` is None where no step was timed."""
 
@@ -97,6 +109,7 @@ class Forecast:
     peak_bytes: int
     free_bytes: int | None
     seconds_per_token: float | None = None
+    around: Around | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -122,9 +135,15 @@ class Forecast:
         """Time per step and in total, in a sentence."""
         if self.seconds is None or self.seconds_per_step is None:
             return "Time: not measured (--no-probe)"
+        per_step = f"Time: about {duration(self.seconds_per_step)} per step"
+        if self.around is None or self.seconds_per_token is None:
+            return f"{per_step}, {duration(self.seconds)} of training in total"
+        scoring = EVALUATION_COST * self.around.scored * self.seconds_per_token
+        before, after = self.around.before, self.around.answering + scoring
         return (
-            f"Time: about {duration(self.seconds_per_step)} per step, "
-            f"{duration(self.seconds)} of training in total"
+            f"{per_step}; about {duration(before + self.seconds + after)} in all: "
+            f"{duration(before)} until training starts, {duration(self.seconds)} of training, "
+            f"{duration(after)} to measure the result"
         )
 
     def lines(self) -> list[str]:

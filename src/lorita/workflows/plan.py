@@ -7,6 +7,7 @@ device, as shapes without memory. If there is data, a few steps on it are timed.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of
 from lorita.runs.asked import asked_base
 from lorita.runs.loaded_base import load_base
+from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import (
     can_checkpoint,
     fitting_itemsize,
@@ -24,6 +26,7 @@ from lorita.runs.memory_plan import (
     reckoned_peak,
 )
 from lorita.runs.prepare import prepare
+from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
 from lorita.runs.training_setup import make_pace
@@ -100,6 +103,7 @@ def _with_data(
     trained: int,
     on_event: OnEvent,
 ) -> Plan:
+    started = time.perf_counter()
     anew = {"resume": False, "resume_from_checkpoint": None, "push_to_hub": False}
     on_event(PhaseStarted("Reading the rows"))
     prepared = prepare(as_typed(settings, **anew), writes=False, weights=settings.probe)
@@ -110,6 +114,9 @@ def _with_data(
     on_event(PhaseStarted("Timing a few steps"))
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)
+        prompts = comparison_prompts(settings, prepared, base.model)
+        questions = make_questions(settings, prepared, base.model, prompts)
+        job.around = around_training(base.model, questions, started=started)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
         return replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
 

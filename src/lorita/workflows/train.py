@@ -66,9 +66,14 @@ def train(
             return follow(train_events(settings), show)
 
 
-def train_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
-    """The run as events; its return value is the ``RunResult``."""
-    started = time.perf_counter()
+def train_events(
+    settings: RunSettings, *, started: float | None = None
+) -> Generator[Event, None, RunResult]:
+    """The run as events; its return value is the ``RunResult``.
+
+    ``started`` is when the command began (``time.perf_counter``).
+    """
+    started = time.perf_counter() if started is None else started
     yield PhaseStarted("Reading the rows")
     prepared = prepare(settings)
     yield PhaseStarted(f"Loading {settings.model}")
