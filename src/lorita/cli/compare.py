@@ -17,6 +17,7 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import print_comparison
+from lorita.cli.waiting import waiting
 
 
 def command(
@@ -44,20 +45,23 @@ def command(
     again.
     """
     from lorita.evaluation.comparison import read_comparison
-    from lorita.inference.generation import GenerationOptions
-    from lorita.workflows.compare import compare_prompts
+    from lorita.inference.options import GenerationOptions
 
     if not prompt:
         print_comparison(read_comparison(run))
         return
     options = GenerationOptions(max_new_tokens, repetition_penalty)
-    found = compare_prompts(
-        run,
-        prompt,
-        options,
-        base=base,
-        dtype=dtype,
-        engine=engine,
-        trust_remote_code=trust_remote_code,
-    )
+    with waiting() as show:
+        from lorita.workflows.compare import compare_prompts
+
+        found = compare_prompts(
+            run,
+            prompt,
+            options,
+            base=base,
+            dtype=dtype,
+            engine=engine,
+            trust_remote_code=trust_remote_code,
+            on_event=show,
+        )
     print_comparison(found)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from lorita.cli.say import tell
 from lorita.cli.show_run import show_run
+from lorita.cli.waiting import BEGAN
+
+if TYPE_CHECKING:
+    from lorita.training.events import Event
+    from lorita.workflows.train import RunResult
 
 
 def command(
@@ -27,10 +34,14 @@ def command(
     Takes a minute or two on two cores and needs no network.
     """
     from lorita.workflows.demo import REMARKS, demo_settings
-    from lorita.workflows.screen import Screen
-    from lorita.workflows.train import train_events
 
     settings = demo_settings(language, output_dir=output_dir, overwrite=overwrite)
     if language in REMARKS:
-        Screen(stderr=True).print(REMARKS[language])
-    show_run(train_events(settings), settings)
+        tell(REMARKS[language])
+
+    def events() -> Generator[Event, None, RunResult]:
+        from lorita.workflows.train import train_events
+
+        return train_events(settings, started=BEGAN)
+
+    show_run(events, settings)

@@ -13,6 +13,8 @@ from lorita.cli.options import (
     Quantize,
     TrustCode,
 )
+from lorita.cli.say import say
+from lorita.cli.waiting import waiting
 
 
 @dataclass(frozen=True)
@@ -77,27 +79,28 @@ def command(
 
     Ollama's chat template is derived from the run's and compared with it on ten chats.
     """
-    from lorita.export.gguf.file import write_run
-    from lorita.export.ollama.export import ADAPTER, Wanted, export_ollama
-    from lorita.models.adapter_sources import find_adapter
-
-    folder = find_adapter(run, base)
-    penalty = sampling.repetition_penalty
-    penalty = _penalty_of_run(folder) if penalty is None else penalty
-    how = (sampling.temperature, sampling.top_k, sampling.top_p, penalty)
-    wanted = Wanted(from_, merged, template, *how)
-
-    def write(tuned: Any, path: Path) -> list[str]:
-        merged = path.name != ADAPTER
-        return write_run(tuned, folder, path, merged=merged, quantize=quantize, name=out.name)
-
     how_to: Any = {"base": base, "overwrite": overwrite, "trust_remote_code": trust_remote_code}
-    done = export_ollama(run, out, wanted, write, **how_to)
+    with waiting() as show:
+        from lorita.export.gguf.file import write_run
+        from lorita.export.ollama.export import ADAPTER, Wanted, export_ollama
+        from lorita.models.adapter_sources import find_adapter
+
+        folder = find_adapter(run, base)
+        penalty = sampling.repetition_penalty
+        penalty = _penalty_of_run(folder) if penalty is None else penalty
+        how = (sampling.temperature, sampling.top_k, sampling.top_p, penalty)
+        wanted = Wanted(from_, merged, template, *how)
+
+        def write(tuned: Any, path: Path) -> list[str]:
+            named: Any = {"quantize": quantize, "name": out.name, "on_event": show}
+            return write_run(tuned, folder, path, merged=path.name != ADAPTER, **named)
+
+        done = export_ollama(run, out, wanted, write, on_event=show, **how_to)
     for note in done.notes:
-        print(f"Note: {note}")
+        say(f"Note: {note}")
     written = sorted(done.folder.glob("[!.]*"))
-    print(f"Written: {', '.join(map(str, written))}")
-    print(f"Use it:  ollama create {out.name} -f {out / 'Modelfile'} && ollama run {out.name}")
+    say(f"Written: {', '.join(map(str, written))}")
+    say(f"Use it:  ollama create {out.name} -f {out / 'Modelfile'} && ollama run {out.name}")
 
 
 def _penalty_of_run(folder: Path) -> float:

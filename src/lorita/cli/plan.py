@@ -6,6 +6,8 @@ from typing import Any
 
 from lorita.cli.options import with_run_options
 from lorita.cli.positional import Targets, read_targets
+from lorita.cli.say import say
+from lorita.cli.waiting import waiting
 
 
 @with_run_options()
@@ -17,10 +19,14 @@ def command(*targets: Targets, **options: Any) -> None:
     steps are timed on its rows, unless --no-probe is given.
     """
     from lorita.settings.build import build_settings
-    from lorita.workflows.plan import plan_run
 
     config = read_targets(targets, options)
     has_data = config is not None or "data" in options
     if not has_data:
         options["data"] = "(none)"
-    print(plan_run(build_settings(config, **options), data=has_data))
+    settings = build_settings(config, **options)
+    with waiting() as show:
+        from lorita.workflows.plan import plan_run
+
+        plan = plan_run(settings, data=has_data, on_event=show)
+    say(plan)

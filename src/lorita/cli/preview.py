@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from lorita.cli.options import with_run_options
 from lorita.cli.positional import read_targets
+from lorita.cli.say import say, say_exactly
+from lorita.cli.waiting import waiting
 from lorita.settings.facts import options_where
 
 
@@ -33,7 +35,6 @@ def command(
     """
     from lorita.cli.preview_text import print_preview
     from lorita.system.terminal_text import json_text
-    from lorita.workflows.preview import preview
 
     if html is not None:
         from lorita.cli.preview_page import check_page, write_page
@@ -41,12 +42,15 @@ def command(
         check_page(html)
 
     config = read_targets(targets, options, first="data")
-    found = preview(config=config, **options)
+    with waiting("Reading the rows"):
+        from lorita.workflows.preview import preview
+
+        found = preview(config=config, **options)
     if html is not None:
         write_page(html, found)
     if json:
-        print(json_text(found.as_dict(), indent=1))
+        say_exactly(json_text(found.as_dict(), indent=1))
     else:
         print_preview(found)
     if html is not None and not json:
-        print(f"\nPage: {html}")
+        say(f"\nPage: {html}")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 from lorita.cli.options import with_run_options
 from lorita.cli.positional import Targets, read_targets
 from lorita.cli.show_run import show_run
+from lorita.cli.waiting import BEGAN
+
+if TYPE_CHECKING:
+    from lorita.training.events import Event
+    from lorita.workflows.train import RunResult
 
 
 @with_run_options()
@@ -17,10 +23,15 @@ def command(*targets: Targets, **options: Any) -> None:
     beside the adapter.
     """
     from lorita.settings.build import build_settings
-    from lorita.workflows.train import train_events
 
     config = read_targets(targets, options)
     if config is not None and (options.get("resume") or "resume_from_checkpoint" in options):
         options.setdefault("output_dir", config.parent)
     settings = build_settings(config, **options)
-    show_run(train_events(settings), settings)
+
+    def events() -> Generator[Event, None, RunResult]:
+        from lorita.workflows.train import train_events
+
+        return train_events(settings, started=BEGAN)
+
+    show_run(events, settings)

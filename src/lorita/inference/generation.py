@@ -30,6 +30,37 @@ BASE = "__base__"
 """PEFT's name, among the adapters of a batch, for rows that the base answers."""
 
 
+Advance = Callable[[float], None]
+
+
+class _Progress:
+    """Answers that are done, told to ``advance`` token by token; an answer may end early."""
+
+    def __init__(self, advance: Advance | None) -> None:
+        self._advance, self._of_batch = advance, 0.0
+
+    def each_token(self, share: float) -> Callable[[Tensor, Tensor], Tensor]:
+        """A processor of logits that changes nothing: each token is ``share`` of an answer."""
+        self._tell(-self._of_batch)  # a batch that is tried again begins again
+        self._of_batch = 0.0
+
+        def step(ids_BL: Tensor, scores_BV: Tensor) -> Tensor:
+            self._of_batch += share
+            self._tell(share)
+            return scores_BV
+
+        return step
+
+    def batch_done(self, answers: int) -> None:
+        """All of a batch's answers are done."""
+        self._tell(answers - self._of_batch)
+        self._of_batch = 0.0
+
+    def _tell(self, share: float) -> None:
+        if self._advance is not None and share:
+            self._advance(share)
+
+
 @dataclass(frozen=True)
 class Question:
     """A prompt, the format it is put in, and the name of its adapter where there are several."""
@@ -45,14 +76,17 @@ def generate(
     prompts: Sequence[str],
     options: GenerationOptions | None = None,
     prompt_format: PromptFormat | None = None,
+    *,
+    advance: Advance | None = None,
 ) -> list[str]:
     """Continue each prompt up to the end-of-text token or ``max_new_tokens``; returns the new text.
 
     If ``prompt_format`` has a chat template, each prompt is a question put through the template,
-    and the end of the assistant's turn ends the answer.
+    and the end of the assistant's turn ends the answer. ``advance`` as in ``answer``.
     """
     asked = prompt_format or PromptFormat()
-    return answer(model, tokenizer, [Question(prompt, asked) for prompt in prompts], options)
+    questions = [Question(prompt, asked) for prompt in prompts]
+    return answer(model, tokenizer, questions, options, advance=advance)
 
 
 def answer(
@@ -60,11 +94,14 @@ def answer(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     options: GenerationOptions | None = None,
+    *,
+    advance: Advance | None = None,
 ) -> list[str]:
     """Answer the questions in batches of ``BATCH_SIZE``; returns the answers in the same order.
 
-    A greedy answer is the one that its prompt would get alone, except where the batch changes how
-    sums are rounded. Sampled answers depend on the batch: the seed is set once, before the first.
+    ``advance`` is told how many more answers are done, parts of one included. A greedy answer is
+    the one that its prompt would get alone, except where the batch changes how sums are rounded.
+    Sampled answers depend on the batch: the seed is set once, before the first.
     """
     import torch
 
@@ -77,18 +114,20 @@ def answer(
     if options.do_sample:
         torch.manual_seed(options.seed)
     room_for = options.max_new_tokens
+    progress = _Progress(advance)
     size = BATCH_SIZE if len(rows) > 1 and can_answer_together(model) else 1
     try:
         waiting = _batches(questions, rows, tokenizer, room_for, places, size=size)
         while waiting:
             batch, room = waiting.pop(0)
             within = replace(options, max_new_tokens=room)
-            answer = partial(_continue, model, tokenizer, batch, questions, rows, within)
+            answer = partial(_continue, model, tokenizer, batch, questions, rows, within, progress)
             made = _if_it_fits(answer, [len(rows[number]) for number in batch])
             if made is None:
                 half = len(batch) // 2
                 waiting[:0] = [(batch[:half], room), (batch[half:], room)]
                 continue
+            progress.batch_done(len(batch))
             for number, new in zip(batch, made, strict=True):
                 answers[number] = questions[number].prompt_format.answer(tokenizer, new)
     finally:
@@ -151,6 +190,7 @@ def _continue(
     questions: Sequence[Question],
     rows: Sequence[list[int]],
     options: GenerationOptions,
+    progress: _Progress,
 ) -> list[list[int]]:
     """The new tokens of each question in a batch, without padding."""
     import torch
@@ -164,7 +204,8 @@ def _continue(
     ids_BL = torch.tensor([[pad] * (longest - len(rows[n])) + rows[n] for n in batch])
     mask_BL = torch.tensor([[0] * (longest - len(rows[n])) + [1] * len(rows[n]) for n in batch])
     how: dict[str, Any] = {"generation_config": config}
-    how["logits_processor"] = LogitsProcessorList([refuse_no_numbers])
+    step = progress.each_token(len(batch) / options.max_new_tokens)
+    how["logits_processor"] = LogitsProcessorList([refuse_no_numbers, step])
     if options.repetition_penalty != 1.0:
         how["logits_processor"].append(_penalty(options.repetition_penalty, mask_BL.to(device)))
     adapters = [questions[number].adapter for number in batch]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorita.inference.generation import refuse_no_numbers
@@ -23,11 +23,12 @@ def stream(
     ids: Sequence[int],
     prompt_format: PromptFormat,
     options: GenerationOptions,
-) -> Iterator[str]:
-    """Yield the answer to the prompt tokens ``ids`` in pieces.
+) -> Generator[str, None, bool]:
+    """Yield the answer to the prompt tokens ``ids`` in pieces; return whether it was cut.
 
-    Joined, the pieces are the answer of ``generate``. Closing the iterator early (``close()``)
-    stops the model at its next token. An error in the model is raised here.
+    It is cut where it has ``max_new_tokens`` and the model would have gone on. Joined, the pieces
+    are the answer of ``generate``. Closing the iterator early (``close()``) stops the model at its
+    next token. An error in the model is raised here.
     """
     if options.do_sample:
         import torch
@@ -45,6 +46,7 @@ def stream(
         text = prompt_format.answer(tokenizer, new)
         if text[len(shown) :]:
             yield text[len(shown) :]
+        return len(new) >= options.max_new_tokens and not writer.stops_at(new[-1])
     finally:
         writer.stop()
 
@@ -82,6 +84,10 @@ class _Writer:
         self._stopped = threading.Event()
         self._seen_prompt = False
         self._thread = threading.Thread(target=self._write, daemon=True)
+
+    def stops_at(self, token: int) -> bool:
+        """Whether this token ends an answer."""
+        return token in self._options.eos_token_id
 
     def tokens(self) -> Iterator[int]:
         """Start the thread and yield the new tokens, including the one that ends the answer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,12 +67,17 @@ class TunedModel:
         return answer(self.model, self.tokenizer, questions, how)
 
     def answer(
-        self, prompts: Sequence[str], options: GenerationOptions, *, with_adapter: bool = True
+        self,
+        prompts: Sequence[str],
+        options: GenerationOptions,
+        *,
+        with_adapter: bool = True,
+        advance: Callable[[float], None] | None = None,
     ) -> list[str]:
         """As ``generate_batch``, with the options as they are; see ``Answers``."""
         questions = [Question(prompt, self.prompt_format) for prompt in prompts]
         with nullcontext(self.model) if with_adapter else self._bare() as model:
-            return answer(model, self.tokenizer, questions, options)
+            return answer(model, self.tokenizer, questions, options, advance=advance)
 
     @contextmanager
     def _bare(self) -> Iterator[torch.nn.Module]:

@@ -71,6 +71,12 @@ class Base:
         """The GGUF file; None for a base in Hugging Face format."""
         return Path(self.location) / self.gguf_file if self.gguf_file else None
 
+    def reads_without_torch(self) -> bool:
+        """Whether configuration and tokenizer can be read where there is no torch."""
+        if self.gguf_path is not None:
+            return gguf_files.is_converted(self.gguf_path, "config")
+        return not self.trust_remote_code
+
     def source(self) -> dict[str, Any]:
         """The arguments with which ``from_pretrained`` reads configuration and tokenizer."""
         if self.gguf_path is not None:

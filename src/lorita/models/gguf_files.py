@@ -7,6 +7,7 @@ in the hub's cache (``HF_HOME``), keyed by the file, its size and its modificati
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,16 +128,17 @@ def load_weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def is_converted(path: Path, kind: str) -> bool:
-    """Whether the cache holds the file's weights in this number format (torch's name)."""
+    """Whether the cache holds the file's weights in this number format (torch's name).
+
+    ``config`` is everything but the weights.
+    """
     return find_kept(*_place(path, kind)) is not None
 
 
 def _place(path: Path, kind: str) -> tuple[str, str]:
     """Name and mark of a converted file, for ``kept_folder``."""
-    from transformers import __version__ as version
-
     # Another version of transformers may read the same file better.
-    return f"{path.stem}-{kind}", f"{mark_of(path)}:{version}"
+    return f"{path.stem}-{kind}", f"{mark_of(path)}:{version('transformers')}"
 
 
 def _converted(path: Path, kind: str, convert: Callable[[Path], None]) -> Path:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,17 +22,18 @@ from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.evaluation.scores import Scores, States
 from lorita.models.fingerprint import tokenizer_digest
 from lorita.runs.identity import conditions
-from lorita.storage.cache import kept_folder
+from lorita.storage.cache import find_kept, kept_folder
 from lorita.storage.files import write_atomic
 from lorita.storage.reading import read_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from lorita.data.examples import Example
     from lorita.evaluation.measure import Questions
     from lorita.runs.loaded_base import LoadedBase
     from lorita.settings.schema import RunSettings
+    from lorita.training.events import Event
 
 KIND = "base-answers"
 VALUES, TENSORS = "answers.json", "answers.safetensors"
@@ -49,8 +51,11 @@ class _Kept:
 
 
 def base_answers(
-    base: LoadedBase, questions: Questions, settings: RunSettings, ask: Callable[[], Measured]
-) -> Measured:
+    base: LoadedBase,
+    questions: Questions,
+    settings: RunSettings,
+    ask: Callable[[], Generator[Event, None, Measured]],
+) -> Generator[Event, None, Measured]:
     """The base's answers from the cache, or from ``ask`` if it was never asked the same before."""
     mark = json.dumps(
         {
@@ -62,11 +67,14 @@ def base_answers(
         },
         sort_keys=True,
     )
-    folder = kept_folder(KIND, mark, lambda made: _write(ask(), made))
-    try:
-        return _read(folder, base)
-    except (OSError, ValueError, KeyError, UserError):  # somebody clears the cache meanwhile
-        return ask()
+    folder = find_kept(KIND, mark)
+    if folder is not None:
+        with suppress(OSError, ValueError, KeyError, UserError):  # it is cleared meanwhile
+            return _read(folder, base)
+    measured = yield from ask()
+    with suppress(OSError):  # a full disk does not spoil a finished run
+        kept_folder(KIND, mark, partial(_write, measured))
+    return measured
 
 
 def _digest(questions: Questions) -> str:

@@ -24,6 +24,7 @@ from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
 from lorita.runs.asked import remember_own
 from lorita.runs.base_answers import base_answers
+from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
@@ -39,7 +40,15 @@ from lorita.storage.run_log import append_log
 from lorita.system.memory import errors_before_the_limit, release_freed
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
-from lorita.training.events import Compared, Event, Note, RunEnded, StepDone, TrainingEnded
+from lorita.training.events import (
+    Compared,
+    Event,
+    Note,
+    PhaseStarted,
+    RunEnded,
+    StepDone,
+    TrainingEnded,
+)
 from lorita.training.stop_request import StopRequest
 
 if TYPE_CHECKING:
@@ -87,6 +96,7 @@ def run_events(
     folder = prepared.output_dir
     yield from (Note(text) for text in (*base.notes, *prepared.data.notes))
     yield from (Note(text, is_warning=True) for text in prepared.data.warnings)
+    yield PhaseStarted("Putting the adapter on and building kernels")
     prompts = comparison_prompts(settings, prepared, base.model)
     spare = dropped(settings, prepared, base.sizes, base.dtype.itemsize)
     with _disk_trouble_said(folder), errors_before_the_limit(spare), ExitStack() as writing:
@@ -94,24 +104,27 @@ def run_events(
             yield from (Note(text) for text in (*attached.notes, attached.parameter_line))
             job = TrainingJob(settings, prepared, attached)
             job.find_checkpoint()  # whatever can be refused is refused before anything is written
-            if is_lead():
-                writing.enter_context(_made_ready(settings, folder))
-            losses = yield from _train(job)
-            base.accelerator.wait_for_everyone()
-            yield Note("Measuring the tuned model and the base")
-            release_freed()  # what the steps have used, for the larger pieces of the proof
             whole = whole_proof or before is not None
             questions, left_out = make_questions(
                 settings, prepared, base.model, prompts,
                 trained_tokens=None if whole else job.work.tokens,
             )  # fmt: skip
             yield from (Note(text) for text in ([left_out] if left_out else []))
-            after = measure(base.model, questions)
+            if settings.probe:
+                job.around = around_training(base.model, questions, started=started)
+            if is_lead():
+                writing.enter_context(_made_ready(settings, folder))
+            losses = yield from _train(job)
+            base.accelerator.wait_for_everyone()
+            release_freed()  # what the steps have used, for the larger pieces of the proof
+            after = yield from measure(base.model, questions, "the tuned model")
+            yield PhaseStarted("Checking the saved adapter")
             checks = _checks(attached, prepared, prompts[0])
-        ask = partial(measure_base, base, questions, fast=settings.speedup)
-        before = before or base_answers(base, questions, settings, ask)
+        if before is None:
+            ask = partial(measure_base, base, questions, fast=settings.speedup)
+            before = yield from base_answers(base, questions, settings, ask)
         checks.append(check_moved(before.logits, after.logits))
-        comparison = compare_measured(settings.model, questions, before, after)
+        comparison = yield from compare_measured(settings.model, questions, before, after)
         if is_lead():
             write_results(
                 settings, prepared, base, comparison, checks,
@@ -163,7 +176,7 @@ def _train(job: TrainingJob) -> Generator[Event, None, list[float]]:
     try:
         with StopRequest() as stop:
             for event in job.events(stop):
-                if is_lead():
+                if is_lead() and not isinstance(event, PhaseStarted):
                     append_log(folder, event.record())
                 if isinstance(event, StepDone):
                     losses.append(event.loss)

@@ -11,7 +11,7 @@ first. The adapter is taken off for that, and trained biases are put back: with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
     from lorita.settings.schema import RunSettings
+    from lorita.training.events import Event
     from lorita.training.objective import LossSum
 
 
@@ -164,12 +165,14 @@ def as_saved(attached: Attached, settings: RunSettings) -> PeftModel:
     return attached.model.eval()  # type: ignore[no-any-return]
 
 
-def measure_base(base: LoadedBase, questions: Questions, *, fast: bool) -> Measured:
+def measure_base(
+    base: LoadedBase, questions: Questions, *, fast: bool
+) -> Generator[Event, None, Measured]:
     """Measure the base alone; with ``fast`` through the fast path, which is removed again."""
     if not fast:
-        return measure(base.model, questions)
+        return (yield from measure(base.model, questions, "the base"))
     speedup(base.model)
     try:
-        return measure(base.model, questions)
+        return (yield from measure(base.model, questions, "the base"))
     finally:
         unspeed(base.model)

@@ -7,6 +7,7 @@ device, as shapes without memory. If there is data, a few steps on it are timed.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of
 from lorita.runs.asked import asked_base
 from lorita.runs.loaded_base import load_base
+from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import (
     can_checkpoint,
     fitting_itemsize,
@@ -24,6 +26,7 @@ from lorita.runs.memory_plan import (
     reckoned_peak,
 )
 from lorita.runs.prepare import prepare
+from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
 from lorita.runs.training_setup import make_pace
@@ -31,6 +34,7 @@ from lorita.settings.facts import lora_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.system.memory import available_memory, memory_in_use
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 from lorita.training.forecast import Forecast, Work, count_work
 
 if TYPE_CHECKING:
@@ -69,7 +73,7 @@ class Plan:
         )
 
 
-def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
+def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = unseen) -> Plan:
     """Count what the settings would train; with ``data``, also forecast memory and time.
 
     Nothing is written. Without ``data``, no weights are loaded and ``settings.data`` is not read.
@@ -88,19 +92,33 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
         weight_bytes={"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers},
         notes=notes,
     )
-    return _with_data(plan, settings, model, sizes, trained) if data else plan
+    return _with_data(plan, settings, model, sizes, trained, on_event) if data else plan
 
 
 def _with_data(
-    plan: Plan, settings: RunSettings, model: PreTrainedModel, sizes: Sizes, trained: int
+    plan: Plan,
+    settings: RunSettings,
+    model: PreTrainedModel,
+    sizes: Sizes,
+    trained: int,
+    on_event: OnEvent,
 ) -> Plan:
+    started = time.perf_counter()
     anew = {"resume": False, "resume_from_checkpoint": None, "push_to_hub": False}
+    on_event(PhaseStarted("Reading the rows"))
     prepared = prepare(as_typed(settings, **anew), writes=False, weights=settings.probe)
     if not settings.probe:
         return _without_weights(plan, settings, prepared, model, sizes, trained)
+    on_event(PhaseStarted(f"Loading {settings.model}"))
     base = load_base(settings, prepared)
+    on_event(PhaseStarted("Timing a few steps"))
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)
+        prompts = comparison_prompts(settings, prepared, base.model)
+        questions, _ = make_questions(
+            settings, prepared, base.model, prompts, trained_tokens=job.work.tokens
+        )
+        job.around = around_training(base.model, questions, started=started)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
         return replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
 

@@ -41,6 +41,7 @@ from lorita.runs.read_data import (
 )
 from lorita.settings.build import build_settings
 from lorita.settings.schema import RunSettings
+from lorita.system.torchless import start_without_torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,6 +123,8 @@ def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
 def look_through(settings: RunSettings) -> Preview:
     """The preview of a run's data."""
     base = asked_base(settings)
+    if base.reads_without_torch():
+        start_without_torch()
     model_config = load_config(base)
     source = find_source(settings)
     taken, others = choose_reading(source, wanted_reading(settings))

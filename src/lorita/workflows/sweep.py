@@ -32,7 +32,7 @@ from lorita.storage.run_folder import (
 from lorita.storage.run_record import read_record
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
-from lorita.training.events import Event, Note, follow
+from lorita.training.events import Event, Note, PhaseStarted, follow
 from lorita.workflows.interruption import SWEEP_GOES_ON, sweep_interruption
 from lorita.workflows.sweep_grid import Point, make_grid
 from lorita.workflows.sweep_result import SweepResult, Tried, read_sweep
@@ -99,10 +99,12 @@ def _runs(
         assert run is not None
         found = _finished(run, point) or (failed.get(point.name) if is_run(run) else None)
         if found is None:
+            yield PhaseStarted("Reading the rows")
             prepared = prepare(settings)
             first = first or prepared
             _require_same_rows(first, prepared)
             if base is None:
+                yield PhaseStarted(f"Loading {settings.model}")
                 base = load_base(settings, prepared)
                 _check_targets(base, points)
         if number == 1 and is_lead():

@@ -16,7 +16,7 @@ from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
 from lorita.system.processes import is_lead
-from lorita.training.events import Event, Note, follow
+from lorita.training.events import Event, Note, PhaseStarted, follow
 from lorita.workflows.interruption import run_interruption
 
 if TYPE_CHECKING:
@@ -66,15 +66,24 @@ def train(
             return follow(train_events(settings), show)
 
 
-def train_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
-    """The run as events; its return value is the ``RunResult``."""
-    started = time.perf_counter()
+def train_events(
+    settings: RunSettings, *, started: float | None = None
+) -> Generator[Event, None, RunResult]:
+    """The run as events; its return value is the ``RunResult``.
+
+    ``started`` is when the command began (``time.perf_counter``).
+    """
+    started = time.perf_counter() if started is None else started
+    yield PhaseStarted("Reading the rows")
     prepared = prepare(settings)
+    yield PhaseStarted(f"Loading {settings.model}")
     base = load_base(settings, prepared)
     finished = yield from run_events(settings, prepared, base, started=started)
+    yield PhaseStarted("Opening the finished run")
     model = load_adapter(base.model, finished.path).eval()  # from its files, as people will
     tuned = TunedModel(model, prepared.tokenizer, prepared.base, prepared.data.prompt_format)
     if settings.push_to_hub and is_lead():
+        yield PhaseStarted("Uploading the run")
         yield from (Note(text) for text in _push(settings, finished.path))
     return RunResult(finished.path, finished.comparison, tuned, finished.losses)
 

@@ -8,7 +8,7 @@ on how llama.cpp cuts a text.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +62,14 @@ class LlamaModel:
         return self.answer(prompts, generation_options(options), with_adapter=with_adapter)
 
     def answer(
-        self, prompts: Sequence[str], options: GenerationOptions, *, with_adapter: bool = True
+        self,
+        prompts: Sequence[str],
+        options: GenerationOptions,
+        *,
+        with_adapter: bool = True,
+        advance: Callable[[float], None] | None = None,
     ) -> list[str]:
-        """As ``generate_batch``, with the options as they are."""
+        """As ``generate_batch``, with the options as they are; see ``Answers``."""
         rows = [self.prompt_format.ids(self.tokenizer, prompt) for prompt in prompts]
         for prompt, ids in zip(prompts, rows, strict=True):
             if not ids:
@@ -74,6 +79,8 @@ class LlamaModel:
         stops = set(self.prompt_format.stops(self.tokenizer))
         server = self._server(max(map(len, rows)) + options.max_new_tokens, with_adapter)
         said = server.answer(rows, options, with_adapter=with_adapter)
+        if advance is not None:
+            advance(len(rows))  # llama.cpp tells nothing before
         return [self.prompt_format.answer(self.tokenizer, until_stop(ids, stops)) for ids in said]
 
     def _server(self, tokens: int, with_adapter: bool) -> llamacpp.LlamaCpp:

@@ -29,6 +29,7 @@ from lorita.storage.files import write_atomic
 from lorita.storage.manifest import OLLAMA
 from lorita.storage.reading import read_text
 from lorita.storage.targets import Target, check_target, replacing
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,6 +74,7 @@ def export_ollama(
     base: str | None = None,
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    on_event: OnEvent = unseen,
 ) -> OllamaExport:
     """Write the folder ``out``: a Modelfile, and the adapter or the merged model as a GGUF file.
 
@@ -106,6 +108,7 @@ def export_ollama(
     with replacing(place) as part:
         part.mkdir()
         file = part / (MODEL if adapter is None else ADAPTER)
+        on_event(PhaseStarted(f"Loading {resolved.base.name}"))
         said = write_gguf(open_model(resolved, "float32"), file)
         write_atomic(part / FILE, text)
     return OllamaExport(out, text, (*layout.notes, *said))
