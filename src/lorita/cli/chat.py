@@ -35,7 +35,7 @@ def command(
         str | None, Parameter(help="System message. Default: that of the training rows.")
     ] = None,
     max_new_tokens: Length = 256,
-    repetition_penalty: Penalty = 1.1,
+    repetition_penalty: Penalty = None,
     sampling: SamplingFlags = LIKELIEST,
     dtype: Dtype = "auto",
     base: BasePlace = None,
@@ -50,6 +50,7 @@ def command(
     from lorita.inference.generation import GenerationOptions
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
+    options.warn_of_unused()
     talk = Conversation(_load(run_or_model, base, dtype, trust_remote_code), options, system)
     if sys.stdin.isatty():
         print(HELP, file=sys.stderr)

@@ -32,7 +32,7 @@ def command(
         ),
     ] = None,
     max_new_tokens: Length = 50,
-    repetition_penalty: Penalty = 1.5,
+    repetition_penalty: Penalty = None,
     dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
     base: BasePlace = None,
@@ -43,7 +43,7 @@ def command(
     Without --prompt, shows the answers saved at the end of the run. With it, both models answer
     again.
     """
-    from lorita.evaluation.comparison import read_comparison
+    from lorita.evaluation.comparison import JSON_FILE, read_comparison
     from lorita.inference.generation import GenerationOptions
     from lorita.workflows.compare import compare_prompts
 
@@ -61,3 +61,5 @@ def command(
         trust_remote_code=trust_remote_code,
     )
     print_comparison(found)
+    if (run / JSON_FILE).is_file():
+        print(f"What was measured at the end of the run: lorita compare {run}")

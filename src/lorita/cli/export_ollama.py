@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from lorita.cli.options import (
     BasePlace,
+    Penalty,
     Quantize,
     TrustCode,
 )
@@ -32,10 +33,7 @@ class OllamaSampling:
             "this probability."
         ),
     ] = None
-    repetition_penalty: Annotated[
-        float | None,
-        Parameter(help="Repetition penalty; 1 is none. Default: that of the run's comparison."),
-    ] = None
+    repetition_penalty: Penalty = None
 
 
 SamplingFlags = Annotated[OllamaSampling, Parameter(name="*")]
@@ -82,9 +80,7 @@ def command(
     from lorita.models.adapter_sources import find_adapter
 
     folder = find_adapter(run, base)
-    penalty = sampling.repetition_penalty
-    penalty = _penalty_of_run(folder) if penalty is None else penalty
-    how = (sampling.temperature, sampling.top_k, sampling.top_p, penalty)
+    how = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.repetition_penalty)
     wanted = Wanted(from_, merged, template, *how)
 
     def write(tuned: Any, path: Path) -> list[str]:
@@ -98,14 +94,3 @@ def command(
     written = sorted(done.folder.glob("[!.]*"))
     print(f"Written: {', '.join(map(str, written))}")
     print(f"Use it:  ollama create {out.name} -f {out / 'Modelfile'} && ollama run {out.name}")
-
-
-def _penalty_of_run(folder: Path) -> float:
-    """The repetition penalty of the run's comparison; for other tools' adapters, the default."""
-    from lorita.export.ollama.export import Wanted
-    from lorita.settings.build import read_yaml
-    from lorita.storage.run_folder import SETTINGS_FILE
-
-    settings = folder / SETTINGS_FILE
-    values = read_yaml(settings) if settings.is_file() else {}
-    return float(values.get("repetition_penalty", Wanted.repetition_penalty))

@@ -27,7 +27,7 @@ def command(
     /,
     *,
     max_new_tokens: Length = 100,
-    repetition_penalty: Penalty = 1.5,
+    repetition_penalty: Penalty = None,
     sampling: SamplingFlags = LIKELIEST,
     dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
@@ -46,6 +46,7 @@ def command(
     from lorita.workflows.answering import open_answers
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
+    options.warn_of_unused()
     resolved = resolve(run_or_model, base, trust_remote_code=trust_remote_code)
     model = open_answers(resolved, dtype=dtype, engine=engine)
     answer = model.answer([prompt], options)[0]

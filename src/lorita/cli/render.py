@@ -31,14 +31,9 @@ def print_comparison(comparison: Comparison) -> None:
         cells = (answer.prompt, answer.before, answer.after)
         table.add_row(*(cell.strip() or "(nothing)" for cell in cells))
     console().print(table)
-    held = comparison.held_out
-    if comparison.proof is not None:
-        print(comparison.proof)
-    elif held is not None:
-        rows = f"{held.rows} held-out row{'s' if held.rows != 1 else ''}"
-        print(f"Loss on {rows}: base {held.before:.3f}, tuned {held.after:.3f} (nats per token)")
-    else:
-        print("No rows were held out, so there is no held-out loss.")
+    figures = comparison.proof or comparison.loss_line()
+    if figures is not None:
+        print(figures)
 
 
 def print_result(run: Path) -> None:

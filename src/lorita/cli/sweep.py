@@ -65,7 +65,8 @@ def command(
         )
     points = make_grid(grid, config, **others)
     first = points[0].settings
-    with sweep_interruption(), show_progress(first.logging_steps) as show:
+    stopping = sweep_interruption(overwrite=first.overwrite)
+    with stopping, show_progress(first.logging_steps) as show:
         result = follow(sweep_events(points, sweep_dir(first, others.get("output_dir"))), show)
     print_sweep(result)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lorita.cli.options import settings_file, with_run_options
+from lorita.cli.render import print_result
 from lorita.cli.show_run import show_run
 
 
@@ -23,6 +24,7 @@ def command(
     At the end the base and the tuned model answer the same prompts, and the answers are saved
     beside the adapter.
     """
+    from lorita.runs.output_folder import default_output_dir, finished, unheeded
     from lorita.settings.build import build_settings
     from lorita.workflows.train import train_events
 
@@ -30,4 +32,12 @@ def command(
     if config is not None and (options.get("resume") or "resume_from_checkpoint" in options):
         options.setdefault("output_dir", config.parent)
     settings = build_settings(config, **options)
+    folder = default_output_dir(settings)
+    if finished(settings, folder):
+        print(f"{folder}: this run is finished, so there is nothing to continue.")
+        if ignored := unheeded(settings, folder):
+            print(f"No longer of use to it: {', '.join(ignored)}.", end=" ")
+            print("See lorita evaluate, lorita compare and lorita push.")
+        print_result(folder)
+        return
     show_run(train_events(settings), settings)

@@ -182,6 +182,7 @@ def _tokenize(
         shared_system(train_rows) if template else None,
         how.control_tokens,
         shared_tools(train_rows),
+        settings.repetition_penalty,
     )
     return PreparedData(
         train.examples,

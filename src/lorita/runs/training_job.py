@@ -15,6 +15,7 @@ from lorita.runs.identity import conditions, identity
 from lorita.runs.memory_plan import memory_per_token, reckoned_peak
 from lorita.runs.output_folder import resume_source
 from lorita.runs.training_setup import make_pace, make_trainee, make_watch, micro_of
+from lorita.settings.facts import scale_of
 from lorita.storage.run_log import continue_log
 from lorita.system.memory import available_memory, peak_memory
 from lorita.system.processes import is_lead
@@ -260,10 +261,11 @@ class TrainingJob:
         settings = self.settings
         return advice(
             rows=len(self.prepared.data.train),
-            rows_per_step=self.pace.rows_per_step,
+            epochs=self.work.epochs,
+            limited=settings.max_steps is not None,
             steps=self.pace.max_steps,
             learning_rate=settings.learning_rate,
-            scaling=settings.lora_alpha / (settings.r**0.5 if settings.use_rslora else settings.r),
+            scaling=scale_of(settings),
             warmup_steps=settings.warmup_steps,
             modules_to_save=bool(settings.modules_to_save),
             guarded=settings.evaluation_decides,

@@ -71,7 +71,7 @@ def make_trainee(settings: RunSettings, attached: Attached, pace: Pace) -> Train
 
 def make_watch(settings: RunSettings, prepared: Prepared, pace: Pace) -> Watch:
     """The watch over the losses: when to skip a step or stop, and which step was best."""
-    per_epoch = steps_per_epoch(len(prepared.data.train), pace.rows_per_step)
+    per_epoch = steps_per_epoch(len(pace.windows or prepared.data.train), pace.rows_per_step)
     return Watch(
         guessing=math.log(prepared.config.get_text_config().vocab_size),
         window=window_of(per_epoch),

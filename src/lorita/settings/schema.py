@@ -250,7 +250,12 @@ class RunSettings(BaseModel):
         [],
     )
     max_new_tokens: int = _report("Maximum length of these answers in tokens.", 50, ge=1)
-    repetition_penalty: float = _report("Repetition penalty of these answers; 1: none.", 1.5, gt=0)
+    repetition_penalty: float | None = _report(
+        "Repetition penalty of these answers, and of later ones; 1: none. Default: 1.5 for texts, "
+        "1.1 for chats.",
+        None,
+        gt=0,
+    )
     proof: bool = _record(
         "Measure at the end what was learned, forgotten and memorised; --no-proof measures the "
         "held-out loss only.",

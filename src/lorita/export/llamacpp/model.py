@@ -65,6 +65,7 @@ class LlamaModel:
         self, prompts: Sequence[str], options: GenerationOptions, *, with_adapter: bool = True
     ) -> list[str]:
         """As ``generate_batch``, with the options as they are."""
+        options = options.for_prompts(self.prompt_format)
         rows = [self.prompt_format.ids(self.tokenizer, prompt) for prompt in prompts]
         for prompt, ids in zip(prompts, rows, strict=True):
             if not ids:
