@@ -24,6 +24,7 @@ from lorita.settings.facts import facts
 from lorita.settings.option import field_written
 from lorita.settings.schema import RunSettings
 from lorita.settings.types import choices_of, is_union
+from lorita.storage.names import is_path, meant
 
 Command = Callable[..., None]
 Engine = Literal["transformers", "llama.cpp"]
@@ -208,6 +209,10 @@ def settings_file(target: str | None) -> Path | None:
     if target is None:
         return None
     if not is_settings(target):
+        if not Path(target).expanduser().exists() and is_path(target):
+            raise SettingsError(
+                f"{target}: no such settings file or run folder", hint=meant(target)
+            )
         raise SettingsError(
             f"{target}: neither a settings file (.yaml) nor a run folder",
             hint="Give models and data as --model and --data.",

@@ -11,6 +11,7 @@ from lorita.evaluation.markdown import escaped, one_line, quote
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.storage.files import write_atomic
+from lorita.storage.names import meant
 from lorita.storage.reading import read_as
 from lorita.system.terminal_text import json_text
 
@@ -103,7 +104,9 @@ def compared(
 
 def read_comparison(run: Path) -> Comparison:
     """The comparison saved in a run folder; ``UserError`` if there is none or it is damaged."""
-    path = run / JSON_FILE
+    path = run.expanduser() / JSON_FILE
+    if not path.parent.is_dir():
+        raise UserError(f"{run}: no such run folder", hint=meant(str(run)))
     if not path.exists():
         raise UserError(f"{run}: no {JSON_FILE} in this folder")
     return read_as(path, Comparison, UserError)
