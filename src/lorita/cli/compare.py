@@ -17,6 +17,7 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import print_comparison
+from lorita.cli.unused import given_of, say_unused
 
 
 def command(
@@ -48,6 +49,19 @@ def command(
     from lorita.workflows.compare import compare_prompts
 
     if not prompt:
+        say_unused(
+            given_of(
+                {
+                    "max_new_tokens": (max_new_tokens, 50),
+                    "repetition_penalty": (repetition_penalty, None),
+                    "dtype": (dtype, "auto"),
+                    "engine": (engine, "transformers"),
+                    "base": (base, None),
+                    "trust_remote_code": (trust_remote_code, False),
+                }
+            ),
+            "without --prompt: these are the answers saved at the end of the run",
+        )
         print_comparison(read_comparison(run))
         return
     options = GenerationOptions(max_new_tokens, repetition_penalty)

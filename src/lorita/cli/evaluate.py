@@ -16,6 +16,7 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import console, plain_table
+from lorita.cli.unused import given_of, say_unused
 
 
 def command(
@@ -60,6 +61,13 @@ def command(
     if max_samples is not None and max_samples < 1:
         raise SettingsError(f"max_samples = {max_samples}: should be 1 or more")
     if lm_eval is not None:
+        others: dict[str, tuple[object, object]] = {
+            "data": (data or None, None),
+            "max_samples": (max_samples, None),
+            "engine": (engine, "transformers"),
+            "map_row": (map_row, None),
+        }
+        say_unused(given_of(others), "with --lm-eval, which brings its own rows")
         tasks = [task.strip() for task in lm_eval.split(",") if task.strip()]
         results = run_lm_eval(run, tasks, **where)
         rows = [

@@ -13,6 +13,7 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import size_text
+from lorita.cli.unused import given_of, say_unused
 
 
 def command(
@@ -54,6 +55,9 @@ def command(
     from lorita.export.merged.combine import parse_part
     from lorita.export.merged.merge import merge
 
+    if not adapter:
+        others: dict[str, tuple[object, object]] = {"combination_type": (combination_type, "cat")}
+        say_unused(given_of(others), "without --adapter: there is nothing to combine")
     made = merge(
         run,
         out,

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lorita.cli.options import is_settings, settings_file, with_run_options
+from lorita.cli.unused import say_unused
+from lorita.settings.facts import options_where
 
 
 @with_run_options()
@@ -33,5 +35,7 @@ def command(
         config = settings_file(target)
     has_data = config is not None or "data" in options
     if not has_data:
+        counted = {*options_where(group="LoRA"), *options_where(group="Base model")}
+        say_unused([name for name in options if name not in counted], "without --data")
         options["data"] = "(none)"
     print(plan_run(build_settings(config, **options), data=has_data))

@@ -8,10 +8,20 @@ from cyclopts import Parameter
 
 from lorita.cli.options import settings_file, with_run_options
 from lorita.cli.render import console, plain_table
+from lorita.cli.unused import say_unused
+from lorita.settings.facts import options_where
 
 if TYPE_CHECKING:
     from lorita.workflows.find_learning_rate import RateTest
     from lorita.workflows.sweep_result import SweepResult
+
+
+_OF_RUNS = {
+    *options_where(group="Reports"), "learning_rate", "lr_scheduler_type", "warmup_steps",
+    "num_train_epochs", "max_steps", "early_stopping_patience", "load_best_model_at_end",
+    "max_skipped_steps", "eval_data", "max_eval_samples",
+} - {"output_dir", "overwrite"}  # fmt: skip
+"""Options of runs, of which the learning-rate test makes none."""
 
 
 @with_run_options(without=("resume", "resume_from_checkpoint"), lists=True)
@@ -54,6 +64,7 @@ def command(
     if find_lr:
         if grid:
             raise SettingsError("--find-lr makes no runs, so give each option one value")
+        say_unused([name for name in others if name in _OF_RUNS], "with --find-lr")
         with show_progress(logging_steps=8) as show:
             settings = build_settings(config, **others)
             folder = sweep_dir(settings, others.get("output_dir"))

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lorita.cli.render import console, plain_table
+from lorita.cli.unused import given_of, say_unused
 
 
 def command(
@@ -31,6 +32,8 @@ def command(
     from lorita.models.targets import find_layers, list_targets
 
     base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
+    if not base.is_hub:
+        say_unused(given_of({"revision": (revision, None)}), "here: the model is on this machine")
     layers = find_layers(empty_model(base))
     targets = list_targets(layers)
     rows = [

@@ -6,13 +6,14 @@ Nothing is loaded here but small files. Opening what was found is in ``load.py``
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.data.tokens.tokenizer_template import own_template
-from lorita.errors import AdapterError, ModelError
+from lorita.errors import AdapterError, LoritaWarning, ModelError
 from lorita.models.adapter_files import CONFIG_FILE
 from lorita.models.adapter_kinds import check_kind, read_adapter_config, warn_of_ignored
 from lorita.models.adapter_sources import find_adapter, is_adapter
@@ -96,7 +97,11 @@ def resolve(
     """
     if not is_adapter(name):
         try:
-            return Resolved(find_base(str(name), trust_remote_code=trust_remote_code))
+            alone = Resolved(find_base(str(name), trust_remote_code=trust_remote_code))
+            if base is not None:
+                said = f"base {base} does nothing: {name} is a base model itself"
+                warnings.warn(said, LoritaWarning, stacklevel=2)
+            return alone
         except ModelError as error:
             path = Path(name).expanduser()
             if is_path(str(name)) and not path.exists():

@@ -14,12 +14,10 @@ from lorita.evaluation.scores import score_rows
 from lorita.runs.identity import conditions, identity
 from lorita.runs.memory_plan import memory_per_token, reckoned_peak
 from lorita.runs.output_folder import resume_source
-from lorita.runs.training_setup import make_pace, make_trainee, make_watch, micro_of
-from lorita.settings.facts import scale_of
+from lorita.runs.training_setup import advice_for, make_pace, make_trainee, make_watch, micro_of
 from lorita.storage.run_log import continue_log
 from lorita.system.memory import available_memory, peak_memory
 from lorita.system.processes import is_lead
-from lorita.training.advice import advice
 from lorita.training.checkpoint import (
     find_checkpoint,
     keep_until_recorded,
@@ -258,15 +256,4 @@ class TrainingJob:
 
     def advice(self) -> list[str]:
         """Warnings about settings that are known to hurt with this much data."""
-        settings = self.settings
-        return advice(
-            rows=len(self.prepared.data.train),
-            epochs=self.work.epochs,
-            limited=settings.max_steps is not None,
-            steps=self.pace.max_steps,
-            learning_rate=settings.learning_rate,
-            scaling=scale_of(settings),
-            warmup_steps=settings.warmup_steps,
-            modules_to_save=bool(settings.modules_to_save),
-            guarded=settings.evaluation_decides,
-        )
+        return advice_for(self.settings, self.prepared, self.pace, self.work)

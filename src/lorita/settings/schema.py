@@ -228,7 +228,11 @@ class RunSettings(BaseModel):
 
     # Reports
     probe: bool = _report("Time the first steps to forecast the whole run.", True)
-    logging_steps: int = _record("Log every N steps.", 1, ge=1)
+    logging_steps: int = _record(
+        "Print a line every N steps where there is no progress bar; log.jsonl has every step.",
+        1,
+        ge=1,
+    )
     eval_steps: int | None = _record(
         "Measure the held-out loss every N steps as well as at the end. Default: only at the end, "
         "or once per epoch if early_stopping_patience or load_best_model_at_end needs it.",

@@ -39,6 +39,7 @@ from lorita.runs.read_data import (
     treatment,
     wanted_reading,
 )
+from lorita.runs.unused import unused_for_data
 from lorita.settings.build import build_settings
 from lorita.settings.schema import RunSettings
 
@@ -152,7 +153,15 @@ def look_through(settings: RunSettings) -> Preview:
     held_out_rows = len(split.held_out)
     if held_rows:
         held_out_rows = min(len(held) - len(known), settings.max_eval_samples)
-    notes = [*source.notes, *rows.notes, split.how, *template_notes, *_chat_notes(encoded, found)]
+    unused = unused_for_data(settings, base, rows.kind)
+    notes = [
+        *unused,
+        *source.notes,
+        *rows.notes,
+        split.how,
+        *template_notes,
+        *_chat_notes(encoded, found),
+    ]
     used = set(taken.roles.values())
     return Preview(
         origin=str(rows.origin),

@@ -66,7 +66,7 @@ def sweep(
             return follow(events, on_event)
         from lorita.workflows.progress import show_progress
 
-        with show_progress() as show:
+        with show_progress(points[0].settings.logging_steps) as show:
             return follow(events, show)
 
 
@@ -216,7 +216,7 @@ def _require_same_rows(first: Prepared, now: Prepared) -> None:
     if not now.data.held_out:
         raise DataError(
             "no rows are held out, so there is nothing to compare the runs by",
-            hint="Give --eval-data FILE, or --eval-fraction 0.1.",
+            hint="Give --eval-data FILE with rows that are not in --data, or --eval-fraction 0.1.",
         )
     if [e.input_ids for e in first.data.held_out] != [e.input_ids for e in now.data.held_out]:
         raise DataError(
