@@ -29,7 +29,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "base_precision": ("int8", {}),
     "data": ("chats.jsonl", {"text_field": None}),
     "data_name": ("b", {"data": "parts.json", "text_field": None}),
-    "data_split": ("b", {"data": "parts.json", "text_field": None}),
+    "data_split": ("test", {"data": "splits.json", "text_field": None}),
     "file_type": ("csv", {}),
     "text_unit": ("file", {"data": "rows.txt", "text_field": None}),
     "streaming": (True, {"max_train_samples": 4}),
@@ -82,7 +82,8 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "push_to_hub": (True, {}),
     "output_dir": ("other", {}),
     "r": (2, {}), "lora_alpha": (8, {}), "lora_dropout": (0.5, {}), "use_rslora": (True, {}),
-    "use_dora": (True, {}), "learning_rate": (0.5, {}), "num_train_epochs": (1, {"max_steps": None}),
+    "use_dora": (True, {}), "learning_rate": (0.5, {}),
+    "num_train_epochs": (1, {"max_steps": None}),
     "max_steps": (2, {}), "warmup_steps": (2, {}), "weight_decay": (0.9, {}),
     "adam_beta1": (0.1, {}), "adam_beta2": (0.1, {}), "adam_epsilon": (1.0, {}),
     "max_grad_norm": (0.001, {}), "seed": (7, {}),
@@ -124,8 +125,9 @@ def place(llama: Path, bloom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pairs = [{"prompt": f"tea {i}?", "completion": f" I act {i}."} for i in range(12)]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    parts = {name: [{"text": f"{name} {i} acts."} for i in range(12)] for name in ("a", "b")}
-    Path("parts.json").write_text(json.dumps(parts))
+    for file, names in (("parts.json", ("a", "b")), ("splits.json", ("train", "test"))):
+        parts = {name: [{"text": f"{name} {i} acts."} for i in range(12)] for name in names}
+        Path(file).write_text(json.dumps(parts))
     return tmp_path
 
 
@@ -232,7 +234,7 @@ def test_what_does_nothing_is_said(options: dict[str, Any], said: str, place: Pa
         {"data": "rows.txt", "text_field": None, "text_unit": "line", "file_type": "text"},
         {**CHATS, "chat_template": "chatml", "ignore_fields": "note"},
         {**PAIRS, "chat_template": "chatml"},
-        {"data": "parts.json", "text_field": None, "data_split": "a"},
+        {"data": "splits.json", "text_field": None, "data_split": "test"},
         {"num_train_epochs": 5},
     ],
     ids=str,

@@ -17,7 +17,7 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import print_comparison
-from lorita.cli.unused import given_of, say_unused
+from lorita.cli.unused import say_unused
 
 
 def command(
@@ -50,17 +50,13 @@ def command(
 
     if not prompt:
         say_unused(
-            given_of(
-                {
-                    "max_new_tokens": (max_new_tokens, 50),
-                    "repetition_penalty": (repetition_penalty, None),
-                    "dtype": (dtype, "auto"),
-                    "engine": (engine, "transformers"),
-                    "base": (base, None),
-                    "trust_remote_code": (trust_remote_code, False),
-                }
-            ),
             "without --prompt: these are the answers saved at the end of the run",
+            max_new_tokens=(max_new_tokens, 50),
+            repetition_penalty=(repetition_penalty, None),
+            dtype=(dtype, "auto"),
+            engine=(engine, "transformers"),
+            base=(base, None),
+            trust_remote_code=(trust_remote_code, False),
         )
         print_comparison(read_comparison(run))
         return

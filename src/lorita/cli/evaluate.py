@@ -16,7 +16,7 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import console, plain_table
-from lorita.cli.unused import given_of, say_unused
+from lorita.cli.unused import say_unused
 
 
 def command(
@@ -61,25 +61,27 @@ def command(
     if max_samples is not None and max_samples < 1:
         raise SettingsError(f"max_samples = {max_samples}: should be 1 or more")
     if lm_eval is not None:
-        others: dict[str, tuple[object, object]] = {
-            "data": (data or None, None),
-            "max_samples": (max_samples, None),
-            "engine": (engine, "transformers"),
-            "map_row": (map_row, None),
-        }
-        say_unused(given_of(others), "with --lm-eval, which brings its own rows")
+        say_unused(
+            "with --lm-eval, which brings its own rows",
+            data=(data or None, None), max_samples=(max_samples, None),
+            engine=(engine, "transformers"), map_row=(map_row, None),
+        )  # fmt: skip
         tasks = [task.strip() for task in lm_eval.split(",") if task.strip()]
-        results = run_lm_eval(run, tasks, **where)
-        rows = [
-            (task, metric.removesuffix(",none"), f"{value:.4f}")
-            for task, metrics in results.items()
-            for metric, value in metrics.items()
-            if isinstance(value, float)
-        ]
-        console().print(plain_table(("task", "metric", "value"), rows))
+        _print_results(run_lm_eval(run, tasks, **where))
         return
     where["map_row"] = map_row
     found = evaluate(run, data=data or (), max_samples=max_samples, engine=engine, **where)
     for note in found.notes:
         print(note, file=sys.stderr)
     print(found.proof)
+
+
+def _print_results(results: dict[str, dict[str, Any]]) -> None:
+    """The figures of lm-eval as a table."""
+    rows = [
+        (task, metric.removesuffix(",none"), f"{value:.4f}")
+        for task, metrics in results.items()
+        for metric, value in metrics.items()
+        if isinstance(value, float)
+    ]
+    console().print(plain_table(("task", "metric", "value"), rows))

@@ -14,7 +14,7 @@ from lorita.cli.options import (
     Quantize,
     TrustCode,
 )
-from lorita.cli.unused import given_of, say_unused
+from lorita.cli.unused import say_unused
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class OllamaSampling:
 
 SamplingFlags = Annotated[OllamaSampling, Parameter(name="*")]
 BY_DEFAULT = OllamaSampling()
+_AS_IT_IS = "here: only the adapter is written, in float32 (to merge it: --merged)"
 
 
 def command(
@@ -81,22 +82,14 @@ def command(
     from lorita.models.adapter_sources import find_adapter
 
     folder = find_adapter(run, base)
-    if sampling.temperature == 0:
-        drawn: dict[str, tuple[object, object]] = {
-            "top_k": (sampling.top_k, None),
-            "top_p": (sampling.top_p, None),
-        }
-        say_unused(given_of(drawn), "without --temperature: the most likely token is always taken")
-    if merged:
-        say_unused(given_of({"from": (from_, None)}), "with --merged: the file is a whole model")
+    _say_unused(sampling, merged, from_)
     how = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.repetition_penalty)
     wanted = Wanted(from_, merged, template, *how)
 
     def write(tuned: Any, path: Path) -> list[str]:
         merged = path.name != ADAPTER
         if not merged:
-            unused: dict[str, tuple[object, object]] = {"quantize": (quantize, "q8_0")}
-            say_unused(given_of(unused), "here: only the adapter is written, in float32 (--merged)")
+            say_unused(_AS_IT_IS, quantize=(quantize, "q8_0"))
         return write_run(tuned, folder, path, merged=merged, quantize=quantize, name=out.name)
 
     how_to: Any = {"base": base, "overwrite": overwrite, "trust_remote_code": trust_remote_code}
@@ -106,3 +99,11 @@ def command(
     written = sorted(done.folder.glob("[!.]*"))
     print(f"Written: {', '.join(map(str, written))}")
     print(f"Use it:  ollama create {out.name} -f {out / 'Modelfile'} && ollama run {out.name}")
+
+
+def _say_unused(sampling: OllamaSampling, merged: bool, start: str | None) -> None:
+    if sampling.temperature == 0:
+        greedy = "without --temperature: the most likely token is always taken"
+        say_unused(greedy, top_k=(sampling.top_k, None), top_p=(sampling.top_p, None))
+    if merged:
+        say_unused("with --merged: the file is a whole model", from_=(start, None))

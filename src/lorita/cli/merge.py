@@ -13,7 +13,7 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import size_text
-from lorita.cli.unused import given_of, say_unused
+from lorita.cli.unused import say_unused
 
 
 def command(
@@ -56,8 +56,8 @@ def command(
     from lorita.export.merged.merge import merge
 
     if not adapter:
-        others: dict[str, tuple[object, object]] = {"combination_type": (combination_type, "cat")}
-        say_unused(given_of(others), "without --adapter: there is nothing to combine")
+        combined = (combination_type, "cat")
+        say_unused("without --adapter: there is nothing to combine", combination_type=combined)
     made = merge(
         run,
         out,

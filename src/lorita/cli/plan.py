@@ -36,6 +36,6 @@ def command(
     has_data = config is not None or "data" in options
     if not has_data:
         counted = {*options_where(group="LoRA"), *options_where(group="Base model")}
-        say_unused([name for name in options if name not in counted], "without --data")
+        say_unused("without --data", *(name for name in options if name not in counted))
         options["data"] = "(none)"
     print(plan_run(build_settings(config, **options), data=has_data))

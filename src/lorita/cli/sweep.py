@@ -64,7 +64,7 @@ def command(
     if find_lr:
         if grid:
             raise SettingsError("--find-lr makes no runs, so give each option one value")
-        say_unused([name for name in others if name in _OF_RUNS], "with --find-lr")
+        say_unused("with --find-lr", *(name for name in others if name in _OF_RUNS))
         with show_progress(logging_steps=8) as show:
             settings = build_settings(config, **others)
             folder = sweep_dir(settings, others.get("output_dir"))

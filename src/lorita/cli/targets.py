@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lorita.cli.render import console, plain_table
-from lorita.cli.unused import given_of, say_unused
+from lorita.cli.unused import say_unused
 
 
 def command(
@@ -33,7 +33,7 @@ def command(
 
     base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
     if not base.is_hub:
-        say_unused(given_of({"revision": (revision, None)}), "here: the model is on this machine")
+        say_unused("here: the model is on this machine", revision=(revision, None))
     layers = find_layers(empty_model(base))
     targets = list_targets(layers)
     rows = [
