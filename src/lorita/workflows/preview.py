@@ -151,15 +151,7 @@ def look_through(settings: RunSettings) -> Preview:
     known = _seen_in_training(split, len(chosen), seen)
     problems += _known_problem(known)
     fresh = min(len(held) - len(known), settings.max_eval_samples)
-    unused = unused_for_data(settings, base, rows.kind)
-    notes = [
-        *unused,
-        *source.notes,
-        *rows.notes,
-        split.how,
-        *template_notes,
-        *_chat_notes(encoded, found),
-    ]
+    notes = [*source.notes, *rows.notes, split.how, *template_notes, *_chat_notes(encoded, found)]
     notes += unused_for_data(settings, base, rows.kind)
     return Preview(
         origin=str(rows.origin),
