@@ -113,7 +113,9 @@ class TrainingJob:
 
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
-        peak = max(peak_memory(), self._peak)
+        seen = peak_memory()
+        mine = seen if seen > self.attached.base.peak_before else 0  # or it is an earlier run's
+        peak = max(mine, self._peak)
         return Forecast(self.work, peak, available_memory(), from_timed(timed))
 
     def probe(self) -> Forecast:
