@@ -33,15 +33,15 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "file_type": ("csv", {}),
     "text_unit": ("file", {"data": "rows.txt", "text_field": None}),
     "streaming": (True, {"max_train_samples": 4}),
-    "format": ("text", {"text_field": None, "data": "rows.csv"}),
+    "format": ("prompt-completion", {"text_field": None}),
     "text_field": ("act", {}),
     "text_template": ("{act}: {prompt}", {"text_field": None}),
     "messages_field": ("other", CHATS),
-    "prompt_field": ("completion", {**PAIRS, "completion_field": "prompt"}),
+    "prompt_field": ("completion", PAIRS),
     "completion_field": ("prompt", PAIRS),
     "map_row": ("rows.py:shout", {}),
     "chat_template": ("zephyr", CHATS),
-    "ignore_fields": ("note", CHATS),
+    "ignore_fields": ("mood", CHATS | {"data": "moods.jsonl"}),
     "control_tokens": ("tokens", {"data": "marks.txt", "text_field": None}),
     "train_on": ("all", CHATS),
     "max_train_samples": (5, {}),
@@ -63,7 +63,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gradient_accumulation_steps": (2, {}),
     "micro_batch_tokens": (1, {}),
     "lr_scheduler_type": ("constant", {}),
-    "early_stopping_patience": (1, {"eval_steps": 1}),
+    "early_stopping_patience": (1, {"eval_steps": 1, "learning_rate": 0.3, "max_steps": 9}),
     "load_best_model_at_end": (True, {}),
     "gradient_checkpointing": (True, {}),
     "use_cpu": (False, {}),
@@ -76,7 +76,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "resume_from_checkpoint": ("none", {}),
     "compare_prompt": (["tea"], {}),
     "max_new_tokens": (5, {}),
-    "repetition_penalty": (9.0, {}),
+    "repetition_penalty": (0.01, {"max_new_tokens": 8}),
     "proof": (True, {}),
     "probe": (True, {"max_steps": 5}),
     "push_to_hub": (True, {}),
@@ -123,6 +123,8 @@ def place(llama: Path, bloom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
     rows = [{"messages": t, "other": t[::-1][1:] + t[1:], "note": "x"} for t in turns]
     Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    moods = [{"messages": [{**turn, "mood": "calm"} for turn in chat]} for chat in turns]
+    Path("moods.jsonl").write_text("".join(json.dumps(row) + "\n" for row in moods))
     pairs = [{"prompt": f"tea {i}?", "completion": f" I act {i}."} for i in range(12)]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     for file, names in (("parts.json", ("a", "b")), ("splits.json", ("train", "test"))):
