@@ -119,7 +119,7 @@ def test_a_finished_run_is_not_resumed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = tmp_path / "run"
-    train(run, llama, prompts, **SHORT)
+    train(run, llama, prompts, **SHORT, overwrite=True)  # which its run.yaml remembers
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     loaded: list[Any] = []
     monkeypatch.setattr("lorita.workflows.train.load_base", lambda *given: loaded.append(given))

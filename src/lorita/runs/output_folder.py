@@ -13,6 +13,7 @@ from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.runs.asked import may_overwrite
 from lorita.settings.build import build_settings
 from lorita.settings.facts import differences, options_where
+from lorita.settings.file_wishes import file_wish
 from lorita.settings.schema import RunSettings
 from lorita.storage.run_folder import (
     SETTINGS_FILE,
@@ -77,7 +78,10 @@ def resume_source(settings: RunSettings) -> str | None:
 
 def finished(settings: RunSettings, folder: Path) -> bool:
     """Whether the run in ``folder`` is to be continued, but has come to its end."""
-    if not settings.resume or settings.resume_from_checkpoint or settings.overwrite:
+    # A run.yaml may hold the --overwrite and the checkpoint that the run was made with.
+    asked = ("overwrite", "resume_from_checkpoint")
+    anew = any(getattr(settings, name) and file_wish(settings, name) is None for name in asked)
+    if not settings.resume or anew:
         return False
     record = read_record(folder) if (folder / SETTINGS_FILE).is_file() else None
     passed = record is not None and all(check.passed for check in record.checks)
