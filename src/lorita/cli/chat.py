@@ -38,7 +38,7 @@ def command(
         str | None, Parameter(help="System message. Default: that of the training rows.")
     ] = None,
     max_new_tokens: Length = 256,
-    repetition_penalty: Penalty = 1.1,
+    repetition_penalty: Penalty = None,
     sampling: SamplingFlags = LIKELIEST,
     dtype: Dtype = "auto",
     base: BasePlace = None,
@@ -52,6 +52,7 @@ def command(
     from lorita.inference.options import GenerationOptions
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
+    options.warn_of_unused()
     with waiting() as show:
         from lorita.inference.conversation import Conversation
 

@@ -16,6 +16,7 @@ from lorita.cli.options import (
 )
 from lorita.cli.render import console, plain_table
 from lorita.cli.say import say, tell
+from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
 
 
@@ -60,6 +61,11 @@ def command(
     if max_samples is not None and max_samples < 1:
         raise SettingsError(f"max_samples = {max_samples}: should be 1 or more")
     if lm_eval is not None:
+        say_unused(
+            "with --lm-eval, which brings its own rows",
+            data=(data or None, None), max_samples=(max_samples, None),
+            engine=(engine, "transformers"), map_row=(map_row, None),
+        )  # fmt: skip
         _print_lm_eval(run, lm_eval, where)
         return
     where["map_row"] = map_row

@@ -32,7 +32,7 @@ def command(
     /,
     *,
     max_new_tokens: Length = 100,
-    repetition_penalty: Penalty = 1.5,
+    repetition_penalty: Penalty = None,
     sampling: SamplingFlags = LIKELIEST,
     dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
@@ -49,6 +49,7 @@ def command(
     from lorita.inference.options import GenerationOptions
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
+    options.warn_of_unused()
     with waiting() as show:
         from lorita.inference.resolve import resolve
         from lorita.training.events import PhaseStarted

@@ -14,6 +14,7 @@ from lorita.cli.options import (
 )
 from lorita.cli.render import size_text
 from lorita.cli.say import say
+from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
 
 
@@ -53,6 +54,9 @@ def command(
 
     Writes a plain model folder, which must give the same answers as base and adapter.
     """
+    if not adapter:
+        combined = (combination_type, "cat")
+        say_unused("without --adapter: there is nothing to combine", combination_type=combined)
     with waiting() as show:
         from lorita.export.merged.combine import parse_part
         from lorita.export.merged.merge import merge

@@ -43,7 +43,13 @@ TrustCode = Annotated[
     bool,
     Parameter(help="Run Python code that comes with the base model.", negative=()),
 ]
-Penalty = Annotated[float, Parameter(help="Repetition penalty; 1 is none.")]
+Penalty = Annotated[
+    float | None,
+    Parameter(
+        help="Repetition penalty; 1 is none. Default: that of the run, else 1.5 for texts and 1.1 "
+        "for chats."
+    ),
+]
 Length = Annotated[int, Parameter(help="Maximum length of an answer in tokens.")]
 
 

@@ -7,7 +7,9 @@ from typing import Any
 from lorita.cli.options import with_run_options
 from lorita.cli.positional import Targets, read_targets
 from lorita.cli.say import say
+from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
+from lorita.settings.facts import options_where
 
 
 @with_run_options()
@@ -23,6 +25,8 @@ def command(*targets: Targets, **options: Any) -> None:
     config = read_targets(targets, options)
     has_data = config is not None or "data" in options
     if not has_data:
+        counted = {*options_where(group="LoRA"), *options_where(group="Base model")}
+        say_unused("without --data", *(name for name in options if name not in counted))
         options["data"] = "(none)"
     settings = build_settings(config, **options)
     with waiting() as show:

@@ -47,14 +47,9 @@ def print_comparison(comparison: Comparison) -> None:
             for name, text in zip(ANSWER, _cells(answer), strict=True):
                 say(f"{name}: {text}")
         say("")
-    held = comparison.held_out
-    if comparison.proof is not None:
-        say(comparison.proof)
-    elif held is not None:
-        rows = f"{held.rows} held-out row{'s' if held.rows != 1 else ''}"
-        say(f"Loss on {rows}: base {held.before:.3f}, tuned {held.after:.3f} (nats per token)")
-    else:
-        say("No rows were held out, so there is no held-out loss.")
+    figures = comparison.proof or comparison.loss_line()
+    if figures is not None:
+        say(figures)
 
 
 ANSWER = ("prompt", "base", "tuned")

@@ -11,13 +11,23 @@ from lorita.cli.options import with_run_options
 from lorita.cli.positional import Targets, read_targets
 from lorita.cli.render import console, plain_table
 from lorita.cli.say import say
+from lorita.cli.unused import say_unused
 from lorita.cli.waiting import LIBRARIES
+from lorita.settings.facts import options_where
 
 if TYPE_CHECKING:
     from lorita.settings.schema import RunSettings
     from lorita.workflows.find_learning_rate import RateTest
     from lorita.workflows.sweep_grid import Point
     from lorita.workflows.sweep_result import SweepResult
+
+
+_OF_RUNS = {
+    *options_where(group="Reports"), "learning_rate", "lr_scheduler_type", "warmup_steps",
+    "num_train_epochs", "max_steps", "early_stopping_patience", "load_best_model_at_end",
+    "max_skipped_steps", "eval_data", "max_eval_samples",
+} - {"output_dir", "overwrite"}  # fmt: skip
+"""Options of runs, of which the learning-rate test makes none."""
 
 
 @with_run_options(without=("resume", "resume_from_checkpoint"), lists=True)
@@ -51,6 +61,7 @@ def command(
     if find_lr:
         if grid:
             raise SettingsError("--find-lr makes no runs, so give each option one value")
+        say_unused("with --find-lr", *(name for name in others if name in _OF_RUNS))
         print_rate_test(_follow_rate_test(build_settings(config, **others), others))
         return
     if not grid:
@@ -70,7 +81,7 @@ def _follow_sweep(points: Sequence[Point], options: Mapping[str, Any]) -> SweepR
         from lorita.workflows.interruption import sweep_interruption
         from lorita.workflows.sweep import sweep_dir, sweep_events
 
-        with sweep_interruption():
+        with sweep_interruption(overwrite=first.overwrite):
             folder = sweep_dir(first, options.get("output_dir"))
             return follow(sweep_events(points, folder), show)
 

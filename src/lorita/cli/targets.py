@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from lorita.cli.render import console, plain_table
 from lorita.cli.say import say
+from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
 
 
@@ -36,6 +37,8 @@ def command(
         base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
         layers = find_layers(empty_model(base))
         targets = list_targets(layers)
+    if not base.is_hub:
+        say_unused("here: the model is on this machine", revision=(revision, None))
     rows = [
         (
             target.name,

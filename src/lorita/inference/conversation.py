@@ -15,9 +15,8 @@ from lorita.models.context import context_length
 if TYPE_CHECKING:
     from lorita.inference.tuned_model import TunedModel
 
-OPTIONS = GenerationOptions(max_new_tokens=256, repetition_penalty=1.1)
-"""Defaults of a conversation. A higher penalty would keep the model from reusing words of earlier
-turns."""
+OPTIONS = GenerationOptions(max_new_tokens=256)
+"""Defaults of a conversation."""
 
 
 @dataclass

@@ -121,6 +121,7 @@ def answer(
         while waiting:
             batch, room = waiting.pop(0)
             within = replace(options, max_new_tokens=room)
+            within = within.for_prompts(questions[batch[0]].prompt_format)
             answer = partial(_continue, model, tokenizer, batch, questions, rows, within, progress)
             made = _if_it_fits(answer, [len(rows[number]) for number in batch])
             if made is None:
@@ -146,18 +147,19 @@ def _batches(
 ) -> list[tuple[list[int], int]]:
     """The batches: indices of questions, and how many new tokens they may have.
 
-    The questions of a batch have the same stop tokens and the same room up to the end of the
-    position table (``places``, if the model has one); they are sorted by length. ``size`` is how
-    many a batch has at most.
+    The questions of a batch have the same stop tokens, the same repetition penalty and the same
+    room up to the end of the position table (``places``, if the model has one); they are sorted by
+    length. ``size`` is how many a batch has at most.
     """
-    alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    alike: dict[tuple[int, float, tuple[int, ...]], list[int]] = {}
     for number, question in enumerate(questions):
         room = max_new_tokens
         if places is not None:
             room = min(room, places - len(rows[number]))
-        alike.setdefault((room, tuple(question.prompt_format.stops(tokenizer))), []).append(number)
+        form = question.prompt_format
+        alike.setdefault((room, form.penalty, tuple(form.stops(tokenizer))), []).append(number)
     batches = []
-    for (room, _), numbers in alike.items():
+    for (room, *_), numbers in alike.items():
         numbers.sort(key=lambda number: len(rows[number]))
         batches += [(numbers[i : i + size], room) for i in range(0, len(numbers), size)]
     return batches
@@ -206,8 +208,8 @@ def _continue(
     how: dict[str, Any] = {"generation_config": config}
     step = progress.each_token(len(batch) / options.max_new_tokens)
     how["logits_processor"] = LogitsProcessorList([refuse_no_numbers, step])
-    if options.repetition_penalty != 1.0:
-        how["logits_processor"].append(_penalty(options.repetition_penalty, mask_BL.to(device)))
+    if options.penalty != 1.0:
+        how["logits_processor"].append(_penalty(options.penalty, mask_BL.to(device)))
     adapters = [questions[number].adapter for number in batch]
     if any(adapters):
         how["adapter_names"] = adapters

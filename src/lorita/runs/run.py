@@ -35,7 +35,13 @@ from lorita.settings.build import to_yaml
 from lorita.storage.disk import remove
 from lorita.storage.files import new_part, write_atomic
 from lorita.storage.manifest import claim, place
-from lorita.storage.run_folder import LOG_FILE, RECORD_FILE, SETTINGS_FILE, open_run_dir
+from lorita.storage.run_folder import (
+    LOG_FILE,
+    RECORD_FILE,
+    SETTINGS_FILE,
+    open_run_dir,
+    resume_command,
+)
 from lorita.storage.run_log import append_log
 from lorita.system.memory import errors_before_the_limit, release_freed
 from lorita.system.processes import is_lead
@@ -190,8 +196,8 @@ def _train(job: TrainingJob) -> Generator[Event, None, list[float]]:
             _save_tokenizer(prepared.tokenizer, folder)
         yield from ended
     except Interrupted as stopped:
-        command = f"lorita train {folder} --resume"
-        raise Interrupted(stopped.problems, hint=f"Continue with: {command}") from None
+        hint = f"Continue with: {resume_command(folder)}"
+        raise Interrupted(stopped.problems, hint=hint) from None
     except RunFailed as failed:
         hint = _save_good(job, attached, folder, failed)
         raise RunFailed(failed.problems, hint=hint) from None
@@ -236,5 +242,5 @@ def _disk_trouble_said(folder: Path) -> Iterator[None]:
             left = "The checkpoints in the folder are unchanged"
         raise RunFailed(
             f"{error.filename or folder}: cannot be written ({error.strerror or error})",
-            hint=f"{left}. Free some space, then: lorita train {folder} --resume",
+            hint=f"{left}. Free some space, then: {resume_command(folder)}",
         ) from None

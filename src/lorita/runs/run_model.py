@@ -105,7 +105,7 @@ def _ready_to_train(
     prepared: Prepared,
     said: Sequence[str],
 ) -> Attached:
-    notes = list(said)
+    notes = [*said, *adapters.bias_note(model)]
     too_large = longest_row_too_large(settings, prepared, base.dtype.itemsize, available_memory())
     if not can_checkpoint(base.model):
         too_large = None

@@ -14,11 +14,10 @@ from lorita.evaluation.scores import score_rows
 from lorita.runs.identity import conditions, identity
 from lorita.runs.memory_plan import memory_per_token, reckoned_peak
 from lorita.runs.output_folder import resume_source
-from lorita.runs.training_setup import make_pace, make_trainee, make_watch, micro_of
+from lorita.runs.training_setup import advice_for, make_pace, make_trainee, make_watch, micro_of
 from lorita.storage.run_log import continue_log
 from lorita.system.memory import available_memory, peak_memory
 from lorita.system.processes import is_lead
-from lorita.training.advice import advice
 from lorita.training.checkpoint import (
     find_checkpoint,
     keep_until_recorded,
@@ -131,7 +130,9 @@ class TrainingJob:
 
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
-        peak = max(peak_memory(), self._peak)
+        seen = peak_memory()
+        mine = seen if seen > self.attached.base.peak_before else 0  # or it is an earlier run's
+        peak = max(mine, self._peak)
         return Forecast(self.work, peak, available_memory(), from_timed(timed), self.around)
 
     def probe(self) -> Forecast:
@@ -276,14 +277,4 @@ class TrainingJob:
 
     def advice(self) -> list[str]:
         """Warnings about settings that are known to hurt with this much data."""
-        settings = self.settings
-        return advice(
-            rows=len(self.prepared.data.train),
-            rows_per_step=self.pace.rows_per_step,
-            steps=self.pace.max_steps,
-            learning_rate=settings.learning_rate,
-            scaling=settings.lora_alpha / (settings.r**0.5 if settings.use_rslora else settings.r),
-            warmup_steps=settings.warmup_steps,
-            modules_to_save=bool(settings.modules_to_save),
-            guarded=settings.evaluation_decides,
-        )
+        return advice_for(self.settings, self.prepared, self.pace, self.work)

@@ -39,7 +39,8 @@ EVALUATION_COST = 0.4
 class Work:
     """What a run will compute, counted from its rows.
 
-    ``held_out_tokens`` are those of all evaluations during training.
+    ``held_out_tokens`` are those of all evaluations during training; ``epochs`` is how many times
+    a row is seen on average.
     """
 
     rows: int
@@ -50,6 +51,7 @@ class Work:
     held_out_tokens: int
     most_at_once: int
     longest: int
+    epochs: float
 
     def line(self) -> str:
         """Rows, tokens and steps in a sentence."""
@@ -78,6 +80,7 @@ def count_work(train: Sequence[Example], held_out: Sequence[Example], pace: Pace
             for piece in partition(step, pace.token_budget)
         ),
         longest=max(lengths),
+        epochs=whole + sum(map(len, steps[:rest])) / len(lengths),
     )
 
 

@@ -7,6 +7,7 @@ device, as shapes without memory. If there is data, a few steps on it are timed.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,11 +26,11 @@ from lorita.runs.memory_plan import (
     micro_batches_for,
     reckoned_peak,
 )
-from lorita.runs.prepare import prepare
+from lorita.runs.prepare import has_gpu, prepare
 from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
-from lorita.runs.training_setup import make_pace
+from lorita.runs.training_setup import advice_for, make_pace
 from lorita.settings.facts import lora_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
@@ -90,7 +91,7 @@ def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = u
         targets=adapters.target_line(config),
         adapter_bytes=4 * trained,
         weight_bytes={"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers},
-        notes=notes,
+        notes=(*notes, *adapters.bias_note(peft_model)),
     )
     return _with_data(plan, settings, model, sizes, trained, on_event) if data else plan
 
@@ -132,10 +133,8 @@ def _without_weights(
     trained: int,
 ) -> Plan:
     """The forecast of memory, from shapes alone; time is not measured."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() and not settings.use_cpu else "cpu"
-    numerics = choose_numerics(settings.dtype, device=device)
+    on_gpu = has_gpu(settings)
+    numerics = choose_numerics(settings.dtype, device="cuda" if on_gpu else "cpu")
     used = memory_in_use()
     itemsize, notes = numerics.dtype.itemsize, list(numerics.reasons[:1])
     warnings = list(prepared.data.warnings)
@@ -147,11 +146,11 @@ def _without_weights(
     free = available_memory()
     left = None if free is None else free - sizes.numbers * itemsize
     micro = micro_batches_for(
-        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=True
+        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu
     )
-    work = count_work(
-        prepared.data.train, prepared.data.held_out, make_pace(settings, prepared, micro)
-    )
+    pace = make_pace(settings, prepared, micro, int(os.environ.get("WORLD_SIZE", "1")))
+    work = count_work(prepared.data.train, prepared.data.held_out, pace)
+    warnings += advice_for(settings, prepared, pace, work)
     peak = reckoned_peak(
         settings, prepared, sizes, itemsize, micro, work, trained=trained, used=used
     )

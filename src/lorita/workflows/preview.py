@@ -39,6 +39,7 @@ from lorita.runs.read_data import (
     treatment,
     wanted_reading,
 )
+from lorita.runs.unused import unused_for_data
 from lorita.settings.build import build_settings
 from lorita.settings.schema import RunSettings
 from lorita.system.torchless import start_without_torch
@@ -152,22 +153,22 @@ def look_through(settings: RunSettings) -> Preview:
     problems += [rendered] if rendered else []
     known = _seen_in_training(split, len(chosen), seen)
     problems += _known_problem(known)
-    held_out_rows = len(split.held_out)
-    if held_rows:
-        held_out_rows = min(len(held) - len(known), settings.max_eval_samples)
+    fresh = min(len(held) - len(known), settings.max_eval_samples)
     notes = [*source.notes, *rows.notes, split.how, *template_notes, *_chat_notes(encoded, found)]
-    used = set(taken.roles.values())
+    notes += unused_for_data(settings, base, rows.kind)
     return Preview(
         origin=str(rows.origin),
         model=settings.model,
         format=taken.format,
         columns=dict(taken.roles),
         text_template=taken.template,
-        not_used=[c for c in source.columns if c not in used and taken.template is None],
+        not_used=[
+            c for c in source.columns if c not in taken.roles.values() and taken.template is None
+        ],
         others={str(other): other.flags for other in others},
         rows=len(source.rows),
         train_rows=len(split.train),
-        held_out_rows=held_out_rows,
+        held_out_rows=fresh if held_rows else len(split.held_out),
         unusable_rows=len(source.rows) - len(chosen),
         notes=notes,
         max_length=how.max_length,

@@ -22,7 +22,7 @@ from lorita.runs.output_folder import check_apart, default_output_dir
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
-from lorita.settings.facts import lora_options, options_where
+from lorita.settings.facts import differences, lora_options, options_where, scale_of
 from lorita.storage.run_folder import (
     SETTINGS_FILE,
     check_sweep_dir,
@@ -33,9 +33,10 @@ from lorita.storage.run_record import read_record
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Event, Note, PhaseStarted, follow
-from lorita.workflows.interruption import SWEEP_GOES_ON, sweep_interruption
+from lorita.workflows.interruption import sweep_goes_on, sweep_interruption
 from lorita.workflows.sweep_grid import Point, make_grid
 from lorita.workflows.sweep_result import SweepResult, Tried, read_sweep
+from lorita.workflows.sweep_scale import scale_note
 
 if TYPE_CHECKING:
     from lorita.evaluation.measure import Measured
@@ -60,12 +61,12 @@ def sweep(
     """
     points = make_grid(grid, config, **options)
     events = sweep_events(points, sweep_dir(points[0].settings, options.get("output_dir")))
-    with sweep_interruption():
+    with sweep_interruption(overwrite=points[0].settings.overwrite):
         if on_event is not None:
             return follow(events, on_event)
         from lorita.workflows.progress import show_progress
 
-        with show_progress() as show:
+        with show_progress(points[0].settings.logging_steps) as show:
             return follow(events, show)
 
 
@@ -80,6 +81,9 @@ def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None
     check_apart(points[0].settings, folder)
     check_sweep_dir(folder)
     _check_folder(folder, points)
+    note = scale_note(points)
+    if note is not None:
+        yield Note(note)
     with ExitStack() as writing:
         return (yield from _runs(points, folder, writing))
 
@@ -147,9 +151,10 @@ def _try(
         finished = yield from events
     except RunFailed as error:
         yield Note(f"{point.name} failed: {error}", is_warning=True)
-        return Tried(point.name, point.values, None, None, None, error.problems[0]), before
+        scale = scale_of(point.settings)
+        return Tried(point.name, point.values, None, None, None, error.problems[0], scale), before
     except Interrupted as stopped:
-        raise Interrupted(stopped.problems, hint=SWEEP_GOES_ON) from None
+        raise Interrupted(stopped.problems, hint=sweep_goes_on(point.settings.overwrite)) from None
     found = _outcome(finished.path, point)
     assert found is not None  # the record is the last thing that a run writes
     return found, finished.before
@@ -171,12 +176,10 @@ def _check_folder(folder: Path, points: Sequence[Point]) -> None:
         there = folder / point.name / SETTINGS_FILE
         if not there.is_file() or point.settings.overwrite:
             continue
-        before = build_settings(there).model_dump(mode="json", exclude=may_differ)
-        now = point.settings.model_dump(mode="json", exclude=may_differ)
+        found = differences(build_settings(there), point.settings, may_differ)
         problems += [
-            f"{there.parent}: made with {name} = {before[name]}, now it is {now[name]}"
-            for name in now
-            if before[name] != now[name]
+            f"{there.parent}: made with {name} = {before}, now it is {now}"
+            for name, (before, now) in found.items()
         ]
     if problems:
         raise OutputError(
@@ -202,6 +205,7 @@ def _outcome(run: Path, point: Point) -> Tried | None:
         record.figures.final_training_loss,
         record.figures.training_seconds,
         failed[0] if failed else None,
+        scale_of(point.settings),
     )
 
 
@@ -215,7 +219,7 @@ def _require_same_rows(first: Prepared, now: Prepared) -> None:
     if not now.data.held_out:
         raise DataError(
             "no rows are held out, so there is nothing to compare the runs by",
-            hint="Give --eval-data FILE, or --eval-fraction 0.1.",
+            hint="Give --eval-data FILE with rows that are not in --data, or --eval-fraction 0.1.",
         )
     if [e.input_ids for e in first.data.held_out] != [e.input_ids for e in now.data.held_out]:
         raise DataError(

@@ -62,7 +62,7 @@ def train(
             return follow(train_events(settings), on_event)
         from lorita.workflows.progress import show_progress
 
-        with show_progress() as show:
+        with show_progress(settings.logging_steps) as show:
             return follow(train_events(settings), show)
 
 

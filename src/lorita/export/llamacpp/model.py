@@ -70,6 +70,7 @@ class LlamaModel:
         advance: Callable[[float], None] | None = None,
     ) -> list[str]:
         """As ``generate_batch``, with the options as they are; see ``Answers``."""
+        options = options.for_prompts(self.prompt_format)
         rows = [self.prompt_format.ids(self.tokenizer, prompt) for prompt in prompts]
         for prompt, ids in zip(prompts, rows, strict=True):
             if not ids:

@@ -53,7 +53,8 @@ class Wanted:
     """What the user can choose.
 
     ``start`` is what FROM names instead of the base; ``merged`` asks for one merged GGUF file;
-    ``template`` is a file with a template for Ollama. The rest are sampling parameters.
+    ``template`` is a file with a template for Ollama. The rest are sampling parameters; the penalty
+    is by default that of the run (``PromptFormat.penalty``).
     """
 
     start: str | None = None
@@ -62,7 +63,7 @@ class Wanted:
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
-    repetition_penalty: float = Sampling.repetition_penalty
+    repetition_penalty: float | None = None
 
 
 def export_ollama(
@@ -90,7 +91,8 @@ def export_ollama(
     tokenizer = resolved.tokenizer()
     asked = _prompt_format(resolved, tokenizer)
     layout = _layout(asked, wanted, _runner_bos(resolved.base, tokenizer))
-    sampling = Sampling(wanted.temperature, wanted.top_k, wanted.top_p, wanted.repetition_penalty)
+    penalty = asked.penalty if wanted.repetition_penalty is None else wanted.repetition_penalty
+    sampling = Sampling(wanted.temperature, wanted.top_k, wanted.top_p, penalty)
     start, adapter = _start(resolved.base, wanted)
     record = resolved.record
     stops = record.stop_tokens if record else [str(tokenizer.eos_token)]
