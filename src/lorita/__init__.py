@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lorita.engine.speedup import speedup, unspeed
-    from lorita.errors import LoritaError
+    from lorita.errors import Interrupted, LoritaError, RunFailed, UserError
     from lorita.inference.load import load
     from lorita.inference.tuned_model import TunedModel
     from lorita.settings.schema import RunSettings
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Interrupted": "lorita.errors",
     "LoritaError": "lorita.errors",
+    "RunFailed": "lorita.errors",
     "RunResult": "lorita.workflows.train",
     "RunSettings": "lorita.settings.schema",
     "TunedModel": "lorita.inference.tuned_model",
+    "UserError": "lorita.errors",
     "evaluate": "lorita.workflows.evaluate",
     "load": "lorita.inference.load",
     "preview": "lorita.workflows.preview",
@@ -44,10 +47,13 @@ _HOME = {
 }
 
 __all__ = [
+    "Interrupted",
     "LoritaError",
+    "RunFailed",
     "RunResult",
     "RunSettings",
     "TunedModel",
+    "UserError",
     "__version__",
     "evaluate",
     "load",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -45,6 +47,20 @@ def for_product(x: Tensor) -> Tensor:
     return x.to(autocast_dtype(x) or x.dtype)
 
 
+def own_formats(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function's backward: its products run in the formats of its own tensors.
+
+    Autocast may still be on, or on again, when ``backward()`` is called.
+    """
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *grads: Tensor) -> Any:
+        with torch.autocast(grads[0].device.type, enabled=False):
+            return backward(ctx, *grads)
+
+    return run
+
+
 class NarrowCopies:
     """Copies of frozen weights in the number format of autocast.
 
@@ -59,8 +75,11 @@ class NarrowCopies:
         """``weight`` in ``dtype``, without a gradient; converted again once it has changed."""
         if weight.dtype == dtype:
             return weight.detach()
-        original, version, copy = self._copies.get(id(weight), (None, -1, None))
-        if original is not weight or version != weight._version or copy is None or copy.dtype != dtype:
-            copy = weight.detach().to(dtype)
-            self._copies[id(weight)] = (weight, weight._version, copy)
+        known = self._copies.get(id(weight))
+        if known is not None:
+            original, version, copy = known
+            if original is weight and version == weight._version and copy.dtype == dtype:
+                return copy
+        copy = weight.detach().to(dtype)
+        self._copies[id(weight)] = (weight, weight._version, copy)
         return copy

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorita.engine.autocast import NarrowCopies, for_product
+from lorita.engine.autocast import NarrowCopies, for_product, own_formats
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import column_sums, product, product_back
@@ -157,6 +157,7 @@ class _LoraLinear(torch.autograd.Function):
         return out
 
     @staticmethod
+    @own_formats
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         rest = ctx.saved_tensors
         group: Group = ctx.group

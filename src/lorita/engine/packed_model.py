@@ -158,17 +158,18 @@ def loss_at_targets(
     positions_N, targets_N = rows.targets(labels_T)
     hidden_ND = hidden_TD[positions_N]
     head, narrow = head_of(lm), autocast_dtype(hidden_ND)
-    frozen = isinstance(head, LinearHead) and head.is_frozen_linear()
-    if not frozen or (narrow is None and head.module.weight.dtype != hidden_ND.dtype):
-        return functional.cross_entropy(head.logits(hidden_ND), targets_N, reduction="sum")
-    weight_VD = head.module.weight
-    if narrow is not None:
-        weight_VD = patch.copies.of(weight_VD, narrow)
-    return cross_entropy_sum(
-        for_product(hidden_ND),
-        weight_VD,
-        targets_N,
-        bias=head.module.bias,
-        softcap=head.softcap,
-        logit_scale=head.scale,
-    )
+    if isinstance(head, LinearHead) and head.is_frozen_linear():
+        weight_VD = head.module.weight
+        if narrow is not None:
+            weight_VD = patch.copies.of(weight_VD, narrow)
+        hidden_ND = for_product(hidden_ND)
+        if weight_VD.dtype == hidden_ND.dtype:
+            return cross_entropy_sum(
+                hidden_ND,
+                weight_VD,
+                targets_N,
+                bias=head.module.bias,
+                softcap=head.softcap,
+                logit_scale=head.scale,
+            )
+    return functional.cross_entropy(head.logits(hidden_ND), targets_N, reduction="sum")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from lorita.engine.autocast import NarrowCopies
+from lorita.engine.graphs import untraced
 from lorita.engine.kernels.head_layout import Rotation
 from lorita.engine.kernels.row_layout import RowLayout
 
@@ -69,7 +70,7 @@ class Patch:
     calls: Counter[str] = field(default_factory=Counter)
     """How many training calls were computed by the ``fast`` step, and by the model's ``own``."""
     told: set[str] = field(default_factory=set)
-    """Why calls were computed by the model's own forward: each reason is told once."""
+    """What was said already, such as why a call was computed by the model's own forward."""
     undone: bool = False
     """Another library may have wrapped a forward that was removed: it only passes calls on."""
     _callers: list[nn.Module] = field(default_factory=list)
@@ -84,6 +85,7 @@ class Patch:
 
     def put(self, module: nn.Module, forward: Any) -> None:
         """Set ``forward`` on the module instance."""
+        forward = untraced(forward, self.told)
         module.forward = forward
         self.forwards.append((module, forward))
 

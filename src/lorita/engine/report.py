@@ -57,9 +57,9 @@ class SpeedupReport:
         for reason, count in self.left.items():
             lines.append(f"Not replaced: {count} × {reason}")
         if self.calls:
+            fast, own = self.calls["fast"], self.calls["own"]
             lines.append(
-                f"Training calls so far: {self.calls['fast']} by the fast step, {self.calls['own']} "
-                "by the model's own forward"
+                f"Training calls: {fast} by the fast step, {own} by the model's own forward"
             )
         return lines
 

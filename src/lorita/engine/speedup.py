@@ -65,9 +65,7 @@ def speedup(
     patch.put(lm, causal_forward(lm, patch, lm.forward))
     mark(lm, patch)
     left = given_up + found.left
-    return SpeedupReport(
-        kernels, keeps_memory, patch.rows, int8, found.replaced, left, patch.calls
-    )
+    return SpeedupReport(kernels, keeps_memory, patch.rows, int8, found.replaced, left, patch.calls)
 
 
 def unspeed(model: nn.Module) -> None:
@@ -75,7 +73,7 @@ def unspeed(model: nn.Module) -> None:
 
     ``UserError`` for anything that ``speedup`` does not take.
     """
-    lm = speedable(model)
+    lm = speedable(model, "unspeed")
     patch = patch_of(lm)
     if patch is not None:
         patch.undo()
