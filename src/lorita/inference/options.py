@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from lorita.errors import SettingsError
 
@@ -41,6 +41,18 @@ class GenerationOptions:
         ]
         if problems:
             raise SettingsError(problems)
+
+
+class GenerationArguments(TypedDict, total=False):
+    """``GenerationOptions`` as arguments of Python calls, for type checkers and editors."""
+
+    max_new_tokens: int
+    repetition_penalty: float
+    do_sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
 
 
 def transformers_options(

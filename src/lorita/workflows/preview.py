@@ -44,6 +44,9 @@ from lorita.settings.schema import RunSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack
+
+    from lorita.settings.arguments import Options
 
 SHOWN_ROWS = 3
 BINS = 10
@@ -111,7 +114,7 @@ class Preview:
         return asdict(self)
 
 
-def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
+def preview(*, config: str | Path | None = None, **options: Unpack[Options]) -> Preview:
     """How ``lorita.train`` with these options would understand the data, and its problems.
 
     Raises ``UserError`` if the data cannot be read at all.

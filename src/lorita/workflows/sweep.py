@@ -38,10 +38,13 @@ from lorita.workflows.sweep_grid import Point, make_grid
 from lorita.workflows.sweep_result import SweepResult, Tried, read_sweep
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from lorita.evaluation.measure import Measured
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
     from lorita.runs.run import FinishedRun
+    from lorita.settings.arguments import Options
     from lorita.settings.schema import RunSettings
 
 
@@ -50,7 +53,7 @@ def sweep(
     *,
     config: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> SweepResult:
     """Train every combination of the values in ``grid``, such as ``{"r": [4, 16]}``.
 
