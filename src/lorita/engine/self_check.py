@@ -112,7 +112,7 @@ def disagreement(lm: Any, patch: Patch, expected: Reference) -> str | None:
         with evaluating(lm), torch.set_grad_enabled(bool(trained)):
             with forcing(expected.calls, ROWS.lengths) as calls:
                 hidden_TD = hidden_states(lm, patch, expected.ids_T, ROWS)
-            loss = loss_at_targets(lm, hidden_TD, expected.ids_T, ROWS)
+            loss = loss_at_targets(lm, patch, hidden_TD, expected.ids_T, ROWS)
             gradients = _gradients(loss, calls, trained)
     except Exception as error:  # an unknown model may fail in any way on unexpected input
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

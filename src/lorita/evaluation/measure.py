@@ -61,7 +61,7 @@ class Questions:
     """What base and tuned model are asked at the end of a run.
 
     ``prompts`` are answered with ``options`` for the comparison. Without ``proof`` only the loss
-    on ``held_out`` is measured.
+    on ``held_out`` is measured. ``left_out`` says which rows are not measured, if any.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -70,6 +70,7 @@ class Questions:
     options: GenerationOptions
     held_out: Sequence[Example]
     proof: ProofQuestions | None
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from lorita.errors import LoritaWarning, SettingsError
 
@@ -72,6 +72,18 @@ class GenerationOptions:
                 LoritaWarning,
                 stacklevel=3,
             )
+
+
+class GenerationArguments(TypedDict, total=False):
+    """``GenerationOptions`` as arguments of Python calls, for type checkers and editors."""
+
+    max_new_tokens: int
+    repetition_penalty: float | None
+    do_sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
 
 
 def transformers_options(

@@ -20,6 +20,9 @@ from lorita.models.memory_needs import require_memory
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack
+
+    from lorita.inference.options import GenerationArguments
 
 
 @dataclass
@@ -40,7 +43,9 @@ class TunedModel:
     base_biases: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     overwritten_by: Path | None = None
 
-    def generate(self, prompt: str, *, adapter: str | None = None, **options: Any) -> str:
+    def generate(
+        self, prompt: str, *, adapter: str | None = None, **options: Unpack[GenerationArguments]
+    ) -> str:
         """What the model adds to ``prompt``; options as in ``GenerationOptions``.
 
         A model that was trained on chats is asked through their template. With several adapters,
@@ -53,7 +58,7 @@ class TunedModel:
         prompts: Sequence[str],
         *,
         adapters: Sequence[str | None] | None = None,
-        **options: Any,
+        **options: Unpack[GenerationArguments],
     ) -> list[str]:
         """What the model adds to each prompt, computed together.
 
@@ -115,7 +120,7 @@ class TunedModel:
         return Question(prompt, self.adapters[adapter], adapter)
 
 
-def generation_options(options: dict[str, Any]) -> GenerationOptions:
+def generation_options(options: Mapping[str, Any]) -> GenerationOptions:
     """Options by name; ``SettingsError`` for a name that does not exist."""
     unknown = sorted(options.keys() - GenerationOptions.__dataclass_fields__.keys())
     if unknown:

@@ -44,9 +44,8 @@ def make_questions(
     prompts: Sequence[str],
     *,
     trained_tokens: int | None,
-) -> tuple[Questions, str | None]:
-    """Everything to measure: prompts, held-out rows and, if requested, the proof's questions; and a
-    sentence about what is left out.
+) -> Questions:
+    """Everything to measure: prompts, held-out rows and, if requested, the proof's questions.
 
     Of the rows, as many are taken as a training of so many tokens pays for; all with None.
     """
@@ -64,10 +63,10 @@ def make_questions(
             train=data.train,
         )
     questions = Questions(tokenizer, data.prompt_format, prompts, options, data.held_out, proof)
-    return (questions, None) if trained_tokens is None else _affordable(questions, trained_tokens)
+    return questions if trained_tokens is None else _affordable(questions, trained_tokens)
 
 
-def _affordable(questions: Questions, trained_tokens: int) -> tuple[Questions, str | None]:
+def _affordable(questions: Questions, trained_tokens: int) -> Questions:
     proof = questions.proof
     whole = ProofRows(
         questions.held_out, proof.general if proof else (), proof.sample if proof else ()
@@ -75,4 +74,4 @@ def _affordable(questions: Questions, trained_tokens: int) -> tuple[Questions, s
     rows = choose_rows(whole, trained_tokens)
     if proof is not None:
         proof = replace(proof, held_out=rows.held_out, general=rows.general, sample=rows.training)
-    return replace(questions, held_out=rows.held_out, proof=proof), rows.line(whole)
+    return replace(questions, held_out=rows.held_out, proof=proof, left_out=rows.line(whole))

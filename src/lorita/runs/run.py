@@ -110,12 +110,10 @@ def run_events(
             yield from (Note(text) for text in (*attached.notes, attached.parameter_line))
             job = TrainingJob(settings, prepared, attached)
             job.find_checkpoint()  # whatever can be refused is refused before anything is written
-            whole = whole_proof or before is not None
-            questions, left_out = make_questions(
-                settings, prepared, base.model, prompts,
-                trained_tokens=None if whole else job.work.tokens,
-            )  # fmt: skip
-            yield from (Note(text) for text in ([left_out] if left_out else []))
+            paid = None if whole_proof or before is not None else job.work.tokens
+            questions = make_questions(settings, prepared, base.model, prompts, trained_tokens=paid)
+            if questions.left_out is not None:
+                yield Note(questions.left_out)
             if settings.probe:
                 job.around = around_training(base.model, questions, started=started)
             if is_lead():

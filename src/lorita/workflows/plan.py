@@ -116,7 +116,7 @@ def _with_data(
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)
         prompts = comparison_prompts(settings, prepared, base.model)
-        questions, _ = make_questions(
+        questions = make_questions(
             settings, prepared, base.model, prompts, trained_tokens=job.work.tokens
         )
         job.around = around_training(base.model, questions, started=started)

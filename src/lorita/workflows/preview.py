@@ -46,6 +46,9 @@ from lorita.system.torchless import start_without_torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack
+
+    from lorita.settings.arguments import Options
 
 SHOWN_ROWS = 3
 BINS = 10
@@ -113,7 +116,7 @@ class Preview:
         return asdict(self)
 
 
-def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
+def preview(*, config: str | Path | None = None, **options: Unpack[Options]) -> Preview:
     """How ``lorita.train`` with these options would understand the data, and its problems.
 
     Raises ``UserError`` if the data cannot be read at all.

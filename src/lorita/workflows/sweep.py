@@ -39,10 +39,13 @@ from lorita.workflows.sweep_result import SweepResult, Tried, read_sweep
 from lorita.workflows.sweep_scale import scale_note
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from lorita.evaluation.measure import Measured
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
     from lorita.runs.run import FinishedRun
+    from lorita.settings.arguments import Options
     from lorita.settings.schema import RunSettings
 
 
@@ -51,7 +54,7 @@ def sweep(
     *,
     config: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> SweepResult:
     """Train every combination of the values in ``grid``, such as ``{"r": [4, 16]}``.
 

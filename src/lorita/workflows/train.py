@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorita.errors import UserError
 from lorita.inference.tuned_model import TunedModel
@@ -20,7 +20,11 @@ from lorita.training.events import Event, Note, PhaseStarted, follow
 from lorita.workflows.interruption import run_interruption
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from lorita.evaluation.comparison import Comparison
+    from lorita.inference.options import GenerationArguments
+    from lorita.settings.arguments import Options
     from lorita.settings.schema import RunSettings
 
 
@@ -38,7 +42,7 @@ class RunResult:
         """Before and after; ``print`` it."""
         return self.comparison
 
-    def generate(self, prompt: str, **options: Any) -> str:
+    def generate(self, prompt: str, **options: Unpack[GenerationArguments]) -> str:
         """What the tuned model adds to ``prompt``; options as in ``GenerationOptions``."""
         return self.tuned.generate(prompt, **options)
 
@@ -47,7 +51,7 @@ def train(
     *,
     config: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> RunResult:
     """Train a LoRA adapter and return the finished run.
 

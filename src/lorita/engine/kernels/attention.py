@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorita.engine.autocast import own_formats
 from lorita.engine.kernels.flash import FlashAttention, flash_kernels
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import ONE_BLOCK, Bucket, RowLayout
@@ -80,6 +81,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @own_formats
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
         q, k, v, *kept = ctx.saved_tensors
         saved = iter(kept)

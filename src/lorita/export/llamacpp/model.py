@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,6 +22,9 @@ from lorita.inference.generation import GenerationOptions, until_stop
 from lorita.inference.tuned_model import generation_options
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lorita.inference.options import GenerationArguments
     from lorita.inference.resolve import Resolved
 
 AT_ONCE = 8
@@ -47,12 +50,16 @@ class LlamaModel:
         """Whether base and adapter are one file, because the adapter cannot be one alone."""
         return self._resolved.folder is not None and self._adapter is None
 
-    def generate(self, prompt: str, **options: Any) -> str:
+    def generate(self, prompt: str, **options: Unpack[GenerationArguments]) -> str:
         """What the model adds to ``prompt``; options as in ``GenerationOptions``."""
         return self.generate_batch([prompt], **options)[0]
 
     def generate_batch(
-        self, prompts: Sequence[str], *, with_adapter: bool = True, **options: Any
+        self,
+        prompts: Sequence[str],
+        *,
+        with_adapter: bool = True,
+        **options: Unpack[GenerationArguments],
     ) -> list[str]:
         """What the model adds to each prompt; ``with_adapter=False`` is the base's answer.
 
