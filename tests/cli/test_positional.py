@@ -81,6 +81,8 @@ def test_a_hub_name_is_what_is_missing(here: Path) -> None:
     (["a/b", "c/d", "e/f"], {}, "given already"),
     (["runs/nothere"], {}, "no such file or folder"),
     (["./nothere"], {}, "no such file or folder"),
+    (["runs/dome"], {}, "Did you mean runs/done?"),
+    ([r"C:\nothere"], {}, "no such file or folder"),
     (["/nowhere/at/all", "~/nor/here"], {}, "~/nor/here: there is no such"),
     (["owner/name"], {"resume": True}, "no such run folder"),
     (["gone"], {"resume_from_checkpoint": "last"}, "no such run folder"),

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from lorita.cli.options import is_settings, settings_file
 from lorita.errors import SettingsError
+from lorita.storage.names import is_path, meant
 
 Kind = Literal["settings", "model", "data", "name"]
 Targets = Annotated[
@@ -93,11 +94,16 @@ def _require_here(names: Sequence[str], options: dict[str, Any]) -> None:
     missing = [
         name
         for name in names
-        if resumed or not _HUB_ID.fullmatch(name) or ("/" in name and Path(name).parent.is_dir())
+        if resumed or is_path(name) or not _HUB_ID.fullmatch(name) or _beside_files(name)
     ]
     if missing:
         what = "run folder" if resumed else "file or folder"
-        raise SettingsError([f"{name}: there is no such {what}" for name in missing])
+        hint = next(filter(None, map(meant, missing)), None)
+        raise SettingsError([f"{name}: there is no such {what}" for name in missing], hint=hint)
+
+
+def _beside_files(name: str) -> bool:
+    return "/" in name and Path(name).parent.is_dir()
 
 
 def _set_model(target: str, options: dict[str, Any]) -> None:
