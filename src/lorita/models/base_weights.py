@@ -6,11 +6,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lorita.errors import LoritaWarning, ModelError
 from lorita.models.base import Base, load_config, require_loadable
 from lorita.models.fingerprint import require_finite_weights
+from lorita.models.gguf_files import open_mapped
+from lorita.models.gguf_tensors import read_tensor
 from lorita.models.gguf_weights import load_weights
 from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.storage.downloads import check_download
@@ -79,7 +82,9 @@ def _read_weights(
 ) -> tuple[PreTrainedModel, list[str], list[str]]:
     """The model, the weights missing from its files, and what a GGUF file has beside them."""
     if base.gguf_path is not None:
-        return load_weights(base.gguf_path, config, dtype)
+        file = open_mapped(base.gguf_path)
+        with file.data:
+            return load_weights(file, partial(read_tensor, file), config, dtype)
     from transformers import AutoModelForCausalLM
 
     # Else transformers asks a service to convert hub models that are pickles.

@@ -1,8 +1,8 @@
 """Configuration and tokenizer of a GGUF file, as transformers understands them.
 
-transformers takes a minute to read a large vocabulary through the gguf package, and does it once for
+transformers takes seconds to read a large vocabulary through the gguf package, and does it once for
 each question. The configuration does not need the vocabulary: it is read from a copy of the header
-without it.
+without it. What transformers does not read is completed here.
 """
 
 from __future__ import annotations

@@ -149,7 +149,9 @@ class Header:
         inner, count = self._unpack("IQ", place)
         place += 12
         if inner in _FORMS:
-            return list(self._unpack(f"{count}{_FORMS[inner]}", place)), place + count * _SIZES[inner]
+            return list(self._unpack(f"{count}{_FORMS[inner]}", place)), place + count * _SIZES[
+                inner
+            ]
         values = []
         for _ in range(count):
             value, place = self._made(inner, place)
@@ -157,12 +159,14 @@ class Header:
         return values, place
 
     def number(self, form: str) -> int:
+        """The number here, of this form of ``struct``; ``struct.error`` at the file's end."""
         size = struct.calcsize(form)
         (value,) = struct.unpack_from(self.order + form, self.data, self.place)
         self.place += size
         return int(value)
 
     def skip(self, size: int) -> None:
+        """Go on by so many bytes; ``FalseHeader`` if the file has fewer."""
         if size > len(self.data) - self.place:
             raise FalseHeader(
                 f"at byte {self.place:,} it claims {size:,} bytes more, but the file ends after "
@@ -171,6 +175,7 @@ class Header:
         self.place += size
 
     def text(self) -> None:
+        """Skip a text."""
         self.skip(self.number("Q"))
 
     def texts(self, count: int) -> None:
@@ -186,6 +191,7 @@ class Header:
         self.place = place
 
     def name(self) -> str:
+        """The text here, which may be anything."""
         begin = self.place + 8
         self.text()
         return str(self.data[begin : self.place], "utf-8", "replace")
@@ -200,6 +206,7 @@ class Header:
             )
 
     def value(self, kind: int, depth: int = 0) -> None:
+        """Skip a value of the metadata."""
         if kind == _STRING:
             self.text()
         elif kind == _ARRAY and depth < DEEPEST:
@@ -220,6 +227,7 @@ class Header:
             raise FalseHeader(f"at byte {self.place:,} there is a value of unknown type {kind}")
 
     def tensor(self) -> TensorPlace:
+        """The tensor described here."""
         name, dimensions = self.name(), self.number("I")
         if dimensions > MOST_DIMENSIONS:
             raise FalseHeader(f"a tensor has {dimensions:,} dimensions")

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lorita.models.gguf_weights import (
-    Loaded,
-    filled_model,
-    model_shell,
-    read_tensor,
-    unused_in,
-)
+from lorita.models.gguf_model import Loaded, ReadTensor, filled_model, model_shell, unused_in
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig
 
     from lorita.models.gguf_files import GgufFile
 
 
-def load_other(file: GgufFile, config: PretrainedConfig, dtype: torch.dtype) -> Loaded:
+def load_other(
+    file: GgufFile, read: ReadTensor, config: PretrainedConfig, dtype: torch.dtype
+) -> Loaded:
     """The model in ``dtype``, by transformers' rules for its family."""
     architecture = str(file.header.get("general.architecture"))
     rules = _rules(architecture, config)
@@ -39,7 +35,7 @@ def load_other(file: GgufFile, config: PretrainedConfig, dtype: torch.dtype) -> 
     taken = set()
     for stored in file.tensors.values():
         result = processor.process(
-            weights=read_tensor(file, stored, torch.float32).numpy(),
+            weights=read(stored, torch.float32, None).numpy(),
             name=stored.name,
             tensor_key_mapping=names,
             parsed_parameters=parsed,

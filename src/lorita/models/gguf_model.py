@@ -1,0 +1,54 @@
+"""A model made of tensors that were read from a GGUF file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from lorita.models.gguf_files import GgufFile, StoredTensor
+
+ReadTensor = Callable[["StoredTensor", "torch.dtype", "torch.Tensor | None"], "torch.Tensor"]
+"""(tensor of a file, dtype, order of its rows or None) → the tensor."""
+DERIVED = ("rope_freqs", "rope_factors_long", "rope_factors_short")
+"""Tensors that repeat what the configuration says, if it says it."""
+
+
+class Loaded(NamedTuple):
+    """A model, its weights that the file lacks, and the file's tensors that it has no use for."""
+
+    model: PreTrainedModel
+    missing: list[str]
+    unused: list[str]
+
+
+def model_shell(config: PretrainedConfig) -> PreTrainedModel:
+    """The model's modules without memory for their weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return]
+
+
+def filled_model(
+    kind: Any,
+    config: PretrainedConfig,
+    state: dict[str, torch.Tensor],
+    dtype: torch.dtype,
+    unused: list[str],
+) -> Loaded:
+    """The model made by transformers, as from any checkpoint; it keeps the tensors of ``state``."""
+    model, report = kind.from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
+    )
+    return Loaded(model, sorted(report["missing_keys"]), unused)
+
+
+def unused_in(file: GgufFile, taken: set[str]) -> list[str]:
+    """The tensors of the file that were not taken."""
+    left = sorted(name for name in file.tensors if name not in taken)
+    return [name for name in left if not name.startswith(DERIVED)]
