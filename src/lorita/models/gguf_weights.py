@@ -33,7 +33,9 @@ def load_weights(
     return _filled(file, read, layout, config, dtype)
 
 
-def _filled(file: GgufFile, layout: Layout, config: PretrainedConfig, dtype: torch.dtype) -> Loaded:
+def _filled(
+    file: GgufFile, read: ReadTensor, layout: Layout, config: PretrainedConfig, dtype: torch.dtype
+) -> Loaded:
     """A model of a family whose layout is known."""
     empty = model_shell(config)
     shapes = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
