@@ -25,27 +25,23 @@ class Loaded(NamedTuple):
     unused: list[str]
 
 
-def model_shell(config: PretrainedConfig) -> PreTrainedModel:
-    """The model's modules without memory for their weights."""
-    import torch
+def model_shell(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The model's modules without memory for their weights; what is computed is there."""
+    from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return]
+    with init_empty_weights(include_buffers=False):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-any-return]
 
 
 def filled_model(
-    kind: Any,
-    config: PretrainedConfig,
-    state: dict[str, torch.Tensor],
-    dtype: torch.dtype,
-    unused: list[str],
+    shell: PreTrainedModel, state: dict[str, torch.Tensor], unused: list[str]
 ) -> Loaded:
-    """The model made by transformers, as from any checkpoint; it keeps the tensors of ``state``."""
-    model, report = kind.from_pretrained(
-        None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
-    )
-    return Loaded(model, sorted(report["missing_keys"]), unused)
+    """The model with these tensors as its weights, which are not copied."""
+    shell.load_state_dict(state, strict=False, assign=True)
+    shell.tie_weights()
+    missing = [name for name, weight in shell.state_dict().items() if weight.is_meta]
+    return Loaded(shell, sorted(missing), unused)
 
 
 def unused_in(file: GgufFile, taken: set[str]) -> list[str]:

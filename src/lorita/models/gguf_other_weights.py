@@ -29,8 +29,8 @@ def load_other(
     import torch
 
     processor, names_of = rules
-    empty = model_shell(config)
-    names = names_of(empty, processor)
+    shell = model_shell(config, dtype)
+    names = names_of(shell, processor)
     parsed: dict[str, dict[str, Any]] = {"tensors": {}}  # where experts' tensors are gathered
     taken = set()
     for stored in file.tensors.values():
@@ -47,7 +47,7 @@ def load_other(
             parsed["tensors"][names[result.name]] = tensor.contiguous()
             taken.add(stored.name)
     state = {name: tensor.to(dtype) for name, tensor in parsed["tensors"].items()}
-    return filled_model(type(empty), config, state, dtype, unused_in(file, taken))
+    return filled_model(shell, state, unused_in(file, taken))
 
 
 def _rules(architecture: str, config: PretrainedConfig) -> tuple[Any, Any] | None:

@@ -37,8 +37,8 @@ def _filled(
     file: GgufFile, read: ReadTensor, layout: Layout, config: PretrainedConfig, dtype: torch.dtype
 ) -> Loaded:
     """A model of a family whose layout is known."""
-    empty = model_shell(config)
-    shapes = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
+    shell = model_shell(config, dtype)
+    shapes = {name: tuple(weight.shape) for name, weight in shell.state_dict().items()}
     state = {}
     taken = set()
     for name, stored in _pairs(shapes, TensorNames(layout, config), file):
@@ -51,7 +51,7 @@ def _filled(
             )
         state[name] = tensor
         taken.add(stored.name)
-    return filled_model(type(empty), config, state, dtype, unused_in(file, taken))
+    return filled_model(shell, state, unused_in(file, taken))
 
 
 def _pairs(
