@@ -23,6 +23,7 @@ from lorita.engine.kernels.library_cache import (
     open_own,
     private_cache,
     remove_abandoned,
+    remove_old,
 )
 
 # Reassociation vectorises sums. NaN and infinity keep their meaning: they reveal a diverged run.
@@ -65,6 +66,7 @@ def load_library(compiler: str, source: Path) -> tuple[ctypes.CDLL, str]:
         with build_part(cache) as part:
             library, digest = _compiled(compiler, source, part)
             _put(part, name, digest)
+            remove_old(cache)
             return library, ""
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
         why = f"{getattr(error, 'filename', None) or '~'}: {getattr(error, 'strerror', None)}"
