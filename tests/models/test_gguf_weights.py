@@ -17,9 +17,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from lorita.engine.kernels import native
 from lorita.errors import LoritaWarning, ModelError
 from lorita.models import gguf_tensors
-from lorita.models.base import find_base, load_config, load_tokenizer
+from lorita.models.base import (
+    find_base,
+    folder_without_weights,
+    load_config,
+    load_tokenizer,
+)
 from lorita.models.base_weights import load_model
-from lorita.models.gguf_files import folder_without_weights, open_mapped
+from lorita.models.gguf_files import open_mapped
 from lorita.models.gguf_tensors import read_tensor
 from lorita.system.quiet import quiet_libraries
 from tests.engine.kernels.test_expand import HALVES, by_gguf, random_blocks

@@ -25,8 +25,10 @@ from lorita.models.base_schema import (
     check_values,
     read_config,
 )
+from lorita.models.gguf_config import read_gguf_config, read_gguf_tokenizer
 from lorita.models.model_kinds import require_causal
 from lorita.storage import hub
+from lorita.storage.cache import kept_folder, mark_of
 from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 
@@ -74,7 +76,7 @@ class Base:
     def source(self) -> dict[str, Any]:
         """The arguments with which ``from_pretrained`` reads configuration and tokenizer."""
         if self.gguf_path is not None:
-            folder = gguf_files.folder_without_weights(self.gguf_path)
+            folder = folder_without_weights(self.gguf_path)
             return {"pretrained_model_name_or_path": str(folder)}
         return {
             "pretrained_model_name_or_path": self.location,
@@ -83,6 +85,28 @@ class Base:
         }
 
 
+def folder_without_weights(path: Path) -> Path:
+    """A GGUF file's configuration and tokenizer as a cached folder in Hugging Face format.
+
+    They are translated once for each file (by path, size and modification time) and version of
+    transformers, as another may do it better. The weights are read from the file each time.
+    Raises ``ModelError`` if the file is truncated or the gguf package is missing.
+    """
+    from transformers import __version__ as version
+
+    def convert(folder: Path) -> None:
+        file = gguf_files.open_mapped(path)
+        with quiet_libraries(hide_bars=True):
+            config = read_gguf_config(path, file.header, file.tensors)
+            config.save_pretrained(folder)
+            read_gguf_tokenizer(path, config).save_pretrained(folder)
+
+    mark = f"{mark_of(path)}:{version}:{TRANSLATION}"
+    return kept_folder(f"{path.stem}-config", mark, convert)
+
+
+TRANSLATION = 2
+"""A new number translates all GGUF files again."""
 RUNS_CODE = "runs Python code from its own files"
 CODE_HINT = (
     "If you trust whoever made that model, allow it for this command: --trust-remote-code (in "

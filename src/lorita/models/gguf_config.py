@@ -29,7 +29,7 @@ _FLOAT32 = 0
 _VOCABULARY = "tokenizer.ggml."
 
 
-def read_config(path: Path, header: Header, tensors: Mapping[str, Any]) -> PretrainedConfig:
+def read_gguf_config(path: Path, header: Header, tensors: Mapping[str, Any]) -> PretrainedConfig:
     """The configuration; raises whatever transformers raises for an architecture it lacks."""
     from transformers import AutoConfig
 
@@ -60,7 +60,7 @@ def _complete(config: Any, header: Header, tensors: Mapping[str, Any]) -> None:
             setattr(config, setting, True)
 
 
-def read_tokenizer(path: Path, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+def read_gguf_tokenizer(path: Path, config: PretrainedConfig) -> PreTrainedTokenizerBase:
     """The tokenizer, of the class that ``AutoTokenizer`` takes for this configuration."""
     from transformers import TOKENIZER_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
 

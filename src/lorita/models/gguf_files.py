@@ -1,8 +1,7 @@
-"""GGUF files as base models: opened, checked, and their configuration and tokenizer in HF format.
+"""GGUF files opened and checked: their metadata, and where each tensor is.
 
-Configuration and tokenizer are translated by transformers, once for each file; the result is in
-the hub's cache (``HF_HOME``), keyed by the file, its size and its modification time. The weights
-are read from the file itself each time (``gguf_weights``).
+What is in the tensors is read elsewhere (``gguf_tensors``), and so is what the metadata mean
+(``gguf_config``).
 """
 
 from __future__ import annotations
@@ -13,15 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lorita.errors import ModelError
-from lorita.models.gguf_config import read_config, read_tokenizer
 from lorita.models.gguf_header import FalseHeader, Header, TensorPlace, map_file, read_header
-from lorita.storage.cache import kept_folder, mark_of
 from lorita.storage.reading import one_message, plain_size
-from lorita.system.quiet import quiet_libraries
 
 MAGIC = b"GGUF"
-LAYOUT_VERSION = 2
-"""Part of the key of what is kept; a new number makes all of it again."""
 
 
 @dataclass(frozen=True)
@@ -142,25 +136,6 @@ def metadata(path: Path, *keys: str) -> dict[str, Any]:
     header = open_mapped(path).header
     with one_message(f"{path}: the metadata of the GGUF file is damaged", ModelError):
         return {key: header.get(key) for key in keys if key in header.entries}
-
-
-def folder_without_weights(path: Path) -> Path:
-    """The file's configuration and tokenizer as a cached folder in Hugging Face format.
-
-    Raises ``ModelError`` if the file is truncated or the gguf package is missing.
-    """
-    from transformers import __version__ as version
-
-    def convert(folder: Path) -> None:
-        file = open_mapped(path)
-        with quiet_libraries(hide_bars=True):
-            config = read_config(path, file.header, file.tensors)
-            config.save_pretrained(folder)
-            read_tokenizer(path, config).save_pretrained(folder)
-
-    # Another version of transformers may read the same file better.
-    mark = f"{mark_of(path)}:{version}:{LAYOUT_VERSION}"
-    return kept_folder(f"{path.stem}-config", mark, convert)
 
 
 def float_type(path: Path) -> str | None:

@@ -129,8 +129,8 @@ class Needs:
 def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
     """The peak while the weights are loaded in numbers of ``itemsize`` bytes."""
     weights = sizes.numbers * itemsize
-    if base.gguf_path is not None:  # each tensor is read into place, at most through float32
-        return weights + (4 + itemsize) * sizes.largest
+    if base.gguf_path is not None:  # each tensor is read into place; some are turned afterwards
+        return weights + itemsize * sizes.largest
     stored = _stored_itemsize(base)
     if stored == itemsize:  # the file is mapped, not copied
         return weights
