@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-# Before any library reads them: a test that asks the hub by mistake fails at once.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+from tests import own_caches, tiny
 
-from tests import tiny
+assert own_caches.PLACE  # set before the libraries of ``tiny`` look
 
 _COUNTER = itertools.count()
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ from lorita.models.base_schema import (
     check_values,
     read_config,
 )
+from lorita.models.gguf_config import read_gguf_config, read_gguf_tokenizer
 from lorita.models.model_kinds import require_causal
 from lorita.storage import hub, names
+from lorita.storage.cache import find_kept, kept_folder, mark_of
 from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 
@@ -75,13 +78,13 @@ class Base:
     def reads_without_torch(self) -> bool:
         """Whether configuration and tokenizer can be read where there is no torch."""
         if self.gguf_path is not None:
-            return gguf_files.is_converted(self.gguf_path, "config")
+            return find_kept(*_place_of_config(self.gguf_path)) is not None
         return not self.trust_remote_code
 
     def source(self) -> dict[str, Any]:
         """The arguments with which ``from_pretrained`` reads configuration and tokenizer."""
         if self.gguf_path is not None:
-            folder = gguf_files.folder_without_weights(self.gguf_path)
+            folder = folder_without_weights(self.gguf_path)
             return {"pretrained_model_name_or_path": str(folder)}
         return {
             "pretrained_model_name_or_path": self.location,
@@ -90,6 +93,32 @@ class Base:
         }
 
 
+def folder_without_weights(path: Path) -> Path:
+    """A GGUF file's configuration and tokenizer as a cached folder in Hugging Face format.
+
+    They are translated once for each file (by path, size and modification time) and version of
+    transformers, as another may do it better. The weights are read from the file each time.
+    Raises ``ModelError`` if the file is truncated or the gguf package is missing.
+    """
+
+    def convert(folder: Path) -> None:
+        file = gguf_files.open_mapped(path)
+        with quiet_libraries(hide_bars=True):
+            config = read_gguf_config(path, file.header, file.tensors)
+            config.save_pretrained(folder)
+            read_gguf_tokenizer(path, config).save_pretrained(folder)
+
+    return kept_folder(*_place_of_config(path), convert)
+
+
+def _place_of_config(path: Path) -> tuple[str, str]:
+    """Name and mark of the translation, for ``kept_folder``."""
+    mark = f"{mark_of(path)}:{version('transformers')}:{TRANSLATION}"
+    return f"{path.stem}-config", mark
+
+
+TRANSLATION = 2
+"""A new number translates all GGUF files again."""
 RUNS_CODE = "runs Python code from its own files"
 CODE_HINT = (
     "If you trust whoever made that model, allow it for this command: --trust-remote-code (in "

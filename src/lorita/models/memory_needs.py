@@ -16,7 +16,6 @@ from typing import Any
 from lorita.errors import ModelError
 from lorita.models.base import Base, own_dtype
 from lorita.models.empty_model import empty_model
-from lorita.models.gguf_files import is_converted
 from lorita.system.memory import Room, gigabytes, room
 
 LATE = 80_000_000
@@ -132,10 +131,9 @@ class Needs:
 def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
     """The peak while the weights are loaded in numbers of ``itemsize`` bytes."""
     weights = sizes.numbers * itemsize
-    stored = _stored_itemsize(base, itemsize)
-    if stored is None:  # read from a GGUF file: all of it in float32 first
-        narrow = weights if itemsize < 4 else 0
-        return 4 * sizes.numbers + narrow + 8 * sizes.largest
+    if base.gguf_path is not None:  # each tensor is read into place; some are turned afterwards
+        return weights + itemsize * sizes.largest
+    stored = _stored_itemsize(base)
     if stored == itemsize:  # the file is mapped, not copied
         return weights
     return weights + (stored + itemsize) * sizes.largest
@@ -143,23 +141,19 @@ def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
 
 def mapped_while_loading(base: Base, sizes: Sizes, itemsize: int) -> int:
     """The files that are mapped beside it; safetensors and torch both map what stays mapped."""
-    stored = _stored_itemsize(base, itemsize)
-    if stored is None:
-        return 0
+    if base.gguf_path is not None:
+        return base.gguf_path.stat().st_size
+    stored = _stored_itemsize(base)
     return sizes.numbers * stored * (1 if stored == itemsize else 2)
 
 
 def is_mapped(base: Base, itemsize: int) -> bool:
     """Whether the weights in memory are pages of a file, which need no copy."""
-    return _stored_itemsize(base, itemsize) == itemsize
+    return base.gguf_path is None and _stored_itemsize(base) == itemsize
 
 
-def _stored_itemsize(base: Base, itemsize: int) -> int | None:
-    """Bytes of a number in the files; None for a GGUF file that was not converted yet."""
-    if base.gguf_path is not None:
-        kinds = {4: "float32", 2: "bfloat16"}
-        kept = [size for size in (itemsize, 4) if is_converted(base.gguf_path, kinds[size])]
-        return kept[0] if kept else None
+def _stored_itemsize(base: Base) -> int:
+    """Bytes of a number in the files of a folder."""
     return 4 if own_dtype(base) == "float32" else 2
 
 

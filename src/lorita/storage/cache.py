@@ -2,7 +2,8 @@
 
 They hold what was made from the user's data and models, so they are private (0700), and only what
 this user wrote there, whole, is believed. Whatever has not been used for ``KEPT_DAYS`` is deleted
-by the next command that uses the folder, and so is what a killed process was still writing.
+by the next command that uses the folder, and so is what a killed process was still writing, and
+what is longest unused if all of it is too large (``cache_size``).
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorita.errors import DataError
+from lorita.storage.cache_size import keep_below
 from lorita.storage.disk import remove, sync
 from lorita.storage.parts import Part, remove_abandoned
 from lorita.storage.private import (
     PRIVATE_FILE,
     PRIVATE_FOLDER,
+    existing_folder,
     is_own_folder,
     open_own,
     private_folder,
@@ -141,7 +144,20 @@ def _clean(folder: Path) -> Path:
             if entry.name.startswith(".") or entry.lstat().st_mtime >= oldest:
                 continue
             remove(entry)
+    keep_below(folder)
     return folder
+
+
+def cache_folders() -> dict[str, Path]:
+    """Where the caches are, by what they hold; the folders need not exist."""
+    import datasets
+    from huggingface_hub.constants import HF_HOME
+
+    places = {
+        "tables of data": Path(datasets.config.HF_DATASETS_CACHE),
+        "converted models and adapters": Path(HF_HOME),
+    }
+    return {what: existing_folder(place) for what, place in places.items()}
 
 
 def _complete(folder: Path) -> None:

@@ -10,6 +10,7 @@ from lorita.engine.numerics import choose_numerics, int8_reason, usable_cores
 from lorita.models.base import BUNDLED
 from lorita.storage.run_record import versions
 from lorita.system.memory import available_memory
+from lorita.workflows.caches import cache_lines
 
 
 def examine() -> str:
@@ -29,6 +30,7 @@ def examine() -> str:
         f"Kernels: {native.status()}",
         f"Bundled model: {_bundled()}",
         f"GGUF files: {'can be read' if _has('gguf') else 'need pip install lorita[gguf]'}",
+        *cache_lines(),
     ]
     return "\n".join(lines)
 
