@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from lorita.engine.allocator import keep_few_products
+from lorita.engine.processor import limit, processor_vendor, usable_instructions
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """Processor flags (Linux's names) that mean fast bf16 products, fastest first."""
@@ -55,10 +56,12 @@ def choose_numerics(dtype: str = "auto", *, device: str = "cpu") -> Numerics:
         usable_cores(), torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     )
     if dtype == "auto":
-        chosen, why = choose_dtype(processor_flags(), lambda: measured_ratio("bf16"))
+        chosen, why = choose_dtype(usable_instructions(), lambda: measured_ratio("bf16"))
     else:
         chosen, why = getattr(torch, dtype), f"{dtype}, as requested"
     reasons = [f"Number format: {why}", f"Threads: {threads} ({why_threads})"]
+    if limited := limit():
+        reasons.append(f"Instructions: {limited} excludes some that this processor has")
     onednn = False
     if chosen == torch.float32:
         onednn, why = choose_float32_route(processor_vendor())
@@ -114,28 +117,6 @@ def choose_threads(usable: int, default: int, asked: str | None) -> tuple[int, s
     return default, f"{usable} usable cores"
 
 
-def processor_flags() -> frozenset[str]:
-    """The flags of the first processor, by Linux's names; empty on other systems."""
-    return frozenset(_cpuinfo("flags", "Features").split())
-
-
-def processor_vendor() -> str:
-    """The maker of the first processor, by Linux's name; empty on other systems."""
-    return _cpuinfo("vendor_id")
-
-
-def _cpuinfo(*names: str) -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in names:
-            return value.strip()
-    return ""
-
-
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Cores that this process may use, by its affinity and its container's quota of time."""
     if hasattr(os, "sched_getaffinity"):
@@ -175,9 +156,11 @@ def measured_ratio(what: str) -> float:
     ``onednn`` is float32 through oneDNN, 0 if torch lacks it. Takes some 50 ms, once per process;
     the two sides alternate, so that a busy machine slows both.
     """
+    from lorita.engine.kernels.int8 import Int8Weight
+
     x, w = torch.randn(256, 512), torch.randn(1024, 512)
     narrow = (x.bfloat16(), w.bfloat16())
-    whole = (x.to(torch.int8), w.to(torch.int8).t())
+    whole = Int8Weight.of(w)
 
     def plain() -> None:
         torch.nn.functional.linear(x, w)
@@ -186,7 +169,7 @@ def measured_ratio(what: str) -> float:
         if what == "bf16":
             torch.nn.functional.linear(*narrow)
         elif what == "int8":
-            torch._int_mm(*whole)
+            whole.forward(x)
         else:
             torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
 

@@ -24,6 +24,7 @@ from lorita.engine.kernels.library_cache import (
     private_cache,
     remove_abandoned,
 )
+from lorita.engine.processor import compiler_options
 
 # Reassociation vectorises sums. NaN and infinity keep their meaning: they reveal a diverged run.
 FLAGS = (
@@ -107,7 +108,7 @@ def _compiled(compiler: str, source: Path, part: Path) -> tuple[ctypes.CDLL, str
     """The library, compiled into the folder ``part`` and loaded, and the hash of its file."""
     output = part / "kernels.so"
     # torch has already loaded its OpenMP under the same name, so both share its threads.
-    _run([compiler, *FLAGS, str(source), "-o", str(output)], part)
+    _run([compiler, *_flags(source), str(source), "-o", str(output)], part)
     try:
         output.chmod(0o600)
         file = open_own(output)
@@ -166,10 +167,15 @@ def _run(command: list[str], folder: Path | None = None) -> str:
     return text
 
 
+def _flags(source: Path) -> tuple[str, ...]:
+    """How ``source`` is compiled."""
+    return (*FLAGS, *compiler_options())
+
+
 def _key(compiler: str, source: Path) -> str:
     """A hash of all that a library depends on: compiler, flags, processor and sources."""
     version = _run([compiler, "--version"])
-    key = hashlib.sha256("\0".join((version, *FLAGS, _processor())).encode())
+    key = hashlib.sha256("\0".join((version, *_flags(source), _processor())).encode())
     for file in (source, *sorted(source.parent.glob("*.h"))):
         key.update(file.read_bytes())
     return key.hexdigest()[:16]

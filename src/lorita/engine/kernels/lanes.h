@@ -62,6 +62,13 @@ struct Format<bf16> {
 };
 #endif
 
+template <>
+struct Format<int16_t> {
+    static constexpr i64 PER_CELL = 2;
+    using Sum = int32_t;
+    static ints multiply_add(ints sum, ints a, ints b) { return add_products(sum, a, b); }
+};
+
 // ---- e to the x, tanh ---------------------------------------------------------------------------
 
 // The order of the operands keeps a NaN, which reveals a diverged run.

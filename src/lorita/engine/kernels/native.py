@@ -40,14 +40,20 @@ ELEMENTWISE: dict[str, tuple[Any, ...]] = {
     "add_kept": (P, P, N, ctypes.c_uint64, ctypes.c_uint32),
     "column_sums": (P, P, N, N, N),
     "quantize": (P, P, P, P, N, N),
+    "quantize16": (P, P, P, P, N, N),
     "rescale": (P, P, P, P, N, N),
 }
 ATTENTION: dict[str, tuple[Any, ...]] = {
     "attention": (*(P,) * 8, *(N,) * 5, P, F, F),
     "attention_back": (*(P,) * 12, *(N,) * 5, P, F, F),
 }
-SIGNATURES = {"native.cpp": ELEMENTWISE, "attention.cpp": ATTENTION}
-"""The functions of each source file. attention.cpp has none on processors without AVX-512."""
+INT8: dict[str, tuple[Any, ...]] = {
+    "int8_forward": (P, P, P, P, P, N, N, N),
+    "int8_backward": (P, P, P, P, N, N, N),
+}
+SIGNATURES = {"native.cpp": ELEMENTWISE, "attention.cpp": ATTENTION, "int8.cpp": INT8}
+"""The functions of each source file. Only native.cpp has any on processors without AVX2."""
+_SOURCE = {name: source for source, functions in SIGNATURES.items() for name in functions}
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _switch = {"on": True}
 
@@ -56,8 +62,7 @@ def kernel(name: str, like: torch.Tensor) -> ctypes._NamedFuncPointer | None:
     """The compiled function for tensors like this one; None if plain torch has to be used."""
     if like.device.type != "cpu" or like.dtype not in _SUFFIX or not _switch["on"]:
         return None
-    source = "attention.cpp" if name in ATTENTION else "native.cpp"
-    library, _ = _load(source)
+    library, _ = _load(_SOURCE[name])
     return getattr(library, f"{name}_{_SUFFIX[like.dtype]}", None) if library is not None else None
 
 

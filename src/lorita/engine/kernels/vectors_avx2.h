@@ -52,6 +52,25 @@ inline floats as_floats(ints bits) { return _mm256_castsi256_ps(bits); }
 inline ints as_cells(floats bits) { return _mm256_castps_si256(bits); }
 inline floats converted(ints v) { return _mm256_cvtepi32_ps(v); }
 
+// Bytes as 32-bit numbers, and twice as many bytes as pairs of 16-bit numbers.
+inline ints widened(const int8_t* from) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from));
+}
+inline ints paired(const int8_t* from) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)from));
+}
+// Both 16-bit numbers of a cell are multiplied, and the two products added to the sum.
+inline ints add_products(ints sum, ints a, ints b) {
+#if defined(__AVXVNNI__)
+    return _mm256_dpwssd_avx_epi32(sum, a, b);
+#else
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+#endif
+}
+inline ints both_halves(ints low, ints high) {
+    return _mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xaa);
+}
+
 inline mask greater(ints a, ints b) { return _mm256_cmpgt_epi32(a, b); }
 inline mask both(mask a, mask b) { return _mm256_and_si256(a, b); }
 inline floats chosen(mask m, floats yes, floats no) {

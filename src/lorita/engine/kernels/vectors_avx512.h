@@ -39,6 +39,25 @@ inline floats as_floats(ints bits) { return _mm512_castsi512_ps(bits); }
 inline ints as_cells(floats bits) { return _mm512_castps_si512(bits); }
 inline floats converted(ints v) { return _mm512_cvtepi32_ps(v); }
 
+// Bytes as 32-bit numbers, and twice as many bytes as pairs of 16-bit numbers.
+inline ints widened(const int8_t* from) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from));
+}
+inline ints paired(const int8_t* from) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)from));
+}
+// Both 16-bit numbers of a cell are multiplied, and the two products added to the sum.
+inline ints add_products(ints sum, ints a, ints b) {
+#if defined(__AVX512VNNI__)
+    return _mm512_dpwssd_epi32(sum, a, b);
+#else
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+#endif
+}
+inline ints both_halves(ints low, ints high) {
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_slli_epi32(high, 16));
+}
+
 inline mask greater(ints a, ints b) { return _mm512_cmpgt_epi32_mask(a, b); }
 inline mask both(mask a, mask b) { return a & b; }
 inline floats chosen(mask m, floats yes, floats no) { return _mm512_mask_blend_ps(m, no, yes); }
