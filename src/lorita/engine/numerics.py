@@ -140,6 +140,20 @@ def _quota(cgroup: Path) -> float | None:
     return int(limit) / int(period) if limit.isdigit() else None
 
 
+def int8_by_default(asked: str, chosen: torch.dtype, device: str) -> bool:
+    """Whether products of frozen layers are in 8-bit integers unless the user says otherwise.
+
+    They are where ``auto`` was ``asked`` for and float32 was ``chosen``, because the processor has
+    no bfloat16 products, and where only the weights are rounded noticeably (``kernels/int8.py``).
+    """
+    from lorita.engine.kernels.int8 import activation_bits
+    from lorita.engine.kernels.native import kernel
+
+    if asked != "auto" or chosen != torch.float32 or device != "cpu" or activation_bits() != 16:
+        return False
+    return kernel("int8_forward", torch.empty(0)) is not None
+
+
 def int8_reason(dtype: torch.dtype) -> str:
     """How fast products in 8-bit integers are here compared with ``dtype``, for people."""
     plain = measured_ratio("bf16") if dtype == torch.bfloat16 else 1.0
