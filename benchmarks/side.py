@@ -145,7 +145,9 @@ def step_flops(model: Any, rows: list[Example], heads_width: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=["lorita", "lorita-int8", "peft-a", "peft-b"])
+    parser.add_argument(
+        "side", choices=["lorita", "lorita-int8", "lorita-auto", "peft-a", "peft-b"]
+    )
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int)
@@ -157,10 +159,16 @@ def main() -> None:
     job = replace(JOBS[given.job], **({"model": given.model} if given.model else {}))
     is_ours = given.side.startswith("lorita")
     dtype = torch.float32 if given.side == "peft-a" else getattr(torch, job.dtype)
+    precision = "int8" if given.side == "lorita-int8" else None
     if is_ours:
-        from lorita.engine.numerics import choose_numerics
+        from lorita.engine.numerics import choose_numerics, int8_by_default
 
-        choose_numerics(job.dtype).apply()
+        asked = "auto" if given.side == "lorita-auto" else job.dtype
+        numerics = choose_numerics(asked)
+        numerics.apply()
+        dtype = numerics.dtype
+        if int8_by_default(asked, dtype, "cpu"):
+            precision = "int8"
     epochs = given.epochs or job.epochs
     rows, held_out = make_rows(job, given.data)
     rows = rows[: given.rows]
@@ -171,7 +179,6 @@ def main() -> None:
     torch.manual_seed(given.seed)
     start = time.perf_counter()
     if is_ours:
-        precision = "int8" if given.side == "lorita-int8" else None
         train_lorita(peft_model, job, rows, epochs, given.seed, precision)
     else:
         train_peft(peft_model, job, rows, epochs, given.seed, tuned=given.side == "peft-b")
