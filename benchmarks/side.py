@@ -154,9 +154,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", help="use this base model instead of the job's")
+    parser.add_argument("--dtype", help="use this number format instead of the job's")
     parser.add_argument("--no-eval", action="store_true")
     given = parser.parse_args()
-    job = replace(JOBS[given.job], **({"model": given.model} if given.model else {}))
+    job = replace(
+        JOBS[given.job],
+        **{name: value for name in ("model", "dtype") if (value := getattr(given, name))},
+    )
     is_ours = given.side.startswith("lorita")
     dtype = torch.float32 if given.side == "peft-a" else getattr(torch, job.dtype)
     precision = "int8" if given.side == "lorita-int8" else None
