@@ -145,9 +145,7 @@ def step_flops(model: Any, rows: list[Example], heads_width: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument(
-        "side", choices=["lorita", "lorita-int8", "lorita-auto", "peft-a", "peft-b"]
-    )
+    parser.add_argument("side", choices=["lorita", "lorita-int8", "peft-a", "peft-b"])
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int)
@@ -165,14 +163,9 @@ def main() -> None:
     dtype = torch.float32 if given.side == "peft-a" else getattr(torch, job.dtype)
     precision = "int8" if given.side == "lorita-int8" else None
     if is_ours:
-        from lorita.engine.numerics import choose_numerics, int8_by_default
+        from lorita.engine.numerics import choose_numerics
 
-        asked = "auto" if given.side == "lorita-auto" else job.dtype
-        numerics = choose_numerics(asked)
-        numerics.apply()
-        dtype = numerics.dtype
-        if int8_by_default(asked, dtype, "cpu"):
-            precision = "int8"
+        choose_numerics(job.dtype).apply()
     epochs = given.epochs or job.epochs
     rows, held_out = make_rows(job, given.data)
     rows = rows[: given.rows]

@@ -7,12 +7,11 @@
 
 Side (a) is PEFT with the Trainer's defaults in float32, side (b) the same tuned as far as its
 documentation allows on a CPU: bf16 weights, rows sorted by length. lorita-int8 is lorita with
---base-precision int8, lorita-auto takes number format and precision as `lorita train` does by
-default. Every run has its own process, and the sides alternate, so that a machine
+--base-precision int8. Every run has its own process, and the sides alternate, so that a machine
 that slows down slows all of them. Each repeat has its own seed. Ratios are of medians; peak is the
 largest resident memory of the process up to the end of training.
 
-With --avx2, ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY limit both sides to AVX2; PEFT runs in
+With --avx2, ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY limit all sides to AVX2, and all run in
 float32, the faster format there. MKL, which torch uses for float32 products where oneDNN is not
 asked for, has a limit of its own, which is set, too.
 """
@@ -34,8 +33,6 @@ from jobs import JOBS, Job
 HERE = Path(__file__).parent
 SHORT = {"J1": (2, 50), "J2": (1, 16), "J3": (1, 16), "J4": (1, 24), "J5": (2, 50)}
 """(epochs, rows) with ``--short``."""
-OURS = ("lorita", "lorita-auto", "lorita-int8")
-"""The first of these that ran is what the others are compared with."""
 AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -74,10 +71,9 @@ def report(job: Job, results: dict[str, list[dict[str, Any]]]) -> str:
     lines = [f"\n{job.name}: {job.what}"]
     lines.append("| side | seconds | against lorita | peak MiB | held-out loss | utilisation |")
     lines.append("| --- | --- | --- | --- | --- | --- |")
-    ours = next((side for side in OURS if results.get(side)), None)
-    if ours is None:
+    if not results.get("lorita"):
         return f"\n{job.name}: lorita did not finish"
-    own = median(results[ours], "seconds")
+    own = median(results["lorita"], "seconds")
     for side, runs in results.items():
         if not runs:
             lines.append(f"| {side} | did not finish | | | | |")
@@ -89,7 +85,7 @@ def report(job: Job, results: dict[str, list[dict[str, Any]]]) -> str:
         )
     rss_side = "peft-b" if "peft-b" in results else "peft-a"
     if results.get(rss_side):
-        share = median(results[ours], "peak_mib") / median(results[rss_side], "peak_mib")
+        share = median(results["lorita"], "peak_mib") / median(results[rss_side], "peak_mib")
         lines.append(f"Peak memory: {share:.0%} of {rss_side}'s. Floors: {job.floors}")
     return "\n".join(lines)
 
@@ -99,9 +95,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--jobs", default=",".join(JOBS))
-    parser.add_argument(
-        "--sides", help="which of lorita,lorita-int8,lorita-auto,peft-a,peft-b to run"
-    )
+    parser.add_argument("--sides", help="which of lorita,lorita-int8,peft-a,peft-b to run")
     parser.add_argument("--avx2", action="store_true", help="no instructions beyond AVX2")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="fewer epochs and rows")
@@ -124,7 +118,8 @@ def main() -> None:
             word for key, value in options.items() if value for word in (f"--{key}", str(value))
         ]
         extra += ["--no-eval"] if given.no_eval else []
-        sides = job.sides if not given.avx2 else ("lorita-auto", "peft-a")
+        extra += ["--dtype", "float32"] if given.avx2 else []
+        sides = ("lorita", "lorita-int8", "peft-a") if given.avx2 else job.sides
         sides = tuple(given.sides.split(",")) if given.sides else sides
         results = everything.setdefault(name, {})
         for repeat in range(given.repeats):
