@@ -13,8 +13,8 @@ from lorita.engine.numerics import (
     choose_float32_route,
     choose_numerics,
     choose_threads,
-    int8_by_default,
     int8_reason,
+    int8_suits,
     measured_ratio,
     usable_cores,
 )
@@ -81,18 +81,18 @@ def test_the_float32_route_depends_on_the_processors_maker_alone() -> None:
     assert not choose_float32_route("")[0]
 
 
-def test_int8_is_the_default_only_where_nobody_chose_and_only_weights_are_rounded(
+def test_int8_is_recommended_only_where_nobody_chose_and_only_weights_are_rounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if native.kernel("int8_forward", torch.empty(0)) is None:
         pytest.skip(native.status())
     bits = {"bits": 16}
     monkeypatch.setattr("lorita.engine.kernels.int8.activation_bits", lambda: bits["bits"])
-    assert int8_by_default("auto", torch.float32, "cpu")
-    assert not int8_by_default("float32", torch.float32, "cpu")
-    assert not int8_by_default("auto", torch.bfloat16, "cpu")
-    assert not int8_by_default("auto", torch.float32, "cuda")
+    assert int8_suits("auto", torch.float32, "cpu")
+    assert not int8_suits("float32", torch.float32, "cpu")
+    assert not int8_suits("auto", torch.bfloat16, "cpu")
+    assert not int8_suits("auto", torch.float32, "cuda")
     with native.disabled():
-        assert not int8_by_default("auto", torch.float32, "cpu")
+        assert not int8_suits("auto", torch.float32, "cpu")
     bits["bits"] = 8
-    assert not int8_by_default("auto", torch.float32, "cpu")
+    assert not int8_suits("auto", torch.float32, "cpu")

@@ -140,8 +140,8 @@ def _quota(cgroup: Path) -> float | None:
     return int(limit) / int(period) if limit.isdigit() else None
 
 
-def int8_by_default(asked: str, chosen: torch.dtype, device: str) -> bool:
-    """Whether products of frozen layers are in 8-bit integers unless the user says otherwise.
+def int8_suits(asked: str, chosen: torch.dtype, device: str) -> bool:
+    """Whether 8-bit products are worth recommending to somebody who has not asked for a format.
 
     They are where ``auto`` was ``asked`` for and float32 was ``chosen``, because the processor has
     no bfloat16 products, and where only the weights are rounded noticeably (``kernels/int8.py``).

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorita.engine.frozen_layers import bottom_cache
-from lorita.engine.numerics import int8_by_default, int8_reason
+from lorita.engine.numerics import int8_reason, int8_suits
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
 from lorita.evaluation.measure import measure
@@ -131,14 +131,15 @@ def _ready_to_train(
 
 def _speed_up(model: PeftModel, base: LoadedBase, settings: RunSettings) -> list[str]:
     """Apply the fast step; return what was chosen and why."""
-    precision = _precision(base, settings)
+    precision = settings.base_precision
+    device = base.accelerator.device.type
     notes = []
-    if settings.base_precision == "int8" and base.accelerator.device.type == "cpu":
+    if precision is not None and device == "cpu":
         notes.append(int8_reason(base.dtype))
-    elif precision == "int8":
+    elif precision is None and int8_suits(settings.dtype, base.dtype, device):
         notes.append(
-            "Products: weights in 8 bits, activations in 16, faster than float32 on processors "
-            "without bfloat16 (--base-precision full: float32)"
+            "--base-precision int8 would be faster: this processor multiplies 8-bit weights with "
+            "16-bit activations faster than float32"
         )
     try:
         report = speedup(
@@ -147,14 +148,6 @@ def _speed_up(model: PeftModel, base: LoadedBase, settings: RunSettings) -> list
     except ValueError as error:
         raise SettingsError(str(error)) from error
     return [*notes, *report.lines()]
-
-
-def _precision(base: LoadedBase, settings: RunSettings) -> str | None:
-    """``int8`` if the frozen layers are multiplied in 8-bit integers during training."""
-    if settings.base_precision is not None:
-        return "int8" if settings.base_precision == "int8" else None
-    device = base.accelerator.device.type
-    return "int8" if int8_by_default(settings.dtype, base.dtype, device) else None
 
 
 def _keep_bottom(base: LoadedBase, settings: RunSettings) -> tuple[BottomCache | None, list[str]]:
@@ -172,7 +165,7 @@ def as_saved(attached: Attached, settings: RunSettings) -> PeftModel:
     """The trained model as it will load from its files: no recomputation, no int8 products."""
     if attached.checkpointing:
         attached.base.model.gradient_checkpointing_disable()
-    if settings.speedup and _precision(attached.base, settings) is not None:
+    if settings.base_precision is not None:
         speedup(attached.model)
     return attached.model.eval()  # type: ignore[no-any-return]
 

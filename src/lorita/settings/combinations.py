@@ -8,7 +8,7 @@ from typing import Any
 
 def contradiction(values: Mapping[str, Any]) -> str | None:
     """The first contradiction among the values of all options, in words; None if there is none."""
-    if values["base_precision"] == "int8" and not values["speedup"]:
+    if values["base_precision"] is not None and not values["speedup"]:
         return "base_precision is part of the fast step, so it needs speedup"
     if values["text_field"] is not None and values["text_template"] is not None:
         return "text_field and text_template cannot be used together"

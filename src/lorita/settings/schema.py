@@ -48,10 +48,9 @@ class RunSettings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _base(
         "Number format of the frozen weights; auto chooses for this machine.", "auto"
     )
-    base_precision: Literal["int8", "full"] | None = _base(
+    base_precision: Literal["int8"] | None = _base(
         "int8: multiply the frozen layers in 8-bit integers during training; about 1.4 times as "
-        "fast on a CPU, slightly less exact. full: multiply in dtype. Default: full, but int8 on "
-        "processors with AVX2 and without bfloat16.",
+        "fast on a CPU, slightly less exact. Default: compute in dtype.",
         None,
     )
 
