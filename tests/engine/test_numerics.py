@@ -15,6 +15,7 @@ from lorita.engine.numerics import (
     choose_numerics,
     choose_threads,
     int8_reason,
+    int8_suits,
     usable_cores,
 )
 
@@ -92,3 +93,20 @@ def test_the_float32_route_depends_on_the_processors_maker_alone() -> None:
     assert choose_float32_route("AuthenticAMD")[0] is torch.backends.mkldnn.is_available()
     assert not choose_float32_route("GenuineIntel")[0]
     assert not choose_float32_route("")[0]
+
+
+def test_int8_is_recommended_only_where_nobody_chose_and_only_weights_are_rounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if native.kernel("int8_forward", torch.empty(0)) is None:
+        pytest.skip(native.status())
+    bits = {"bits": 16}
+    monkeypatch.setattr("lorita.engine.kernels.int8.activation_bits", lambda: bits["bits"])
+    assert int8_suits("auto", torch.float32, "cpu")
+    assert not int8_suits("float32", torch.float32, "cpu")
+    assert not int8_suits("auto", torch.bfloat16, "cpu")
+    assert not int8_suits("auto", torch.float32, "cuda")
+    with native.disabled():
+        assert not int8_suits("auto", torch.float32, "cpu")
+    bits["bits"] = 8
+    assert not int8_suits("auto", torch.float32, "cpu")

@@ -191,20 +191,24 @@ def _stacked(
     group: Group, active: Sequence[int], pairs: Sequence[Any], share: float, x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The A's as [R, I], and the scaled B's as the blocks of [outputs, R], in x's dtype."""
-    downs, ups = pairs[0::2], pairs[1::2]
-    down = torch.cat([a.detach() for a in downs]).to(x.dtype)
+    downs, ups = [a.detach() for a in pairs[0::2]], [b.detach() for b in pairs[1::2]]
+    scales = [group.members[i].scaling / (1 - share) for i in active]
+    if len(group.members) == 1:
+        return downs[0].to(x.dtype), (ups[0] * scales[0]).to(x.dtype)
+    down = torch.cat(downs).to(x.dtype)
     up = torch.zeros(sum(group.sizes), len(down), device=x.device)
     column = 0
-    for i, b in zip(active, ups, strict=True):
-        row = sum(group.sizes[:i])
-        scale = group.members[i].scaling / (1 - share)
-        up[row : row + b.shape[0], column : column + b.shape[1]] = b.detach() * scale
+    for i, b, scale in zip(active, ups, scales, strict=True):
+        block = up.narrow(0, sum(group.sizes[:i]), len(b)).narrow(1, column, b.shape[1])
+        torch.mul(b, scale, out=block)
         column += b.shape[1]
     return down, up.to(x.dtype)
 
 
 def _unstacked(group: Group, ctx: Any, d_down: Tensor, d_up: Tensor) -> list[Tensor]:
     """The gradients of each A and B from the gradients of the stacks; d_up is [R, outputs]."""
+    if len(group.members) == 1:
+        return [d_down, d_up.t() * ctx.scales[0]]
     out: list[Tensor] = []
     column = 0
     for i, scale in zip(ctx.active, ctx.scales, strict=True):

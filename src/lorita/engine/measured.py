@@ -91,14 +91,15 @@ def measured_ratio(what: Way, than: Way = "float32") -> Ratio:
     ``onednn`` is float32 through oneDNN; ``int8`` rounds its input, as in training. Measured once
     per process, in some 50 ms on an idle machine.
     """
-    return compare(_product(than), _product(what))
+    dtype = torch.bfloat16 if "bf16" in (what, than) else torch.float32
+    return compare(_product(than, dtype), _product(what, dtype))
 
 
-def _product(way: Way) -> Callable[[], object]:
-    """A product of a size usual in training."""
+def _product(way: Way, dtype: torch.dtype) -> Callable[[], object]:
+    """A product of a size usual in training; 8-bit integers are made from numbers in ``dtype``."""
     x, w = torch.randn(256, 512), torch.randn(1024, 512)
     if way in ("bf16", "int8"):
-        x, w = x.bfloat16(), w.bfloat16()
+        x, w = x.to(dtype), w.to(dtype)
     if way == "int8":
         rounded = Int8Weight.of(w)
         return lambda: rounded.forward(x)

@@ -15,6 +15,7 @@ import torch
 
 from lorita.engine.allocator import keep_few_products
 from lorita.engine.measured import Ratio, measured_ratio
+from lorita.engine.processor import limit, processor_vendor, usable_instructions
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """Processor flags (Linux's names) that mean fast bf16 products, fastest first."""
@@ -53,10 +54,12 @@ def choose_numerics(dtype: str = "auto", *, device: str = "cpu") -> Numerics:
         usable_cores(), torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     )
     if dtype == "auto":
-        chosen, why = choose_dtype(processor_flags(), lambda: measured_ratio("bf16"))
+        chosen, why = choose_dtype(usable_instructions(), lambda: measured_ratio("bf16"))
     else:
         chosen, why = getattr(torch, dtype), f"{dtype}, as requested"
     reasons = [f"Number format: {why}", f"Threads: {threads} ({why_threads})"]
+    if limited := limit():
+        reasons.append(f"Instructions: {limited} excludes some that this processor has")
     onednn = False
     if chosen == torch.float32:
         onednn, why = choose_float32_route(processor_vendor())
@@ -115,28 +118,6 @@ def choose_threads(usable: int, default: int, asked: str | None) -> tuple[int, s
     return default, f"{usable} usable cores"
 
 
-def processor_flags() -> frozenset[str]:
-    """The flags of the first processor, by Linux's names; empty on other systems."""
-    return frozenset(_cpuinfo("flags", "Features").split())
-
-
-def processor_vendor() -> str:
-    """The maker of the first processor, by Linux's name; empty on other systems."""
-    return _cpuinfo("vendor_id")
-
-
-def _cpuinfo(*names: str) -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in names:
-            return value.strip()
-    return ""
-
-
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Cores that this process may use, by its affinity and its container's quota of time."""
     if hasattr(os, "sched_getaffinity"):
@@ -158,6 +139,20 @@ def _quota(cgroup: Path) -> float | None:
         except OSError:
             return None
     return int(limit) / int(period) if limit.isdigit() else None
+
+
+def int8_suits(asked: str, chosen: torch.dtype, device: str) -> bool:
+    """Whether 8-bit products are worth recommending to somebody who has not asked for a format.
+
+    They are where ``auto`` was ``asked`` for and float32 was ``chosen``, because the processor has
+    no bfloat16 products, and where only the weights are rounded noticeably (``kernels/int8.py``).
+    """
+    from lorita.engine.kernels.int8 import activation_bits
+    from lorita.engine.kernels.native import kernel
+
+    if asked != "auto" or chosen != torch.float32 or device != "cpu" or activation_bits() != 16:
+        return False
+    return kernel("int8_forward", torch.empty(0)) is not None
 
 
 def int8_reason(dtype: torch.dtype) -> str:

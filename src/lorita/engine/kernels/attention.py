@@ -1,7 +1,7 @@
 """Attention within packed rows: no token attends to another row's.
 
-Where the processor has AVX-512, one compiled kernel does it all (``flash.py``). Elsewhere it is two
-matrix products with a softmax between them. Short rows of similar length are computed together:
+Where the processor has AVX2, one compiled kernel does it all (``flash.py``). Elsewhere it is
+two matrix products with a softmax between them. Short rows of similar length are computed together:
 each product is batched over rows and key/value heads, the softmax applies the mask, and the
 probabilities are kept for the backward pass. Long rows are computed one at a time, in blocks of
 queries, and their probabilities are recomputed. The G query heads of a key/value head are adjacent

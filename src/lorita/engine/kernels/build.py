@@ -25,6 +25,7 @@ from lorita.engine.kernels.library_cache import (
     remove_abandoned,
     remove_old,
 )
+from lorita.engine.processor import compiler_options
 
 # Reassociation vectorises sums. NaN and infinity keep their meaning: they reveal a diverged run.
 FLAGS = (
@@ -172,7 +173,9 @@ def _run(command: list[str], folder: Path | None = None) -> str:
 
 
 def _flags(source: Path) -> tuple[str, ...]:
-    return (*FLAGS, *EXACT) if source.name in EXACT_SOURCES else FLAGS
+    """How ``source`` is compiled."""
+    exact = EXACT if source.name in EXACT_SOURCES else ()
+    return (*FLAGS, *exact, *compiler_options())
 
 
 def _key(compiler: str, source: Path) -> str:
