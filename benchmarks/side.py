@@ -152,11 +152,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", help="use this base model instead of the job's")
+    parser.add_argument("--dtype", help="use this number format instead of the job's")
     parser.add_argument("--no-eval", action="store_true")
     given = parser.parse_args()
-    job = replace(JOBS[given.job], **({"model": given.model} if given.model else {}))
+    job = replace(
+        JOBS[given.job],
+        **{name: value for name in ("model", "dtype") if (value := getattr(given, name))},
+    )
     is_ours = given.side.startswith("lorita")
     dtype = torch.float32 if given.side == "peft-a" else getattr(torch, job.dtype)
+    precision = "int8" if given.side == "lorita-int8" else None
     if is_ours:
         from lorita.engine.numerics import choose_numerics
 
@@ -171,7 +176,6 @@ def main() -> None:
     torch.manual_seed(given.seed)
     start = time.perf_counter()
     if is_ours:
-        precision = "int8" if given.side == "lorita-int8" else None
         train_lorita(peft_model, job, rows, epochs, given.seed, precision)
     else:
         train_peft(peft_model, job, rows, epochs, given.seed, tuned=given.side == "peft-b")

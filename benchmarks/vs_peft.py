@@ -3,18 +3,24 @@
     python benchmarks/vs_peft.py                       # all jobs, three times; takes hours
     python benchmarks/vs_peft.py --jobs J1,J2 --short  # fewer epochs and rows
     python benchmarks/vs_peft.py --resume              # continues where it stopped
+    python benchmarks/vs_peft.py --avx2 --jobs J1,J3   # as on a processor with AVX2 and no more
 
 Side (a) is PEFT with the Trainer's defaults in float32, side (b) the same tuned as far as its
 documentation allows on a CPU: bf16 weights, rows sorted by length. lorita-int8 is lorita with
 --base-precision int8. Every run has its own process, and the sides alternate, so that a machine
 that slows down slows all of them. Each repeat has its own seed. Ratios are of medians; peak is the
 largest resident memory of the process up to the end of training.
+
+With --avx2, ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY limit all sides to AVX2, and all run in
+float32, the faster format there. MKL, which torch uses for float32 products where oneDNN is not
+asked for, has a limit of its own, which is set, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -27,12 +33,23 @@ from jobs import JOBS, Job
 HERE = Path(__file__).parent
 SHORT = {"J1": (2, 50), "J2": (1, 16), "J3": (1, 16), "J4": (1, 24), "J5": (2, 50)}
 """(epochs, rows) with ``--short``."""
+AVX2 = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 
 
-def run_side(side: str, job: Job, seed: int, extra: list[str]) -> dict[str, Any] | None:
-    """The figures of one side; None if it died, with the reason on stderr (usually memory)."""
+def run_side(
+    side: str, job: Job, seed: int, extra: list[str], limits: dict[str, str]
+) -> dict[str, Any] | None:
+    """The figures of one side; None if it died, with the reason on stderr (usually memory).
+
+    ``limits`` are environment variables for its process.
+    """
     command = [sys.executable, str(HERE / "side.py"), side, job.name, "--seed", str(seed), *extra]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **limits}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         why = "killed (out of memory?)" if done.returncode < 0 else done.stderr[-3000:]
         print(f"{side} {job.name}, seed {seed}: {why}", file=sys.stderr, flush=True)
@@ -79,6 +96,7 @@ def main() -> None:
     )
     parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--sides", help="which of lorita,lorita-int8,peft-a,peft-b to run")
+    parser.add_argument("--avx2", action="store_true", help="no instructions beyond AVX2")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="fewer epochs and rows")
     parser.add_argument("--epochs", type=int, help="instead of the job's")
@@ -91,6 +109,7 @@ def main() -> None:
     everything: dict[str, dict[str, list[dict[str, Any]]]] = {}
     if given.resume and given.json.exists():
         everything = json.loads(given.json.read_text())
+    limits = AVX2 if given.avx2 else {}
     for name in given.jobs.split(","):
         job = JOBS[name]
         epochs, rows = SHORT[name] if given.short else (None, None)
@@ -99,14 +118,16 @@ def main() -> None:
             word for key, value in options.items() if value for word in (f"--{key}", str(value))
         ]
         extra += ["--no-eval"] if given.no_eval else []
-        sides = given.sides.split(",") if given.sides else job.sides
+        extra += ["--dtype", "float32"] if given.avx2 else []
+        sides = ("lorita", "lorita-int8", "peft-a") if given.avx2 else job.sides
+        sides = tuple(given.sides.split(",")) if given.sides else sides
         results = everything.setdefault(name, {})
         for repeat in range(given.repeats):
             for side in sides:
                 known = results.setdefault(side, [])
                 if len(known) > repeat:
                     continue
-                if found := run_side(side, job, repeat + 1, extra):
+                if found := run_side(side, job, repeat + 1, extra, limits):
                     known.append(found)
                     given.json.write_text(json.dumps(everything, indent=2) + "\n")
         print(report(job, results), flush=True)

@@ -7,31 +7,36 @@ from __future__ import annotations
 
 import argparse
 import csv
+from pathlib import Path
 
-import torch
 from peft import LoraConfig, get_peft_model
-from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    Trainer,
+    TrainingArguments,
+)
 
 import lorita
-from lorita.models.base import find_base, load_tokenizer
-from lorita.models.base_weights import load_model
-from lorita.workflows.demo import data_file
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--model", default="smollm2-135m")
+parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
 parser.add_argument("--output-dir", default="runs/hf-trainer")
 parser.add_argument("--max-steps", type=int, default=12)
 given = parser.parse_args()
 
-base = find_base(given.model)
-tokenizer = load_tokenizer(base)
+tokenizer = AutoTokenizer.from_pretrained(given.model)
 tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-with data_file("en").open(encoding="utf-8", newline="") as file:
+prompts = Path(__file__).with_name("awesome-chatgpt-prompts.csv")
+with prompts.open(encoding="utf-8", newline="") as file:
     texts = [row["prompt"] + tokenizer.eos_token for row in csv.DictReader(file)]
 config = LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM")
-model = get_peft_model(load_model(base, torch.bfloat16), config)
+base = AutoModelForCausalLM.from_pretrained(given.model, dtype="bfloat16")
+model = get_peft_model(base, config)
 
-print(lorita.speedup(model))  # the extra line
+report = lorita.speedup(model)  # the extra line
+print(report)
 
 trainer = Trainer(
     model=model,
@@ -49,3 +54,4 @@ trainer = Trainer(
 )
 trainer.train()
 model.save_pretrained(given.output_dir)
+print(f"{report.calls['fast']} training calls by the fast step, {report.calls['own']} without it")

@@ -6,9 +6,9 @@ python examples/train.py --output-dir runs/python
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import lorita
-from lorita.workflows.demo import data_file
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", default="smollm2-135m")
@@ -18,7 +18,7 @@ given = parser.parse_args()
 
 run = lorita.train(
     model=given.model,
-    data=str(data_file("en")),
+    data=Path(__file__).with_name("awesome-chatgpt-prompts.csv"),
     text_field="prompt",
     r=4,
     learning_rate=3e-3,

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-# Before any library reads them: a test that asks the hub by mistake fails at once.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+from tests import own_caches, tiny
 
-from tests import tiny
+assert own_caches.PLACE  # set before the libraries of ``tiny`` look
 
 _COUNTER = itertools.count()
 
@@ -41,6 +39,22 @@ def _own_route() -> Iterator[None]:
     yield
     if "lorita.engine.kernels.products" in sys.modules:
         sys.modules["lorita.engine.kernels.products"].use_onednn_float32(False)
+
+
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    """Results depend on the number of threads: a test that leaves another one fails itself, instead
+    of one that comes after it."""
+    before = _threads()
+    yield
+    after = _threads()
+    if before and after != before:
+        sys.modules["torch"].set_num_threads(before)
+        pytest.fail(f"torch had {before} threads before this test, and {after} after it")
+
+
+def _threads() -> int | None:
+    return sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
 
 
 @pytest.fixture(scope="session")

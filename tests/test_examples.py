@@ -29,6 +29,25 @@ def test_script(script: Path, llama: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list(run.rglob("adapter_model.safetensors"))
+    if "speedup" in script.read_text(encoding="utf-8"):
+        assert "2 training calls by the fast step, 0 without it" in done.stdout
+
+
+@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_scripts_use_public_names_only(script: Path) -> None:
+    names = [name for name in imports(script) if name.partition(".")[0] == "lorita"]
+    assert names == ["lorita"]
+
+
+def imports(script: Path) -> list[str]:
+    """The modules that a script imports, by their full names."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(node.module or "")
+    return found
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)

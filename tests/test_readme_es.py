@@ -38,5 +38,15 @@ def test_the_same_code_and_output() -> None:
     assert blocks(SPANISH) == blocks(ENGLISH)
 
 
+def test_the_same_sections() -> None:
+    """And one more: what LoRA is."""
+    assert SPANISH.count("\n## ") == ENGLISH.count("\n## ") + 1
+
+
+def test_what_spanish_readers_need_beside_the_commands() -> None:
+    for part in ("git clone", "ollama run", "export gguf", "perplejidad", "--language es"):
+        assert part in SPANISH
+
+
 def test_the_same_links() -> None:
     assert links(SPANISH) == links(ENGLISH)

@@ -56,6 +56,6 @@ def test_what_is_public_is_explained() -> None:
 def test_tests_mirror_the_package() -> None:
     """A folder of tests is a folder of the package."""
     here = Path(__file__).parent
-    others = {"slow", "earlier_run", "cases", "attack"}
+    others = {"slow", "earlier_run", "cases", "attack", "docs"}
     folders = {p.parent.relative_to(here) for p in here.rglob("test_*.py")} - {Path()}
     assert not [f for f in folders if f.parts[0] not in others and not (PACKAGE / f).is_dir()]

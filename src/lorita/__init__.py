@@ -17,23 +17,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lorita.engine.report import SpeedupReport
     from lorita.engine.speedup import speedup, unspeed
-    from lorita.errors import LoritaError
+    from lorita.errors import Interrupted, LoritaError, RunFailed, UserError
     from lorita.inference.load import load
+    from lorita.inference.options import GenerationOptions
     from lorita.inference.tuned_model import TunedModel
     from lorita.settings.schema import RunSettings
+    from lorita.training.events import (
+        CheckpointSaved,
+        Compared,
+        EarlyStopped,
+        Evaluated,
+        Event,
+        MicroBatchReduced,
+        Note,
+        RunEnded,
+        StepDone,
+        StepSkipped,
+        TrainingEnded,
+        TrainingStarted,
+    )
     from lorita.workflows.evaluate import evaluate
-    from lorita.workflows.preview import preview
+    from lorita.workflows.preview import Preview, preview
     from lorita.workflows.sweep import sweep
+    from lorita.workflows.sweep_result import SweepResult
     from lorita.workflows.train import RunResult, train
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "CheckpointSaved": "lorita.training.events",
+    "Compared": "lorita.training.events",
+    "EarlyStopped": "lorita.training.events",
+    "Evaluated": "lorita.training.events",
+    "Event": "lorita.training.events",
+    "GenerationOptions": "lorita.inference.options",
+    "Interrupted": "lorita.errors",
     "LoritaError": "lorita.errors",
+    "MicroBatchReduced": "lorita.training.events",
+    "Note": "lorita.training.events",
+    "Preview": "lorita.workflows.preview",
+    "RunEnded": "lorita.training.events",
+    "RunFailed": "lorita.errors",
     "RunResult": "lorita.workflows.train",
     "RunSettings": "lorita.settings.schema",
+    "SpeedupReport": "lorita.engine.report",
+    "StepDone": "lorita.training.events",
+    "StepSkipped": "lorita.training.events",
+    "SweepResult": "lorita.workflows.sweep_result",
+    "TrainingEnded": "lorita.training.events",
+    "TrainingStarted": "lorita.training.events",
     "TunedModel": "lorita.inference.tuned_model",
+    "UserError": "lorita.errors",
     "evaluate": "lorita.workflows.evaluate",
     "load": "lorita.inference.load",
     "preview": "lorita.workflows.preview",
@@ -44,10 +80,29 @@ _HOME = {
 }
 
 __all__ = [
+    "CheckpointSaved",
+    "Compared",
+    "EarlyStopped",
+    "Evaluated",
+    "Event",
+    "GenerationOptions",
+    "Interrupted",
     "LoritaError",
+    "MicroBatchReduced",
+    "Note",
+    "Preview",
+    "RunEnded",
+    "RunFailed",
     "RunResult",
     "RunSettings",
+    "SpeedupReport",
+    "StepDone",
+    "StepSkipped",
+    "SweepResult",
+    "TrainingEnded",
+    "TrainingStarted",
     "TunedModel",
+    "UserError",
     "__version__",
     "evaluate",
     "load",
@@ -59,10 +114,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'lorita' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+if not TYPE_CHECKING:  # or a name that does not exist would pass a type checker
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'lorita' has no attribute {name!r}")
+        return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -131,3 +131,14 @@ def test_held_out_rows(given: dict[str, object], train: int, held_out: int) -> N
     split = split_rows(20, **{**defaults, **given})  # type: ignore[arg-type]
     assert (len(split.train), len(split.held_out)) == (train, held_out)
     assert not set(split.train) & set(split.held_out)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 1000])
+def test_rows_are_held_out_in_the_order_that_torch_draws(count: int) -> None:
+    import torch
+
+    from lorita.data.splits import _permutation
+
+    for seed in (0, 42, 2**31, 2**32 + 7):
+        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        assert _permutation(count, seed) == drawn.tolist()

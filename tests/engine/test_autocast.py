@@ -7,7 +7,7 @@ import torch
 
 from lorita.data.batches import MicroBatch
 from lorita.data.examples import Example
-from lorita.engine.autocast import autocast_for, under_autocast
+from lorita.engine.autocast import autocast_dtype, autocast_for
 from lorita.training.objective import padded_loss
 from tests.engine.steps import LENGTHS, gradients, plain_loss, rows, tuned
 
@@ -27,9 +27,9 @@ def test_products_have_the_format_of_the_weights(dtype: torch.dtype, product: to
     module = torch.nn.Linear(2, 2, dtype=dtype)
     x = torch.zeros(2, 2)
     with autocast_for(module, CPU):
-        assert under_autocast(x) is (dtype.itemsize == 2)
+        assert autocast_dtype(x) is (dtype if dtype.itemsize == 2 else None)
         assert (x @ x).dtype == product
-    assert not under_autocast(x)
+    assert autocast_dtype(x) is None
 
 
 def batch() -> MicroBatch:

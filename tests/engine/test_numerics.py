@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from lorita.engine.kernels import native
+from lorita.engine.measured import Ratio
 from lorita.engine.numerics import (
     choose_dtype,
     choose_float32_route,
     choose_numerics,
     choose_threads,
     int8_reason,
-    measured_ratio,
+    int8_suits,
     usable_cores,
 )
 
@@ -30,11 +31,20 @@ def test_flags_decide(flag: str) -> None:
     assert flag in why
 
 
-@pytest.mark.parametrize(("ratio", "dtype"), [(0.3, torch.float32), (2.5, torch.bfloat16)])
-def test_without_flags_it_is_measured(ratio: float, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("ratio", "dtype"),
+    [
+        (Ratio(0.3, 0.3), torch.float32),
+        (Ratio(2.5, 2.5), torch.bfloat16),
+        (Ratio(3.1, 4.6), torch.bfloat16),
+        (Ratio(0.9, 2.6), torch.float32),
+    ],
+)
+def test_without_flags_it_is_measured(ratio: Ratio, dtype: torch.dtype) -> None:
     chosen, why = choose_dtype(frozenset({"avx2"}), lambda: ratio)
     assert chosen == dtype
-    assert f"{ratio:.1f}" in why
+    assert str(ratio) in why
+    assert ("too busy to tell" in why) is (ratio.low == 0.9)
 
 
 @pytest.mark.parametrize(
@@ -59,22 +69,44 @@ def test_this_machine() -> None:
     assert numerics.threads >= 1
     assert all(reason for reason in numerics.reasons)
     assert choose_numerics("float32").dtype == torch.float32
-    assert measured_ratio("bf16") > 0
     assert native.status()
 
 
-@pytest.mark.parametrize(("ratio", "gains"), [(4.0, True), (1.1, False)])
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [
+        (Ratio(4.0, 4.0), "4.0 times as fast as bfloat16"),
+        (Ratio(1.1, 1.1), "1.1 times as fast as bfloat16, so --base-precision int8 gains little"),
+        (Ratio(0.8, 1.6), "0.8 to 1.6 times as fast as bfloat16; the machine is too busy to tell"),
+        (Ratio(0.01, 0.02), "less than 0.1 times as fast as bfloat16, so"),
+    ],
+)
 def test_int8_reason_states_the_gain(
-    ratio: float, gains: bool, monkeypatch: pytest.MonkeyPatch
+    ratio: Ratio, verdict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "lorita.engine.numerics.measured_ratio", lambda what: ratio if what == "int8" else 1.0
-    )
-    assert ("gains little" in int8_reason(torch.bfloat16)) is not gains
-    assert f"{ratio:.1f} times as fast as bfloat16" in int8_reason(torch.bfloat16)
+    monkeypatch.setattr("lorita.engine.numerics.measured_ratio", lambda what, than: ratio)
+    assert verdict in int8_reason(torch.bfloat16)
+    assert ("gains" in int8_reason(torch.bfloat16)) is (ratio.low < 1.2)
 
 
 def test_the_float32_route_depends_on_the_processors_maker_alone() -> None:
     assert choose_float32_route("AuthenticAMD")[0] is torch.backends.mkldnn.is_available()
     assert not choose_float32_route("GenuineIntel")[0]
     assert not choose_float32_route("")[0]
+
+
+def test_int8_is_recommended_only_where_nobody_chose_and_only_weights_are_rounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if native.kernel("int8_forward", torch.empty(0)) is None:
+        pytest.skip(native.status())
+    bits = {"bits": 16}
+    monkeypatch.setattr("lorita.engine.kernels.int8.activation_bits", lambda: bits["bits"])
+    assert int8_suits("auto", torch.float32, "cpu")
+    assert not int8_suits("float32", torch.float32, "cpu")
+    assert not int8_suits("auto", torch.bfloat16, "cpu")
+    assert not int8_suits("auto", torch.float32, "cuda")
+    with native.disabled():
+        assert not int8_suits("auto", torch.float32, "cpu")
+    bits["bits"] = 8
+    assert not int8_suits("auto", torch.float32, "cpu")

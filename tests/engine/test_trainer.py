@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import Trainer, TrainingArguments
+from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 import lorita
 from lorita.data.batches import MicroBatch
 from lorita.data.examples import Example
 from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.engine import model_forwards, packed_model
+from lorita.engine.packed_model import is_sped_up
+from lorita.errors import LoritaWarning
 from tests import tiny
 
 
@@ -128,6 +131,91 @@ def test_trl_sft_trainer(tmp_path: Path, packed_calls: list[int], padding_free: 
     assert packed_calls.count(4) == 8
     lorita.unspeed(fast)
     assert_same_adapters(fast, plain)
+
+
+def by_default(folder: Path, **more: Any) -> dict[str, Any]:
+    """What a newcomer sets, and what keeps a test short; all else is the trainer's default."""
+    return {
+        "output_dir": str(folder),
+        "max_steps": 3,
+        "use_cpu": True,
+        "report_to": [],
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        **more,
+    }
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "as they are": {},
+    "bf16": {"bf16": True},
+    "gradient checkpointing": {"gradient_checkpointing": True, "bf16": True},
+    "label smoothing": {"label_smoothing_factor": 0.1},
+    "compiled": {"torch_compile": True, "torch_compile_backend": "eager"},
+}
+
+
+def assert_same_but_fast(run: Any, *, fp32: bool, warned: str | None = None) -> None:
+    """``run`` trains a model and returns its losses: with and without ``speedup``."""
+    expected = run(peft_model())
+    fast = peft_model()
+    report = lorita.speedup(fast)
+    with pytest.warns(LoritaWarning, match=warned) if warned else nullcontext():
+        assert run(fast) == pytest.approx(expected, abs=1e-4 if fp32 else 2e-2)
+    assert report.calls == {"fast": 3}, report
+
+
+@pytest.mark.parametrize("options", DEFAULTS.values(), ids=DEFAULTS)
+def test_hf_trainer_by_its_defaults(tmp_path: Path, options: dict[str, Any]) -> None:
+    tokenizer = with_padding()
+    rows = [{"input_ids": ids} for ids in tokenizer(tiny.make_texts(40))["input_ids"]]
+    uncompiled = {name: value for name, value in options.items() if "compile" not in name}
+
+    def run(model: PeftModel) -> list[float]:
+        chosen = options if is_sped_up(model) else uncompiled  # compiling it takes half a minute
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(**by_default(tmp_path, **chosen)),
+            train_dataset=rows,
+            data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+        )
+        trainer.train()
+        return losses(trainer)
+
+    warned = "torch.compile" if "torch_compile" in options else None
+    assert_same_but_fast(run, fp32="bf16" not in options, warned=warned)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"packing": True, "max_length": 64},
+        {"loss_type": "dft"},
+        {"padding_free": True, "max_length": None},
+    ],
+    ids=str,
+)
+def test_trl_sft_trainer_by_its_defaults(tmp_path: Path, options: dict[str, Any]) -> None:
+    """bf16 and gradient checkpointing are on: neither losses nor time differed, nor was it said."""
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset
+
+    config = trl.SFTConfig(**by_default(tmp_path, **options))
+    assert config.bf16 and config.gradient_checkpointing
+
+    def run(model: PeftModel) -> list[float]:
+        trainer = trl.SFTTrainer(
+            model=model,
+            args=config,
+            train_dataset=Dataset.from_dict({"text": tiny.make_texts(40)}),
+            processing_class=with_padding(),
+        )
+        trainer.train()
+        return losses(trainer)
+
+    assert_same_but_fast(run, fp32=False)
 
 
 def with_padding() -> Any:

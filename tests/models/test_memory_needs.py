@@ -68,22 +68,35 @@ def test_nothing_is_reckoned_where_there_is_plenty(
 
 
 @pytest.mark.parametrize(
-    ("free", "may_change", "expected"),
-    [(1000, True, 4), (700, True, 2), (700, False, None), (300, True, None)],
+    ("free", "may_change", "may_page", "expected", "why"),
+    [
+        (1000, True, True, 4, None),
+        (850, True, True, 2, "bfloat16, because float32 would need"),
+        (850, False, True, 4, "Memory is short"),
+        (850, False, False, None, ""),
+        (700, True, True, 2, "bfloat16, because float32 would need"),
+        (470, True, True, 2, "Memory is short"),
+        (470, True, False, None, ""),
+        (700, False, True, None, ""),
+        (300, True, True, None, ""),
+    ],
 )
-def test_bfloat16_where_float32_does_not_fit(
-    free: int, may_change: bool, expected: int | None
+def test_the_widest_format_that_fits(
+    free: int, may_change: bool, may_page: bool, expected: int | None, why: str | None
 ) -> None:
+    """Pages are read again and again only where no format fits, and never for each step."""
     needs = {4: Needs({"weights": 900}), 2: Needs({"weights": 500})}
     here = Room(free, 0, CONTAINER)
 
     def choose() -> tuple[int, str | None]:
-        return choose_itemsize("x", needs, here, 4, may_change=may_change, hint="")
+        return choose_itemsize(
+            "x", needs, here, 4, may_change=may_change, may_page=may_page, hint=""
+        )
 
     if expected is None:
         with pytest.raises(ModelError, match="needs about"):
             choose()
         return
-    size, why = choose()
+    size, said = choose()
     assert size == expected
-    assert (why is not None) == (expected == 2)
+    assert said is None if why is None else why in (said or "")

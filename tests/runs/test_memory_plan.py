@@ -52,6 +52,34 @@ def test_plan_and_train_forecast_the_same(llama: Path, prompts: Path, tmp_path: 
     assert both[0] == pytest.approx(both[1], rel=0.1)
 
 
+def test_an_earlier_peak_of_the_process_is_not_forecast(
+    llama: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a notebook or a sweep, something larger may have run before."""
+    before = planned(llama, prompts, probe=True).forecast.peak_bytes
+    monkeypatch.setattr("lorita.runs.loaded_base.peak_memory", lambda: 10**12)
+    monkeypatch.setattr("lorita.runs.training_job.peak_memory", lambda: 10**12)
+    again = planned(llama, prompts, probe=True).forecast.peak_bytes
+    assert again == pytest.approx(before, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_train_epochs": 9},
+        {"max_steps": 3, "warmup_steps": 5},
+        {"eval_steps": 90},
+        {"learning_rate": 0.5},
+    ],
+)
+def test_without_a_probe_the_same_is_warned_of(
+    options: dict[str, Any], llama: Path, prompts: Path
+) -> None:
+    plain, probed = (planned(llama, prompts, **options, probe=probe) for probe in (False, True))
+    assert plain.warnings == probed.warnings and len(plain.warnings) >= 2
+    assert plain.work == probed.work
+
+
 def test_a_run_that_cannot_fit_writes_and_loads_nothing(
     llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

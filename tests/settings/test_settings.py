@@ -65,7 +65,7 @@ def test_flags_of_other_tools() -> None:
         "train", "--r", "4", "--max-length=9", "--no-speedup", "--max-steps", "--what",
     ]  # fmt: skip
     assert canonical_flags(["preview", "-"]) == ["preview", "--data=-"]
-    assert canonical_flags(["--dataset", "-", "--r=4", "-"]) == ["--data=-", "--r=4", "-"]
+    assert canonical_flags(["--dataset", "-", "--r=4", "-"]) == ["--data=-", "--r=4", "--data=-"]
 
 
 def test_all_mistakes_at_once() -> None:

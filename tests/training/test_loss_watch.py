@@ -121,7 +121,7 @@ def test_what_it_has_seen_survives_json() -> None:
 
 
 GOOD: dict[str, Any] = {
-    "rows": 1000, "rows_per_step": 8, "steps": 375, "learning_rate": 1e-3, "scaling": 2.0,
+    "rows": 1000, "epochs": 3.0, "steps": 375, "learning_rate": 1e-3, "scaling": 2.0,
     "warmup_steps": 10, "modules_to_save": False, "guarded": False,
 }  # fmt: skip
 
@@ -130,12 +130,14 @@ GOOD: dict[str, Any] = {
     ("change", "said"),
     [
         ({}, None),
-        ({"rows": 50, "steps": 70}, "50 rows are seen 11 times"),
-        ({"rows": 50, "steps": 70, "guarded": True}, None),
+        ({"rows": 50, "epochs": 11.0}, "50 rows are seen 11 times"),
+        ({"rows": 50, "epochs": 5.5}, "50 rows are seen 5.5 times"),
+        ({"rows": 50, "epochs": 9, "limited": True}, "Lower --max-steps"),
+        ({"rows": 50, "epochs": 11.0, "guarded": True}, None),
         ({"learning_rate": 0.1}, "tend to diverge"),
         ({"steps": 5, "warmup_steps": 0}, "only 5 steps"),
         ({"warmup_steps": 375}, "never reaches"),
-        ({"rows": 100, "steps": 26, "modules_to_save": True}, "whole modules on 100 rows"),
+        ({"rows": 100, "modules_to_save": True}, "whole modules on 100 rows"),
     ],
 )
 def test_advice(change: dict[str, Any], said: str | None) -> None:

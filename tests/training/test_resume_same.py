@@ -96,6 +96,7 @@ def other_variables(patch: pytest.MonkeyPatch) -> None:
 def other_threads(patch: pytest.MonkeyPatch) -> None:
     now = torch.get_num_threads()
     patch.setattr(torch, "get_num_threads", lambda: now + 1)
+    patch.setattr(torch, "set_num_threads", lambda threads: None)  # else it stays for later tests
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.runs.prepare import prepare
 from lorita.settings.build import build_settings
 from tests import tiny
+from tests.command import environment
 from tests.data.tokens.tokenizers import make
 
 
@@ -185,3 +188,42 @@ def test_a_long_row_is_shortened_in_the_terminal() -> None:
     view: RowView = view_row(example, tiny.make_tokenizer())
     said = "".join(line.plain for line in token_lines(view, 80))
     assert "… 460 more …" in said
+
+
+OWN_PROCESS = """
+import sys
+from lorita.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+print("\\n" + " ".join(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
+def test_a_preview_needs_no_slow_library(llama: Path, tmp_path: Path, kind: str) -> None:
+    """As a command it starts without torch and datasets, and says what Python's preview says."""
+    texts = tiny.make_texts(40)
+    data = tmp_path / f"rows.{kind}"
+    lines = [json.dumps({"text": text}) for text in texts] if kind == "jsonl" else texts
+    data.write_text("\n".join(["text", *lines] if kind == "csv" else lines))
+    command_line = ["preview", str(data), "--model", str(llama), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_PROCESS, *command_line],
+        capture_output=True, text=True, env=environment(), check=True,
+    )  # fmt: skip
+    said, _, imported = done.stdout.rstrip("\n").rpartition("\n")
+    assert not {"torch", "datasets", "pandas"} & set(imported.split())
+    assert done.stderr == ""
+    found = lorita.preview(model=str(llama), data=str(data)).as_dict()
+    assert json.loads(said) == json.loads(json.dumps(found))
+
+
+def test_a_program_that_asks_for_a_preview_keeps_torch(llama: Path, prompts: Path) -> None:
+    code = (
+        "import sys, lorita; lorita.preview(model=sys.argv[1], data=sys.argv[2], "
+        "text_field='prompt'); from transformers.utils import is_torch_available; "
+        "assert is_torch_available()"
+    )
+    subprocess.run([sys.executable, "-c", code, llama, prompts], env=environment(), check=True)

@@ -53,7 +53,7 @@ def test_each_run_is_what_train_makes(llama: Path, prompts: Path, tmp_path: Path
     assert last.values == {"learning_rate": 5e-2, "r": 4}
     # The fourth run on the same base gives the bytes of a run of its own, biases included.
     alone = {"num_train_epochs": 2, "max_new_tokens": 4, "bias": "lora_only"}
-    train(tmp_path / "alone", llama, prompts, **alone, **last.values)
+    train(tmp_path / "alone", llama, prompts, lora_alpha=8, **alone, **last.values)
     bytes_of = [
         (run / WEIGHTS_FILE).read_bytes() for run in (result.path / last.name, tmp_path / "alone")
     ]

@@ -13,12 +13,14 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from lorita.cli.help import full_help, shown_default
+from lorita.cli.help import WHOLE_NAMES, full_help, shown_default
 from lorita.cli.memory_gate import require_libraries
+from lorita.cli.say import tell
 from lorita.cli.streams import Unread, exit_code, guarded_streams
 from lorita.system.processes import is_lead
 from lorita.system.signals import STOPPED, Terminated, caused_by_signal, leave, watch_signals
 from lorita.system.terminal_text import escaped_streams
+from lorita.system.torchless import plan_without_torch
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -35,6 +37,7 @@ COMMANDS = {
     "merge": "Merge an adapter into its base model.",
     "export": "Export a run to other programs.",
     "doctor": "Show what this machine can do and what lorita will choose.",
+    "completion": "Print the script that completes commands, flags and choices in a shell.",
 }
 """Command: its line in the help. Each is in the module of the same name; ``export`` is a group."""
 
@@ -66,6 +69,7 @@ def _group(name: str, text: str, **more: Any) -> App:
         name=name,
         help=text,
         help_format="plaintext",
+        help_formatter=WHOLE_NAMES,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         group_parameters=Group.create_default_parameters("Options"),
@@ -89,6 +93,7 @@ def _version() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     watch_signals()
+    plan_without_torch()  # only here: this process ends with the command
     try:
         code = _run_guarded(list(sys.argv[1:] if arguments is None else arguments))
     except (KeyboardInterrupt, Terminated):  # while the end was being reported
@@ -119,6 +124,10 @@ def run(arguments: Sequence[str]) -> int:
             from lorita.cli.options import canonical_flags
 
             tokens = canonical_flags(tokens)
+        elif tokens[0] == "evaluate" and "-" in tokens:
+            from lorita.cli.options import joined_hyphens
+
+            tokens = joined_hyphens(tokens)
         if not {"--help", "-h", "--version"} & set(tokens):
             require_libraries(tokens[0])
         with _own_warnings_shown():
@@ -152,7 +161,7 @@ def _own_warnings_shown() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, LoritaWarning):
-            print(f"Warning: {message}", file=sys.stderr)
+            tell(f"Warning: {message}")
         else:
             shown(message, category, *place, **more)
 
@@ -172,8 +181,8 @@ def _usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:
 def _fail(message: str, code: int) -> int:
     if code == STOPPED:
         if is_lead():  # each of several processes is stopped, and one of them says so
-            print(message[:1].upper() + message[1:], file=sys.stderr)
+            tell(message[:1].upper() + message[1:])
         return code
     separator = "\n" if "\n" in message and message.startswith("- ") else " "
-    print(f"Error:{separator}{message}", file=sys.stderr)
+    tell(f"Error:{separator}{message}")
     return code

@@ -19,10 +19,13 @@ from lorita.cli.options import (
     SamplingFlags,
     TrustCode,
 )
+from lorita.cli.say import Words, say, tell
+from lorita.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from lorita.inference.conversation import Conversation
     from lorita.inference.tuned_model import TunedModel
+    from lorita.training.events import OnEvent
 
 HELP = "/reset clears the conversation, /exit or Ctrl-D quits, Ctrl-C stops an answer."
 
@@ -35,7 +38,7 @@ def command(
         str | None, Parameter(help="System message. Default: that of the training rows.")
     ] = None,
     max_new_tokens: Length = 256,
-    repetition_penalty: Penalty = 1.1,
+    repetition_penalty: Penalty = None,
     sampling: SamplingFlags = LIKELIEST,
     dtype: Dtype = "auto",
     base: BasePlace = None,
@@ -46,27 +49,31 @@ def command(
     Answers appear word by word. If standard input is not a terminal, each of its lines is a
     question.
     """
-    from lorita.inference.conversation import Conversation
-    from lorita.inference.generation import GenerationOptions
+    from lorita.inference.options import GenerationOptions
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
-    talk = Conversation(_load(run_or_model, base, dtype, trust_remote_code), options, system)
+    options.warn_of_unused()
+    with waiting() as show:
+        from lorita.inference.conversation import Conversation
+
+        tuned = _load(run_or_model, base, dtype, trust_remote_code, show)
+        talk = Conversation(tuned, options, system)
     if sys.stdin.isatty():
-        print(HELP, file=sys.stderr)
+        tell(HELP)
         if not talk.remembers:
-            print("No chat template: each line is continued by itself.", file=sys.stderr)
+            tell("No chat template: each line is continued by itself.")
     for line in _lines():
         if line == "/exit":
             return
         if line == "/help":
-            print(HELP)
+            say(HELP)
         elif line == "/reset":
             talk.reset()
         elif line.strip():
             _answer(talk, line)
 
 
-def _load(name: str, base: str | None, dtype: str, trust: bool) -> TunedModel:
+def _load(name: str, base: str | None, dtype: str, trust: bool, on_event: OnEvent) -> TunedModel:
     """A run as it was trained; anything else through its own chat template, if it has one."""
     from dataclasses import replace
 
@@ -74,8 +81,10 @@ def _load(name: str, base: str | None, dtype: str, trust: bool) -> TunedModel:
     from lorita.data.tokens.prompt_format import PromptFormat
     from lorita.inference.load import open_model
     from lorita.inference.resolve import resolve
+    from lorita.training.events import PhaseStarted
 
     resolved = resolve(name, base, trust_remote_code=trust)
+    on_event(PhaseStarted(f"Loading {resolved.base.name}"))
     tuned = open_model(resolved, dtype)
     known = resolved.record is not None or tuned.prompt_format.template is not None
     if known or tuned.tokenizer.chat_template is None:
@@ -95,26 +104,30 @@ def _lines() -> Iterator[str]:
         try:
             yield input("> ")
         except EOFError:
-            print()
+            say("")
             return
         except KeyboardInterrupt:  # meant for an answer that had just ended
-            print()
+            say("")
 
 
 def _answer(talk: Conversation, line: str) -> None:
     from lorita.errors import SettingsError
 
-    before = talk.forgotten
+    before, words = talk.forgotten, Words()
     try:
         with closing(talk.say(line)) as pieces:  # type: ignore[type-var]
             for piece in pieces:
-                print(piece, end="", flush=True)
+                words.write(piece)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
-        print(" …", end="")
+        words.end("…")
     except SettingsError as error:
-        print(error, file=sys.stderr, end="")
-    print()
+        tell(error)
+    else:
+        words.end("…" if talk.cut and sys.stdout.isatty() else "")
+        if talk.cut:
+            most = talk.options.max_new_tokens
+            tell(f"(The answer was cut at {most} tokens; --max-new-tokens allows longer ones.)")
     if talk.forgotten > before:
-        print("(The oldest turns no longer fit and were dropped.)", file=sys.stderr)
+        tell("(The oldest turns no longer fit and were dropped.)")

@@ -17,6 +17,9 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import print_comparison
+from lorita.cli.say import say
+from lorita.cli.unused import say_unused
+from lorita.cli.waiting import waiting
 
 
 def command(
@@ -32,7 +35,7 @@ def command(
         ),
     ] = None,
     max_new_tokens: Length = 50,
-    repetition_penalty: Penalty = 1.5,
+    repetition_penalty: Penalty = None,
     dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
     base: BasePlace = None,
@@ -43,21 +46,35 @@ def command(
     Without --prompt, shows the answers saved at the end of the run. With it, both models answer
     again.
     """
-    from lorita.evaluation.comparison import read_comparison
-    from lorita.inference.generation import GenerationOptions
-    from lorita.workflows.compare import compare_prompts
+    from lorita.evaluation.comparison import JSON_FILE, read_comparison
+    from lorita.inference.options import GenerationOptions
 
     if not prompt:
+        say_unused(
+            "without --prompt: these are the answers saved at the end of the run",
+            max_new_tokens=(max_new_tokens, 50),
+            repetition_penalty=(repetition_penalty, None),
+            dtype=(dtype, "auto"),
+            engine=(engine, "transformers"),
+            base=(base, None),
+            trust_remote_code=(trust_remote_code, False),
+        )
         print_comparison(read_comparison(run))
         return
     options = GenerationOptions(max_new_tokens, repetition_penalty)
-    found = compare_prompts(
-        run,
-        prompt,
-        options,
-        base=base,
-        dtype=dtype,
-        engine=engine,
-        trust_remote_code=trust_remote_code,
-    )
+    with waiting() as show:
+        from lorita.workflows.compare import compare_prompts
+
+        found = compare_prompts(
+            run,
+            prompt,
+            options,
+            base=base,
+            dtype=dtype,
+            engine=engine,
+            trust_remote_code=trust_remote_code,
+            on_event=show,
+        )
     print_comparison(found)
+    if (run / JSON_FILE).is_file():
+        say(f"What was measured at the end of the run: lorita compare {run}")

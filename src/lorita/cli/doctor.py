@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 
-def command() -> None:
+from cyclopts import Parameter
+
+from lorita.cli.say import say
+from lorita.cli.waiting import waiting
+
+
+def command(
+    *,
+    prune: Annotated[
+        bool, Parameter(help="Empty lorita's caches instead, and say what was deleted.")
+    ] = False,
+) -> None:
     """Show what this machine can do and what lorita will choose.
 
-    Each choice comes with its reason.
+    Each choice comes with its reason. The caches are listed with their sizes.
     """
-    from lorita.workflows.doctor import examine
+    if prune:
+        from lorita.workflows.caches import prune_caches
 
-    print(examine())
+        for line in prune_caches():
+            say(line)
+        return
+    with waiting("Measuring this machine, and building the kernels if need be"):
+        from lorita.workflows.doctor import examine
+
+        found = examine()
+    say(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,9 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import console, plain_table
+from lorita.cli.say import say, tell
+from lorita.cli.unused import say_unused
+from lorita.cli.waiting import waiting
 
 
 def command(
@@ -54,24 +56,37 @@ def command(
     Prints a sentence on each. Needs the run folder, its base model and its data.
     """
     from lorita.errors import SettingsError
-    from lorita.workflows.evaluate import evaluate, run_lm_eval
 
     where: Any = {"base": base, "dtype": dtype, "trust_remote_code": trust_remote_code}
     if max_samples is not None and max_samples < 1:
         raise SettingsError(f"max_samples = {max_samples}: should be 1 or more")
     if lm_eval is not None:
-        tasks = [task.strip() for task in lm_eval.split(",") if task.strip()]
-        results = run_lm_eval(run, tasks, **where)
-        rows = [
-            (task, metric.removesuffix(",none"), f"{value:.4f}")
-            for task, metrics in results.items()
-            for metric, value in metrics.items()
-            if isinstance(value, float)
-        ]
-        console().print(plain_table(("task", "metric", "value"), rows))
+        say_unused(
+            "with --lm-eval, which brings its own rows",
+            data=(data or None, None), max_samples=(max_samples, None),
+            engine=(engine, "transformers"), map_row=(map_row, None),
+        )  # fmt: skip
+        _print_lm_eval(run, lm_eval, where)
         return
     where["map_row"] = map_row
-    found = evaluate(run, data=data or (), max_samples=max_samples, engine=engine, **where)
+    where |= {"data": data or (), "max_samples": max_samples, "engine": engine}
+    with waiting() as show:
+        from lorita.workflows.evaluate import evaluate
+
+        found = evaluate(run, on_event=show, **where)
     for note in found.notes:
-        print(note, file=sys.stderr)
-    print(found.proof)
+        tell(note)
+    say(found.proof)
+
+
+def _print_lm_eval(run: Path, tasks: str, where: Any) -> None:
+    from lorita.workflows.evaluate import run_lm_eval
+
+    results = run_lm_eval(run, [task.strip() for task in tasks.split(",") if task.strip()], **where)
+    rows = [
+        (task, metric.removesuffix(",none"), f"{value:.4f}")
+        for task, metrics in results.items()
+        for metric, value in metrics.items()
+        if isinstance(value, float)
+    ]
+    console().print(plain_table(("task", "metric", "value"), rows))

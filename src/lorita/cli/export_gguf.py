@@ -13,6 +13,8 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import size_text
+from lorita.cli.say import say
+from lorita.cli.waiting import waiting
 
 
 def command(
@@ -38,18 +40,22 @@ def command(
     If llama.cpp is installed (pip install lorita[llamacpp]), the file is loaded in it, and its
     answers must match those of base and adapter.
     """
-    from lorita.export.gguf.export import export_gguf
+    with waiting() as show:
+        from lorita.export.gguf.export import export_gguf
 
-    made = export_gguf(
-        run,
-        out,
-        merged=merged,
-        quantize=quantize,
-        base=base,
-        trust_remote_code=trust_remote_code,
-        allow_loss=allow_loss,
-        overwrite=overwrite,
-    )
-    print(f"Written: {made.path}, {size_text(made.size)}")
+        made = export_gguf(
+            run,
+            out,
+            merged=merged,
+            quantize=quantize,
+            base=base,
+            trust_remote_code=trust_remote_code,
+            allow_loss=allow_loss,
+            overwrite=overwrite,
+            on_event=show,
+        )
+    say(f"Written: {made.path}, {size_text(made.size)}")
     for line in [*made.notes, *made.checked]:
-        print(line)
+        say(line)
+    how = f"-m {made.path}" if merged else f"-m {made.base or 'BASE.gguf'} --lora {made.path}"
+    say(f'Use it:  llama-cli {how} -p "..."')

@@ -10,9 +10,13 @@ from cyclopts import Parameter
 
 from lorita.cli.options import (
     BasePlace,
+    Penalty,
     Quantize,
     TrustCode,
 )
+from lorita.cli.say import say
+from lorita.cli.unused import say_unused
+from lorita.cli.waiting import waiting
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,12 @@ class OllamaSampling:
             "this probability."
         ),
     ] = None
-    repetition_penalty: Annotated[
-        float | None,
-        Parameter(help="Repetition penalty; 1 is none. Default: that of the run's comparison."),
-    ] = None
+    repetition_penalty: Penalty = None
 
 
 SamplingFlags = Annotated[OllamaSampling, Parameter(name="*")]
 BY_DEFAULT = OllamaSampling()
+_AS_IT_IS = "here: only the adapter is written, in float32 (to merge it: --merged)"
 
 
 def command(
@@ -77,35 +79,35 @@ def command(
 
     Ollama's chat template is derived from the run's and compared with it on ten chats.
     """
-    from lorita.export.gguf.file import write_run
-    from lorita.export.ollama.export import ADAPTER, Wanted, export_ollama
-    from lorita.models.adapter_sources import find_adapter
-
-    folder = find_adapter(run, base)
-    penalty = sampling.repetition_penalty
-    penalty = _penalty_of_run(folder) if penalty is None else penalty
-    how = (sampling.temperature, sampling.top_k, sampling.top_p, penalty)
-    wanted = Wanted(from_, merged, template, *how)
-
-    def write(tuned: Any, path: Path) -> list[str]:
-        merged = path.name != ADAPTER
-        return write_run(tuned, folder, path, merged=merged, quantize=quantize, name=out.name)
-
+    _say_unused(sampling, merged, from_)
     how_to: Any = {"base": base, "overwrite": overwrite, "trust_remote_code": trust_remote_code}
-    done = export_ollama(run, out, wanted, write, **how_to)
+    with waiting() as show:
+        from lorita.export.gguf.file import write_run
+        from lorita.export.ollama.export import ADAPTER, Wanted, export_ollama
+        from lorita.models.adapter_sources import find_adapter
+
+        folder = find_adapter(run, base)
+        how = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.repetition_penalty)
+        wanted = Wanted(from_, merged, template, *how)
+
+        def write(tuned: Any, path: Path) -> list[str]:
+            merged = path.name != ADAPTER
+            if not merged:
+                say_unused(_AS_IT_IS, quantize=(quantize, "q8_0"))
+            named: Any = {"quantize": quantize, "name": out.name, "on_event": show}
+            return write_run(tuned, folder, path, merged=merged, **named)
+
+        done = export_ollama(run, out, wanted, write, on_event=show, **how_to)
     for note in done.notes:
-        print(f"Note: {note}")
+        say(f"Note: {note}")
     written = sorted(done.folder.glob("[!.]*"))
-    print(f"Written: {', '.join(map(str, written))}")
-    print(f"Use it:  ollama create {out.name} -f {out / 'Modelfile'} && ollama run {out.name}")
+    say(f"Written: {', '.join(map(str, written))}")
+    say(f"Use it:  ollama create {out.name} -f {out / 'Modelfile'} && ollama run {out.name}")
 
 
-def _penalty_of_run(folder: Path) -> float:
-    """The repetition penalty of the run's comparison; for other tools' adapters, the default."""
-    from lorita.export.ollama.export import Wanted
-    from lorita.settings.build import read_yaml
-    from lorita.storage.run_folder import SETTINGS_FILE
-
-    settings = folder / SETTINGS_FILE
-    values = read_yaml(settings) if settings.is_file() else {}
-    return float(values.get("repetition_penalty", Wanted.repetition_penalty))
+def _say_unused(sampling: OllamaSampling, merged: bool, start: str | None) -> None:
+    if sampling.temperature == 0:
+        greedy = "without --temperature: the most likely token is always taken"
+        say_unused(greedy, top_k=(sampling.top_k, None), top_p=(sampling.top_p, None))
+    if merged:
+        say_unused("with --merged: the file is a whole model", from_=(start, None))

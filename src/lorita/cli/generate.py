@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -19,6 +22,8 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import console
+from lorita.cli.say import say_exactly
+from lorita.cli.waiting import waiting
 
 
 def command(
@@ -27,7 +32,7 @@ def command(
     /,
     *,
     max_new_tokens: Length = 100,
-    repetition_penalty: Penalty = 1.5,
+    repetition_penalty: Penalty = None,
     sampling: SamplingFlags = LIKELIEST,
     dtype: Dtype = "auto",
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
@@ -41,17 +46,30 @@ def command(
 
     Prints the prompt and the model's answer to it.
     """
-    from lorita.inference.generation import GenerationOptions
-    from lorita.inference.resolve import resolve
-    from lorita.workflows.answering import open_answers
+    from lorita.inference.options import GenerationOptions
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
-    resolved = resolve(run_or_model, base, trust_remote_code=trust_remote_code)
-    model = open_answers(resolved, dtype=dtype, engine=engine)
-    answer = model.answer([prompt], options)[0]
+    options.warn_of_unused()
+    with waiting() as show:
+        from lorita.inference.resolve import resolve
+        from lorita.training.events import PhaseStarted
+        from lorita.workflows.answering import open_answers
+
+        resolved = resolve(run_or_model, base, trust_remote_code=trust_remote_code)
+        show(PhaseStarted(f"Loading {resolved.base.name}"))
+        model = open_answers(resolved, dtype=dtype, engine=engine)
+        show(phase := PhaseStarted("Answering", max_new_tokens, "tokens at most"))
+        tokens = partial(_in_tokens, phase.advance, max_new_tokens)
+        answer = model.answer([prompt], options, advance=tokens)[0]
+    from lorita.workflows.screen import styled
+
     end = "\n" if model.prompt_format.template is not None else ""
-    if not completion_only and console().is_terminal:
-        console().print(prompt, style="dim", end=end)
-    elif not completion_only:
-        print(prompt, end=end)
-    print(answer)
+    if sys.stdout.isatty():
+        asked = styled("" if completion_only else f"{prompt}{end}", "dim")
+        console().print(asked.append_text(styled(answer)))
+    else:
+        say_exactly(answer if completion_only else f"{prompt}{end}{answer}")
+
+
+def _in_tokens(advance: Callable[[float], None], tokens: int, answers: float) -> None:
+    advance(answers * tokens)

@@ -11,8 +11,10 @@ from cyclopts.help import ColumnSpec, DefaultFormatter, HelpEntry
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
-LONGEST_FLAG = 30
-"""No flag is broken in two: at 80 columns cyclopts leaves 28 for names."""
+LEFT = 20
+"""Columns that descriptions keep, however long the flags are."""
+INDENT = 2
+"""Before a flag that is not the first of its option."""
 
 
 def full_help(module: str) -> str:
@@ -33,11 +35,18 @@ def shown_default(value: object) -> str | None:
 def whole_names(
     console: Console, options: ConsoleOptions, entries: list[HelpEntry]
 ) -> tuple[ColumnSpec, ...]:
-    """The columns of an option panel, the one of names wide enough for every flag."""
+    """The columns of an option panel, the one of names wide enough for every flag.
+
+    By default cyclopts gives names a third of the screen, and breaks those that are longer.
+    """
     from cyclopts.help.specs import NameRenderer, get_default_parameter_columns
 
     *before, names, text = get_default_parameter_columns(console, options, entries)
-    width = max(names.max_width or 0, LONGEST_FLAG)
+    flags = [name for entry in entries for name in (*entry.positive_names, *entry.negative_names)]
+    longest = max(map(len, flags), default=0) + INDENT
+    width = names.max_width or 0
+    if longest > width and options.max_width - longest >= LEFT:
+        width = longest
     return (*before, names.copy(renderer=NameRenderer(width), max_width=width), text)
 
 

@@ -13,6 +13,9 @@ from lorita.cli.options import (
     TrustCode,
 )
 from lorita.cli.render import size_text
+from lorita.cli.say import say
+from lorita.cli.unused import say_unused
+from lorita.cli.waiting import waiting
 
 
 def command(
@@ -51,20 +54,26 @@ def command(
 
     Writes a plain model folder, which must give the same answers as base and adapter.
     """
-    from lorita.export.merged.combine import parse_part
-    from lorita.export.merged.merge import merge
+    if not adapter:
+        combined = (combination_type, "cat")
+        say_unused("without --adapter: there is nothing to combine", combination_type=combined)
+    with waiting() as show:
+        from lorita.export.merged.combine import parse_part
+        from lorita.export.merged.merge import merge
 
-    made = merge(
-        run,
-        out,
-        others=[parse_part(text) for text in adapter or []],
-        weight=weight,
-        combination_type=combination_type,
-        base=base,
-        trust_remote_code=trust_remote_code,
-        dtype=dtype,
-        allow_loss=allow_loss,
-        overwrite=overwrite,
-    )
-    print(f"Merged: {made.path}, {size_text(made.size)} in {made.dtype}")
-    print(f"Same as base and adapter: {made.agreement.line()}")
+        made = merge(
+            run,
+            out,
+            others=[parse_part(text) for text in adapter or []],
+            weight=weight,
+            combination_type=combination_type,
+            base=base,
+            trust_remote_code=trust_remote_code,
+            dtype=dtype,
+            allow_loss=allow_loss,
+            overwrite=overwrite,
+            on_event=show,
+        )
+    say(f"Merged: {made.path}, {size_text(made.size)} in {made.dtype}")
+    say(f"Same as base and adapter: {made.agreement.line()}")
+    say(f'Use it:  lorita generate {made.path} "..."')

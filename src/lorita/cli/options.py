@@ -18,7 +18,6 @@ from pydantic import SkipValidation
 from pydantic.fields import FieldInfo
 
 from lorita.cli.help import WHOLE_NAMES, shown_default
-from lorita.errors import SettingsError
 from lorita.settings.build import option_name
 from lorita.settings.facts import facts
 from lorita.settings.option import field_written
@@ -44,7 +43,13 @@ TrustCode = Annotated[
     bool,
     Parameter(help="Run Python code that comes with the base model.", negative=()),
 ]
-Penalty = Annotated[float, Parameter(help="Repetition penalty; 1 is none.")]
+Penalty = Annotated[
+    float | None,
+    Parameter(
+        help="Repetition penalty; 1 is none. Default: that of the run, else 1.5 for texts and 1.1 "
+        "for chats."
+    ),
+]
 Length = Annotated[int, Parameter(help="Maximum length of an answer in tokens.")]
 
 
@@ -119,18 +124,29 @@ def with_run_options(
 def canonical_flags(tokens: Sequence[str]) -> list[str]:
     """Flags under their own names: underscores and other tools' aliases are understood.
 
-    Done before parsing, so that the help shows each option once. A lone ``-`` (standard input) is
-    joined to its flag, or it would pass for a flag itself.
+    Done before parsing, so that the help shows each option once. A lone ``-`` that belongs to no
+    flag is data.
     """
-    flags: list[str] = []
+    named = [_canonical(token) if token.startswith("--") else token for token in tokens]
+    return ["--data=-" if token == "-" else token for token in joined_hyphens(named)]
+
+
+def joined_hyphens(tokens: Sequence[str]) -> list[str]:
+    """A lone ``-`` (standard input) joined to its flag, or it would pass for a flag itself."""
+    joined: list[str] = []
     for token in tokens:
-        if token == "-" and flags and flags[-1].startswith("--") and "=" not in flags[-1]:
-            flags[-1] += "=-"
-        elif token == "-" and flags == ["preview"]:
-            flags.append("--data=-")
+        if token == "-" and joined and _takes_value(joined[-1]):
+            joined[-1] += "=-"
         else:
-            flags.append(_canonical(token) if token.startswith("--") else token)
-    return flags
+            joined.append(token)
+    return joined
+
+
+def _takes_value(token: str) -> bool:
+    """Whether a token is the flag of an option of a run whose value is still to come."""
+    name = token.removeprefix("--").replace("-", "_")
+    field = RunSettings.model_fields.get(name) if token.startswith("--") else None
+    return field is not None and _kind(field) is not bool
 
 
 def _canonical(token: str) -> str:
@@ -197,14 +213,7 @@ def is_settings(target: str) -> bool:
     return path.suffix.lower() in (".yaml", ".yml") or (path / "run.yaml").is_file()
 
 
-def settings_file(target: str | None) -> Path | None:
-    """The YAML file that a positional argument means: itself, or the ``run.yaml`` of a run."""
-    if target is None:
-        return None
-    if not is_settings(target):
-        raise SettingsError(
-            f"{target}: neither a settings file (.yaml) nor a run folder",
-            hint="Give models and data as --model and --data.",
-        )
+def settings_file(target: str) -> Path:
+    """The YAML file of a positional argument: itself, or the ``run.yaml`` of a run."""
     path = Path(target).expanduser()
     return path / "run.yaml" if (path / "run.yaml").is_file() else path

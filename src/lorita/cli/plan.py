@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from lorita.cli.options import is_settings, settings_file, with_run_options
+from lorita.cli.options import with_run_options
+from lorita.cli.positional import Targets, read_targets
+from lorita.cli.say import say
+from lorita.cli.unused import say_unused
+from lorita.cli.waiting import waiting
+from lorita.settings.facts import options_where
 
 
 @with_run_options()
-def command(
-    target: Annotated[
-        str | None, Parameter(help="Model, settings file (run.yaml) or run folder.")
-    ] = None,
-    /,
-    **options: Any,
-) -> None:
+def command(*targets: Targets, **options: Any) -> None:
     """Show what a run would take: parameters, memory and time.
 
     Takes the arguments of train. Without --data, shows only parameters and sizes, for which the
@@ -24,14 +21,16 @@ def command(
     steps are timed on its rows, unless --no-probe is given.
     """
     from lorita.settings.build import build_settings
-    from lorita.workflows.plan import plan_run
 
-    config = None
-    if target is not None and "model" not in options and not is_settings(target):
-        options["model"] = target
-    else:
-        config = settings_file(target)
+    config = read_targets(targets, options)
     has_data = config is not None or "data" in options
     if not has_data:
+        counted = {*options_where(group="LoRA"), *options_where(group="Base model")}
+        say_unused("without --data", *(name for name in options if name not in counted))
         options["data"] = "(none)"
-    print(plan_run(build_settings(config, **options), data=has_data))
+    settings = build_settings(config, **options)
+    with waiting() as show:
+        from lorita.workflows.plan import plan_run
+
+        plan = plan_run(settings, data=has_data, on_event=show)
+    say(plan)

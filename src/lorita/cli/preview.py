@@ -7,18 +7,21 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import is_settings, settings_file, with_run_options
+from lorita.cli.options import with_run_options
+from lorita.cli.positional import read_targets
+from lorita.cli.say import say, say_exactly
+from lorita.cli.waiting import waiting
 from lorita.settings.facts import options_where
 
 
 @with_run_options(without=options_where(previewed=False))
 def command(
-    target: Annotated[
-        str | None,
-        Parameter(help="Data as for --data, a settings file (run.yaml) or a run folder."),
-    ] = None,
-    /,
-    *,
+    *targets: Annotated[
+        str,
+        Parameter(
+            help="Data as for --data, and the model; or a settings file (run.yaml) or run folder."
+        ),
+    ],
     html: Annotated[
         Path | None, Parameter(help="Also write an HTML page that shows the rows in full.")
     ] = None,
@@ -32,24 +35,22 @@ def command(
     """
     from lorita.cli.preview_text import print_preview
     from lorita.system.terminal_text import json_text
-    from lorita.workflows.preview import preview
 
     if html is not None:
         from lorita.cli.preview_page import check_page, write_page
 
         check_page(html)
 
-    config = None
-    if target is not None and is_settings(target):
-        config = settings_file(target)
-    elif target is not None:
-        options["data"] = [target, *options.get("data", [])]
-    found = preview(config=config, **options)
+    config = read_targets(targets, options, first="data")
+    with waiting("Reading the rows"):
+        from lorita.workflows.preview import preview
+
+        found = preview(config=config, **options)
     if html is not None:
         write_page(html, found)
     if json:
-        print(json_text(found.as_dict(), indent=1))
+        say_exactly(json_text(found.as_dict(), indent=1))
     else:
         print_preview(found)
     if html is not None and not json:
-        print(f"\nPage: {html}")
+        say(f"\nPage: {html}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lorita.cli.render import console
+from lorita.cli.render import UNBROKEN, console
 from lorita.system.terminal_text import shown
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ def print_preview(found: Preview) -> None:
 
     out = console()
     width = min(out.width, 100)
+    prose = width if out.width < UNBROKEN else 0  # other programs find whole lines
     for label, text in facts(found):
-        for i, line in enumerate(_wrapped(text, width) or [""]):
+        for i, line in enumerate(_wrapped(text, prose) or [""]):
             out.print(styled((label if i == 0 else "").ljust(LABEL), "bold").append(line, "none"))
     out.print()
     out.print("Tokens per row", style="bold")
@@ -43,7 +44,7 @@ def print_preview(found: Preview) -> None:
         for drawn in token_lines(view, width):
             out.print(drawn)
     out.print()
-    for drawn in problem_lines(found.problems, width):
+    for drawn in problem_lines(found.problems, prose):
         out.print(drawn)
 
 
@@ -70,7 +71,9 @@ def facts(found: Preview) -> Iterator[tuple[str, str]]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(shown(text), width - LABEL, break_on_hyphens=False)
+    if not width:
+        return [shown(text)]
+    return textwrap.wrap(shown(text), width - LABEL, break_on_hyphens=False, break_long_words=False)
 
 
 def _spread(spread: Spread) -> str:
@@ -93,7 +96,7 @@ def cut_text(found: Preview) -> str:
     ]
     if not parts:
         return "none"
-    trained = f", {found.trained_tokens_cut:,} of them trained"
+    trained = f", {found.trained_tokens_cut:,} of which would have been trained"
     return f"{', '.join(parts)}: {found.tokens_cut:,} tokens lost{trained}"
 
 

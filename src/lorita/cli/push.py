@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lorita.cli.say import say
+
 
 def command(
     run: Annotated[Path, Parameter(help="Run folder, or any PEFT LoRA folder.")],
@@ -36,5 +38,5 @@ def command(
         run, hub_model_id, base_model=base_model, license=license, private=private
     )
     for note in notes:
-        print(f"Note: {note}")
-    print(f"Pushed: {address}")
+        say(f"Note: {note}")
+    say(f"Pushed: {address}")

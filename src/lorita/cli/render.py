@@ -2,43 +2,73 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorita.cli.say import say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lorita.evaluation.comparison import Comparison
+    from lorita.evaluation.comparison import Answer, Comparison
     from lorita.workflows.screen import Screen
 
 
 def console() -> Screen:
-    """Standard output; 80 columns wide if it is not a terminal."""
+    """Standard output; in a pipe or file, lines are as long as they need to be.
+
+    ``COLUMNS``, where it is set, is a width that was asked for.
+    """
     from lorita.workflows.screen import Screen
 
-    return Screen()
+    screen = Screen()
+    if not screen.file.isatty() and "COLUMNS" not in os.environ:
+        screen.width = UNBROKEN
+    return screen
+
+
+UNBROKEN = 10_000
+"""Columns of what is no terminal."""
+SIDE_BY_SIDE = 72
+"""Columns from which answers are shown beside each other."""
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Prompts, answers before and after, and the losses, as a table."""
+    """Prompts, answers before and after, and the losses; a table where there is room for one."""
+    screen = console()
+    if SIDE_BY_SIDE <= screen.width < UNBROKEN:
+        screen.print(_side_by_side(comparison))
+    else:
+        say("Before and after")
+        for answer in comparison.answers:
+            say("")
+            for name, text in zip(ANSWER, _cells(answer), strict=True):
+                say(f"{name}: {text}")
+        say("")
+    figures = comparison.proof or comparison.loss_line()
+    if figures is not None:
+        say(figures)
+
+
+ANSWER = ("prompt", "base", "tuned")
+
+
+def _cells(answer: Answer) -> list[str]:
+    texts = (answer.prompt, answer.before, answer.after)
+    return [text.strip() or "(nothing)" for text in texts]
+
+
+def _side_by_side(comparison: Comparison) -> Table:
     from rich.table import Table
 
     table = Table(title="Before and after", show_lines=True, expand=True)
-    for heading, ratio in (("prompt", 2), ("base", 3), ("tuned", 3)):
+    for heading, ratio in zip(ANSWER, (2, 3, 3), strict=True):
         table.add_column(heading, ratio=ratio, overflow="fold")
     for answer in comparison.answers:
-        cells = (answer.prompt, answer.before, answer.after)
-        table.add_row(*(cell.strip() or "(nothing)" for cell in cells))
-    console().print(table)
-    held = comparison.held_out
-    if comparison.proof is not None:
-        print(comparison.proof)
-    elif held is not None:
-        rows = f"{held.rows} held-out row{'s' if held.rows != 1 else ''}"
-        print(f"Loss on {rows}: base {held.before:.3f}, tuned {held.after:.3f} (nats per token)")
-    else:
-        print("No rows were held out, so there is no held-out loss.")
+        table.add_row(*_cells(answer))
+    return table
 
 
 def print_result(run: Path) -> None:
@@ -47,8 +77,9 @@ def print_result(run: Path) -> None:
 
     total = (run / WEIGHTS_FILE).stat().st_size
     parts = ", ".join(f"{kind} {size_text(size)}" for kind, size in size_report(run))
-    print(f"Adapter: {run / WEIGHTS_FILE}, {size_text(total)} ({parts})")
-    print(f'Use it:  lorita generate {run} "..."    or in Python: lorita.load("{run}")')
+    say(f"Adapter: {run / WEIGHTS_FILE}, {size_text(total)} ({parts})")
+    say(f'Use it:  lorita generate {run} "..."')
+    say(f'Python:  lorita.load("{run}").generate("...")')
 
 
 def size_text(size: int) -> str:

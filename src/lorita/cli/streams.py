@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from lorita.cli.say import tell
+
 MAKE_FILES = frozenset({"train", "sweep", "demo", "merge", "export", "push"})
 """Commands whose result is a file, a folder or an upload. What they print is a report on it."""
 
@@ -100,9 +102,9 @@ def exit_code(code: int, command: str, guard: Guarded | None) -> int:
         return code
     text = f"standard output: cannot be written ({error.strerror or error})"
     if command in MAKE_FILES:
-        print(f"Warning: {text}; only the report was lost", file=sys.stderr)
+        tell(f"Warning: {text}; only the report was lost")
         return code
-    print(f"Error: {text}", file=sys.stderr)
+    tell(f"Error: {text}")
     return code or 1
 
 

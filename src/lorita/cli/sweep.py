@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import settings_file, with_run_options
+from lorita.cli.options import with_run_options
+from lorita.cli.positional import Targets, read_targets
 from lorita.cli.render import console, plain_table
+from lorita.cli.say import say
+from lorita.cli.unused import say_unused
+from lorita.cli.waiting import LIBRARIES
+from lorita.settings.facts import options_where
 
 if TYPE_CHECKING:
+    from lorita.settings.schema import RunSettings
     from lorita.workflows.find_learning_rate import RateTest
+    from lorita.workflows.sweep_grid import Point
     from lorita.workflows.sweep_result import SweepResult
+
+
+_OF_RUNS = {
+    *options_where(group="Reports"), "learning_rate", "lr_scheduler_type", "warmup_steps",
+    "num_train_epochs", "max_steps", "early_stopping_patience", "load_best_model_at_end",
+    "max_skipped_steps", "eval_data", "max_eval_samples",
+} - {"output_dir", "overwrite"}  # fmt: skip
+"""Options of runs, of which the learning-rate test makes none."""
 
 
 @with_run_options(without=("resume", "resume_from_checkpoint"), lists=True)
 def command(
-    target: Annotated[
-        str | None, Parameter(help="Settings file (run.yaml) or run folder; flags override it.")
-    ] = None,
-    /,
-    *,
+    *targets: Targets,
     find_lr: Annotated[
         bool,
         Parameter(
@@ -42,32 +54,49 @@ def command(
     """
     from lorita.errors import SettingsError
     from lorita.settings.build import build_settings
-    from lorita.training.events import follow
-    from lorita.workflows.find_learning_rate import rate_test_events
-    from lorita.workflows.interruption import sweep_interruption
-    from lorita.workflows.progress import show_progress
-    from lorita.workflows.sweep import sweep_dir, sweep_events
     from lorita.workflows.sweep_grid import make_grid, split_values
 
-    config = settings_file(target)
+    config = read_targets(targets, options)
     grid, others = split_values(options)
     if find_lr:
         if grid:
             raise SettingsError("--find-lr makes no runs, so give each option one value")
-        with show_progress(logging_steps=8) as show:
-            settings = build_settings(config, **others)
-            folder = sweep_dir(settings, others.get("output_dir"))
-            print_rate_test(follow(rate_test_events(settings, folder), show))
+        say_unused("with --find-lr", *(name for name in others if name in _OF_RUNS))
+        print_rate_test(_follow_rate_test(build_settings(config, **others), others))
         return
     if not grid:
         raise SettingsError(
             "there is nothing to sweep over", hint="Give several values: --learning-rate 1e-4,1e-3"
         )
-    points = make_grid(grid, config, **others)
+    print_sweep(_follow_sweep(make_grid(grid, config, **others), others))
+
+
+def _follow_sweep(points: Sequence[Point], options: Mapping[str, Any]) -> SweepResult:
+    from lorita.training.events import PhaseStarted, follow
+    from lorita.workflows.progress import show_progress
+
     first = points[0].settings
-    with sweep_interruption(), show_progress(first.logging_steps) as show:
-        result = follow(sweep_events(points, sweep_dir(first, others.get("output_dir"))), show)
-    print_sweep(result)
+    with show_progress(first.logging_steps) as show:
+        show(PhaseStarted(LIBRARIES))
+        from lorita.workflows.interruption import sweep_interruption
+        from lorita.workflows.sweep import sweep_dir, sweep_events
+
+        with sweep_interruption(overwrite=first.overwrite):
+            folder = sweep_dir(first, options.get("output_dir"))
+            return follow(sweep_events(points, folder), show)
+
+
+def _follow_rate_test(settings: RunSettings, options: Mapping[str, Any]) -> RateTest:
+    from lorita.training.events import PhaseStarted, follow
+    from lorita.workflows.progress import show_progress
+
+    with show_progress(logging_steps=8) as show:
+        show(PhaseStarted(LIBRARIES))
+        from lorita.workflows.find_learning_rate import rate_test_events
+        from lorita.workflows.sweep import sweep_dir
+
+        folder = sweep_dir(settings, options.get("output_dir"))
+        return follow(rate_test_events(settings, folder), show)
 
 
 def print_sweep(result: SweepResult) -> None:
@@ -87,13 +116,13 @@ def print_sweep(result: SweepResult) -> None:
     headings = (*names, "held-out loss", "training loss", "seconds", "")
     console().print(plain_table(headings, rows))
     if result.held_out_base is not None:
-        print(f"Held-out loss of the base: {result.held_out_base:.4f} nats per token")
+        say(f"Held-out loss of the base: {result.held_out_base:.4f} nats per token")
     for line in result.edges():
-        print(line)
+        say(line)
     if best is None:
-        print("No run finished.")
+        say("No run finished.")
     else:
-        print(f"Best: {result.path / best.name}")
+        say(f"Best: {result.path / best.name}")
 
 
 def print_rate_test(test: RateTest) -> None:
@@ -101,7 +130,7 @@ def print_rate_test(test: RateTest) -> None:
     shown = [*test.steps[3::4]]
     rows = [[f"{step.rate:.1e}", f"{step.gain:.3f}"] for step in shown]
     console().print(plain_table(("learning rate", "gain over the base, nats per token"), rows))
-    print(test.sentence())
+    say(test.sentence())
 
 
 def _figure(value: float | None) -> str:

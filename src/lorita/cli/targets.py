@@ -7,6 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lorita.cli.render import console, plain_table
+from lorita.cli.say import say
+from lorita.cli.unused import say_unused
+from lorita.cli.waiting import waiting
 
 
 def command(
@@ -26,13 +29,16 @@ def command(
     Shows their shapes and the parameters that each adds per rank. Needs only the model's
     config.json. By default, train adapts all that are listed.
     """
-    from lorita.models.base import find_base
-    from lorita.models.empty_model import empty_model
-    from lorita.models.targets import find_layers, list_targets
+    with waiting():
+        from lorita.models.base import find_base
+        from lorita.models.empty_model import empty_model
+        from lorita.models.targets import find_layers, list_targets
 
-    base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
-    layers = find_layers(empty_model(base))
-    targets = list_targets(layers)
+        base = find_base(model, revision=revision, trust_remote_code=trust_remote_code)
+        layers = find_layers(empty_model(base))
+        targets = list_targets(layers)
+    if not base.is_hub:
+        say_unused("here: the model is on this machine", revision=(revision, None))
     rows = [
         (
             target.name,
@@ -45,6 +51,6 @@ def command(
     headings = ("module", "layers", "shape", "parameters per rank")
     console().print(plain_table(headings, rows))
     total = sum(target.cost_per_rank for target in targets)
-    print(f"all-linear: {total:,} parameters per rank")
+    say(f"all-linear: {total:,} parameters per rank")
     for note in layers.notes():
-        print(note)
+        say(note)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
+    from lorita.data.sources.arrow_table import ArrowTable
+
 IGNORE = -100
 """The label of a token that is not a target, as in torch and transformers."""
 Span: TypeAlias = tuple[int, int]
@@ -73,7 +75,7 @@ class Tokenized:
 class StoredExamples(Sequence[Example]):
     """Examples on disk, read when they are indexed or iterated; none are held in memory."""
 
-    def __init__(self, table: Dataset) -> None:
+    def __init__(self, table: Dataset | ArrowTable) -> None:
         self._table = table
 
     @cached_property

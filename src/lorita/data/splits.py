@@ -63,14 +63,11 @@ def _rest(first: list[int], num_rows: int, most: int, groups: Sequence[int]) -> 
 
 
 def _draw(rows: list[int], count: int, seed: int, groups: Sequence[int]) -> Split:
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
     members: dict[int, list[int]] = {}
     for row in rows:
         members.setdefault(groups[row], []).append(row)
     drawn: set[int] = set()
-    for i in torch.randperm(len(rows), generator=generator).tolist():
+    for i in _permutation(len(rows), seed):
         group = members.pop(groups[rows[i]], [])
         if len(drawn) + len(group) <= count:
             drawn |= set(group)
@@ -80,3 +77,20 @@ def _draw(rows: list[int], count: int, seed: int, groups: Sequence[int]) -> Spli
     if count and not held_out:
         how = "no rows are held out: every row is a near duplicate of too many others"
     return Split(train, held_out, how)
+
+
+def _permutation(count: int, seed: int) -> list[int]:
+    """``torch.randperm`` with this seed, without the seconds that importing torch takes.
+
+    Both draw from the Mersenne Twister (MT19937, Matsumoto and Nishimura 1998) and exchange each
+    place with a later one (Fisher and Yates).
+    """
+    from numpy.random import RandomState
+
+    draw = RandomState(seed % 2**32).randint
+    order = list(range(count))
+    numbers = draw(2**32, size=max(count - 1, 0), dtype="uint32").tolist()
+    for i, number in enumerate(numbers):
+        j = i + number % (count - i)
+        order[i], order[j] = order[j], order[i]
+    return order

@@ -21,17 +21,20 @@ MOST_KINDS = 6
 class Call:
     """One call of a block over some rows, with hidden states [T, D].
 
-    ``natural`` is what the model would have given it, ``inputs`` what it was given.
+    ``natural`` is what the model would have given it, ``inputs`` what it was given. ``alone``:
+    hidden states are all that it returns.
     """
 
     block: nn.Module
     natural: Tensor
     inputs: Tensor
     outputs: Tensor
+    alone: bool = False
 
     def detached(self) -> Call:
         """The same without gradients."""
-        return Call(self.block, self.natural.detach(), self.inputs.detach(), self.outputs.detach())
+        tensors = (self.natural.detach(), self.inputs.detach(), self.outputs.detach())
+        return Call(self.block, *tensors, self.alone)
 
 
 def find_blocks(lm: nn.Module) -> list[nn.Module]:
@@ -99,7 +102,9 @@ def _replacing_inputs(
     def after(block: nn.Module, args: Any, output: Any) -> None:
         out = output[0] if isinstance(output, tuple) else output
         natural, instead = inputs[-1]
-        calls.append(Call(block, *(_flat(hidden, lengths) for hidden in (natural, instead, out))))
+        alone = out is output and out.shape == instead.shape
+        natural, instead, out = (_flat(hidden, lengths) for hidden in (natural, instead, out))
+        calls.append(Call(block, natural, instead, out, alone))
 
     hooks = [block.register_forward_pre_hook(before, with_kwargs=True) for block in blocks]
     hooks += [block.register_forward_hook(after) for block in blocks]  # type: ignore[misc]
@@ -141,6 +146,34 @@ def one_of_each_kind(calls: Sequence[Call]) -> list[Call]:
     for call in calls:
         first.setdefault(_kind(call.block), call)
     return list(first.values())[:MOST_KINDS]
+
+
+def repeated(calls: Sequence[Call]) -> list[nn.Module]:
+    """The blocks that are of the kind of one before them and return nothing but hidden states."""
+    kept = {call.block for call in one_of_each_kind(calls)}
+    kinds = {_kind(block) for block in kept}
+    others = {call.block: call.alone for call in calls if call.block not in kept}
+    return [block for block, alone in others.items() if alone and _kind(block) in kinds]
+
+
+@contextmanager
+def skipping(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """In this context, these blocks return what they are given."""
+    own = [vars(block).get("forward") for block in blocks]
+    for block in blocks:
+        block.forward = _unchanged
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward
+
+
+def _unchanged(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return hidden_states
 
 
 def _kind(block: nn.Module) -> str:

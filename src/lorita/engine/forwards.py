@@ -1,7 +1,8 @@
 """The fast forwards that replace those of transformers and PEFT on single module instances.
 
 Each calls the module's original forward in any call that it is not made for: generation with a
-cache, autocast, a disabled adapter.
+cache, a disabled adapter. Under autocast, products are computed in its number format, and all else
+in that of the tensors, as in torch.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine.autocast import under_autocast
+from lorita.engine.autocast import NarrowCopies, autocast_dtype, for_product
 from lorita.engine.kernels.attention import attention
 from lorita.engine.kernels.gpu import (
     liger_gated_activation,
@@ -27,7 +29,7 @@ from lorita.engine.kernels.ops import frozen_linear, gated_activation, rms_norm
 from lorita.engine.kernels.products import RoundedWeight
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.score_rule import Scores
-from lorita.engine.linears import weight_of
+from lorita.engine.linears import is_transposed, weight_of
 from lorita.engine.lora_linear import Group
 from lorita.engine.patch import CallState, state_of
 from lorita.engine.plans import AttentionPlan, GatedPlan, NormPlan, Unsuited
@@ -40,7 +42,7 @@ def attention_forward(plan: AttentionPlan, state: CallState, original: Forward) 
 
     def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         rows = state.rows_of(hidden_states)
-        if rows is None or under_autocast(hidden_states):
+        if rows is None:
             return original(hidden_states, *args, **kwargs)
         x_TN = plan.inputs(hidden_states[0])
         turn = state.rotation(kwargs.get("position_embeddings"))
@@ -71,7 +73,7 @@ def gated_forward(plan: GatedPlan, original: Forward, *, liger: bool = False) ->
     activation = liger_gated_activation if liger else gated_activation
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if under_autocast(x) or args or kwargs:
+        if args or kwargs:
             return original(x, *args, **kwargs)
         return plan.output(activation(plan.inputs(x), plan.kind))
 
@@ -86,8 +88,10 @@ def norm_forward(
     kernel = liger or rms_norm
 
     def forward(x: Tensor) -> Tensor:
-        if under_autocast(x) or x.dtype != module.weight.dtype:
-            return original(x)  # type: ignore[no-any-return]
+        if x.dtype != module.weight.dtype:
+            if autocast_dtype(x) is None or module.weight.dtype != torch.float32:
+                return original(x)  # type: ignore[no-any-return]
+            x = x.float()  # the output of a product, in the narrow format
         return kernel(x, module.weight, plan.eps, plus_one=plan.plus_one)
 
     return forward
@@ -97,7 +101,8 @@ def lora_forward(group: Group, original: Forward) -> Forward:
     """The forward of a single PEFT LoRA layer."""
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs or under_autocast(x) or x.dtype != group.weight.dtype:
+        same = x.dtype == group.weight.dtype or autocast_dtype(x) is not None
+        if args or kwargs or not same:
             return original(x, *args, **kwargs)
         return group(x)
 
@@ -106,12 +111,17 @@ def lora_forward(group: Group, original: Forward) -> Forward:
 
 def linear_forward(module: Any, original: Forward, rounded: RoundedWeight | None = None) -> Forward:
     """A frozen linear layer's forward, with its own weight or with a ``rounded`` one."""
+    copies = NarrowCopies()
 
     def forward(x: Tensor) -> Tensor:
-        if under_autocast(x) or module.weight.requires_grad:
+        if module.weight.requires_grad:
             return original(x)  # type: ignore[no-any-return]
-        weight = weight_of(module) if rounded is None else rounded
-        return frozen_linear(x, weight, module.bias)
+        dtype = autocast_dtype(x)
+        if rounded is not None or dtype is None:
+            weight = weight_of(module) if rounded is None else rounded
+            return frozen_linear(for_product(x), weight, module.bias)
+        copy = copies.of(module.weight, dtype)
+        return functional.linear(x, copy.t() if is_transposed(module) else copy, module.bias)
 
     return forward
 
@@ -132,6 +142,7 @@ def interface_attention(
     ``query`` [1, H, T, d], ``key`` and ``value`` [1, K, T, d] over packed rows. ``Unsuited`` if
     the call asks for anything that is not computed here.
     """
+    query, key, value = (for_product(x) for x in (query, key, value))
     rows = state_of(module).rows_of(query.transpose(1, 2))
     kv, tokens, d = key.shape[1:]
     unknown = [n for n, value in kwargs.items() if n not in _IGNORED and _asks(value)]

@@ -59,14 +59,13 @@ class LinearHead(Head):
         """See ``Head``."""
         return replace(self, module=_copied(self.module, {}))
 
-    def is_frozen_linear(self, dtype: torch.dtype) -> bool:
-        """Whether it is a plain layer in this number format that needs no gradient."""
+    def is_frozen_linear(self) -> bool:
+        """Whether it is a plain layer that needs no gradient."""
         head = self.module
         return (
             type(head) is nn.Linear
             and not head.weight.requires_grad
             and (head.bias is None or not head.bias.requires_grad)
-            and head.weight.dtype == dtype
         )
 
 

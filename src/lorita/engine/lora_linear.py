@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.autocast import NarrowCopies, for_product, own_formats
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import column_sums
@@ -41,6 +42,12 @@ class Member:
         """Whether the adapter takes part: it exists, is switched on and not merged."""
         layer: Any = self.layer
         return layer is not None and not layer.disable_adapters and not layer.merged
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether an adapter is part of the layer's weight at present."""
+        layer: Any = self.layer
+        return layer is not None and bool(layer.merged)
 
     @property
     def matrices(self) -> tuple[Tensor, Tensor]:
@@ -72,11 +79,29 @@ class Group:
         self.sizes = [member.out_features for member in members]
         self.weight = _one_weight(self.members)
         self.int8: Int8Weight | None = None
+        self._copies = NarrowCopies()
+        self._stamps = self._stamps_now()
 
-    @property
-    def frozen(self) -> Tensor | Int8Weight:
-        """The weight of all layers, as used in the products."""
-        return self.weight.detach() if self.int8 is None else self.int8
+    def frozen(self, dtype: torch.dtype) -> Tensor | Int8Weight:
+        """The weight of all layers, as used in products of inputs in ``dtype``."""
+        if any(member.is_merged for member in self.members):
+            # The adapter is added in place to the weight or to a new one: no copy has it.
+            weights = [weight_of(member.base).detach() for member in self.members]
+            self._stamps = ()
+            return torch.cat(weights).to(dtype)
+        if self._stamps != self._stamps_now():
+            self._renew()
+        return self._copies.of(self.weight, dtype) if self.int8 is None else self.int8
+
+    def _stamps_now(self) -> tuple[tuple[int, int], ...]:
+        """Where each layer's weight is, and its version: they tell when it has changed."""
+        weights: list[Any] = [member.base.weight for member in self.members]
+        return tuple((weight.data_ptr(), weight._version) for weight in weights)
+
+    def _renew(self) -> None:
+        self.weight, self._copies = _one_weight(self.members), NarrowCopies()
+        self.int8 = None if self.int8 is None else Int8Weight.of(self.weight)
+        self._stamps = self._stamps_now()
 
     def use_int8(self) -> None:
         """Compute the products of the base weights in 8-bit integers from now on."""
@@ -87,7 +112,7 @@ class Group:
         share = max((self.members[i].dropout for i in active), default=0.0)
         pairs = [matrix for i in active for matrix in self.members[i].matrices]
         biases = [member.base.bias for member in self.members]
-        flat = x.reshape(-1, x.shape[-1])
+        flat = for_product(x).reshape(-1, x.shape[-1])
         out = _LoraLinear.apply(flat, self, tuple(active), share, *biases, *pairs)
         return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 
@@ -117,7 +142,8 @@ class _LoraLinear(torch.autograd.Function):
     ) -> Tensor:
         count = len(group.members)
         biases, pairs = rest[:count], rest[count:]
-        out = product(x, group.frozen)
+        ctx.weight = group.frozen(x.dtype)
+        out = product(x, ctx.weight)
         _add_biases(out, biases, group.sizes)
         ctx.group, ctx.active, ctx.count = group, active, count
         if not active:
@@ -132,6 +158,7 @@ class _LoraLinear(torch.autograd.Function):
         return out
 
     @staticmethod
+    @own_formats
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         rest = ctx.saved_tensors
         group: Group = ctx.group
@@ -141,7 +168,7 @@ class _LoraLinear(torch.autograd.Function):
             column_sums(part) if needs[4 + i] else None
             for i, part in enumerate(grad.split(group.sizes, dim=1))
         ]
-        d_x = product_back(grad, group.frozen) if needs[0] else None
+        d_x = product_back(grad, ctx.weight) if needs[0] else None
         if not rest:
             return (d_x, None, None, None, *d_biases)
         dropped, low, down, up, *kept = rest
@@ -165,20 +192,24 @@ def _stacked(
     group: Group, active: Sequence[int], pairs: Sequence[Any], share: float, x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The A's as [R, I], and the scaled B's as the blocks of [outputs, R], in x's dtype."""
-    downs, ups = pairs[0::2], pairs[1::2]
-    down = torch.cat([a.detach() for a in downs]).to(x.dtype)
+    downs, ups = [a.detach() for a in pairs[0::2]], [b.detach() for b in pairs[1::2]]
+    scales = [group.members[i].scaling / (1 - share) for i in active]
+    if len(group.members) == 1:
+        return downs[0].to(x.dtype), (ups[0] * scales[0]).to(x.dtype)
+    down = torch.cat(downs).to(x.dtype)
     up = torch.zeros(sum(group.sizes), len(down), device=x.device)
     column = 0
-    for i, b in zip(active, ups, strict=True):
-        row = sum(group.sizes[:i])
-        scale = group.members[i].scaling / (1 - share)
-        up[row : row + b.shape[0], column : column + b.shape[1]] = b.detach() * scale
+    for i, b, scale in zip(active, ups, scales, strict=True):
+        block = up.narrow(0, sum(group.sizes[:i]), len(b)).narrow(1, column, b.shape[1])
+        torch.mul(b, scale, out=block)
         column += b.shape[1]
     return down, up.to(x.dtype)
 
 
 def _unstacked(group: Group, ctx: Any, d_down: Tensor, d_up: Tensor) -> list[Tensor]:
     """The gradients of each A and B from the gradients of the stacks; d_up is [R, outputs]."""
+    if len(group.members) == 1:
+        return [d_down, d_up.t() * ctx.scales[0]]
     out: list[Tensor] = []
     column = 0
     for i, scale in zip(ctx.active, ctx.scales, strict=True):

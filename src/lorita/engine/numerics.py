@@ -6,10 +6,7 @@ slower on those without: nothing is assumed that can be looked up or measured.
 
 from __future__ import annotations
 
-import functools
 import os
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +14,8 @@ from pathlib import Path
 import torch
 
 from lorita.engine.allocator import keep_few_products
+from lorita.engine.measured import Ratio, measured_ratio
+from lorita.engine.processor import limit, processor_vendor, usable_instructions
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """Processor flags (Linux's names) that mean fast bf16 products, fastest first."""
@@ -55,10 +54,12 @@ def choose_numerics(dtype: str = "auto", *, device: str = "cpu") -> Numerics:
         usable_cores(), torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     )
     if dtype == "auto":
-        chosen, why = choose_dtype(processor_flags(), lambda: measured_ratio("bf16"))
+        chosen, why = choose_dtype(usable_instructions(), lambda: measured_ratio("bf16"))
     else:
         chosen, why = getattr(torch, dtype), f"{dtype}, as requested"
     reasons = [f"Number format: {why}", f"Threads: {threads} ({why_threads})"]
+    if limited := limit():
+        reasons.append(f"Instructions: {limited} excludes some that this processor has")
     onednn = False
     if chosen == torch.float32:
         onednn, why = choose_float32_route(processor_vendor())
@@ -77,20 +78,23 @@ def _on_gpu(dtype: str) -> Numerics:
     return Numerics(chosen, torch.get_num_threads(), False, reasons)
 
 
-def choose_dtype(flags: frozenset[str], measure: Callable[[], float]) -> tuple[torch.dtype, str]:
+def choose_dtype(flags: frozenset[str], measure: Callable[[], Ratio]) -> tuple[torch.dtype, str]:
     """bf16 if the processor has instructions for it, or if it is measured to be faster.
 
-    ``measure`` returns how many times as fast as float32 products bf16 ones are.
+    ``measure`` returns how many times as fast as float32 products bf16 ones are. Where that cannot
+    be told, the wider format is kept.
     """
     for flag in BF16_FLAGS:
         if flag in flags:
             return torch.bfloat16, f"bfloat16, which this processor has instructions for ({flag})"
     ratio = measure()
-    if ratio >= WORTH_IT:
-        return torch.bfloat16, f"bfloat16, measured {ratio:.1f} times as fast as float32"
+    worth_it = ratio.at_least(WORTH_IT)
+    if worth_it:
+        return torch.bfloat16, f"bfloat16, measured {ratio} times as fast as float32"
+    busy = "" if worth_it is False else "; the machine is too busy to tell"
     return torch.float32, (
         "float32, because this processor has no instructions for bfloat16 products "
-        f"(measured {ratio:.1f} times as fast as float32)"
+        f"(measured {ratio} times as fast as float32{busy})"
     )
 
 
@@ -112,28 +116,6 @@ def choose_threads(usable: int, default: int, asked: str | None) -> tuple[int, s
     if usable < default:
         return usable, f"this process may use {usable} cores"
     return default, f"{usable} usable cores"
-
-
-def processor_flags() -> frozenset[str]:
-    """The flags of the first processor, by Linux's names; empty on other systems."""
-    return frozenset(_cpuinfo("flags", "Features").split())
-
-
-def processor_vendor() -> str:
-    """The maker of the first processor, by Linux's name; empty on other systems."""
-    return _cpuinfo("vendor_id")
-
-
-def _cpuinfo(*names: str) -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in names:
-            return value.strip()
-    return ""
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -159,44 +141,27 @@ def _quota(cgroup: Path) -> float | None:
     return int(limit) / int(period) if limit.isdigit() else None
 
 
+def int8_suits(asked: str, chosen: torch.dtype, device: str) -> bool:
+    """Whether 8-bit products are worth recommending to somebody who has not asked for a format.
+
+    They are where ``auto`` was ``asked`` for and float32 was ``chosen``, because the processor has
+    no bfloat16 products, and where only the weights are rounded noticeably (``kernels/int8.py``).
+    """
+    from lorita.engine.kernels.int8 import activation_bits
+    from lorita.engine.kernels.native import kernel
+
+    if asked != "auto" or chosen != torch.float32 or device != "cpu" or activation_bits() != 16:
+        return False
+    return kernel("int8_forward", torch.empty(0)) is not None
+
+
 def int8_reason(dtype: torch.dtype) -> str:
     """How fast products in 8-bit integers are here compared with ``dtype``, for people."""
-    plain = measured_ratio("bf16") if dtype == torch.bfloat16 else 1.0
-    ratio = measured_ratio("int8") / plain
+    ratio = measured_ratio("int8", "bf16" if dtype == torch.bfloat16 else "float32")
     name = str(dtype).removeprefix("torch.")
-    verdict = "" if ratio >= WORTH_IT else ", so --base-precision int8 gains little here"
-    return f"8-bit products: measured {ratio:.1f} times as fast as {name}{verdict}"
-
-
-@functools.cache
-def measured_ratio(what: str) -> float:
-    """How many times as fast as plain float32 a product in ``bf16``, ``int8`` or ``onednn`` is.
-
-    ``onednn`` is float32 through oneDNN, 0 if torch lacks it. Takes some 50 ms, once per process;
-    the two sides alternate, so that a busy machine slows both.
-    """
-    x, w = torch.randn(256, 512), torch.randn(1024, 512)
-    narrow = (x.bfloat16(), w.bfloat16())
-    whole = (x.to(torch.int8), w.to(torch.int8).t())
-
-    def plain() -> None:
-        torch.nn.functional.linear(x, w)
-
-    def other() -> None:
-        if what == "bf16":
-            torch.nn.functional.linear(*narrow)
-        elif what == "int8":
-            torch._int_mm(*whole)
-        else:
-            torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
-
-    if what == "onednn" and not torch.backends.mkldnn.is_available():
-        return 0.0
-    times: dict[Callable[[], None], list[float]] = {plain: [], other: []}
-    for attempt in range(9):
-        for side, taken in times.items():
-            start = time.perf_counter()
-            side()
-            if attempt >= 2:
-                taken.append(time.perf_counter() - start)
-    return statistics.median(times[plain]) / statistics.median(times[other])
+    verdict = {
+        True: "",
+        False: ", so --base-precision int8 gains little here",
+        None: "; the machine is too busy to tell whether --base-precision int8 gains anything",
+    }[ratio.at_least(WORTH_IT)]
+    return f"8-bit products: measured {ratio} times as fast as {name}{verdict}"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorita.engine.autocast import autocast_dtype, for_product
 from lorita.engine.causal_lm import body_of, causal_lm, head_of
 from lorita.engine.frozen_layers import BottomCache
 from lorita.engine.heads import LinearHead
@@ -132,7 +133,7 @@ def rows_loss(
 ) -> Tensor:
     """The loss summed over all targets, float32."""
     hidden_TD = _safe_hidden_states(lm, patch, ids_T, rows, bottom)
-    return loss_at_targets(lm, hidden_TD, labels_T, rows)
+    return loss_at_targets(lm, patch, hidden_TD, labels_T, rows)
 
 
 def _safe_hidden_states(
@@ -150,18 +151,25 @@ def _safe_hidden_states(
         return hidden_states(lm, patch, ids_T, rows, bottom)
 
 
-def loss_at_targets(lm: Any, hidden_TD: Tensor, labels_T: Tensor, rows: RowLayout) -> Tensor:
+def loss_at_targets(
+    lm: Any, patch: Patch, hidden_TD: Tensor, labels_T: Tensor, rows: RowLayout
+) -> Tensor:
     """The loss summed over all targets of packed rows, float32, from the last hidden states."""
     positions_N, targets_N = rows.targets(labels_T)
     hidden_ND = hidden_TD[positions_N]
-    head = head_of(lm)
-    if not isinstance(head, LinearHead) or not head.is_frozen_linear(hidden_ND.dtype):
-        return functional.cross_entropy(head.logits(hidden_ND), targets_N, reduction="sum")
-    return cross_entropy_sum(
-        hidden_ND,
-        head.module.weight,
-        targets_N,
-        bias=head.module.bias,
-        softcap=head.softcap,
-        logit_scale=head.scale,
-    )
+    head, narrow = head_of(lm), autocast_dtype(hidden_ND)
+    if isinstance(head, LinearHead) and head.is_frozen_linear():
+        weight_VD = head.module.weight
+        if narrow is not None:
+            weight_VD = patch.copies.of(weight_VD, narrow)
+        hidden_ND = for_product(hidden_ND)
+        if weight_VD.dtype == hidden_ND.dtype:
+            return cross_entropy_sum(
+                hidden_ND,
+                weight_VD,
+                targets_N,
+                bias=head.module.bias,
+                softcap=head.softcap,
+                logit_scale=head.scale,
+            )
+    return functional.cross_entropy(head.logits(hidden_ND), targets_N, reduction="sum")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
+from lorita.engine.autocast import NarrowCopies
+from lorita.engine.graphs import untraced
 from lorita.engine.kernels.head_layout import Rotation
 from lorita.engine.kernels.row_layout import RowLayout
 
@@ -62,6 +65,14 @@ class Patch:
     """The model's loss is not the mean loss of its next tokens: callers get it from the model."""
     groups: list[Group] = field(default_factory=list)
     """The linear layers that the forwards compute themselves."""
+    copies: NarrowCopies = field(default_factory=NarrowCopies)
+    """Of the output head."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """How many training calls were computed by the ``fast`` step, and by the model's ``own``."""
+    told: set[str] = field(default_factory=set)
+    """What was said already, such as why a call was computed by the model's own forward."""
+    undone: bool = False
+    """Another library may have wrapped a forward that was removed: it only passes calls on."""
     _callers: list[nn.Module] = field(default_factory=list)
     """Modules that find ``state`` on themselves."""
     _implementations: list[tuple[Any, str]] = field(default_factory=list)
@@ -74,6 +85,7 @@ class Patch:
 
     def put(self, module: nn.Module, forward: Any) -> None:
         """Set ``forward`` on the module instance."""
+        forward = untraced(forward, self.told)
         module.forward = forward
         self.forwards.append((module, forward))
 
@@ -112,6 +124,8 @@ class Patch:
         for module in self._callers:
             vars(module).pop(_STATE, None)
         self.unpack()
+        self.undone = True
+        self.forwards, self.groups, self.copies = [], [], NarrowCopies()
 
 
 def patch_of(lm: nn.Module) -> Patch | None:

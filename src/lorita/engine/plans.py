@@ -50,7 +50,8 @@ class AttentionPlan:
             piece = x_TN[:, part.offset : part.offset + width]
             if norm is not None:
                 shape = (len(x_TN), -1) if self.norm_whole else (len(x_TN), part.heads, part.d)
-                piece = norm(piece.reshape(shape)).reshape(len(x_TN), -1)
+                # A float32 norm under autocast: attention is a product, in the narrow format.
+                piece = norm(piece.reshape(shape)).reshape(len(x_TN), -1).to(x_TN.dtype)
             yield piece, replace(part, offset=0)
 
 

@@ -73,16 +73,21 @@ def _said(reason: Exception) -> str:
 
 def _pack_rows(lm: Any, out: Replacements) -> None:
     """Lay rows end to end, if every attention module can keep them apart."""
-    attentions = sum(looks_like_attention(module) for module in lm.modules())
+    attentions = [type(m).__name__ for m in lm.modules() if looks_like_attention(m)]
     planned = out.replaced["attention"]
-    if planned == attentions > 0:
+    if planned == len(attentions) > 0:
         out.patch.rows = "packed"
     elif getattr(lm, "_supports_attention_backend", False) and not drops_attention(lm.config):
         register_interface()
         out.patch.use_interface(lm)
         out.patch.rows = "packed"
-        if attentions > planned:
-            out.replaced["attention (through transformers' interface)"] += attentions - planned
+        others = len(attentions) - planned
+        for reason in [r for r in out.left if r.partition(":")[0] in attentions]:
+            count = out.left.pop(reason)
+            out.replaced[f"attention (through transformers' interface; {reason})"] = count
+            others -= count
+        if others:
+            out.replaced["attention (through transformers' interface)"] = others
 
 
 def _replace(

@@ -29,6 +29,9 @@ class SpeedupReport:
     """Replaced modules by kind."""
     left: Counter[str] = field(default_factory=Counter)
     """Modules that were not replaced, by reason."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """Training calls since then: how many the ``fast`` step computed, and how many the model's
+    ``own`` forward. Counts on while training runs."""
 
     @property
     def packs_rows(self) -> bool:
@@ -53,6 +56,11 @@ class SpeedupReport:
             )
         for reason, count in self.left.items():
             lines.append(f"Not replaced: {count} × {reason}")
+        if self.calls:
+            fast, own = self.calls["fast"], self.calls["own"]
+            lines.append(
+                f"Training calls: {fast} by the fast step, {own} by the model's own forward"
+            )
         return lines
 
     def __str__(self) -> str:

@@ -2,13 +2,15 @@
 
 The reference is the model as it was, with its own attention: each row alone, loss and gradients.
 Rows have different lengths, and windows are shortened meanwhile, so that every row is longer than
-one. Each layer is compared by itself (``blocks.py``).
+one. Each layer is compared by itself (``blocks.py``): with one row, without gradients. All the rows
+and the gradients go through the first layer of each kind, and past the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lorita.engine.blocks import Call, find_blocks, forcing, joined, one_of_each_kind, recording
+from lorita.engine.blocks import (
+    Call,
+    find_blocks,
+    forcing,
+    joined,
+    one_of_each_kind,
+    recording,
+    repeated,
+    skipping,
+)
 from lorita.engine.causal_lm import body_of, causal_lm, evaluating, ordinary_ids
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.own_numbers import (
@@ -47,6 +58,10 @@ class Reference:
     """Of the trained parameters, by name, layer by layer; empty without any."""
     has_own_loss: bool
     """The loss that the model returns is not the mean loss of its next tokens."""
+    skipped: Sequence[nn.Module] = ()
+    """Layers that the rows went past."""
+    whole: Sequence[Call] = ()
+    """Of all layers, for the last row alone; empty if none was skipped."""
 
 
 def reference(lm: Any) -> Reference:
@@ -55,10 +70,26 @@ def reference(lm: Any) -> Reference:
     Raises whatever the model raises.
     """
     body_of(lm)  # computes a few tokens the first time, which are not to be recorded
-    try:
-        return _computed(lm, find_blocks(lm))
-    except Exception:  # its layers take or return something else than hidden states
-        return _computed(lm, [])
+    blocks = find_blocks(lm)
+    for way in (_mostly_skipped, _computed):
+        with suppress(Exception):  # a layer needs another, or takes or returns something else
+            return way(lm, blocks)
+    return _computed(lm, [])
+
+
+def _mostly_skipped(lm: Any, blocks: Sequence[nn.Module]) -> Reference:
+    """All layers once, for the last row; then the rows, past layers of a kind seen before."""
+    row_T = _last_row(ordinary_ids(lm, ROWS.num_tokens))
+    with evaluating(lm), torch.no_grad(), recording(blocks) as whole:
+        own_outputs(lm, row_T)
+    skipped = repeated(whole)
+    with skipping(skipped):
+        found = _computed(lm, blocks)
+    return replace(found, skipped=skipped, whole=whole if skipped else ())
+
+
+def _last_row(ids_T: Tensor) -> Tensor:
+    return ids_T[-ROWS.lengths[-1] :]
 
 
 def _computed(lm: Any, blocks: Sequence[nn.Module]) -> Reference:
@@ -91,20 +122,23 @@ def disagreement(lm: Any, patch: Patch, expected: Reference) -> str | None:
     """How the step with this patch differs from the model's own; None if it does not."""
     trained = _trained(lm)
     try:
-        with evaluating(lm), torch.set_grad_enabled(bool(trained)):
+        wrong = _disagreement_of_layers(lm, patch, expected)
+        if wrong is not None:
+            return wrong
+        with (
+            evaluating(lm),
+            torch.set_grad_enabled(bool(trained)),
+            skipping(expected.skipped),
+        ):
             with forcing(expected.calls, ROWS.lengths) as calls:
                 hidden_TD = hidden_states(lm, patch, expected.ids_T, ROWS)
-            loss = loss_at_targets(lm, hidden_TD, expected.ids_T, ROWS)
+            loss = loss_at_targets(lm, patch, hidden_TD, expected.ids_T, ROWS)
             gradients = _gradients(loss, calls, trained)
     except Exception as error:  # an unknown model may fail in any way on unexpected input
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     tolerance = tolerance_of(hidden_TD)
-    layers = list(zip(calls, expected.calls, strict=True))
-    entering = [distance(fast.natural, own.inputs) for fast, own in layers]
-    of_layers = [increment_distance(fast, own) for fast, own in layers]
     for what, apart, allowed in (
-        ("inputs of layers differ", max(entering, default=0.0), tolerance),
-        ("outputs of layers differ", max(of_layers, default=0.0), tolerance),
+        *_of_layers(calls, expected.calls, tolerance),
         ("hidden states differ", distance(hidden_TD, expected.hidden_TD), tolerance),
         ("the loss differs", abs(float(loss.detach()) / expected.loss - 1), tolerance),
         ("gradients differ", _gradient_distance(gradients, expected.gradients), 4 * tolerance),
@@ -112,6 +146,32 @@ def disagreement(lm: Any, patch: Patch, expected: Reference) -> str | None:
         if not apart <= allowed:
             return f"{what} by {apart:.1e}"
     return None
+
+
+def _disagreement_of_layers(lm: Any, patch: Patch, expected: Reference) -> str | None:
+    """How layers differ that the rows go past; seen from the last row, without gradients."""
+    if not expected.whole:
+        return None
+    lengths = ROWS.lengths[-1:]
+    with evaluating(lm), torch.no_grad(), forcing(expected.whole, lengths) as calls:
+        hidden_TD = hidden_states(lm, patch, _last_row(expected.ids_T), RowLayout(lengths))
+    for what, apart, allowed in _of_layers(calls, expected.whole, tolerance_of(hidden_TD)):
+        if not apart <= allowed:
+            return f"{what} by {apart:.1e}"
+    return None
+
+
+def _of_layers(
+    calls: Sequence[Call], expected: Sequence[Call], tolerance: float
+) -> list[tuple[str, float, float]]:
+    """What differs, by how much, and how much is allowed."""
+    layers = list(zip(calls, expected, strict=True))
+    entering = [distance(fast.natural, own.inputs) for fast, own in layers]
+    of_layers = [increment_distance(fast, own) for fast, own in layers]
+    return [
+        ("inputs of layers differ", max(entering, default=0.0), tolerance),
+        ("outputs of layers differ", max(of_layers, default=0.0), tolerance),
+    ]
 
 
 def padding_is_harmless(model: nn.Module) -> bool:

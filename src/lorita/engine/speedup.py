@@ -18,7 +18,9 @@ from typing import Any
 from torch import nn
 
 from lorita.engine.allocator import keep_few_products, keep_memory
-from lorita.engine.causal_lm import body_of, causal_lm
+from lorita.engine.autocast import without_autocast
+from lorita.engine.causal_lm import body_of
+from lorita.engine.given_model import speedable
 from lorita.engine.kernels import native
 from lorita.engine.kernels.gpu import has_liger
 from lorita.engine.model_forwards import body_forward, causal_forward
@@ -39,18 +41,23 @@ def speedup(
 ) -> SpeedupReport:
     """Replace what can be computed faster; a second call starts over.
 
+    ``model`` is a PEFT model or a plain causal language model of transformers, before a trainer
+    gets it; anything else is a ``UserError``. Calls under autocast are computed in its number
+    format; weights in another one are converted once and kept.
+
     ``base_precision="int8"`` computes the products of the frozen layers in 8-bit integers
     (``kernels/int8.py``): faster, not exact, on a CPU only. ``use_liger_kernel`` takes norms and
     gated activations from the package liger-kernel, on a GPU only. ``ValueError`` if an option is
     unknown or not supported here.
     """
-    lm = causal_lm(model)
+    lm = speedable(model)
     on_cpu = lm.get_input_embeddings().weight.device.type == "cpu"
     _check_options(base_precision, use_liger_kernel, on_cpu=on_cpu)
     unspeed(model)
     keep_few_products()
     kernels, keeps_memory = native.status(), keep_memory()
-    found, given_up = _verified_replacements(lm, liger=use_liger_kernel)
+    with without_autocast(lm):
+        found, given_up = _verified_replacements(lm, liger=use_liger_kernel)
     patch = found.patch
     int8 = use_int8(lm, patch) if base_precision == "int8" else 0
     body = body_of(lm)
@@ -59,12 +66,15 @@ def speedup(
     patch.put(lm, causal_forward(lm, patch, lm.forward))
     mark(lm, patch)
     left = given_up + found.left
-    return SpeedupReport(kernels, keeps_memory, patch.rows, int8, found.replaced, left)
+    return SpeedupReport(kernels, keeps_memory, patch.rows, int8, found.replaced, left, patch.calls)
 
 
 def unspeed(model: nn.Module) -> None:
-    """Restore every module's own forward. Does nothing to a model that is not sped up."""
-    lm = causal_lm(model)
+    """Restore every module's own forward. Does nothing to a model that is not sped up.
+
+    ``UserError`` for anything that ``speedup`` does not take.
+    """
+    lm = speedable(model, "unspeed")
     patch = patch_of(lm)
     if patch is not None:
         patch.undo()

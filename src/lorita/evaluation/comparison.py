@@ -11,6 +11,7 @@ from lorita.evaluation.markdown import escaped, one_line, quote
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.storage.files import write_atomic
+from lorita.storage.names import meant
 from lorita.storage.reading import read_as
 from lorita.system.terminal_text import json_text
 
@@ -40,13 +41,25 @@ class HeldOut:
 class Comparison:
     """What a run changed. ``str()`` is the Markdown of ``compare.md``.
 
-    ``held_out`` is None where no rows were held out, ``proof`` where it was not asked for.
+    ``held_out`` is None where no rows were held out, ``proof`` where it was not asked for. Without
+    ``measured``, these are answers alone: the rows were not looked at.
     """
 
     model: str
     answers: tuple[Answer, ...]
     held_out: HeldOut | None
     proof: Proof | None = None
+    measured: bool = True
+
+    def loss_line(self) -> str | None:
+        """Both losses in a sentence, or that there are none; None if no rows were looked at."""
+        if not self.measured:
+            return None
+        if self.held_out is None:
+            return "No rows were held out, so there is no held-out loss."
+        held = self.held_out
+        rows = f"{held.rows} held-out row{'s' if held.rows != 1 else ''}"
+        return f"Loss on {rows}: base {held.before:.3f}, tuned {held.after:.3f} (nats per token)"
 
     def to_markdown(self) -> str:
         """Held-out losses, the sentences of the proof, and both answers to each prompt."""
@@ -74,6 +87,7 @@ class Comparison:
     def save(self, run: Path) -> None:
         """Write ``compare.json`` and ``compare.md`` into the run folder."""
         values = asdict(self)
+        del values["measured"]  # what a run saves always is
         if self.proof is not None:
             values["proof"]["sentences"] = self.proof.sentences()
         write_atomic(run / JSON_FILE, json_text(values, indent=2) + "\n")
@@ -85,12 +99,14 @@ def compared(
 ) -> Comparison:
     """A comparison of answers alone, without losses and proof."""
     answers = tuple(Answer(*triple) for triple in zip(prompts, before, after, strict=True))
-    return Comparison(model, answers, None)
+    return Comparison(model, answers, None, measured=False)
 
 
 def read_comparison(run: Path) -> Comparison:
     """The comparison saved in a run folder; ``UserError`` if there is none or it is damaged."""
-    path = run / JSON_FILE
+    path = run.expanduser() / JSON_FILE
+    if not path.parent.is_dir():
+        raise UserError(f"{run}: no such run folder", hint=meant(str(run)))
     if not path.exists():
         raise UserError(f"{run}: no {JSON_FILE} in this folder")
     return read_as(path, Comparison, UserError)

@@ -7,7 +7,7 @@ taken off, the base after that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from lorita.evaluation.memorised import copied, extracted, sample_rows
 from lorita.evaluation.proof import Forgot, Learned, Memorised, Proof
 from lorita.evaluation.scores import divergences, read_states, score_rows
 from lorita.inference.generation import GenerationOptions, generate
+from lorita.training.events import Event, PhaseStarted
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ class Questions:
     """What base and tuned model are asked at the end of a run.
 
     ``prompts`` are answered with ``options`` for the comparison. Without ``proof`` only the loss
-    on ``held_out`` is measured.
+    on ``held_out`` is measured. ``left_out`` says which rows are not measured, if any.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -69,6 +70,7 @@ class Questions:
     options: GenerationOptions
     held_out: Sequence[Example]
     proof: ProofQuestions | None
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,21 +83,35 @@ class Measured:
     proof: ProofAnswers | None
 
 
-def measure(model: torch.nn.Module, questions: Questions) -> Measured:
-    """Ask ``model``, as it is now, everything in ``questions``."""
+def measure(
+    model: torch.nn.Module, questions: Questions, who: str
+) -> Generator[Event, None, Measured]:
+    """Ask ``model``, as it is now, everything in ``questions``; ``who`` is what people call it."""
+    yield (phase := PhaseStarted(f"Asking {who}", len(questions.prompts), "answers"))
     answers = generate(
-        model, questions.tokenizer, questions.prompts, questions.options, questions.prompt_format
+        model,
+        questions.tokenizer,
+        questions.prompts,
+        questions.options,
+        questions.prompt_format,
+        advance=phase.advance,
     )
     logits = [_logits(model, questions.tokenizer, prompt) for prompt in questions.prompts]
     if questions.proof is not None:
-        proof = ask(model, questions.proof)
+        proof = yield from ask(model, questions.proof, who)
         return Measured(answers, logits, proof.held_out, proof)
-    return Measured(answers, logits, held_out_loss(model, questions.held_out), None)
+    yield (phase := PhaseStarted(f"Scoring rows with {who}", len(questions.held_out), "rows"))
+    held_out = _losses(model, questions.held_out, phase)
+    return Measured(answers, logits, held_out, None)
 
 
-def held_out_loss(model: torch.nn.Module, rows: Sequence[Example]) -> HeldOutLoss | None:
+def _losses(
+    model: torch.nn.Module, rows: Sequence[Example], phase: PhaseStarted
+) -> HeldOutLoss | None:
     """The loss of each row, on the model's device; None where there are no rows."""
-    return score_rows(model, rows, _device(model)).rows() if rows else None
+    if not rows:
+        return None
+    return score_rows(model, rows, _device(model), advance=phase.advance).rows()
 
 
 def _device(model: torch.nn.Module) -> torch.device:
@@ -140,33 +156,48 @@ Writer = Callable[[Sequence[str], GenerationOptions], list[str]]
 
 
 def ask(
-    model: torch.nn.Module, questions: ProofQuestions, writer: Writer | None = None
-) -> ProofAnswers:
+    model: torch.nn.Module, questions: ProofQuestions, who: str, writer: Writer | None = None
+) -> Generator[Event, None, ProofAnswers]:
     """All that the proof needs to know of the model as it is now."""
     device, sample = _device(model), questions.sample
-    return ProofAnswers(
-        held_out_loss(model, questions.held_out),
-        score_rows(model, sample, device) if sample else None,
-        read_states(model, questions.general, device),
-        _answers(model, questions, writer) if questions.prompts and sample else [],
-    )
+    rows = len(questions.held_out) + len(sample)
+    yield (phase := PhaseStarted(f"Scoring rows with {who}", rows, "rows"))
+    held_out = _losses(model, questions.held_out, phase)
+    of_sample = score_rows(model, sample, device, advance=phase.advance) if sample else None
+    text = f"Reading general passages with {who}"
+    yield (phase := PhaseStarted(text, len(questions.general), "passages"))
+    general = read_states(model, questions.general, device, advance=phase.advance)
+    answers: list[list[int]] = []
+    if questions.prompts and sample:
+        text = f"Testing what {who} memorised"
+        yield (phase := PhaseStarted(text, len(questions.prompts), "answers"))
+        answers = _answers(model, questions, writer, phase)
+    return ProofAnswers(held_out, of_sample, general, answers)
 
 
 def _answers(
-    model: torch.nn.Module, questions: ProofQuestions, writer: Writer | None
+    model: torch.nn.Module, questions: ProofQuestions, writer: Writer | None, phase: PhaseStarted
 ) -> list[list[int]]:
     """Free answers as tokens; without a penalty, which would keep a model from copying."""
     tokenizer, options = questions.tokenizer, GenerationOptions(NEW_TOKENS, repetition_penalty=1.0)
     if writer is not None:
         texts = writer(questions.prompts, options)
     else:
-        texts = generate(model, tokenizer, questions.prompts, options, questions.prompt_format)
+        texts = generate(
+            model, tokenizer, questions.prompts, options, questions.prompt_format,
+            advance=phase.advance,
+        )  # fmt: skip
     return [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
 
 
-def make_proof(questions: ProofQuestions, base: ProofAnswers, tuned: ProofAnswers) -> Proof:
+def make_proof(
+    questions: ProofQuestions, base: ProofAnswers, tuned: ProofAnswers
+) -> Generator[Event, None, Proof]:
     """The figures of both side by side."""
     sample = questions.sample
+    text = "Comparing what both predict on general passages"
+    yield (phase := PhaseStarted(text, len(tuned.general.hidden_ND), "tokens"))
+    distances = divergences(tuned.general, base.general, advance=phase.advance)
     return Proof(
         Learned(
             len(questions.held_out),
@@ -177,7 +208,7 @@ def make_proof(questions: ProofQuestions, base: ProofAnswers, tuned: ProofAnswer
         Forgot(
             len(questions.general),
             change_of(base.general.scores().rows(), tuned.general.scores().rows()),
-            float(divergences(tuned.general, base.general).double().mean()),
+            float(distances.double().mean()),
         ),
         _memorised(questions, base, tuned),
     )

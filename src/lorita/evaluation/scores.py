@@ -57,15 +57,33 @@ class States:
         return score_states(self.head, self.hidden_ND, self.targets_N, self.counts)
 
 
+Advance = Callable[[float], None]
+"""Told how many more rows, or tokens, are done."""
+
+
+def _untold(by: float) -> None:
+    """Nobody wants to know."""
+
+
 def read_states(
-    model: torch.nn.Module, examples: Sequence[Example], device: torch.device
+    model: torch.nn.Module,
+    examples: Sequence[Example],
+    device: torch.device,
+    *,
+    advance: Advance = _untold,
 ) -> States:
-    """Hidden states of all rows; keep it to rows that are few and short."""
+    """Hidden states of all rows; keep it to rows that are few and short.
+
+    ``advance`` is told how many more rows are done.
+    """
     import torch
 
     from lorita.engine.causal_lm import head_of
 
-    parts = list(_batches(model, examples, device))
+    parts = []
+    for part in _batches(model, examples, device):
+        parts.append(part)
+        advance(len(part[2]))
     return States(
         torch.cat([hidden for hidden, _, _ in parts]),
         torch.cat([targets for _, targets, _ in parts]),
@@ -80,10 +98,12 @@ def score_rows(
     device: torch.device,
     *,
     before_each: Callable[[], None] = lambda: None,
+    advance: Advance = _untold,
 ) -> Scores:
     """The scores of any number of rows; nothing but figures is kept of them.
 
-    ``before_each`` is called before every few rows; what it raises ends the work.
+    ``before_each`` is called before every few rows; what it raises ends the work. ``advance`` is
+    told how many more rows are done.
     """
     import torch
 
@@ -94,6 +114,7 @@ def score_rows(
     for part in _batches(model, examples, device):
         before_each()
         parts.append(score_states(head, *part))
+        advance(len(part[2]))
     return Scores(
         torch.cat([part.losses_N for part in parts]),
         torch.cat([part.hits_N for part in parts]),
@@ -117,10 +138,11 @@ def score_states(
     return Scores(torch.cat(losses).cpu(), torch.cat(hits).cpu(), tuple(counts))
 
 
-def divergences(tuned: States, base: States) -> torch.Tensor:
+def divergences(tuned: States, base: States, *, advance: Advance = _untold) -> torch.Tensor:
     """KL divergence of tuned from base, KL(tuned ‖ base), at each of N positions; nats.
 
-    Of the distributions over the next token, given the same tokens before it.
+    Of the distributions over the next token, given the same tokens before it. ``advance`` is told
+    how many more positions are done.
     """
     import torch
 
@@ -130,6 +152,7 @@ def divergences(tuned: States, base: States) -> torch.Tensor:
             log_p_CV = tuned.head.logits_of_any(tuned.hidden_ND[here]).log_softmax(-1)
             log_q_CV = base.head.logits_of_any(base.hidden_ND[here]).log_softmax(-1)
             found.append((log_p_CV.exp() * (log_p_CV - log_q_CV)).sum(-1))
+            advance(len(found[-1]))
     return torch.cat(found).cpu()
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from lorita.errors import AdapterError
+from lorita.evaluation.markdown import code, escaped
+from lorita.export.usage import hub_origin, hub_section, public_name, with_section
 from lorita.inference.resolve import resolve_folder
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.adapter_kinds import read_adapter_config
-from lorita.models.base import BUNDLED, Base
+from lorita.models.base import Base
 from lorita.models.gguf_files import metadata
 from lorita.storage import hub
 from lorita.storage.files import write_atomic
@@ -73,7 +75,8 @@ def push_run(
             record = _public(run_found.record, base, origin)
             write_atomic(part / RECORD_FILE, record)
         full_id = hub.make_repository(hub_id or folder.name, private=private)
-        card = _card(folder, full_id, base, origin, found)
+        runs_code = run_found.record is not None and run_found.record.base.trust_remote_code
+        card = _card(folder, full_id, base, origin, found, runs_code)
         write_atomic(part / CARD_FILE, card)
         address = hub.upload(full_id, part, f"LoRA adapter {folder.name}, made with lorita")
     return address, notes
@@ -87,13 +90,6 @@ def _require_inside(file: Path, folder: Path) -> None:
             f"{file}: a link that leads out of the run's folder, to {real}; it is not uploaded",
             hint="Replace the link by the file, if it belongs to the run.",
         )
-
-
-def hub_origin(base: Base) -> str | None:
-    """The base's id on the hub; None if it is unknown, as for files and folders."""
-    if base.name in BUNDLED:
-        return BUNDLED[base.name][2]
-    return base.location if base.is_hub else None
 
 
 def _file_license(base: Base) -> str | None:
@@ -128,16 +124,22 @@ def _public(record: RunRecord, base: Base, origin: str | None) -> str:
     ).to_json()
 
 
-def _card(folder: Path, hub_id: str, base: Base, origin: str | None, license: str | None) -> str:
+def _card(
+    folder: Path,
+    hub_id: str,
+    base: Base,
+    origin: str | None,
+    license: str | None,
+    runs_code: bool,
+) -> str:
     """The run's model card under its name on the hub, with the metadata that the hub reads."""
     from huggingface_hub import ModelCard, ModelCardData
 
     path = folder / CARD_FILE
     text = read_text(path) if path.is_file() else f"# {hub_id}\n"
-    for call in ('lorita.load("', 'from_pretrained(base, "'):
-        text = text.replace(f'{call}{folder.name}"', f'{call}{hub_id}"')
-    if origin is not None:
-        text = _with_origin(text, base, origin)
+    section = hub_section(hub_id, origin, trust_remote_code=runs_code)
+    text = with_section(text, section)
+    text = _without_place(text, base, origin or public_name(base))
     text = text if text.startswith("---") else f"---\n---\n{text}"
     with one_message(f"{path}: the front matter of the model card is damaged"):
         card = ModelCard(text, ignore_metadata_errors=True)
@@ -150,9 +152,10 @@ def _card(folder: Path, hub_id: str, base: Base, origin: str | None, license: st
         return str(card)
 
 
-def _with_origin(text: str, base: Base, origin: str) -> str:
-    """The card's text with the base's hub id in place of paths of this machine."""
-    if base.gguf_file is not None:
-        spelled = f'"{base.location}", gguf_file="{base.gguf_file}"'
-        text = text.replace(spelled, f'"{origin}"')
-    return text.replace(base.reference, origin).replace(f"`{base.name}`", f"`{origin}`")
+def _without_place(text: str, base: Base, name: str) -> str:
+    """The card's text with ``name`` for the base, also where an older card has its path."""
+    text = text.replace(base.reference, name)
+    for old in (base.name, public_name(base)):
+        text = text.replace(code(old), code(name))
+        text = text.replace(f"Base model: {escaped(old)}\n", f"Base model: {escaped(name)}\n")
+    return text

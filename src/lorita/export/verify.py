@@ -15,6 +15,7 @@ from lorita.errors import UserError
 from lorita.evaluation.comparison import read_comparison
 from lorita.inference.through_transformers import MODEL_FAULTS, refuse_no_numbers
 from lorita.models.context import context_length
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 
 if TYPE_CHECKING:
     import torch
@@ -69,13 +70,17 @@ def prompts_of_run(folder: Path) -> list[str]:
         return list(PROMPTS)
 
 
-def ask_reference(tuned: Any, prompts: Sequence[str]) -> list[Reference]:
+def ask_reference(
+    tuned: Any, prompts: Sequence[str], on_event: OnEvent = unseen
+) -> list[Reference]:
     """Answer the prompts greedily with base and adapter; prompts without tokens are skipped."""
+    on_event(phase := PhaseStarted("Asking base and adapter", len(prompts), "prompts"))
     context = context_length(tuned.model.get_base_model().config) or 2048
     longest = max(1, context - TOKENS)  # leave room for the answer
     stops = set(tuned.prompt_format.stops(tuned.tokenizer))
     found = []
     for number, prompt in enumerate(prompts):
+        phase.count.done = number
         ids = tuned.prompt_format.ids(tuned.tokenizer, prompt)[:longest]
         if not ids:
             continue
@@ -122,8 +127,9 @@ def _logits(model: Any, ids: Sequence[int], answer: Sequence[int]) -> torch.Tens
     return refuse_no_numbers(logits_NV, logits_NV)
 
 
-def agreement(model: Any, references: Sequence[Reference]) -> Agreement:
+def agreement(model: Any, references: Sequence[Reference], on_event: OnEvent = unseen) -> Agreement:
     """Compare the predictions of ``model`` with the references, token by token."""
+    on_event(phase := PhaseStarted("Asking the merged model", len(references), "prompts"))
     largest, equal, tokens = 0.0, 0, 0
     for reference in references:
         logits_NV = _logits(model, reference.ids, reference.answer)
@@ -133,4 +139,5 @@ def agreement(model: Any, references: Sequence[Reference]) -> Agreement:
         likeliest = logits_NV[: len(reference.answer)].argmax(-1).tolist()
         equal += sum(a == b for a, b in zip(likeliest, reference.answer, strict=True))
         tokens += len(reference.answer)
+        phase.advance()
     return Agreement(len(references), largest, equal, tokens)

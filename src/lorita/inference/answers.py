@@ -6,7 +6,7 @@ does not ask which of them it has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -25,7 +25,15 @@ class Answers(Protocol):
     prompt_format: PromptFormat
 
     def answer(
-        self, prompts: Sequence[str], options: GenerationOptions, *, with_adapter: bool = True
+        self,
+        prompts: Sequence[str],
+        options: GenerationOptions,
+        *,
+        with_adapter: bool = True,
+        advance: Callable[[float], None] | None = None,
     ) -> list[str]:
-        """What the model adds to each prompt; ``with_adapter=False`` is the bare base's answer."""
+        """What the model adds to each prompt; ``with_adapter=False`` is the bare base's answer.
+
+        ``advance`` is told how many more answers are done, parts of one included.
+        """
         ...

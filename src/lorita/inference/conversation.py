@@ -15,16 +15,16 @@ from lorita.models.context import context_length
 if TYPE_CHECKING:
     from lorita.inference.tuned_model import TunedModel
 
-OPTIONS = GenerationOptions(max_new_tokens=256, repetition_penalty=1.1)
-"""Defaults of a conversation. A higher penalty would keep the model from reusing words of earlier
-turns."""
+OPTIONS = GenerationOptions(max_new_tokens=256)
+"""Defaults of a conversation."""
 
 
 @dataclass
 class Conversation:
     """Turns with one model. Without a chat template, each text is continued on its own.
 
-    ``forgotten`` counts the turns that were dropped because they no longer fit into the context.
+    ``forgotten`` counts the turns that were dropped because they no longer fit into the context;
+    ``cut`` says whether the last answer reached ``max_new_tokens`` before its end.
     Raises ``SettingsError`` for a ``system`` message without a chat template.
     """
 
@@ -33,6 +33,7 @@ class Conversation:
     system: str | None = None
     turns: list[dict[str, str]] = field(default_factory=list)
     forgotten: int = 0
+    cut: bool = False
 
     def __post_init__(self) -> None:
         if self.system is not None:
@@ -55,11 +56,17 @@ class Conversation:
         """
         asked = {"role": "user", "content": text}
         ids = self._ids(asked)
-        answer = ""
+        answer, self.cut = "", False
+        pieces = stream(
+            self.tuned.model, self.tuned.tokenizer, ids, self.tuned.prompt_format, self.options
+        )
         try:
-            for piece in stream(
-                self.tuned.model, self.tuned.tokenizer, ids, self.tuned.prompt_format, self.options
-            ):
+            while True:
+                try:
+                    piece = next(pieces)
+                except StopIteration as end:
+                    self.cut = bool(end.value)
+                    return
                 answer += piece
                 yield piece
         finally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.engine.decoding import ACTIVE
+from lorita.inference.answer_progress import Advance, AnswerProgress
 from lorita.inference.options import GenerationOptions as GenerationOptions
 from lorita.inference.options import all_stops
 from lorita.inference.prompt_length import positions_in_table, prompt_ids
@@ -45,14 +46,17 @@ def generate(
     prompts: Sequence[str],
     options: GenerationOptions | None = None,
     prompt_format: PromptFormat | None = None,
+    *,
+    advance: Advance | None = None,
 ) -> list[str]:
     """Continue each prompt up to the end-of-text token or ``max_new_tokens``; returns the new text.
 
     If ``prompt_format`` has a chat template, each prompt is a question put through the template,
-    and the end of the assistant's turn ends the answer.
+    and the end of the assistant's turn ends the answer. ``advance`` as in ``answer``.
     """
     asked = prompt_format or PromptFormat()
-    return answer(model, tokenizer, [Question(prompt, asked) for prompt in prompts], options)
+    questions = [Question(prompt, asked) for prompt in prompts]
+    return answer(model, tokenizer, questions, options, advance=advance)
 
 
 def answer(
@@ -60,12 +64,15 @@ def answer(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     options: GenerationOptions | None = None,
+    *,
+    advance: Advance | None = None,
 ) -> list[str]:
     """Answer the questions; returns the answers in the same order.
 
-    An answer is the one that its prompt would get alone, except where the batch changes how sums
-    are rounded. Models that the engine does not know are asked through transformers' ``generate``,
-    in batches of ``BATCH_SIZE``; there, sampled answers depend on the batch.
+    ``advance`` is told how many more answers are done, parts of one included. An answer is the one
+    that its prompt would get alone, except where the batch changes how sums are rounded. Models
+    that the engine does not know are asked through transformers' ``generate``, in batches of
+    ``BATCH_SIZE``; there, sampled answers depend on the batch.
     """
     options = options or GenerationOptions()
     places = positions_in_table(model)
@@ -74,12 +81,15 @@ def answer(
     stops = [all_stops(model, asked.prompt_format.stops(tokenizer)) for asked in questions]
     adapters = [_adapter(asked.adapter) for asked in questions]
     requests = [
-        request(row, options, room, ends, adapter)
-        for row, room, ends, adapter in zip(rows, rooms, stops, adapters, strict=True)
+        request(row, options.for_prompts(asked.prompt_format), room, ends, adapter)
+        for row, asked, room, ends, adapter in zip(
+            rows, questions, rooms, stops, adapters, strict=True
+        )
     ]
-    made = write_all(model, requests)
+    progress = AnswerProgress(advance)
+    made = write_all(model, requests, progress)
     if made is None:
-        made = answer_in_batches(model, tokenizer, questions, rows, rooms, options)
+        made = answer_in_batches(model, tokenizer, questions, rows, rooms, options, progress)
     return [
         asked.prompt_format.answer(tokenizer, new)
         for asked, new in zip(questions, made, strict=True)
@@ -102,12 +112,12 @@ def request(
     stops: frozenset[int],
     adapter: str | None,
 ) -> Request:
-    """A text to write, with the options of its generation."""
+    """A text to write, with the options of its generation, those of its prompt format included."""
     from lorita.engine.decoding.choose import Choice
     from lorita.engine.decoding.writer import Request
 
     choice = Choice(
-        options.repetition_penalty,
+        options.penalty,
         options.do_sample,
         options.temperature,
         options.top_k,
@@ -117,7 +127,9 @@ def request(
     return Request(prompt, most_tokens, stops, choice, adapter)
 
 
-def write_all(model: Any, requests: Sequence[Request]) -> list[list[int]] | None:
+def write_all(
+    model: Any, requests: Sequence[Request], progress: AnswerProgress
+) -> list[list[int]] | None:
     """The new tokens of each text; None if the engine does not know the model.
 
     Fewer texts are written at once where memory runs out; ``RunFailed`` if one alone does not fit.
@@ -133,7 +145,7 @@ def write_all(model: Any, requests: Sequence[Request]) -> list[list[int]] | None
             return None
         writer = Writer(decoder)
         try:
-            _write(writer, requests, done, most)
+            _write(writer, requests, done, most, progress)
         except Unsuited:
             return None
         except (MemoryError, RuntimeError) as error:
@@ -174,7 +186,11 @@ def _tokens(writer: Writer, asked: Request) -> Generator[int]:
 
 
 def _write(
-    writer: Writer, requests: Sequence[Request], done: dict[int, list[int]], most: int
+    writer: Writer,
+    requests: Sequence[Request],
+    done: dict[int, list[int]],
+    most: int,
+    progress: AnswerProgress,
 ) -> None:
     """Write all texts that are not done, at most so many at once."""
     waiting = [number for number in range(len(requests)) if number not in done]
@@ -187,8 +203,11 @@ def _write(
             texts.update(zip(joining, begun, strict=True))
         else:
             writer.step()
-        for number in [number for number, text in texts.items() if text.finished]:
-            done[number] = texts.pop(number).tokens
+        for number, text in list(texts.items()):
+            written = len(text.tokens) / requests[number].most_tokens
+            progress.at(number, 1.0 if text.finished else written)
+            if text.finished:
+                done[number] = texts.pop(number).tokens
 
 
 def _joining(waiting: Sequence[int], requests: Sequence[Request], room: int) -> list[int]:

@@ -172,7 +172,7 @@ def _steered(options: GenerationOptions) -> dict[str, Any]:
     return {
         "n_predict": options.max_new_tokens,
         "samplers": ["penalties", "temperature", "top_k", "top_p"],
-        "repeat_penalty": options.repetition_penalty,
+        "repeat_penalty": options.penalty,
         "temperature": options.temperature if options.do_sample else 0.0,
         "top_k": options.top_k,
         "top_p": options.top_p,

@@ -6,23 +6,28 @@ Nothing is loaded here but small files. Opening what was found is in ``load.py``
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.data.tokens.prompt_format import PromptFormat, format_from_record
 from lorita.data.tokens.tokenizer_template import own_template
-from lorita.errors import AdapterError, ModelError
+from lorita.errors import AdapterError, LoritaWarning, ModelError
 from lorita.models.adapter_files import CONFIG_FILE
 from lorita.models.adapter_kinds import check_kind, read_adapter_config, warn_of_ignored
 from lorita.models.adapter_sources import find_adapter, is_adapter
 from lorita.models.base import CODE_HINT, RUNS_CODE, Base, find_base, load_tokenizer
 from lorita.models.base_forms import plain_name
+from lorita.storage.names import is_path, meant
 from lorita.storage.reading import read_text
 from lorita.storage.run_record import RunRecord, read_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+_NAMES = "Give a run folder, a model folder, a .gguf file, a hub id, or a bundled model."
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,19 @@ def resolve(
     """
     if not is_adapter(name):
         try:
-            return Resolved(find_base(str(name), trust_remote_code=trust_remote_code))
+            alone = Resolved(find_base(str(name), trust_remote_code=trust_remote_code))
+            if base is not None:
+                said = f"base {base} does nothing: {name} is a base model itself"
+                warnings.warn(said, LoritaWarning, stacklevel=2)
+            return alone
         except ModelError as error:
+            path = Path(name).expanduser()
+            if is_path(str(name)) and not path.exists():
+                hint = f"{meant(str(name)) or ''} {_NAMES}".strip()
+                raise ModelError(f"{name}: no such run folder or model", hint=hint) from error
             # A hub repository without a config may hold an adapter; offline, the cache may.
-            words = ("no config.json", "HF_HUB_OFFLINE is set")
-            if Path(name).exists() or not any(word in str(error) for word in words):
+            words = ("no config.json", "HF_HUB_OFFLINE is set", "cannot be reached")
+            if path.exists() or not any(word in str(error) for word in words):
                 raise
     return resolve_adapter(name, base, trust_remote_code=trust_remote_code)
 
@@ -114,8 +127,9 @@ def resolve_folder(
 ) -> Resolved:
     """The adapter whose files are in ``folder`` itself; otherwise as ``resolve``."""
     if not (folder / CONFIG_FILE).is_file():
-        what = "this folder holds no adapter" if folder.is_dir() else "there is no such run folder"
-        raise AdapterError(f"{folder}: {what} ({CONFIG_FILE})")
+        if not folder.is_dir():
+            raise AdapterError(f"{folder}: no such run folder", hint=meant(str(folder)))
+        raise AdapterError(f"{folder}: this folder holds no adapter ({CONFIG_FILE})")
     check_kind(folder)
     warn_of_ignored(folder)
     record = read_record(folder)

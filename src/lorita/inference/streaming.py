@@ -24,15 +24,17 @@ def stream(
     ids: Sequence[int],
     prompt_format: PromptFormat,
     options: GenerationOptions,
-) -> Iterator[str]:
-    """Yield the answer to the prompt tokens ``ids`` in pieces.
+) -> Generator[str, None, bool]:
+    """Yield the answer to the prompt tokens ``ids`` in pieces; return whether it was cut.
 
-    Joined, the pieces are the answer of ``generate``. Closing the iterator early (``close()``)
-    stops the model at its next token. An error in the model is raised here.
+    It is cut where it has ``max_new_tokens`` and the model would have gone on. Joined, the pieces
+    are the answer of ``generate``. Closing the iterator early (``close()``) stops the model at its
+    next token. An error in the model is raised here.
     """
     from lorita.engine.decoding import ACTIVE
 
     stops = all_stops(model, prompt_format.stops(tokenizer))
+    options = options.for_prompts(prompt_format)
     asked = request(ids, options, options.max_new_tokens, stops, ACTIVE)
     tokens = write_one(model, asked) or _through_transformers(
         model, tokenizer, ids, prompt_format, options
@@ -48,6 +50,7 @@ def stream(
         text = prompt_format.answer(tokenizer, new)
         if text[len(shown) :]:
             yield text[len(shown) :]
+        return len(new) >= options.max_new_tokens and new[-1] not in stops
     finally:
         tokens.close()
 
@@ -99,7 +102,7 @@ class _Writer:
         self._model, self._ids = model, list(ids)
         self._options = transformers_options(model, tokenizer, options, stops)
         # There is no padding here, so transformers' own penalty can be used.
-        self._options.repetition_penalty = options.repetition_penalty
+        self._options.repetition_penalty = options.penalty
         self._queue: queue.Queue[int | BaseException | None] = queue.Queue()
         self._stopped = threading.Event()
         self._seen_prompt = False

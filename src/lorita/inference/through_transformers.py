@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import ModelError, RunFailed
+from lorita.inference.answer_progress import AnswerProgress
 from lorita.inference.batching import can_answer_together
 from lorita.inference.options import GenerationOptions, transformers_options
 from lorita.system.memory import is_out_of_memory
@@ -34,6 +35,7 @@ def answer_in_batches(
     rows: Sequence[list[int]],
     rooms: Sequence[int],
     options: GenerationOptions,
+    progress: AnswerProgress,
 ) -> list[list[int]]:
     """The new tokens of each question, by transformers' ``generate``, in batches."""
     import torch
@@ -49,7 +51,8 @@ def answer_in_batches(
         while waiting:
             batch, room = waiting.pop(0)
             within = replace(options, max_new_tokens=room)
-            answer = partial(_continue, model, tokenizer, batch, questions, rows, within)
+            within = within.for_prompts(questions[batch[0]].prompt_format)
+            answer = partial(_continue, model, tokenizer, batch, questions, rows, within, progress)
             new = _if_it_fits(answer, [len(rows[number]) for number in batch])
             if new is None:
                 half = len(batch) // 2
@@ -57,6 +60,7 @@ def answer_in_batches(
                 continue
             for number, tokens in zip(batch, new, strict=True):
                 made[number] = tokens
+                progress.at(number, 1.0)
     finally:
         model.train(was_training)
     return made
@@ -72,16 +76,16 @@ def _batches(
 ) -> list[tuple[list[int], int]]:
     """The batches: indices of questions, and how many new tokens they may have.
 
-    The questions of a batch have the same stop tokens and the same room; they are sorted by length.
-    ``size`` is how many a batch has at most.
+    The questions of a batch have the same stop tokens, repetition penalty and room; they are
+    sorted by length. ``size`` is how many a batch has at most.
     """
-    alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    alike: dict[tuple[int, float, tuple[int, ...]], list[int]] = {}
     for number, question in enumerate(questions):
-        alike.setdefault(
-            (rooms[number], tuple(question.prompt_format.stops(tokenizer))), []
-        ).append(number)
+        form = question.prompt_format
+        key = (rooms[number], form.penalty, tuple(form.stops(tokenizer)))
+        alike.setdefault(key, []).append(number)
     batches = []
-    for (room, _), numbers in alike.items():
+    for (room, *_), numbers in alike.items():
         numbers.sort(key=lambda number: len(rows[number]))
         batches += [(numbers[i : i + size], room) for i in range(0, len(numbers), size)]
     return batches
@@ -111,6 +115,7 @@ def _continue(
     questions: Sequence[Question],
     rows: Sequence[list[int]],
     options: GenerationOptions,
+    progress: AnswerProgress,
 ) -> list[list[int]]:
     """The new tokens of each question in a batch, without padding."""
     import torch
@@ -124,9 +129,10 @@ def _continue(
     ids_BL = torch.tensor([[pad] * (longest - len(rows[n])) + rows[n] for n in batch])
     mask_BL = torch.tensor([[0] * (longest - len(rows[n])) + [1] * len(rows[n]) for n in batch])
     how: dict[str, Any] = {"generation_config": config}
-    how["logits_processor"] = LogitsProcessorList([refuse_no_numbers])
-    if options.repetition_penalty != 1.0:
-        how["logits_processor"].append(_penalty(options.repetition_penalty, mask_BL.to(device)))
+    step = progress.processor(batch, options.max_new_tokens)
+    how["logits_processor"] = LogitsProcessorList([refuse_no_numbers, step])
+    if options.penalty != 1.0:
+        how["logits_processor"].append(_penalty(options.penalty, mask_BL.to(device)))
     adapters = [questions[number].adapter for number in batch]
     if any(adapters):
         how["adapter_names"] = adapters

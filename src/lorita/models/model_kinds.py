@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
@@ -26,8 +27,8 @@ def require_causal(name: str, config: PretrainedConfig) -> None:
 
 def _other_kind(config: PretrainedConfig) -> str | None:
     """What a model is instead of a causal language model; None if it is one."""
-    from transformers.models.auto import modeling_auto as auto
-
+    # Its package hides the module where there is no torch; its lists need none.
+    auto = import_module("transformers.models.auto.modeling_auto")
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         return "an encoder-decoder model"

@@ -38,6 +38,7 @@ def identity(
         values["held-out rows"] = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
     asked = prepared.data.prompt_format.record()
     del asked["control_tokens"]  # an option of its own, which earlier runs did not have
+    asked.pop("repetition_penalty", None)  # of answers alone
     return {
         "base": prepared.base.reference,
         "revision": prepared.base.revision,

@@ -13,7 +13,7 @@ from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
 from lorita.models.memory_needs import Sizes, base_sizes
 from lorita.runs.memory_plan import fitting_itemsize
-from lorita.system.memory import memory_in_use
+from lorita.system.memory import memory_in_use, peak_memory
 from lorita.system.processes import launch_warning
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class LoadedBase:
 
     ``dtype`` is the format of its weights, ``fingerprint`` identifies it among models, and
     ``notes`` say what was chosen for it and why. ``used_before`` are the bytes that the process
-    used before it was loaded.
+    used before it was loaded, ``peak_before`` the most that it had used until then.
     """
 
     model: PreTrainedModel
@@ -41,6 +41,7 @@ class LoadedBase:
     notes: tuple[str, ...]
     sizes: Sizes | None = None
     used_before: int = 0
+    peak_before: int = 0
 
 
 def join_processes(use_cpu: bool) -> Accelerator:
@@ -78,7 +79,7 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
     numerics = choose_numerics(settings.dtype, device=device.type)
     numerics.apply()
     sizes, used = base_sizes(prepared.base), memory_in_use()
-    dtype, why = numerics.dtype, None
+    dtype, why, peak = numerics.dtype, None, peak_memory()
     if device.type == "cpu":
         itemsize, why = fitting_itemsize(settings, prepared, sizes, dtype.itemsize)
         dtype = dtype if itemsize == dtype.itemsize else torch.bfloat16
@@ -92,4 +93,4 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
             "like BERT do not.",
         )
     notes = (*numerics.reasons, *([why] if why else []))
-    return LoadedBase(model, dtype, accelerator, fingerprint(model), notes, sizes, used)
+    return LoadedBase(model, dtype, accelerator, fingerprint(model), notes, sizes, used, peak)

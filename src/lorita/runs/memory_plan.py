@@ -152,6 +152,7 @@ def fitting_itemsize(
         here,
         itemsize,
         may_change=settings.dtype == "auto",
+        may_page=False,  # every step reads all weights
         hint=HINT,
     )
 

@@ -4,58 +4,46 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.evaluation.markdown import code, escaped, one_line, python_string
+from lorita.evaluation.markdown import code, escaped, one_line
+from lorita.export.usage import hub_origin, load_path, public_name, usage_section
 from lorita.settings.facts import options_where
 
 if TYPE_CHECKING:
     from lorita.evaluation.comparison import Comparison
+    from lorita.models.base import Base
     from lorita.settings.schema import RunSettings
 
 
 def model_card(
-    name: str,
+    folder: Path,
     settings: RunSettings,
     comparison: Comparison,
     *,
-    base_reference: str,
+    base: Base,
     parameter_line: str,
     data_line: str,
     final_loss: float,
 ) -> str:
-    """The card in Markdown; the metadata at its top is what the hub reads."""
+    """The card in Markdown; the metadata at its top is what the hub reads.
+
+    ``folder`` is the run's. No other folder of this machine is named.
+    """
     lines = ["---", "library_name: peft"]
-    if not base_reference.startswith("/"):
-        lines.append(f"base_model: {_yaml_text(base_reference)}")
+    if (origin := hub_origin(base)) is not None:
+        lines.append(f"base_model: {_yaml_text(origin)}")
     lines += ["tags:", "- lora", "- lorita", "pipeline_tag: text-generation", "---", ""]
     lines += [
-        f"# {one_line(name)}",
+        f"# {one_line(folder.name)}",
         "",
-        f"A LoRA adapter for {code(settings.model)}, made with lorita.",
+        f"A LoRA adapter for {code(public_name(base))}, made with lorita.",
         "",
+        usage_section(load_path(folder), base, settings.revision),
     ]
-    lines += ["## Use", "", "```python", "import lorita", ""]
-    lines += [
-        f"tuned = lorita.load({python_string(name)})",
-        'print(tuned.generate("..."))',
-        "```",
-        "",
-    ]
-    lines += ["or with PEFT alone:", "", "```python"]
-    lines += [
-        "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM",
-        "",
-        f"base = AutoModelForCausalLM.from_pretrained({python_string(base_reference)})",
-        f"tuned = PeftModel.from_pretrained(base, {python_string(name)})",
-        "```",
-        "",
-    ]
-    if base_reference.endswith(".gguf"):
-        folder, _, file = base_reference.rpartition("/")
-        place = f"{python_string(folder or '.')}, gguf_file={python_string(file)}"
-        lines[-5] = f"base = AutoModelForCausalLM.from_pretrained({place})"
+    data_line = _without_places(data_line, settings)
     lines += ["## Training", "", escaped(data_line), "", parameter_line, "", "| option | value |"]
     lines += ["| --- | --- |"]
     lines += [
@@ -65,8 +53,20 @@ def model_card(
     ]
     lines += ["", f"Training loss of the last step: {final_loss:.4f} nats per token.", ""]
     lines += ["## Limits", "", _limits(comparison), ""]
+    comparison = replace(comparison, model=public_name(base))
     body = comparison.to_markdown().replace("\n## ", "\n### ").replace("# Before", "## Before", 1)
     return "\n".join(lines) + "\n" + body
+
+
+def _without_places(text: str, settings: RunSettings) -> str:
+    """The text with files under their names alone, without the folders they are in."""
+    named = [*settings.data, settings.eval_data, settings.chat_template, settings.map_row]
+    paths = [Path(name).expanduser() for name in named if name is not None and name != "-"]
+    places = {path.parent for path in paths} | {path.absolute().parent for path in paths}
+    places |= {Path.cwd(), Path.home()}
+    for place in sorted(places - {Path(), Path("/")}, key=lambda place: -len(str(place))):
+        text = text.replace(f"{place}/", "")
+    return text
 
 
 def _yaml_text(text: str) -> str:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import glob
 import re
 from pathlib import Path
+from typing import Any
 
 from lorita.data.sources.find_files import data_name
 from lorita.errors import OutputError
+from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.runs.asked import may_overwrite
+from lorita.settings.build import build_settings
+from lorita.settings.facts import differences, options_where
+from lorita.settings.file_wishes import file_wish
 from lorita.settings.schema import RunSettings
-from lorita.storage.run_folder import SETTINGS_FILE, check_output_dir, check_resumable
+from lorita.storage.run_folder import (
+    SETTINGS_FILE,
+    check_output_dir,
+    check_resumable,
+    list_checkpoints,
+)
+from lorita.storage.run_record import read_record
 from lorita.storage.targets import require_apart
 
 
@@ -27,6 +38,7 @@ def check_folder(settings: RunSettings, folder: Path) -> None:
     require_readable_name(folder)
     if continues(settings, folder):
         check_resumable(folder)
+        _check_begun_alike(settings, folder)
     else:
         check_apart(settings, folder)
         check_output_dir(folder, overwrite=may_overwrite(settings, folder))
@@ -62,6 +74,50 @@ def require_readable_name(folder: Path) -> None:
 def resume_source(settings: RunSettings) -> str | None:
     """``last`` or the path of the checkpoint to continue from; None for a new run."""
     return settings.resume_from_checkpoint or ("last" if settings.resume else None)
+
+
+def finished(settings: RunSettings, folder: Path) -> bool:
+    """Whether the run in ``folder`` is to be continued, but has come to its end."""
+    # A run.yaml may hold the --overwrite and the checkpoint that the run was made with.
+    asked = ("overwrite", "resume_from_checkpoint")
+    anew = any(getattr(settings, name) and file_wish(settings, name) is None for name in asked)
+    if not settings.resume or anew:
+        return False
+    record = read_record(folder) if (folder / SETTINGS_FILE).is_file() else None
+    passed = record is not None and all(check.passed for check in record.checks)
+    return passed and (folder / WEIGHTS_FILE).is_file() and not _other_run(settings, folder)
+
+
+def unheeded(settings: RunSettings, folder: Path) -> list[str]:
+    """The options that a finished run was given since, and that no longer matter to it."""
+    before = build_settings(folder / SETTINGS_FILE)
+    asked = {"resume", "output_dir", "overwrite"}
+    return list(differences(before, settings, asked))
+
+
+def _other_run(settings: RunSettings, folder: Path) -> dict[str, tuple[Any, Any]]:
+    """The options, those of reports aside, that the run in ``folder`` was begun with otherwise."""
+    before = build_settings(folder / SETTINGS_FILE)
+    return differences(before, settings, options_where(group="Reports"))
+
+
+def _check_begun_alike(settings: RunSettings, folder: Path) -> None:
+    """``OutputError`` if a run without checkpoints would be made anew with other settings.
+
+    What it is would no longer be what its files say. A checkpoint knows what it belongs to.
+    """
+    if resume_source(settings) != "last" or list_checkpoints(folder):
+        return
+    found = _other_run(settings, folder)
+    if found:
+        raise OutputError(
+            [
+                f"{folder}: this run was begun with {name} = {before}, now it is {now}"
+                for name, (before, now) in found.items()
+            ],
+            hint="It has no checkpoint to continue from. Choose another --output-dir, or replace "
+            "it with --overwrite instead of --resume.",
+        )
 
 
 def continues(settings: RunSettings, folder: Path) -> bool:

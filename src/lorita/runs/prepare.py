@@ -7,7 +7,7 @@ raised as one error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -37,6 +37,7 @@ from lorita.runs.read_data import (
     split_data,
     treatment,
 )
+from lorita.runs.unused import unused_for_data, unused_for_run
 from lorita.settings.schema import RunSettings
 from lorita.storage.hub import check_can_push
 from lorita.system.processes import check_launch, is_lead
@@ -104,9 +105,22 @@ def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True)
         raise SettingsError(
             "load_best_model_at_end and early_stopping_patience need held-out rows, and there "
             "are none",
-            hint="Give --eval-data FILE or an --eval-fraction above 0.",
+            hint="Give --eval-data FILE with rows that are not in --data, or an --eval-fraction "
+            "above 0.",
         )
+    said = [
+        *unused_for_data(settings, base, rows[0].kind),
+        *unused_for_run(settings, len(data.held_out), on_gpu=has_gpu(settings)),
+    ]
+    data = replace(data, warnings=[*said, *data.warnings])
     return Prepared(output_dir, base, config, tokenizer, data)
+
+
+def has_gpu(settings: RunSettings) -> bool:
+    """Whether the run will be computed on a GPU."""
+    import torch
+
+    return torch.cuda.is_available() and not settings.use_cpu
 
 
 def _upload_asked(settings: RunSettings, folder: Path) -> bool:
@@ -182,6 +196,7 @@ def _tokenize(
         shared_system(train_rows) if template else None,
         how.control_tokens,
         shared_tools(train_rows),
+        settings.repetition_penalty,
     )
     return PreparedData(
         train.examples,

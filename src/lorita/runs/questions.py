@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lorita.evaluation.measure import ANSWERS, Questions, make_proof_questions
 from lorita.evaluation.prompts import prompts_of
+from lorita.evaluation.proof_size import ProofRows, choose_rows
 from lorita.inference.generation import GenerationOptions
 from lorita.inference.prompt_length import fits, positions_in_table, prompt_ids
 
@@ -36,9 +38,17 @@ def _prompts_of_rows(prepared: Prepared, model: torch.nn.Module, count: int) -> 
 
 
 def make_questions(
-    settings: RunSettings, prepared: Prepared, model: torch.nn.Module, prompts: Sequence[str]
+    settings: RunSettings,
+    prepared: Prepared,
+    model: torch.nn.Module,
+    prompts: Sequence[str],
+    *,
+    trained_tokens: int | None,
 ) -> Questions:
-    """Everything to measure: prompts, held-out rows and, if requested, the proof's questions."""
+    """Everything to measure: prompts, held-out rows and, if requested, the proof's questions.
+
+    Of the rows, as many are taken as a training of so many tokens pays for; all with None.
+    """
     data, tokenizer = prepared.data, prepared.tokenizer
     options = GenerationOptions(
         max_new_tokens=settings.max_new_tokens, repetition_penalty=settings.repetition_penalty
@@ -52,4 +62,16 @@ def make_questions(
             held_out=data.held_out,
             train=data.train,
         )
-    return Questions(tokenizer, data.prompt_format, prompts, options, data.held_out, proof)
+    questions = Questions(tokenizer, data.prompt_format, prompts, options, data.held_out, proof)
+    return questions if trained_tokens is None else _affordable(questions, trained_tokens)
+
+
+def _affordable(questions: Questions, trained_tokens: int) -> Questions:
+    proof = questions.proof
+    whole = ProofRows(
+        questions.held_out, proof.general if proof else (), proof.sample if proof else ()
+    )
+    rows = choose_rows(whole, trained_tokens)
+    if proof is not None:
+        proof = replace(proof, held_out=rows.held_out, general=rows.general, sample=rows.training)
+    return replace(questions, held_out=rows.held_out, proof=proof, left_out=rows.line(whole))

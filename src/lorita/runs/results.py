@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
     from lorita.settings.schema import RunSettings
+    from lorita.training.events import Event
 
 
 def compare_measured(
     model: str, questions: Questions, before: Measured, after: Measured
-) -> Comparison:
+) -> Generator[Event, None, Comparison]:
     """Base and tuned model side by side, with the proof if it was measured.
 
     ``model`` is the base's name as shown to people.
@@ -48,7 +49,7 @@ def compare_measured(
     pairs = zip(questions.prompts, before.answers, after.answers, strict=True)
     proof = None
     if questions.proof is not None and before.proof is not None and after.proof is not None:
-        proof = make_proof(questions.proof, before.proof, after.proof)
+        proof = yield from make_proof(questions.proof, before.proof, after.proof)
     answers = tuple(Answer(*triple) for triple in pairs)
     return Comparison(model, answers, held_out_figures(before.held_out, after.held_out), proof)
 
@@ -67,10 +68,10 @@ def write_results(
     claim(folder, [JSON_FILE, MARKDOWN_FILE, CARD_FILE, RECORD_FILE])
     comparison.save(folder)
     card = model_card(
-        folder.name,
+        folder,
         settings,
         comparison,
-        base_reference=prepared.base.reference,
+        base=prepared.base,
         parameter_line=parameter_line,
         data_line=". ".join(prepared.data.notes) + ".",
         final_loss=last_loss(folder),

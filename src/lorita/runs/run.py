@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from lorita.models import adapter as adapters
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import save_tokenizer
 from lorita.runs.asked import remember_own
+from lorita.runs.base_answers import base_answers
+from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
@@ -32,12 +35,26 @@ from lorita.settings.build import to_yaml
 from lorita.storage.disk import remove
 from lorita.storage.files import new_part, write_atomic
 from lorita.storage.manifest import claim, place
-from lorita.storage.run_folder import LOG_FILE, RECORD_FILE, SETTINGS_FILE, open_run_dir
+from lorita.storage.run_folder import (
+    LOG_FILE,
+    RECORD_FILE,
+    SETTINGS_FILE,
+    open_run_dir,
+    resume_command,
+)
 from lorita.storage.run_log import append_log
 from lorita.system.memory import errors_before_the_limit, release_freed
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
-from lorita.training.events import Compared, Event, Note, RunEnded, StepDone, TrainingEnded
+from lorita.training.events import (
+    Compared,
+    Event,
+    Note,
+    PhaseStarted,
+    RunEnded,
+    StepDone,
+    TrainingEnded,
+)
 from lorita.training.stop_request import StopRequest
 
 if TYPE_CHECKING:
@@ -48,6 +65,7 @@ if TYPE_CHECKING:
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
     from lorita.settings.schema import RunSettings
+    from lorita.storage.run_record import Check
 
 
 @dataclass(frozen=True)
@@ -70,11 +88,13 @@ def run_events(
     base: LoadedBase,
     *,
     before: Measured | None = None,
+    whole_proof: bool = False,
     started: float | None = None,
 ) -> Generator[Event, None, FinishedRun]:
     """The run as events. The base ends as it was loaded, even if the run fails.
 
-    ``before`` is the base's measurement from an earlier run with the same questions; ``started`` is
+    ``before`` is the base's measurement from an earlier run with the same questions, which were
+    whole. ``whole_proof``: all rows are measured, whatever the training took. ``started`` is
     when the command began (``time.perf_counter``). Raises ``RunFailed`` after saving the last good
     adapter, or ``Interrupted`` after saving a checkpoint.
     """
@@ -82,6 +102,7 @@ def run_events(
     folder = prepared.output_dir
     yield from (Note(text) for text in (*base.notes, *prepared.data.notes))
     yield from (Note(text, is_warning=True) for text in prepared.data.warnings)
+    yield PhaseStarted("Putting the adapter on and building kernels")
     prompts = comparison_prompts(settings, prepared, base.model)
     spare = dropped(settings, prepared, base.sizes, base.dtype.itemsize)
     with _disk_trouble_said(folder), errors_before_the_limit(spare), ExitStack() as writing:
@@ -89,22 +110,25 @@ def run_events(
             yield from (Note(text) for text in (*attached.notes, attached.parameter_line))
             job = TrainingJob(settings, prepared, attached)
             job.find_checkpoint()  # whatever can be refused is refused before anything is written
+            paid = None if whole_proof or before is not None else job.work.tokens
+            questions = make_questions(settings, prepared, base.model, prompts, trained_tokens=paid)
+            if questions.left_out is not None:
+                yield Note(questions.left_out)
+            if settings.probe:
+                job.around = around_training(base.model, questions, started=started)
             if is_lead():
                 writing.enter_context(_made_ready(settings, folder))
             losses = yield from _train(job)
             base.accelerator.wait_for_everyone()
-            yield Note("Measuring the tuned model and the base")
             release_freed()  # what the steps have used, for the larger pieces of the proof
-            questions = make_questions(settings, prepared, base.model, prompts)
-            after = measure(base.model, questions)
-            first_prompt = prompt_tensor(base.model, prepared.tokenizer, prompts[0])
-            checks = [
-                *check_adapter(attached.model, folder),
-                *check_reload(attached.model, folder, first_prompt),
-            ]
-        before = before or measure_base(base, questions, fast=settings.speedup)
+            after = yield from measure(base.model, questions, "the tuned model")
+            yield PhaseStarted("Checking the saved adapter")
+            checks = _checks(attached, prepared, prompts[0])
+        if before is None:
+            ask = partial(measure_base, base, questions, fast=settings.speedup)
+            before = yield from base_answers(base, questions, settings, ask)
         checks.append(check_moved(before.logits, after.logits))
-        comparison = compare_measured(settings.model, questions, before, after)
+        comparison = yield from compare_measured(settings.model, questions, before, after)
         if is_lead():
             write_results(
                 settings, prepared, base, comparison, checks,
@@ -117,6 +141,16 @@ def run_events(
     size = (folder / WEIGHTS_FILE).stat().st_size
     yield RunEnded(folder, size, time.perf_counter() - started)
     return FinishedRun(folder, comparison, losses, before)
+
+
+def _checks(attached: Attached, prepared: Prepared, prompt: str) -> list[Check]:
+    """Whether the adapter's files are whole and do what the adapter in memory does."""
+    folder, model = prepared.output_dir, attached.base.model
+    prompt_1L = prompt_tensor(model, prepared.tokenizer, prompt)
+    return [
+        *check_adapter(attached.model, folder),
+        *check_reload(attached.model, folder, prompt_1L),
+    ]
 
 
 @contextmanager
@@ -146,7 +180,7 @@ def _train(job: TrainingJob) -> Generator[Event, None, list[float]]:
     try:
         with StopRequest() as stop:
             for event in job.events(stop):
-                if is_lead():
+                if is_lead() and not isinstance(event, PhaseStarted):
                     append_log(folder, event.record())
                 if isinstance(event, StepDone):
                     losses.append(event.loss)
@@ -160,8 +194,8 @@ def _train(job: TrainingJob) -> Generator[Event, None, list[float]]:
             _save_tokenizer(prepared.tokenizer, folder)
         yield from ended
     except Interrupted as stopped:
-        command = f"lorita train {folder} --resume"
-        raise Interrupted(stopped.problems, hint=f"Continue with: {command}") from None
+        hint = f"Continue with: {resume_command(folder)}"
+        raise Interrupted(stopped.problems, hint=hint) from None
     except RunFailed as failed:
         hint = _save_good(job, attached, folder, failed)
         raise RunFailed(failed.problems, hint=hint) from None
@@ -206,5 +240,5 @@ def _disk_trouble_said(folder: Path) -> Iterator[None]:
             left = "The checkpoints in the folder are unchanged"
         raise RunFailed(
             f"{error.filename or folder}: cannot be written ({error.strerror or error})",
-            hint=f"{left}. Free some space, then: lorita train {folder} --resume",
+            hint=f"{left}. Free some space, then: {resume_command(folder)}",
         ) from None

@@ -5,7 +5,7 @@ It trains the attached adapter. Saving and measuring the result is done in ``run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,10 @@ from lorita.evaluation.scores import score_rows
 from lorita.runs.identity import conditions, identity
 from lorita.runs.memory_plan import memory_per_token, reckoned_peak
 from lorita.runs.output_folder import resume_source
-from lorita.runs.training_setup import make_pace, make_trainee, make_watch, micro_of
+from lorita.runs.training_setup import advice_for, make_pace, make_trainee, make_watch, micro_of
 from lorita.storage.run_log import continue_log
 from lorita.system.memory import available_memory, peak_memory
 from lorita.system.processes import is_lead
-from lorita.training.advice import advice
 from lorita.training.checkpoint import (
     find_checkpoint,
     keep_until_recorded,
@@ -27,8 +26,23 @@ from lorita.training.checkpoint import (
     restore_weights,
     save_checkpoint,
 )
-from lorita.training.events import Event, Note, StepDone, TrainingEnded, TrainingStarted
-from lorita.training.forecast import PROBE_STEPS, Forecast, count_work, from_timed, probe, proposals
+from lorita.training.events import (
+    Event,
+    Note,
+    PhaseStarted,
+    StepDone,
+    TrainingEnded,
+    TrainingStarted,
+)
+from lorita.training.forecast import (
+    PROBE_STEPS,
+    Around,
+    Forecast,
+    count_work,
+    from_timed,
+    probe,
+    proposals,
+)
 from lorita.training.loop import Hooks, train
 from lorita.training.random_state import untouched_random_states
 
@@ -51,7 +65,8 @@ class _GivenUp(Exception):
 class TrainingJob:
     """The training of an attached adapter; iterate ``events`` to run it.
 
-    ``pace``, ``trainee`` and ``watch`` are the loop's inputs, ``work`` counts what it will compute.
+    ``pace``, ``trainee`` and ``watch`` are the loop's inputs, ``work`` counts what it will compute,
+    and ``around`` is what the run takes beside it, if that is known.
     """
 
     def __init__(self, settings: RunSettings, prepared: Prepared, attached: Attached) -> None:
@@ -66,6 +81,7 @@ class TrainingJob:
         data = prepared.data
         self.work = count_work(data.train, data.held_out, self.pace)
         self._came_from: Path | None = None
+        self.around: Around | None = None
         # Reckoned now: later the files of the base may be gone.
         base = attached.base
         trained = sum(p.numel() for p in self.trainee.masters.parameters.values())
@@ -114,8 +130,10 @@ class TrainingJob:
 
     def forecast(self, timed: Sequence[tuple[int, float]] = ()) -> Forecast:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
-        peak = max(peak_memory(), self._peak)
-        return Forecast(self.work, peak, available_memory(), from_timed(timed))
+        seen = peak_memory()
+        mine = seen if seen > self.attached.base.peak_before else 0  # or it is an earlier run's
+        peak = max(mine, self._peak)
+        return Forecast(self.work, peak, available_memory(), from_timed(timed), self.around)
 
     def probe(self) -> Forecast:
         """The forecast from a few steps whose gradients are computed and discarded."""
@@ -150,17 +168,19 @@ class TrainingJob:
         """Load the last good weights into the model; return the step they are from."""
         return self.watch.restore_good(self.trainee)
 
-    def _evaluate(self, stop: StopRequest) -> float | None:
+    def _evaluate(self, stop: StopRequest) -> Generator[Event, None, float | None]:
         accelerator, rows = self.attached.base.accelerator, self.prepared.data.held_out
 
         def give_up_if_stopped() -> None:
             if stop.requested and accelerator.num_processes == 1:
                 raise _GivenUp
 
+        yield (phase := PhaseStarted("Scoring the held-out rows", len(rows), "rows"))
         try:
             scores = score_rows(
-                self.attached.base.model, rows, accelerator.device, before_each=give_up_if_stopped
-            )
+                self.attached.base.model, rows, accelerator.device,
+                before_each=give_up_if_stopped, advance=phase.advance,
+            )  # fmt: skip
         except _GivenUp:
             return None
         return scores.rows().mean
@@ -257,14 +277,4 @@ class TrainingJob:
 
     def advice(self) -> list[str]:
         """Warnings about settings that are known to hurt with this much data."""
-        settings = self.settings
-        return advice(
-            rows=len(self.prepared.data.train),
-            rows_per_step=self.pace.rows_per_step,
-            steps=self.pace.max_steps,
-            learning_rate=settings.learning_rate,
-            scaling=settings.lora_alpha / (settings.r**0.5 if settings.use_rslora else settings.r),
-            warmup_steps=settings.warmup_steps,
-            modules_to_save=bool(settings.modules_to_save),
-            guarded=settings.evaluation_decides,
-        )
+        return advice_for(self.settings, self.prepared, self.pace, self.work)

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from lorita.data.batches import steps_per_epoch
 from lorita.models.adapter import trainable_parameters
 from lorita.runs.memory_plan import Micro, micro_batches_for
+from lorita.runs.unused import unused_in_steps
+from lorita.settings.facts import scale_of
 from lorita.system.memory import available_memory
+from lorita.training.advice import advice
 from lorita.training.loop import Pace
 from lorita.training.loss_watch import Watch, window_of
 from lorita.training.optimizer import Masters, make_optimizer, make_schedule
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from lorita.runs.prepare import Prepared
     from lorita.runs.run_model import Attached
     from lorita.settings.schema import RunSettings
+    from lorita.training.forecast import Work
 
 
 def micro_of(settings: RunSettings, prepared: Prepared, attached: Attached) -> Micro:
@@ -69,9 +73,26 @@ def make_trainee(settings: RunSettings, attached: Attached, pace: Pace) -> Train
     return Trainee(attached.model, masters, optimizer, schedule)
 
 
+def advice_for(settings: RunSettings, prepared: Prepared, pace: Pace, work: Work) -> list[str]:
+    """Warnings about settings that hurt with this much data, or that do nothing in so few steps."""
+    data = prepared.data
+    found = advice(
+        rows=len(data.train),
+        epochs=work.epochs,
+        steps=pace.max_steps,
+        learning_rate=settings.learning_rate,
+        scaling=scale_of(settings),
+        warmup_steps=settings.warmup_steps,
+        modules_to_save=bool(settings.modules_to_save),
+        guarded=settings.evaluation_decides,
+        limited=settings.max_steps is not None,
+    )
+    return [*found, *unused_in_steps(settings, pace, len(data.held_out))]
+
+
 def make_watch(settings: RunSettings, prepared: Prepared, pace: Pace) -> Watch:
     """The watch over the losses: when to skip a step or stop, and which step was best."""
-    per_epoch = steps_per_epoch(len(prepared.data.train), pace.rows_per_step)
+    per_epoch = steps_per_epoch(len(pace.windows or prepared.data.train), pace.rows_per_step)
     return Watch(
         guessing=math.log(prepared.config.get_text_config().vocab_size),
         window=window_of(per_epoch),

@@ -91,8 +91,15 @@ def _canonical(values: Mapping[str, Any], source: str) -> tuple[dict[str, Any], 
         elif name in known:
             problems.append(f"{where}{name} is given twice, once as {key!r}")
         else:
-            known[name] = value
+            known[name] = _without_paths(value)
     return known, problems
+
+
+def _without_paths(value: Any) -> Any:
+    """A ``Path`` as text, by itself or in a list: Python code passes either."""
+    if isinstance(value, (list, tuple)):
+        return [_without_paths(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def option_name(key: str) -> str | None:

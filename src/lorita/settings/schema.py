@@ -228,7 +228,11 @@ class RunSettings(BaseModel):
 
     # Reports
     probe: bool = _report("Time the first steps to forecast the whole run.", True)
-    logging_steps: int = _record("Log every N steps.", 1, ge=1)
+    logging_steps: int = _record(
+        "Print a line every N steps where there is no progress bar; log.jsonl has every step.",
+        1,
+        ge=1,
+    )
     eval_steps: int | None = _record(
         "Measure the held-out loss every N steps as well as at the end. Default: only at the end, "
         "or once per epoch if early_stopping_patience or load_best_model_at_end needs it.",
@@ -250,7 +254,12 @@ class RunSettings(BaseModel):
         [],
     )
     max_new_tokens: int = _report("Maximum length of these answers in tokens.", 50, ge=1)
-    repetition_penalty: float = _report("Repetition penalty of these answers; 1: none.", 1.5, gt=0)
+    repetition_penalty: float | None = _report(
+        "Repetition penalty of these answers, and of later ones; 1: none. Default: 1.5 for texts, "
+        "1.1 for chats.",
+        None,
+        gt=0,
+    )
     proof: bool = _record(
         "Measure at the end what was learned, forgotten and memorised; --no-proof measures the "
         "held-out loss only.",

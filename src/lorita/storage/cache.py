@@ -2,7 +2,8 @@
 
 They hold what was made from the user's data and models, so they are private (0700), and only what
 this user wrote there, whole, is believed. Whatever has not been used for ``KEPT_DAYS`` is deleted
-by the next command that uses the folder, and so is what a killed process was still writing.
+by the next command that uses the folder, and so is what a killed process was still writing, and
+what is longest unused if all of it is too large (``cache_size``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import atexit
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,11 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorita.errors import DataError
+from lorita.storage.cache_size import keep_below
 from lorita.storage.disk import remove, sync
 from lorita.storage.parts import Part, remove_abandoned
 from lorita.storage.private import (
     PRIVATE_FILE,
     PRIVATE_FOLDER,
+    existing_folder,
     is_own_folder,
     open_own,
     private_folder,
@@ -42,9 +46,7 @@ def tables_folder() -> Path:
 
     Raises ``DataError`` if it cannot be written.
     """
-    import datasets
-
-    place = Path(datasets.config.HF_DATASETS_CACHE)
+    place = _datasets_cache()
     try:
         return _clean(private_folder(place))
     except OSError as error:
@@ -52,6 +54,15 @@ def tables_folder() -> Path:
             f"{place}: the cache cannot be written ({error.strerror or error})",
             hint="Choose another folder with HF_DATASETS_CACHE.",
         ) from error
+
+
+def _datasets_cache() -> Path:
+    """Where ``datasets`` keeps its tables, by its own rule: to import it takes a second."""
+    if "datasets" in sys.modules:
+        return Path(sys.modules["datasets"].config.HF_DATASETS_CACHE)
+    general = os.path.join(os.getenv("XDG_CACHE_HOME", "~/.cache"), "huggingface")  # noqa: PTH118
+    home = Path(os.getenv("HF_HOME", general)).expanduser()
+    return Path(os.getenv("HF_DATASETS_CACHE", home / "datasets"))
 
 
 def mark_used(path: Path) -> None:
@@ -133,7 +144,20 @@ def _clean(folder: Path) -> Path:
             if entry.name.startswith(".") or entry.lstat().st_mtime >= oldest:
                 continue
             remove(entry)
+    keep_below(folder)
     return folder
+
+
+def cache_folders() -> dict[str, Path]:
+    """Where the caches are, by what they hold; the folders need not exist."""
+    import datasets
+    from huggingface_hub.constants import HF_HOME
+
+    places = {
+        "tables of data": Path(datasets.config.HF_DATASETS_CACHE),
+        "converted models and adapters": Path(HF_HOME),
+    }
+    return {what: existing_folder(place) for what, place in places.items()}
 
 
 def _complete(folder: Path) -> None:

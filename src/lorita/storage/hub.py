@@ -6,9 +6,19 @@ Address, token, cache and offline mode are configured with the hub's own variabl
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-from lorita.errors import AdapterError, LoritaError, ModelError, SettingsError, UserError
+from lorita.errors import (
+    AdapterError,
+    LoritaError,
+    LoritaWarning,
+    ModelError,
+    SettingsError,
+    UserError,
+)
+from lorita.storage import names
+from lorita.storage.connection import find_hub, is_lost, quiet_client
 
 
 def find_model(hub_id: str, revision: str | None) -> tuple[str, Path]:
@@ -19,10 +29,12 @@ def find_model(hub_id: str, revision: str | None) -> tuple[str, Path]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    find_hub()
     try:
-        path = hf_hub_download(hub_id, "config.json", revision=revision)
+        with quiet_client():
+            path = hf_hub_download(hub_id, "config.json", revision=revision)
     except LocalEntryNotFoundError as error:
-        raise ModelError(f"{hub_id}: {_unreachable(error)}", hint=_HINT) from error
+        raise _not_here(hub_id, ModelError) from error
     except EntryNotFoundError as error:
         raise ModelError(
             f"{hub_id}: the hub repository has no config.json",
@@ -30,6 +42,7 @@ def find_model(hub_id: str, revision: str | None) -> tuple[str, Path]:
         ) from error
     except Exception as error:
         raise explain(error, hub_id, revision, ModelError) from error
+    _say_where_from(hub_id)
     # The cache keeps a snapshot in a folder named after its commit.
     return Path(path).parent.name, Path(path)
 
@@ -39,12 +52,6 @@ def in_cache(hub_id: str, revision: str | None, name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(hub_id, name, revision=revision), str)
-
-
-_HINT = (
-    "Check the network, or use a folder or .gguf file on this machine. "
-    "Anything downloaded before can be used with HF_HUB_OFFLINE=1."
-)
 
 
 def explain(
@@ -68,27 +75,48 @@ def explain(
     if isinstance(error, RepositoryNotFoundError):
         return kind(
             f"{hub_id}: no folder or hub repository with this name",
-            hint="Check the spelling (owner/name). A private repository needs HF_TOKEN.",
+            hint=names.hint(
+                hub_id, "Check the spelling (owner/name). A private repository needs HF_TOKEN."
+            ),
         )
     if isinstance(error, RevisionNotFoundError):
         return kind(f"{hub_id}: the hub has no revision {revision!r} of this repository")
     if isinstance(error, HFValidationError):
         return kind(f"{hub_id}: not a hub id (owner/name), and no such file or folder")
     if isinstance(error, OfflineModeIsEnabled):
-        return kind(f"{hub_id}: not in the cache, and HF_HUB_OFFLINE is set", hint=_HINT)
+        return _not_here(hub_id, kind)
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return kind(
-            f"{hub_id}: the hub responded with status {error.response.status_code}", hint=_HINT
+            f"{hub_id}: the hub responded with status {error.response.status_code}",
+            hint="Try again later, or use a folder or file on this machine.",
         )
-    return kind(f"{hub_id}: {_unreachable(error)}", hint=_HINT)
+    return _not_here(hub_id, kind)
 
 
-def _unreachable(error: Exception) -> str:
+def _not_here(hub_id: str, kind: type[LoritaError]) -> LoritaError:
+    """What to say of a name that is neither on this machine nor can be asked for."""
     from huggingface_hub import constants
 
+    there = "no such file or folder, and not in the hub's cache"
+    advice = "Or use a folder or file on this machine."
+    if is_lost():
+        found = f"{there}; the hub ({constants.ENDPOINT}) cannot be reached"
+        return kind(f"{hub_id}: {found}", hint=names.hint(hub_id, f"Check the network. {advice}"))
     if constants.HF_HUB_OFFLINE:
-        return "not in the cache, and HF_HUB_OFFLINE is set"
-    return f"the hub ({constants.ENDPOINT}) cannot be reached, and it is not in the cache"
+        said = f"{hub_id}: {there}; HF_HUB_OFFLINE is set"
+        return kind(said, hint=names.hint(hub_id, f"Unset HF_HUB_OFFLINE to download it. {advice}"))
+    said = f"{hub_id}: the hub ({constants.ENDPOINT}) does not answer, and it is not in the cache"
+    return kind(said, hint=f"Try again later. {advice}")
+
+
+def _say_where_from(hub_id: str) -> None:
+    """A ``LoritaWarning`` if what is used was downloaded before because the hub is out of reach."""
+    if is_lost():
+        warnings.warn(
+            f"the hub cannot be reached, so {hub_id} is used as it was downloaded before",
+            LoritaWarning,
+            stacklevel=4,
+        )
 
 
 def check_can_push(hub_id: str) -> None:
@@ -128,6 +156,7 @@ def make_repository(hub_id: str, *, private: bool) -> str:
     """
     from huggingface_hub import create_repo
 
+    find_hub()
     try:
         return str(create_repo(hub_id, private=private or None, exist_ok=True).repo_id)
     except Exception as error:
@@ -153,6 +182,8 @@ def _cannot_push(error: Exception, hub_id: str) -> UserError:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
 
+    if is_lost():
+        return UserError(f"{hub_id}: the hub ({constants.ENDPOINT}) cannot be reached")
     response = error.response if isinstance(error, HfHubHTTPError) else None
     if response is not None and response.status_code in (401, 403):
         return UserError(
@@ -173,14 +204,18 @@ def find_adapter(hub_id: str, config_file: str) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    kept = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "run.yaml"]
+    left_out = ["checkpoint-*"]
+    find_hub()
     try:
-        hf_hub_download(hub_id, config_file)
-        kept = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "run.yaml"]
-        folder = snapshot_download(hub_id, allow_patterns=kept, ignore_patterns=["checkpoint-*"])
+        with quiet_client():
+            hf_hub_download(hub_id, config_file)
+            folder = snapshot_download(hub_id, allow_patterns=kept, ignore_patterns=left_out)
     except LocalEntryNotFoundError as error:
-        raise AdapterError(f"{hub_id}: {_unreachable(error)}", hint=_HINT) from error
+        raise _not_here(hub_id, AdapterError) from error
     except EntryNotFoundError as error:
         raise AdapterError(f"{hub_id}: the hub repository holds no adapter") from error
     except Exception as error:
         raise explain(error, hub_id, None, AdapterError) from error
+    _say_where_from(hub_id)
     return Path(folder)

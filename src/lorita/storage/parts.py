@@ -59,7 +59,7 @@ def remove_abandoned(folder: Path, kind: str = "*") -> None:
     """Delete the parts of this user in ``folder`` that no running process holds."""
     for path in folder.glob(f".{kind}-*{ENDING}"):
         with suppress(OSError):
-            if path.is_dir() and not path.is_symlink() and _is_abandoned(path):
+            if path.is_dir() and not path.is_symlink() and is_abandoned(path):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -75,7 +75,7 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _is_abandoned(path: Path) -> bool:
+def is_abandoned(path: Path) -> bool:
     """Whether a part is this user's, and its lock can be taken; its age decides without locks."""
     status = path.lstat()
     old = time.time() - status.st_mtime > UNLOCKED_AGE

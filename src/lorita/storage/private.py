@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,6 +73,17 @@ def private_folder(parent: Path, name: str = "lorita") -> Path:
         if not _has_owners():
             raise
         return make_private(parent / f"{name}-{os.getuid()}")
+
+
+def existing_folder(parent: Path, name: str = "lorita") -> Path:
+    """Where ``private_folder`` would put this user's folder; nothing is made."""
+    folder = parent / name
+    if _has_owners() and folder.is_symlink():
+        return parent / f"{name}-{os.getuid()}"
+    with suppress(OSError):
+        if _has_owners() and folder.lstat().st_uid != os.getuid():
+            return parent / f"{name}-{os.getuid()}"
+    return folder
 
 
 def open_own(path: Path) -> BinaryIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -166,16 +167,40 @@ def _check_content(folder: Path, *, overwrite: bool) -> None:
     if known is not None and known.kind != RUN:
         raise OutputError(f"{folder}: holds a {known.kind}, not a run", hint=_ELSEWHERE)
     if known is not None and existing(folder, known) and not overwrite:
-        hint = f"{_ELSEWHERE[:-1]}, or replace it with --overwrite."
-        if others:
-            hint = (
-                f"{_ELSEWHERE} To replace the run with --overwrite, first move elsewhere what "
-                f"lorita did not write there: {named(others)}"
-            )
-        raise OutputError(f"{folder}: already holds a run", hint=hint)
+        raise _occupied(folder, others)
     if others:
         also = " --overwrite removes only what lorita wrote." if overwrite else ""
         raise _not_own(folder, others, also)
+
+
+def _occupied(folder: Path, others: list[str]) -> OutputError:
+    """A run is there already. What would be lost by replacing it is named first."""
+    ways = f"{_ELSEWHERE[:-1]}, or replace it with --overwrite"
+    saved = list_checkpoints(folder)
+    if (folder / RECORD_FILE).exists():
+        found, hint = "a run", f"{ways}."
+    elif saved:
+        found = f"a run that did not finish ({saved[-1].name})"
+        hint = f"Continue it: {resume_command(folder)}\nOr begin again: {ways[0].lower()}{ways[1:]}"
+        hint += ", which deletes its checkpoints."
+    else:
+        found, hint = "a run that did not get as far as a checkpoint", f"{ways}."
+    if others:
+        hint += (
+            f" Before --overwrite, move elsewhere what lorita did not write there: {named(others)}"
+        )
+    return OutputError(f"{folder}: already holds {found}", hint=hint)
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    found = [p for p in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def resume_command(folder: Path) -> str:
+    """The command that continues the run in ``folder``."""
+    return f"lorita train {shlex.quote(str(folder))} --resume"
 
 
 def _check_sweep(folder: Path) -> None:

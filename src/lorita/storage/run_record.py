@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from typing_extensions import Required, TypedDict
 
 from lorita.errors import UserError
@@ -51,6 +51,7 @@ class PromptRecord(TypedDict, total=False):
 
     kind: Required[Literal["text", "pair", "chat"]]
     control_tokens: Literal["text", "tokens"]
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     tools_template: str
     tools: list[Any]
     chat_template: Required[str | None]

@@ -9,6 +9,7 @@ whether or not the output is a terminal: it often reaches one later.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,11 @@ def shown(text: str) -> str:
     Tab and newline stay, and so do joiners and marks that ordinary text of some scripts needs.
     """
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def can_draw() -> bool:
+    """Whether terminals here understand more than lines of text (``TERM`` is not ``dumb``)."""
+    return os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

@@ -11,27 +11,29 @@ HIGH_RATE = 1e-2
 def advice(
     *,
     rows: int,
-    rows_per_step: int,
+    epochs: float,
     steps: int,
     learning_rate: float,
     scaling: float,
     warmup_steps: int,
     modules_to_save: bool,
     guarded: bool,
+    limited: bool = False,
 ) -> list[str]:
     """A sentence for each setting that is likely to spoil the run, with what to do instead.
 
-    ``scaling`` is lora_alpha/r (or lora_alpha/sqrt(r)). AdamW moves the LoRA matrices by about the
-    learning rate per step, and so the model by about the learning rate times the scaling.
-    ``guarded`` says that the held-out loss decides when to stop or which checkpoint to use.
+    ``epochs`` is how many times a row is seen, a part of an epoch included. ``scaling`` is
+    lora_alpha/r (or lora_alpha/sqrt(r)). AdamW moves the LoRA matrices by about the learning rate
+    per step, and so the model by about the learning rate times the scaling. ``guarded`` says that
+    the held-out loss decides when to stop or which checkpoint to use, ``limited`` that a number of
+    steps was given instead of epochs.
     """
     found = []
-    epochs = steps * rows_per_step / rows
     if rows < FEW_ROWS and epochs >= MANY_EPOCHS and not guarded:
         found.append(
-            f"{rows} rows are seen {epochs:.0f} times: with so few rows, more than about "
-            f"{MANY_EPOCHS - 2} epochs make the model memorise them. Lower --num-train-epochs, or "
-            "use --load-best-model-at-end"
+            f"{rows} rows are seen {_times(epochs)} times: with so few rows, more than about "
+            f"{MANY_EPOCHS - 2} epochs make the model memorise them. Lower "
+            f"{'--max-steps' if limited else '--num-train-epochs'}, or use --load-best-model-at-end"
         )
     if learning_rate * scaling > HIGH_RATE:
         found.append(
@@ -42,7 +44,8 @@ def advice(
     if steps < FEW_STEPS:
         found.append(
             f"only {steps} steps: the adapter will hardly change. For more steps, lower "
-            "--per-device-train-batch-size or raise --num-train-epochs"
+            "--per-device-train-batch-size or raise "
+            f"{'--max-steps' if limited else '--num-train-epochs'}"
         )
     if warmup_steps >= steps:
         found.append(
@@ -55,3 +58,8 @@ def advice(
             "what it knew"
         )
     return found
+
+
+def _times(epochs: float) -> str:
+    """``6``, ``5.5``: whole where it is whole."""
+    return f"{epochs:.1f}".removesuffix(".0")

@@ -13,7 +13,6 @@ under a temporary name, synced and renamed, and its checksums are verified whene
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from lorita.storage.disk import remove, sync
 from lorita.storage.files import new_part, write_atomic
 from lorita.storage.manifest import claim, remove_folder, set_aside
 from lorita.storage.reading import one_message
+from lorita.storage.run_folder import list_checkpoints as list_checkpoints
 from lorita.training.checkpoint_state import (
     FORMAT,
     STATE_FILE,
@@ -116,12 +116,6 @@ def remove_unasked(run: Path) -> None:
     for folder in list_checkpoints(run):
         if (folder / UNASKED).exists():
             remove_folder(run, folder.name)
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    found = [p for p in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
 
 
 def find_checkpoint(

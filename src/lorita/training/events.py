@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,29 @@ class Note(Event):
 
     text: str
     is_warning: bool = False
+
+
+class Count:
+    """How far a phase is. It grows while the phase lasts, for whoever draws it meanwhile."""
+
+    done: float = 0.0
+
+
+@dataclass(frozen=True)
+class PhaseStarted(Event):
+    """What is being done until the next event, such as "Loading" or "Writing tensors".
+
+    ``total`` is how many ``unit`` there are (None: not known), ``count`` how many are done.
+    """
+
+    text: str
+    total: int | None = None
+    unit: str = ""
+    count: Count = field(default_factory=Count, compare=False)
+
+    def advance(self, by: float = 1.0) -> None:
+        """Count ``by`` more as done; a part of one is possible."""
+        self.count.done += by
 
 
 @dataclass(frozen=True)
@@ -127,6 +150,11 @@ class RunEnded(Event):
 
 
 T = TypeVar("T")
+OnEvent = Callable[[Event], None]
+
+
+def unseen(event: Event) -> None:
+    """Takes an event that nobody wants to see."""
 
 
 def follow(events: Generator[Event, None, T], on_event: Callable[[Event], None]) -> T:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lorita.data.batches import iterate_steps, partition, steps_per_epoch
 from lorita.data.examples import count_tokens, token_lengths
+from lorita.system.durations import duration
 from lorita.system.memory import gigabytes
 from lorita.training.step import fitting_gradients
 
@@ -38,7 +39,8 @@ EVALUATION_COST = 0.4
 class Work:
     """What a run will compute, counted from its rows.
 
-    ``held_out_tokens`` are those of all evaluations during training.
+    ``held_out_tokens`` are those of all evaluations during training; ``epochs`` is how many times
+    a row is seen on average.
     """
 
     rows: int
@@ -49,6 +51,7 @@ class Work:
     held_out_tokens: int
     most_at_once: int
     longest: int
+    epochs: float
 
     def line(self) -> str:
         """Rows, tokens and steps in a sentence."""
@@ -77,6 +80,7 @@ def count_work(train: Sequence[Example], held_out: Sequence[Example], pace: Pace
             for piece in partition(step, pace.token_budget)
         ),
         longest=max(lengths),
+        epochs=whole + sum(map(len, steps[:rest])) / len(lengths),
     )
 
 
@@ -89,6 +93,18 @@ def _first_epoch(rows: Sequence[T], pace: Pace) -> list[list[T]]:
 
 
 @dataclass(frozen=True)
+class Around:
+    """What a run takes beside training: seconds before it, and after it to measure the result.
+
+    Of the latter, ``answering`` are seconds; ``scored`` tokens are only read.
+    """
+
+    before: float
+    answering: float
+    scored: int
+
+
+@dataclass(frozen=True)
 class Forecast:
     """Seconds and bytes; ``seconds_per_token`` is None where no step was timed."""
 
@@ -96,6 +112,7 @@ class Forecast:
     peak_bytes: int
     free_bytes: int | None
     seconds_per_token: float | None = None
+    around: Around | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -121,27 +138,20 @@ class Forecast:
         """Time per step and in total, in a sentence."""
         if self.seconds is None or self.seconds_per_step is None:
             return "Time: not measured (--no-probe)"
+        per_step = f"Time: about {duration(self.seconds_per_step)} per step"
+        if self.around is None or self.seconds_per_token is None:
+            return f"{per_step}, {duration(self.seconds)} of training in total"
+        scoring = EVALUATION_COST * self.around.scored * self.seconds_per_token
+        before, after = self.around.before, self.around.answering + scoring
         return (
-            f"Time: about {duration(self.seconds_per_step)} per step, "
-            f"{duration(self.seconds)} of training in total"
+            f"{per_step}; about {duration(before + self.seconds + after)} in all: "
+            f"{duration(before)} until training starts, {duration(self.seconds)} of training, "
+            f"{duration(after)} to measure the result"
         )
 
     def lines(self) -> list[str]:
         """Both sentences: memory, then time."""
         return [self.memory_line(), self.time_line()]
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(whole, 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
 
 
 def proposals(longest: int, per_token: int, free_bytes: int | None, *, narrow: bool) -> str | None:

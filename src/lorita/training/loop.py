@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -74,12 +74,12 @@ class Pace:
 class Hooks:
     """What the loop needs from its caller.
 
-    ``evaluate`` returns the mean held-out loss in nats per token, or None if it was given up
-    because a stop is requested. ``save`` writes the checkpoint of
-    a step and returns its folder. ``stop`` tells the loop that somebody wants to stop.
+    ``evaluate`` yields what it is doing and returns the mean held-out loss in nats per token, or
+    None if it was given up because a stop is requested. ``save`` writes the checkpoint of a step
+    and returns its folder. ``stop`` tells the loop that somebody wants to stop.
     """
 
-    evaluate: Callable[[], float | None] | None = None
+    evaluate: Callable[[], Generator[Event, None, float | None]] | None = None
     save: Callable[[int], Path] | None = None
     stop: StopRequest = field(default_factory=StopRequest)
 
@@ -157,7 +157,7 @@ def _evaluate_and_save(
     """What follows a finished step: evaluation and checkpoint, if due, and a requested stop."""
     if hooks.evaluate is not None and _evaluation_due(step, pace, watch):
         watch.seen.evaluation_due = True
-        held_out_loss = hooks.evaluate()
+        held_out_loss = yield from hooks.evaluate()
         trainee.model.train()
         if held_out_loss is None:  # given up; it comes first when the run continues
             yield from _save(hooks, step)

@@ -17,6 +17,13 @@ PROMPTS = {
 }
 """Roles that do not occur in the training rows."""
 
+REMARKS = {
+    "es": "Están en español los prompts del entrenamiento y los de la comparación; los mensajes "
+    "del programa, en inglés. El modelo incluido apenas habla español: sus respuestas saldrán en "
+    "un español pobre. Para trabajar en español, elige un modelo multilingüe con lorita train."
+}
+"""What to expect, for those who asked for another language than that of the messages."""
+
 
 def data_file(language: str = "en") -> Path:
     """The bundled role prompts: columns ``act`` and ``prompt``."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import platform
 
 from lorita.engine.kernels import native
-from lorita.engine.numerics import choose_numerics, int8_reason, measured_ratio, usable_cores
+from lorita.engine.measured import measured_ratio
+from lorita.engine.numerics import choose_numerics, int8_reason, usable_cores
 from lorita.models.base import BUNDLED
 from lorita.storage.run_record import versions
 from lorita.system.memory import available_memory
+from lorita.workflows.caches import cache_lines
 
 
 def examine() -> str:
@@ -23,14 +25,27 @@ def examine() -> str:
         f"Machine: {platform.system()} {platform.machine()}, {usable_cores()} usable cores, "
         + (f"{free / 2**30:.1f} GiB of free memory" if free is not None else "memory unknown"),
         *numerics.reasons,
-        f"Measured: bfloat16 products {measured_ratio('bf16'):.1f} times and oneDNN's float32 "
-        f"products {measured_ratio('onednn'):.1f} times as fast as plain float32",
+        _products(),
         int8_reason(numerics.dtype),
         f"Kernels: {native.status()}",
         f"Bundled model: {_bundled()}",
         f"GGUF files: {'can be read' if _has('gguf') else 'need pip install lorita[gguf]'}",
+        *cache_lines(),
     ]
     return "\n".join(lines)
+
+
+def _products() -> str:
+    """How fast products in other formats are, as measured."""
+    import torch
+
+    ratios = {"bfloat16 products": measured_ratio("bf16")}
+    if torch.backends.mkldnn.is_available():
+        ratios["oneDNN's float32 products"] = measured_ratio("onednn")
+    said = " and ".join(f"{what} {ratio} times" for what, ratio in ratios.items())
+    busy = any(ratio.is_wide for ratio in ratios.values())
+    note = " (ranges, because the machine is busy)" if busy else ""
+    return f"Measured: {said} as fast as plain float32{note}"
 
 
 def _bundled() -> str:

@@ -21,6 +21,7 @@ from lorita.models.load_adapter import load_adapter
 from lorita.runs.prepare import prepare
 from lorita.settings.build import build_settings
 from lorita.storage.run_folder import SETTINGS_FILE
+from lorita.training.events import OnEvent, PhaseStarted, follow, unseen
 from lorita.workflows.answering import check_engine, open_answers
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def evaluate(
     engine: str = "transformers",
     trust_remote_code: bool = False,
     map_row: str | Callable[[dict[str, Any]], Any] | None = None,
+    on_event: OnEvent = unseen,
 ) -> Evaluation:
     """What the adapter in ``run`` learned, forgot and memorised, measured from its files.
 
@@ -54,6 +56,7 @@ def evaluate(
     rows. ``engine`` generates the free answers: ``transformers`` or ``llama.cpp``.
     ``trust_remote_code`` allows code that comes with the base, whatever the run's files say;
     ``map_row`` is the run's own, which a run from elsewhere may use only if it is given again.
+    ``on_event`` is told what is being done.
     Raises ``UserError`` if the folder, its base or the rows cannot be read.
     """
     check_engine(engine)
@@ -61,11 +64,13 @@ def evaluate(
     resolved = resolve_folder(folder, base, trust_remote_code=trust_remote_code)
     settings = _settings(resolved, base, max_samples, map_row)
     notes: list[str] = []
+    on_event(PhaseStarted("Reading the rows"))
     own = _own_rows(resolved, settings, notes, needed=not data)
     asked = prepare(_only_rows(settings, list(data)), writes=False) if data else own
     assert asked is not None
     form = asked.data.prompt_format
     writer = open_answers(resolved, engine=engine).answer if engine != "transformers" else None
+    on_event(PhaseStarted(f"Loading {resolved.base.name}"))
     beside = scoring_bytes(asked.config, 4, tight=True)
     model, tokenizer = load_checked_base(resolved, dtype, beside=beside, fast=True)
     if tokenizer.get_vocab() != asked.tokenizer.get_vocab():
@@ -78,11 +83,13 @@ def evaluate(
         train=own.data.train if own is not None else [],
     )
     speedup(model)
-    before = ask(model, questions, partial(writer, with_adapter=False) if writer else None)
+    of_base = partial(writer, with_adapter=False) if writer else None
+    before = follow(ask(model, questions, "the base", of_base), on_event)
     unspeed(model)
     tuned = load_adapter(model, resolved.adapter).eval()
     speedup(tuned)
-    return Evaluation(make_proof(questions, before, ask(tuned, questions, writer)), notes)
+    after = follow(ask(tuned, questions, "the tuned model", writer), on_event)
+    return Evaluation(follow(make_proof(questions, before, after), on_event), notes)
 
 
 def _settings(

@@ -28,7 +28,7 @@ from lorita.runs.training_job import TrainingJob
 from lorita.storage.files import write_atomic
 from lorita.storage.manifest import SWEEP, claim
 from lorita.storage.run_folder import check_sweep_dir, open_sweep_dir
-from lorita.training.events import Event, StepDone, TrainingEnded, TrainingStarted
+from lorita.training.events import Event, PhaseStarted, StepDone, TrainingEnded, TrainingStarted
 from lorita.training.optimizer import make_rising_schedule
 from lorita.training.step import apply, clip, fitting_gradients
 
@@ -82,7 +82,9 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
     """The test as events. It creates no run, only ``find_lr.json`` in ``folder``."""
     check_apart(settings, folder)
     check_sweep_dir(folder)
+    yield PhaseStarted("Reading the rows")
     prepared = prepare(settings, writes=False)
+    yield PhaseStarted(f"Loading {settings.model}")
     base = load_base(settings, prepared)
     rows = prepared.data.train
     yield TrainingStarted(0, STEPS, len(rows), 0, sum(token_lengths(rows)))
@@ -112,7 +114,8 @@ def _raise_rate(job: TrainingJob, seen: list[RateStep]) -> Generator[Event, None
         windows=pace.windows,
     )
     taken = list(islice(steps, STEPS + 1))
-    base = _base_losses(job, taken)
+    yield (phase := PhaseStarted("Scoring rows with the base", unit="rows"))
+    base = _base_losses(job, taken, phase)
     trainee.model.train()
     gain, best = 0.0, 0.0
     for number, rows in enumerate(taken):
@@ -136,11 +139,13 @@ def _raise_rate(job: TrainingJob, seen: list[RateStep]) -> Generator[Event, None
         yield StepDone(min(number + 1, STEPS), 0.0, loss, grad_norm, rate, tokens, seconds)
 
 
-def _base_losses(job: TrainingJob, steps: Sequence[Sequence[Example]]) -> dict[int, float]:
+def _base_losses(
+    job: TrainingJob, steps: Sequence[Sequence[Example]], phase: PhaseStarted
+) -> dict[int, float]:
     """The summed loss of each row under the base, by row number: lora_B is still zero."""
     unique = list({row.row: row for rows in steps for row in rows}.values())
     model, device = job.attached.base.model, job.attached.base.accelerator.device
-    losses = score_rows(model, unique, device).rows()
+    losses = score_rows(model, unique, device, advance=phase.advance).rows()
     return {row.row: loss for row, loss in zip(unique, losses.sums, strict=True)}
 
 

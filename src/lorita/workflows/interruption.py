@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from lorita.errors import Interrupted
 from lorita.runs.output_folder import continues, default_output_dir
+from lorita.storage.run_folder import list_checkpoints, resume_command
 from lorita.system.signals import Terminated
-from lorita.training.checkpoint import list_checkpoints
 
 if TYPE_CHECKING:
     from lorita.settings.schema import RunSettings
 
-SWEEP_GOES_ON = "The same command continues the sweep."
+
+def sweep_goes_on(overwrite: bool) -> str:
+    """How to continue a sweep; with --overwrite, its finished runs would be made again."""
+    return f"The same command{', without --overwrite,' if overwrite else ''} continues the sweep."
 
 
 @contextmanager
@@ -27,14 +30,14 @@ def run_interruption(settings: RunSettings) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Terminated):
         saved = [c for c in list_checkpoints(folder) if earlier or c.stat().st_mtime >= began - 1]
-        hint = f"Continue with: lorita train {folder} --resume" if saved else "Nothing was saved."
+        hint = f"Continue with: {resume_command(folder)}" if saved else "Nothing was saved."
         raise Interrupted("interrupted", hint=hint) from None
 
 
 @contextmanager
-def sweep_interruption() -> Iterator[None]:
+def sweep_interruption(*, overwrite: bool = False) -> Iterator[None]:
     """Turn a signal into ``Interrupted``: a sweep is continued by the command that began it."""
     try:
         yield
     except (KeyboardInterrupt, Terminated):
-        raise Interrupted("interrupted", hint=SWEEP_GOES_ON) from None
+        raise Interrupted("interrupted", hint=sweep_goes_on(overwrite)) from None

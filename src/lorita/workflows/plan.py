@@ -7,6 +7,8 @@ device, as shapes without memory. If there is data, a few steps on it are timed.
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,20 +19,23 @@ from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of
 from lorita.runs.asked import asked_base
 from lorita.runs.loaded_base import load_base
+from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import (
     can_checkpoint,
     fitting_itemsize,
     micro_batches_for,
     reckoned_peak,
 )
-from lorita.runs.prepare import prepare
+from lorita.runs.prepare import has_gpu, prepare
+from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.run_model import adapter_on
 from lorita.runs.training_job import TrainingJob
-from lorita.runs.training_setup import make_pace
+from lorita.runs.training_setup import advice_for, make_pace
 from lorita.settings.facts import lora_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.system.memory import available_memory, memory_in_use
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 from lorita.training.forecast import Forecast, Work, count_work
 
 if TYPE_CHECKING:
@@ -69,7 +74,7 @@ class Plan:
         )
 
 
-def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
+def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = unseen) -> Plan:
     """Count what the settings would train; with ``data``, also forecast memory and time.
 
     Nothing is written. Without ``data``, no weights are loaded and ``settings.data`` is not read.
@@ -86,21 +91,35 @@ def plan_run(settings: RunSettings, *, data: bool = False) -> Plan:
         targets=adapters.target_line(config),
         adapter_bytes=4 * trained,
         weight_bytes={"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers},
-        notes=notes,
+        notes=(*notes, *adapters.bias_note(peft_model)),
     )
-    return _with_data(plan, settings, model, sizes, trained) if data else plan
+    return _with_data(plan, settings, model, sizes, trained, on_event) if data else plan
 
 
 def _with_data(
-    plan: Plan, settings: RunSettings, model: PreTrainedModel, sizes: Sizes, trained: int
+    plan: Plan,
+    settings: RunSettings,
+    model: PreTrainedModel,
+    sizes: Sizes,
+    trained: int,
+    on_event: OnEvent,
 ) -> Plan:
+    started = time.perf_counter()
     anew = {"resume": False, "resume_from_checkpoint": None, "push_to_hub": False}
+    on_event(PhaseStarted("Reading the rows"))
     prepared = prepare(as_typed(settings, **anew), writes=False, weights=settings.probe)
     if not settings.probe:
         return _without_weights(plan, settings, prepared, model, sizes, trained)
+    on_event(PhaseStarted(f"Loading {settings.model}"))
     base = load_base(settings, prepared)
+    on_event(PhaseStarted("Timing a few steps"))
     with adapter_on(base, settings, prepared) as attached:
         job = TrainingJob(settings, prepared, attached)
+        prompts = comparison_prompts(settings, prepared, base.model)
+        questions = make_questions(
+            settings, prepared, base.model, prompts, trained_tokens=job.work.tokens
+        )
+        job.around = around_training(base.model, questions, started=started)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
         return replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
 
@@ -114,10 +133,8 @@ def _without_weights(
     trained: int,
 ) -> Plan:
     """The forecast of memory, from shapes alone; time is not measured."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() and not settings.use_cpu else "cpu"
-    numerics = choose_numerics(settings.dtype, device=device)
+    on_gpu = has_gpu(settings)
+    numerics = choose_numerics(settings.dtype, device="cuda" if on_gpu else "cpu")
     used = memory_in_use()
     itemsize, notes = numerics.dtype.itemsize, list(numerics.reasons[:1])
     warnings = list(prepared.data.warnings)
@@ -129,11 +146,11 @@ def _without_weights(
     free = available_memory()
     left = None if free is None else free - sizes.numbers * itemsize
     micro = micro_batches_for(
-        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=True
+        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu
     )
-    work = count_work(
-        prepared.data.train, prepared.data.held_out, make_pace(settings, prepared, micro)
-    )
+    pace = make_pace(settings, prepared, micro, int(os.environ.get("WORLD_SIZE", "1")))
+    work = count_work(prepared.data.train, prepared.data.held_out, pace)
+    warnings += advice_for(settings, prepared, pace, work)
     peak = reckoned_peak(
         settings, prepared, sizes, itemsize, micro, work, trained=trained, used=used
     )

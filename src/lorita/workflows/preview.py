@@ -39,11 +39,16 @@ from lorita.runs.read_data import (
     treatment,
     wanted_reading,
 )
+from lorita.runs.unused import unused_for_data
 from lorita.settings.build import build_settings
 from lorita.settings.schema import RunSettings
+from lorita.system.torchless import start_without_torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack
+
+    from lorita.settings.arguments import Options
 
 SHOWN_ROWS = 3
 BINS = 10
@@ -111,7 +116,7 @@ class Preview:
         return asdict(self)
 
 
-def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
+def preview(*, config: str | Path | None = None, **options: Unpack[Options]) -> Preview:
     """How ``lorita.train`` with these options would understand the data, and its problems.
 
     Raises ``UserError`` if the data cannot be read at all.
@@ -122,6 +127,8 @@ def preview(*, config: str | Path | None = None, **options: Any) -> Preview:
 def look_through(settings: RunSettings) -> Preview:
     """The preview of a run's data."""
     base = asked_base(settings)
+    if base.reads_without_torch():
+        start_without_torch()
     model_config = load_config(base)
     source = find_source(settings)
     taken, others = choose_reading(source, wanted_reading(settings))
@@ -149,22 +156,22 @@ def look_through(settings: RunSettings) -> Preview:
     problems += [rendered] if rendered else []
     known = _seen_in_training(split, len(chosen), seen)
     problems += _known_problem(known)
-    held_out_rows = len(split.held_out)
-    if held_rows:
-        held_out_rows = min(len(held) - len(known), settings.max_eval_samples)
+    fresh = min(len(held) - len(known), settings.max_eval_samples)
     notes = [*source.notes, *rows.notes, split.how, *template_notes, *_chat_notes(encoded, found)]
-    used = set(taken.roles.values())
+    notes += unused_for_data(settings, base, rows.kind)
     return Preview(
         origin=str(rows.origin),
         model=settings.model,
         format=taken.format,
         columns=dict(taken.roles),
         text_template=taken.template,
-        not_used=[c for c in source.columns if c not in used and taken.template is None],
+        not_used=[
+            c for c in source.columns if c not in taken.roles.values() and taken.template is None
+        ],
         others={str(other): other.flags for other in others},
         rows=len(source.rows),
         train_rows=len(split.train),
-        held_out_rows=held_out_rows,
+        held_out_rows=fresh if held_rows else len(split.held_out),
         unusable_rows=len(source.rows) - len(chosen),
         notes=notes,
         max_length=how.max_length,

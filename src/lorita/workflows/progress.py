@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from lorita.data.origin import rows_text
+from lorita.system.durations import duration
 from lorita.system.processes import is_lead
-from lorita.system.terminal_text import escaped_streams, shown
+from lorita.system.terminal_text import can_draw, escaped_streams, shown
 from lorita.training.events import (
     CheckpointSaved,
     EarlyStopped,
@@ -20,32 +21,36 @@ from lorita.training.events import (
     Event,
     MicroBatchReduced,
     Note,
+    PhaseStarted,
     RunEnded,
     StepDone,
     StepSkipped,
     TrainingEnded,
     TrainingStarted,
 )
-from lorita.training.forecast import duration
+from lorita.workflows.rate import Rate
 
 Show = Callable[[Event], None]
 
 
 @contextmanager
-def show_progress(logging_steps: int = 1) -> Iterator[Show]:
+def show_progress(logging_steps: int = 1, *, lines: bool = True) -> Iterator[Show]:
     """A function that shows events in the way that suits this process's output.
 
-    It does not raise where that output fails: what nobody can read does not stop a run.
+    Where there is no terminal it writes lines, or with ``lines=False`` nothing. It does not raise
+    where that output fails: what nobody can read does not stop a run.
     """
     if not is_lead() or sys.stderr is None or sys.stderr.closed:
         yield lambda event: None
     elif _in_notebook():
         yield _unfailing(_notebook(logging_steps))
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and can_draw():
         with _terminal() as show:
             yield _unfailing(show)
-    else:
+    elif lines or sys.stderr.isatty():
         yield _unfailing(_lines(logging_steps))
+    else:
+        yield lambda event: None
 
 
 def _unfailing(show: Show) -> Show:
@@ -66,6 +71,8 @@ def _line(event: Event) -> str | None:
     match event:
         case Note(text=text, is_warning=is_warning):
             return f"Warning: {text}" if is_warning else text
+        case PhaseStarted(text=text, total=total, unit=unit):
+            return f"{text}: {total:,} {unit}" if total else f"{text} …"
         case TrainingStarted():
             return (
                 f"Training: {event.max_steps} steps, {event.rows} rows, "
@@ -95,26 +102,6 @@ def _line(event: Event) -> str | None:
     return None
 
 
-class Rate:
-    """Tokens per second and time left, from the steps seen so far."""
-
-    def __init__(self, max_steps: int = 0, first_step: int = 0) -> None:
-        self.max_steps, self.first_step = max_steps, first_step
-        self.tokens, self.seconds = 0, 0.0
-
-    def step_line(self, event: StepDone) -> str:
-        """Count a step, and describe it with the rate and the time left."""
-        self.tokens += event.tokens
-        self.seconds += event.seconds
-        done = event.step - self.first_step
-        left = self.seconds / done * (self.max_steps - event.step)
-        return (
-            f"step {event.step}/{self.max_steps}  loss {event.loss:.4f}  "
-            f"lr {event.learning_rate:.2e}  {self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s  "
-            f"{duration(left)} left"
-        )
-
-
 def _lines(logging_steps: int) -> Show:
     rate = Rate()
 
@@ -135,30 +122,18 @@ def _lines(logging_steps: int) -> Show:
 
 @contextmanager
 def _terminal() -> Iterator[Show]:
-    from rich.progress import BarColumn, Progress, TextColumn
+    from lorita.workflows.bar import drawn_bar
+    from lorita.workflows.screen import print_text
 
-    from lorita.workflows.screen import Screen
-
-    rate = Rate()
-    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
     # While the bar is up, rich reads colours from what others print: they are escaped before it.
-    drawn = Progress(*columns, console=Screen(stderr=True), transient=True)
-    with drawn as bar, escaped_streams():
-        task: list[Any] = []
+    with drawn_bar() as (bar, console), escaped_streams():
 
         def show(event: Event) -> None:
-            nonlocal rate
-            if isinstance(event, TrainingStarted):
-                rate = Rate(event.max_steps, event.first_step)
-                task.append(bar.add_task("first step …", total=event.max_steps))
-            elif isinstance(event, StepDone):
-                bar.update(task[-1], completed=event.step, description=rate.step_line(event))
-            elif isinstance(event, TrainingEnded):
-                bar.remove_task(task.pop())
+            bar.follow(event)
             line = event_line(event)
-            if line is not None:
-                style = "yellow" if isinstance(event, Note) and event.is_warning else None
-                bar.console.print(line, style=style)
+            if line is not None and not isinstance(event, PhaseStarted):
+                style = "yellow" if isinstance(event, Note) and event.is_warning else "none"
+                print_text(console, line, style)
 
         yield show
 

@@ -22,7 +22,7 @@ from lorita.runs.output_folder import check_apart, default_output_dir
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
-from lorita.settings.facts import lora_options, options_where
+from lorita.settings.facts import differences, lora_options, options_where, scale_of
 from lorita.storage.run_folder import (
     SETTINGS_FILE,
     check_sweep_dir,
@@ -32,16 +32,20 @@ from lorita.storage.run_folder import (
 from lorita.storage.run_record import read_record
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
-from lorita.training.events import Event, Note, follow
-from lorita.workflows.interruption import SWEEP_GOES_ON, sweep_interruption
+from lorita.training.events import Event, Note, PhaseStarted, follow
+from lorita.workflows.interruption import sweep_goes_on, sweep_interruption
 from lorita.workflows.sweep_grid import Point, make_grid
 from lorita.workflows.sweep_result import SweepResult, Tried, read_sweep
+from lorita.workflows.sweep_scale import scale_note
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from lorita.evaluation.measure import Measured
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
     from lorita.runs.run import FinishedRun
+    from lorita.settings.arguments import Options
     from lorita.settings.schema import RunSettings
 
 
@@ -50,7 +54,7 @@ def sweep(
     *,
     config: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> SweepResult:
     """Train every combination of the values in ``grid``, such as ``{"r": [4, 16]}``.
 
@@ -60,12 +64,12 @@ def sweep(
     """
     points = make_grid(grid, config, **options)
     events = sweep_events(points, sweep_dir(points[0].settings, options.get("output_dir")))
-    with sweep_interruption():
+    with sweep_interruption(overwrite=points[0].settings.overwrite):
         if on_event is not None:
             return follow(events, on_event)
         from lorita.workflows.progress import show_progress
 
-        with show_progress() as show:
+        with show_progress(points[0].settings.logging_steps) as show:
             return follow(events, show)
 
 
@@ -80,6 +84,9 @@ def sweep_events(points: Sequence[Point], folder: Path) -> Generator[Event, None
     check_apart(points[0].settings, folder)
     check_sweep_dir(folder)
     _check_folder(folder, points)
+    note = scale_note(points)
+    if note is not None:
+        yield Note(note)
     with ExitStack() as writing:
         return (yield from _runs(points, folder, writing))
 
@@ -99,10 +106,12 @@ def _runs(
         assert run is not None
         found = _finished(run, point) or (failed.get(point.name) if is_run(run) else None)
         if found is None:
+            yield PhaseStarted("Reading the rows")
             prepared = prepare(settings)
             first = first or prepared
             _require_same_rows(first, prepared)
             if base is None:
+                yield PhaseStarted(f"Loading {settings.model}")
                 base = load_base(settings, prepared)
                 _check_targets(base, points)
         if number == 1 and is_lead():
@@ -111,7 +120,8 @@ def _runs(
             assert base is not None
             yield Note(f"Run {number} of {len(points)}: {point.name}")
             # What is said about machine and data is the same for all runs: it is said once.
-            events = _quietly(run_events(settings, prepared, base, before=before), tell=not done)
+            run_here = run_events(settings, prepared, base, before=before, whole_proof=True)
+            events = _quietly(run_here, tell=not done)
             found, before = yield from _try(events, point, before)
         else:
             yield Note(f"Run {number} of {len(points)}: {point.name} already exists")
@@ -144,9 +154,10 @@ def _try(
         finished = yield from events
     except RunFailed as error:
         yield Note(f"{point.name} failed: {error}", is_warning=True)
-        return Tried(point.name, point.values, None, None, None, error.problems[0]), before
+        scale = scale_of(point.settings)
+        return Tried(point.name, point.values, None, None, None, error.problems[0], scale), before
     except Interrupted as stopped:
-        raise Interrupted(stopped.problems, hint=SWEEP_GOES_ON) from None
+        raise Interrupted(stopped.problems, hint=sweep_goes_on(point.settings.overwrite)) from None
     found = _outcome(finished.path, point)
     assert found is not None  # the record is the last thing that a run writes
     return found, finished.before
@@ -168,12 +179,10 @@ def _check_folder(folder: Path, points: Sequence[Point]) -> None:
         there = folder / point.name / SETTINGS_FILE
         if not there.is_file() or point.settings.overwrite:
             continue
-        before = build_settings(there).model_dump(mode="json", exclude=may_differ)
-        now = point.settings.model_dump(mode="json", exclude=may_differ)
+        found = differences(build_settings(there), point.settings, may_differ)
         problems += [
-            f"{there.parent}: made with {name} = {before[name]}, now it is {now[name]}"
-            for name in now
-            if before[name] != now[name]
+            f"{there.parent}: made with {name} = {before}, now it is {now}"
+            for name, (before, now) in found.items()
         ]
     if problems:
         raise OutputError(
@@ -199,6 +208,7 @@ def _outcome(run: Path, point: Point) -> Tried | None:
         record.figures.final_training_loss,
         record.figures.training_seconds,
         failed[0] if failed else None,
+        scale_of(point.settings),
     )
 
 
@@ -212,7 +222,7 @@ def _require_same_rows(first: Prepared, now: Prepared) -> None:
     if not now.data.held_out:
         raise DataError(
             "no rows are held out, so there is nothing to compare the runs by",
-            hint="Give --eval-data FILE, or --eval-fraction 0.1.",
+            hint="Give --eval-data FILE with rows that are not in --data, or --eval-fraction 0.1.",
         )
     if [e.input_ids for e in first.data.held_out] != [e.input_ids for e in now.data.held_out]:
         raise DataError(

@@ -16,6 +16,9 @@ from lorita.errors import LoritaError, SettingsError
 from lorita.settings.build import build_settings, option_name, suggestion
 from lorita.settings.facts import facts
 from lorita.settings.schema import RunSettings
+from lorita.workflows.sweep_scale import keep_scale
+
+_RANKS = ("r", "rank_pattern")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def make_grid(
 ) -> list[Point]:
     """Every combination of the values in ``grid``, the last option changing fastest.
 
+    Where ranks are swept, lora_alpha follows them unless it is given (``sweep_scale``).
     Raises ``SettingsError`` with the problems of all of them.
     """
     names = {name: option_name(name) for name in grid}
@@ -59,11 +63,14 @@ def make_grid(
         raise SettingsError([problem for problem in problems if problem])
     options = {key: value for key, value in options.items() if option_name(key) not in grid}
     axes = {str(names[name]): list(values) for name, values in grid.items()}
-    points = []
+    given = {*axes, *filter(None, map(option_name, options))}
+    points: list[Point] = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
         try:
             settings = build_settings(config, **options, **values)
+            others = {name: value for name, value in values.items() if name not in _RANKS}
+            settings = keep_scale(settings, build_settings(config, **options, **others), given)
         except LoritaError as error:
             problems += error.problems
             continue

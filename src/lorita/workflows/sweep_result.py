@@ -16,7 +16,10 @@ from lorita.storage.run_folder import SWEEP_FILE
 
 @dataclass(frozen=True)
 class Tried:
-    """One run: ``held_out`` and ``training`` are losses in nats per token; None where it failed."""
+    """One run: ``held_out`` and ``training`` are losses in nats per token; None where it failed.
+
+    ``scale`` is what its adapter's output is multiplied by.
+    """
 
     name: str
     values: dict[str, Any]
@@ -24,6 +27,7 @@ class Tried:
     training: float | None
     seconds: float | None
     failed: str | None = None
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,20 @@ class SweepResult:
                 which, more = (
                     ("smallest", "smaller") if value == tried[0] else ("largest", "larger")
                 )
-                lines.append(f"The best {name} is the {which} tried: a {more} one may be better.")
+                found = f"The best {name} is the {which} tried"
+                lines.append(
+                    f"{found}, but with it the scale of the adapter changed, too: this does not "
+                    "show which of them helped."
+                    if name == "r" and self._scale_differs(best, name)
+                    else f"{found}: a {more} one may be better."
+                )
         return lines
+
+    def _scale_differs(self, best: Tried, name: str) -> bool:
+        """Whether runs that differ from the best one in this option alone have other scales."""
+        others = best.values.keys() - {name}
+        alike = [r for r in self.runs if all(r.values[o] == best.values[o] for o in others)]
+        return len({f"{run.scale:.6g}" for run in alike if run.scale is not None}) > 1
 
     def save(self) -> None:
         """Write ``sweep.json`` into the sweep's folder, complete or not at all."""

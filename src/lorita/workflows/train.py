@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorita.errors import UserError
 from lorita.inference.tuned_model import TunedModel
@@ -16,11 +16,15 @@ from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.settings.build import build_settings
 from lorita.system.processes import is_lead
-from lorita.training.events import Event, Note, follow
+from lorita.training.events import Event, Note, PhaseStarted, follow
 from lorita.workflows.interruption import run_interruption
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from lorita.evaluation.comparison import Comparison
+    from lorita.inference.options import GenerationArguments
+    from lorita.settings.arguments import Options
     from lorita.settings.schema import RunSettings
 
 
@@ -38,7 +42,7 @@ class RunResult:
         """Before and after; ``print`` it."""
         return self.comparison
 
-    def generate(self, prompt: str, **options: Any) -> str:
+    def generate(self, prompt: str, **options: Unpack[GenerationArguments]) -> str:
         """What the tuned model adds to ``prompt``; options as in ``GenerationOptions``."""
         return self.tuned.generate(prompt, **options)
 
@@ -47,7 +51,7 @@ def train(
     *,
     config: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> RunResult:
     """Train a LoRA adapter and return the finished run.
 
@@ -62,19 +66,28 @@ def train(
             return follow(train_events(settings), on_event)
         from lorita.workflows.progress import show_progress
 
-        with show_progress() as show:
+        with show_progress(settings.logging_steps) as show:
             return follow(train_events(settings), show)
 
 
-def train_events(settings: RunSettings) -> Generator[Event, None, RunResult]:
-    """The run as events; its return value is the ``RunResult``."""
-    started = time.perf_counter()
+def train_events(
+    settings: RunSettings, *, started: float | None = None
+) -> Generator[Event, None, RunResult]:
+    """The run as events; its return value is the ``RunResult``.
+
+    ``started`` is when the command began (``time.perf_counter``).
+    """
+    started = time.perf_counter() if started is None else started
+    yield PhaseStarted("Reading the rows")
     prepared = prepare(settings)
+    yield PhaseStarted(f"Loading {settings.model}")
     base = load_base(settings, prepared)
     finished = yield from run_events(settings, prepared, base, started=started)
+    yield PhaseStarted("Opening the finished run")
     model = load_adapter(base.model, finished.path).eval()  # from its files, as people will
     tuned = TunedModel(model, prepared.tokenizer, prepared.base, prepared.data.prompt_format)
     if settings.push_to_hub and is_lead():
+        yield PhaseStarted("Uploading the run")
         yield from (Note(text) for text in _push(settings, finished.path))
     return RunResult(finished.path, finished.comparison, tuned, finished.losses)
 

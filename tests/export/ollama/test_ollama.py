@@ -68,7 +68,7 @@ def test_a_chat_on_a_model_that_ollama_has(adapter: Path, llama: Path, tmp_path:
     assert "range .Messages" in said["TEMPLATE"][0]
     assert said["PARAMETER stop"][0] == "<|im_end|>"
     assert said["PARAMETER temperature"] == ["0.7"]
-    assert "PARAMETER repeat_penalty" not in said
+    assert said["PARAMETER repeat_penalty"] == ["1"]  # Ollama's own default is another one
 
 
 def test_a_template_written_by_hand(adapter: Path, llama: Path, tmp_path: Path) -> None:
@@ -113,17 +113,3 @@ def test_an_adapter_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert lorita(["export", "ollama", str(file), str(out), "--base", str(base)]) == 0
     assert {path.name for path in out.iterdir()} == {".lorita-files", "Modelfile", "model.gguf"}
     assert "lora.gguf, made with lorita" in (out / "Modelfile").read_text()
-
-
-@pytest.mark.parametrize(
-    ("flags", "penalty"), [((), "1.3"), (("--repetition-penalty", "1.1"), "1.1")]
-)
-def test_the_penalty_is_that_of_the_comparison(
-    flags: tuple[str, ...], penalty: str, adapter: Path, llama: Path, tmp_path: Path
-) -> None:
-    """Unless it is given, it comes from the run's settings."""
-    (adapter / "run.yaml").write_text("repetition_penalty: 1.3\n")
-    command = ["export", "ollama", str(adapter), str(tmp_path / "out"), "--base", str(llama)]
-    assert lorita([*command, *flags, "--merged", "--quantize", "f16"]) == 0
-    said = values((tmp_path / "out/Modelfile").read_text())
-    assert said["PARAMETER repeat_penalty"] == [penalty]

@@ -10,6 +10,8 @@ from lorita.data.origin import Part
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from lorita.data.sources.arrow_table import ArrowTable
+
 MOST_PROBLEMS = 5
 """Problems listed per file; a file with one wrong line often has thousands."""
 MOST_LINES = 10**6
@@ -20,7 +22,7 @@ MOST_LINES = 10**6
 class FileRows:
     """The table of a file. ``json_columns`` hold JSON as text; ``notes`` say how it was read."""
 
-    table: Dataset
+    table: Dataset | ArrowTable
     part: Part
     json_columns: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()

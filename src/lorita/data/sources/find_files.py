@@ -22,6 +22,7 @@ from lorita.data.sources.standard_input import NAME, copy_standard_input
 from lorita.errors import DataError
 from lorita.storage.links import leads_out
 from lorita.storage.manifest import MANIFEST
+from lorita.storage.names import is_path, meant
 from lorita.storage.parts import Part
 
 STANDARD_INPUT = "-"
@@ -82,12 +83,13 @@ def find_data(
                 _folder(found, path, split, file_type, name, named)
             elif not path.exists() and glob.has_magic(item):
                 _pattern(found, str(path), file_type, named)
-            elif _is_hub_id(item):
+            elif _is_hub_id(item) and not is_path(item):
                 found.hub.append(item)
             else:
                 found.files.append(_file(path, file_type))
         except FileProblem as problem:
-            found.problems.append(f"{item}: {problem}")
+            near = meant(item) if not path.exists() and not glob.has_magic(item) else None
+            found.problems.append(f"{item}: {problem}" + (f". {near}" if near else ""))
         except OSError as error:
             found.problems.append(f"{item}: cannot be read ({error.strerror or error})")
     if found.problems:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from lorita.data.origin import Part
 from lorita.data.sources.file_table import FileRows
 from lorita.errors import DataError
-from lorita.storage import hub
+from lorita.storage import hub, names
+from lorita.storage.connection import find_hub
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def read_hub(
 
     ``name`` is the configuration. Raises ``DataError`` whatever the hub or ``datasets`` raised.
     """
+    find_hub()
     with quiet_libraries():
         try:
             rows = _load(hub_id, name, split, revision, streaming)
@@ -62,7 +64,7 @@ def _hub_error(error: Exception, hub_id: str, split: str, revision: str | None) 
             return hub.explain(cause, hub_id, revision, DataError)
         return DataError(
             f"{hub_id}: no file or hub data set with this name",
-            hint="Check the spelling (owner/name), or give a file.",
+            hint=names.hint(hub_id, "Check the spelling (owner/name), or give a file."),
         )
     if isinstance(error, ValueError):  # an unknown split or configuration: the text lists them
         return DataError(f"{hub_id}: {str(error).strip().splitlines()[0]}")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from lorita.data.origin import Origin
+from lorita.data.sources.arrow_table import ArrowTable
 from lorita.data.sources.file_table import FileRows
 from lorita.data.sources.find_files import find_data
 from lorita.data.sources.hub_datasets import read_hub
@@ -18,6 +20,9 @@ from lorita.data.sources.read_file import How, read_file
 from lorita.data.sources.saved_datasets import read_saved
 from lorita.data.sources.source import Source
 from lorita.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SAME_COLUMNS = "Files of one data set need the same columns."
 
@@ -88,8 +93,6 @@ def _read_each(files: Sequence[DataFile], how: How, json_columns: frozenset[str]
 
 def _together(parts: Sequence[FileRows], notes: Sequence[str]) -> Source:
     """One source from the tables of all parts, which must have the same columns."""
-    from datasets import concatenate_datasets
-
     first = parts[0]
     columns = first.table.column_names
     tables = []
@@ -99,7 +102,7 @@ def _together(parts: Sequence[FileRows], notes: Sequence[str]) -> Source:
         tables.append(part.table.select_columns(columns))
     origin = Origin(tuple(part.part for part in parts))
     try:
-        rows = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
+        rows = tables[0] if len(tables) == 1 else _concatenated(tables)
     except (ValueError, TypeError) as error:  # the same names with different types
         raise DataError(
             f"{origin}: their columns have different types ({str(error).splitlines()[0]})",
@@ -115,3 +118,10 @@ def _other_columns(part: FileRows, first: FileRows) -> DataError:
         f"but those of {first.part.name} are {', '.join(first.table.column_names)}",
         hint=SAME_COLUMNS,
     )
+
+
+def _concatenated(tables: Sequence[Dataset | ArrowTable]) -> Dataset:
+    from datasets import concatenate_datasets
+
+    whole = [table.as_dataset() if isinstance(table, ArrowTable) else table for table in tables]
+    return concatenate_datasets(whole)

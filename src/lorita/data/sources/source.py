@@ -15,6 +15,8 @@ from lorita.storage.reading import one_message
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from lorita.data.sources.arrow_table import ArrowTable
+
 SAMPLE = 20
 """Rows looked at to tell what a column holds."""
 
@@ -23,7 +25,7 @@ SAMPLE = 20
 class Source:
     """A table of rows and where they come from. ``json_columns`` hold JSON as text."""
 
-    rows: Dataset
+    rows: Dataset | ArrowTable
     origin: Origin
     json_columns: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()

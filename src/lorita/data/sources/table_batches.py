@@ -38,5 +38,9 @@ def text_batch(columns: Sequence[str], cells: Any) -> pa.RecordBatch:
     """A record batch of string columns; ``cells`` holds one sequence of texts per column."""
     import pyarrow as pa
 
-    arrays = [pa.array(list(column), type=pa.string()) for column in cells]
+    arrays = []
+    for column in cells:
+        builder = pa.lib.StringBuilder()  # pa.array would import pandas first
+        builder.append_values(list(column))
+        arrays.append(builder.finish())
     return pa.record_batch(arrays, names=list(columns))

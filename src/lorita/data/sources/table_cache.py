@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from lorita.data.sources.arrow_table import ArrowTable
 from lorita.data.sources.table_batches import TableBatches
 from lorita.errors import DataError
 from lorita.storage.cache import mark_used, tables_folder
@@ -24,7 +25,6 @@ from lorita.storage.private import open_own, private_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset
 
 
 def key_of(*parts: object) -> str:
@@ -49,7 +49,7 @@ def code_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def stored(key: str, write: Callable[[], TableBatches]) -> tuple[Dataset, dict[str, Any]]:
+def stored(key: str, write: Callable[[], TableBatches]) -> tuple[ArrowTable, dict[str, Any]]:
     """The table and notes under ``key``, written first if missing.
 
     ``write`` yields at least one batch; if it fails, nothing is left behind. Raises ``DataError``
@@ -63,7 +63,7 @@ def stored(key: str, write: Callable[[], TableBatches]) -> tuple[Dataset, dict[s
             found = _write(table, notes, write())
         mark_used(table)
         mark_used(notes)
-        return _open(table), found
+        return ArrowTable(table), found
     except OSError as error:
         raise DataError(
             f"{folder}: the cache cannot be written ({error.strerror or error})",
@@ -128,9 +128,3 @@ def _write_rest(out: pa.RecordBatchWriter, batches: TableBatches) -> dict[str, A
         except StopIteration as end:
             notes: dict[str, Any] = end.value
             return notes
-
-
-def _open(table: Path) -> Dataset:
-    from datasets import Dataset
-
-    return Dataset.from_file(str(table))

@@ -123,7 +123,8 @@ def cut_notes(result: Tokenized, *, rows: int, max_length: int) -> list[str]:
     notes = []
     longer = f"longer than max_length ({max_length})"
     if result.rows_cut:
-        trained = f", {result.targets_cut:,} of them trained" if result.targets_cut else ""
+        lost = result.targets_cut
+        trained = f", {lost:,} of which would have been trained" if lost else ""
         notes.append(
             f"{result.rows_cut} of {rows} rows are {longer}: "
             f"{result.tokens_cut:,} tokens were cut{trained}"

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+TEXT_PENALTY, CHAT_PENALTY = 1.5, 1.1
+"""Repetition penalties of greedy answers. Small models repeat themselves when they continue a text;
+in a chat, so high a penalty would keep an answer from using the words of the question and of
+earlier turns."""
+
+
 @dataclass(frozen=True)
 class PromptFormat:
     """The form of prompts and answers that a model was trained on.
@@ -24,6 +30,7 @@ class PromptFormat:
     ``system`` and ``tools`` are those that every training row had; prompts are given them, too.
     ``control_tokens``: what a prompt means that spells a control token, ordinary ``text`` as in
     training, or the ``tokens`` themselves; None is text in a chat, and tokens in a bare prompt.
+    ``repetition_penalty`` is the one that was chosen for a run's answers, if any.
     """
 
     kind: Kind = "text"
@@ -31,10 +38,19 @@ class PromptFormat:
     system: str | None = None
     control_tokens: str | None = None
     tools: tuple[Any, ...] = ()
+    repetition_penalty: float | None = None
+
+    @property
+    def penalty(self) -> float:
+        """The repetition penalty of answers for which none is given."""
+        default = TEXT_PENALTY if self.template is None else CHAT_PENALTY
+        return default if self.repetition_penalty is None else self.repetition_penalty
 
     def record(self) -> dict[str, Any]:
         """The JSON values stored in ``lorita.json``; ``format_from_record`` reads them back."""
         beside: dict[str, Any] = {"kind": self.kind, "control_tokens": self._control}
+        if self.repetition_penalty is not None:
+            beside["repetition_penalty"] = self.repetition_penalty
         if self.template is None:
             return {**beside, "chat_template": None}
         if self.template.for_tools is not None:
@@ -104,12 +120,14 @@ def format_from_record(
 ) -> PromptFormat:
     """The prompt format stored in a run's record (see ``PromptFormat.record``)."""
     source, control = record.get("chat_template"), record.get("control_tokens", AS_TOKENS)
+    penalty = record.get("repetition_penalty")
     if source is None:
-        return PromptFormat(record.get("kind", "text"), control_tokens=control)
+        kind = record.get("kind", "text")
+        return PromptFormat(kind, control_tokens=control, repetition_penalty=penalty)
     name = str(record.get("template_name", "own"))
     template = template_from(tokenizer, source, name, record.get("tools_template"))
     tools = tuple(record.get("tools", ()))
-    return PromptFormat(record["kind"], template, record.get("system"), control, tools)
+    return PromptFormat(record["kind"], template, record.get("system"), control, tools, penalty)
 
 
 def shared_system(rows: Sequence[Row]) -> str | None:

@@ -2,14 +2,14 @@
 // it are computed, used and discarded, forward and backward (FlashAttention-2: Dao, 2023).
 //
 // Written for short rows and small heads, where a library's matrix products are too small to be
-// fast. Needs AVX-512, and AVX512_BF16 for bf16. Where the processor has a matrix unit (AMX), bf16
-// is left to torch's products, which use it. reference.py says what is computed.
+// fast. Needs AVX2 or AVX-512, and AVX512_BF16 for bf16. Where the processor has a matrix unit
+// (AMX), bf16 is left to torch's products, which use it. reference.py says what is computed.
 //
 // A block has up to 64 queries, which are the columns of every matrix here: softmax is then one
-// operation on 16 columns at a time. The G query heads that share a key/value head count as G
+// operation on LANES columns at a time. The G query heads that share a key/value head count as G
 // queries per token.
 
-#if defined(__AVX512F__) && defined(_OPENMP)
+#if defined(__AVX2__) && defined(__FMA__) && defined(_OPENMP)
 #include <omp.h>
 
 #include <algorithm>
@@ -86,20 +86,19 @@ struct Block {
 
 i64 num_blocks(i64 length, const How& how) { return (length * how.group + QUERIES - 1) / QUERIES; }
 
-// The scores of 16 queries for one key, and which of the queries attend to it.
+// The scores of LANES queries for one key, and which of the queries attend to it.
 template <bool CAP>
-inline __m512 score(__m512 raw, i64 key, const Scratch& s, i64 c, const How& how, __mmask16* seen,
-                    __m512* slope_of_cap) {
-    __m512 v = raw * how.scale;
+inline floats score(floats raw, i64 key, const Scratch& s, i64 c, const How& how, mask* seen,
+                    floats* slope_of_cap) {
+    floats v = raw * how.scale;
     if (CAP) {
-        __m512 t = tanh16(v * (1.0f / how.cap));
+        floats t = hyperbolic_tangent(v * (1.0f / how.cap));
         *slope_of_cap = 1.0f - t * t;
         v = t * how.cap;
     }
-    __m512i place = _mm512_load_si512(s.place + c), at = _mm512_set1_epi32((int)key);
-    *seen = _mm512_cmple_epi32_mask(at, place) &
-            _mm512_cmpgt_epi32_mask(at, _mm512_load_si512(s.low + c));
-    return v + _mm512_load_ps(s.slope + c) * _mm512_cvtepi32_ps(_mm512_sub_epi32(at, place));
+    ints place = load_cells(s.place + c), at = all_cells((int)key);
+    *seen = both(greater(place, all_cells((int)key - 1)), greater(at, load_cells(s.low + c)));
+    return v + load(s.slope + c) * converted(less(at, place));
 }
 
 // Turns scores [m, padded] of the keys from k0 on into probabilities in s_pairs, and rescales the
@@ -108,30 +107,30 @@ template <typename T, bool CAP>
 void online_softmax(Scratch& s, const Block& b, const How& how, i64 k0, i64 m) {
     constexpr i64 P = Format<T>::PER_CELL;
     for (i64 c = 0; c < b.padded; c += LANES) {
-        __m512 top = _mm512_load_ps(s.top + c), before = top, unused;
+        floats top = load(s.top + c), before = top, unused;
         for (i64 i = 0; i < m; ++i) {
             float* at = s.scores.data() + i * b.padded + c;
-            __mmask16 seen;
-            __m512 v = score<CAP>(_mm512_loadu_ps(at), k0 + i, s, c, how, &seen, &unused);
-            v = _mm512_mask_blend_ps(seen, _mm512_set1_ps(NEVER), v);
-            top = _mm512_max_ps(top, v);
-            _mm512_storeu_ps(at, v);
+            mask seen;
+            floats v = score<CAP>(load(at), k0 + i, s, c, how, &seen, &unused);
+            v = chosen(seen, v, all(NEVER));
+            top = larger(top, v);
+            store(at, v);
         }
-        const __m512 factor = exp16(before - top);
-        __m512 total = _mm512_load_ps(s.total + c) * factor;
+        const floats factor = exponential(before - top);
+        floats total = load(s.total + c) * factor;
         for (i64 i = 0; i < m; i += P) {
             const float* at = s.scores.data() + i * b.padded + c;
-            __m512 p0 = exp16(_mm512_loadu_ps(at) - top), p1 = _mm512_setzero_ps();
-            if (P == 2 && i + 1 < m) p1 = exp16(_mm512_loadu_ps(at + b.padded) - top);
+            floats p0 = exponential(load(at) - top), p1 = zeros();
+            if (P == 2 && i + 1 < m) p1 = exponential(load(at + b.padded) - top);
             total = total + p0 + p1;
-            _mm512_storeu_si512(s.s_pairs.data() + i / P * b.padded + c, Format<T>::cells(p0, p1));
+            store_cells(s.s_pairs.data() + i / P * b.padded + c, Format<T>::cells(p0, p1));
         }
-        _mm512_store_ps(s.top + c, top);
-        _mm512_store_ps(s.total + c, total);
-        if (_mm512_cmpneq_ps_mask(factor, _mm512_set1_ps(1.0f)))
+        store(s.top + c, top);
+        store(s.total + c, total);
+        if (differ(factor, all(1.0f)))
             for (i64 j = 0; j < how.d; ++j) {
                 float* at = s.sum.data() + j * b.padded + c;
-                _mm512_storeu_ps(at, _mm512_loadu_ps(at) * factor);
+                store(at, load(at) * factor);
             }
     }
 }
@@ -143,7 +142,7 @@ void write_rows(Scratch& s, const Block& b, i64 d, T* to) {
     transpose((const cell*)s.sum.data(), b.padded, d, b.padded, (cell*)rows, d);
     for (i64 c = 0; c < b.count; ++c)
         for (i64 j = 0; j < d; j += LANES)
-            Format<T>::store(to + (b.first + c) * d + j, _mm512_loadu_ps(rows + c * d + j));
+            Format<T>::store(to + (b.first + c) * d + j, load(rows + c * d + j));
 }
 
 template <typename T, bool CAP>
@@ -166,10 +165,10 @@ void forward_block(const Head<T>& head, const Shared<T>& shared, const How& how,
                           s.sum.data(), b.padded, d, b.padded, (m + P - 1) / P);
     }
     for (i64 c = 0; c < b.padded; c += LANES) {
-        const __m512 inverse = 1.0f / _mm512_load_ps(s.total + c);
+        const floats inverse = 1.0f / load(s.total + c);
         for (i64 j = 0; j < d; ++j) {
             float* at = s.sum.data() + j * b.padded + c;
-            _mm512_storeu_ps(at, _mm512_loadu_ps(at) * inverse);
+            store(at, load(at) * inverse);
         }
     }
     for (i64 c = 0; c < b.count; ++c) head.lse[b.first + c] = s.top[c] + std::log(s.total[c]);
@@ -183,27 +182,26 @@ void softmax_back(Scratch& s, const Block& b, const How& how, i64 k0, i64 m) {
     constexpr i64 P = Format<T>::PER_CELL;
     T *probs = (T*)s.probs.data(), *d_scores = (T*)s.d_scores.data();
     for (i64 c = 0; c < b.padded; c += LANES) {
-        const __m512 lse = _mm512_load_ps(s.lse + c), delta = _mm512_load_ps(s.delta + c);
+        const floats lse = load(s.lse + c), delta = load(s.delta + c);
         // A query with a single key puts all weight on it: no gradient, not even a rounding error.
-        const __mmask16 chooses = _mm512_cmpgt_epi32_mask(
-            _mm512_load_si512(s.place + c),
-            _mm512_add_epi32(_mm512_load_si512(s.low + c), _mm512_set1_epi32(1)));
+        const mask chooses = greater(
+            load_cells(s.place + c),
+            added(load_cells(s.low + c), all_cells(1)));
         for (i64 i = 0; i < m; i += P) {
-            __m512 ds[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+            floats ds[2] = {zeros(), zeros()};
             for (i64 r = 0; r < P && i + r < m; ++r) {
                 const i64 at = (i + r) * b.padded + c;
-                __mmask16 seen;
-                __m512 bend = _mm512_set1_ps(1.0f);
-                __m512 v = score<CAP>(_mm512_loadu_ps(s.scores.data() + at), k0 + i + r, s, c, how,
+                mask seen;
+                floats bend = all(1.0f);
+                floats v = score<CAP>(load(s.scores.data() + at), k0 + i + r, s, c, how,
                                       &seen, &bend);
-                __m512 p = _mm512_maskz_mov_ps(seen, exp16(v - lse));
-                __m512 slope = p * bend * how.scale;
-                ds[r] = _mm512_maskz_mul_ps(
-                    chooses, slope, _mm512_loadu_ps(s.d_probs.data() + at) - delta);
+                floats p = or_zero(seen, exponential(v - lse));
+                floats slope = p * bend * how.scale;
+                ds[r] = or_zero(chooses, slope * (load(s.d_probs.data() + at) - delta));
                 Format<T>::store(probs + at, p);
                 Format<T>::store(d_scores + at, ds[r]);
             }
-            _mm512_storeu_si512(s.s_pairs.data() + i / P * b.padded + c,
+            store_cells(s.s_pairs.data() + i / P * b.padded + c,
                                 Format<T>::cells(ds[0], ds[1]));
         }
     }
@@ -217,10 +215,10 @@ void backward_block(const Head<T>& head, const Shared<T>& shared, const How& how
     const Block b(head, how, index, s);
     const T *q = head.q + b.first * d, *g = head.grad + b.first * d, *o = head.out + b.first * d;
     for (i64 c = 0; c < b.padded; ++c) {
-        __m512 dot = _mm512_setzero_ps();
+        floats dot = zeros();
         for (i64 j = 0; c < b.count && j < d; j += LANES)
             dot = dot + Format<T>::load(g + c * d + j) * Format<T>::load(o + c * d + j);
-        s.delta[c] = _mm512_reduce_add_ps(dot);
+        s.delta[c] = total_of(dot);
         s.lse[c] = c < b.count ? head.lse[b.first + c] : 0.0f;
     }
     transpose((const cell*)q, cells, b.count, cells, s.q_turned.data(), b.padded);
@@ -295,10 +293,10 @@ void backward_head(const Head<T>& head, Shared<T>& shared, const How& how, Scrat
         backward_block<T, CAP>(head, shared, how, i, s, d_k, d_v);
     together(shared.threads);
     for (i64 j = me * LANES; j < size; j += shared.threads * LANES) {
-        __m512 k = _mm512_setzero_ps(), v = k;
+        floats k = zeros(), v = k;
         for (int t = 0; t < shared.threads; ++t) {  // a fixed order
-            k = k + _mm512_loadu_ps(shared.d_k.data() + t * size + j);
-            v = v + _mm512_loadu_ps(shared.d_v.data() + t * size + j);
+            k = k + load(shared.d_k.data() + t * size + j);
+            v = v + load(shared.d_v.data() + t * size + j);
         }
         Format<T>::store(head.d_k + j, k);
         Format<T>::store(head.d_v + j, v);

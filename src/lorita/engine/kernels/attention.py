@@ -1,7 +1,7 @@
 """Attention within packed rows: no token attends to another row's.
 
-Where the processor has AVX-512, one compiled kernel does it all (``flash.py``). Elsewhere it is two
-matrix products with a softmax between them. Short rows of similar length are computed together:
+Where the processor has AVX2, one compiled kernel does it all (``flash.py``). Elsewhere it is
+two matrix products with a softmax between them. Short rows of similar length are computed together:
 each product is batched over rows and key/value heads, the softmax applies the mask, and the
 probabilities are kept for the backward pass. Long rows are computed one at a time, in blocks of
 queries, and their probabilities are recomputed. The G query heads of a key/value head are adjacent
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorita.engine.autocast import own_formats
 from lorita.engine.kernels.flash import FlashAttention, flash_kernels
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import ONE_BLOCK, Bucket, RowLayout
@@ -80,6 +81,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @own_formats
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
         q, k, v, *kept = ctx.saved_tensors
         saved = iter(kept)

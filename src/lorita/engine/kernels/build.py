@@ -23,7 +23,9 @@ from lorita.engine.kernels.library_cache import (
     open_own,
     private_cache,
     remove_abandoned,
+    remove_old,
 )
+from lorita.engine.processor import compiler_options
 
 # Reassociation vectorises sums. NaN and infinity keep their meaning: they reveal a diverged run.
 FLAGS = (
@@ -39,6 +41,9 @@ FLAGS = (
     "-fno-signed-zeros",
     "-freciprocal-math",
 )
+EXACT = ("-ffp-contract=off", "-fno-associative-math", "-fno-reciprocal-math", "-fsigned-zeros")
+"""For sources whose numbers must be those of another program, bit by bit."""
+EXACT_SOURCES = ("expand.cpp",)
 PATIENCE = 60
 """Seconds that a compiler may take; they take about three."""
 
@@ -62,6 +67,7 @@ def load_library(compiler: str, source: Path) -> tuple[ctypes.CDLL, str]:
         with build_part(cache) as part:
             library, digest = _compiled(compiler, source, part)
             _put(part, name, digest)
+            remove_old(cache)
             return library, ""
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
         why = f"{getattr(error, 'filename', None) or '~'}: {getattr(error, 'strerror', None)}"
@@ -107,7 +113,7 @@ def _compiled(compiler: str, source: Path, part: Path) -> tuple[ctypes.CDLL, str
     """The library, compiled into the folder ``part`` and loaded, and the hash of its file."""
     output = part / "kernels.so"
     # torch has already loaded its OpenMP under the same name, so both share its threads.
-    _run([compiler, *FLAGS, str(source), "-o", str(output)], part)
+    _run([compiler, *_flags(source), str(source), "-o", str(output)], part)
     try:
         output.chmod(0o600)
         file = open_own(output)
@@ -166,10 +172,16 @@ def _run(command: list[str], folder: Path | None = None) -> str:
     return text
 
 
+def _flags(source: Path) -> tuple[str, ...]:
+    """How ``source`` is compiled."""
+    exact = EXACT if source.name in EXACT_SOURCES else ()
+    return (*FLAGS, *exact, *compiler_options())
+
+
 def _key(compiler: str, source: Path) -> str:
     """A hash of all that a library depends on: compiler, flags, processor and sources."""
     version = _run([compiler, "--version"])
-    key = hashlib.sha256("\0".join((version, *FLAGS, _processor())).encode())
+    key = hashlib.sha256("\0".join((version, *_flags(source), _processor())).encode())
     for file in (source, *sorted(source.parent.glob("*.h"))):
         key.update(file.read_bytes())
     return key.hexdigest()[:16]

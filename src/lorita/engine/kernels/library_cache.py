@@ -23,6 +23,9 @@ if sys.platform != "win32":  # where the kernels are not compiled
 PART = "lorita-kernels-"
 """How the names of folders begin in which a build is going on."""
 
+MOST_LIBRARIES = 40
+"""Some hundred kilobytes each; machines that share a home have different ones."""
+
 
 def cache_folder() -> Path:
     """``lorita`` in ``XDG_CACHE_HOME``, or in ``~/.cache`` if that is not an absolute path."""
@@ -44,6 +47,16 @@ def private_cache() -> Path:
     if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
     return folder
+
+
+def remove_old(folder: Path) -> None:
+    """Delete all but the newest libraries, with their hashes."""
+    libraries = [path for path in folder.glob("*-*.so") if not path.is_symlink()]
+    with suppress(OSError):
+        libraries.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
+        for old in libraries[MOST_LIBRARIES:]:
+            old.unlink(missing_ok=True)
+            old.with_suffix(".sha256").unlink(missing_ok=True)
 
 
 def open_own(path: Path) -> BinaryIO:

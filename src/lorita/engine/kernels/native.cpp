@@ -316,13 +316,15 @@ static void column_sums(const T* x, float* sums, i64 rows, i64 width, i64 stride
 
 // ---- 8-bit integers -----------------------------------------------------------------------------
 
-// q = round(x * times / scale) with scale = max|x * times| / 127, for each row.
-template <typename T>
-static void quantize(const T* x, const float* times, int8_t* q, float* scale, i64 rows, i64 width) {
+// q = round(x * times / scale) with scale = max|x * times| / largest, for each row of Q, which is
+// `stride` long. What a row has more than x is zero.
+template <typename T, typename Q>
+static void quantize(const T* x, const float* times, Q* q, float* scale, i64 rows, i64 width,
+                     i64 stride, float largest) {
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < rows; ++i) {
         const T* xi = x + i * width;
-        int8_t* qi = q + i * width;
+        Q* qi = q + i * stride;
         float top = 0.0f;
         if (times) {
 #pragma omp simd reduction(max : top)
@@ -337,19 +339,20 @@ static void quantize(const T* x, const float* times, int8_t* q, float* scale, i6
                 top = v > top ? v : top;
             }
         }
-        scale[i] = top / 127.0f;
-        float factor = top > 0.0f ? 127.0f / top : 0.0f;
+        scale[i] = top / largest;
+        float factor = top > 0.0f ? largest / top : 0.0f;
         if (times) {
 #pragma omp simd
             for (i64 j = 0; j < width; ++j)
-                qi[j] = static_cast<int8_t>(
+                qi[j] = static_cast<Q>(
                     static_cast<int32_t>(std::nearbyint(load(xi + j) * times[j] * factor)));
         } else {
 #pragma omp simd
             for (i64 j = 0; j < width; ++j)
-                qi[j] = static_cast<int8_t>(
+                qi[j] = static_cast<Q>(
                     static_cast<int32_t>(std::nearbyint(load(xi + j) * factor)));
         }
+        for (i64 j = width; j < stride; ++j) qi[j] = 0;
     }
 }
 
@@ -430,7 +433,11 @@ static void rescale(const int32_t* sums, const float* row_scale, const float* co
     }                                                                                              \
     extern "C" void quantize_##SUFFIX(const T* x, const float* times, int8_t* q, float* scale,     \
                                       i64 rows, i64 width) {                                       \
-        quantize(x, times, q, scale, rows, width);                                                 \
+        quantize(x, times, q, scale, rows, width, width, 127.0f);                                  \
+    }                                                                                              \
+    extern "C" void quantize16_##SUFFIX(const T* x, const float* times, int16_t* q, float* scale,  \
+                                        i64 rows, i64 width) {                                     \
+        quantize(x, times, q, scale, rows, width, width + width % 2, 32767.0f);                    \
     }                                                                                              \
     extern "C" void rescale_##SUFFIX(const int32_t* sums, const float* r, const float* c, T* out,  \
                                      i64 rows, i64 width) {                                        \

@@ -40,21 +40,29 @@ ELEMENTWISE: dict[str, tuple[Any, ...]] = {
     "add_kept": (P, P, N, ctypes.c_uint64, ctypes.c_uint32),
     "column_sums": (P, P, N, N, N),
     "quantize": (P, P, P, P, N, N),
+    "quantize16": (P, P, P, P, N, N),
     "rescale": (P, P, P, P, N, N),
 }
 ATTENTION: dict[str, tuple[Any, ...]] = {
     "attention": (*(P,) * 8, *(N,) * 5, P, F, F),
     "attention_back": (*(P,) * 12, *(N,) * 5, P, F, F),
 }
+EXPAND: dict[str, tuple[Any, ...]] = {"expand": (P, N, N, P)}
+INT8: dict[str, tuple[Any, ...]] = {
+    "int8_forward": (P, P, P, P, P, N, N, N),
+    "int8_backward": (P, P, P, P, N, N, N),
+}
 PRODUCTS: dict[str, tuple[Any, ...]] = {"products": (P, P, P, N, P, N, N), "most_rows": ()}
 CACHED: dict[str, tuple[Any, ...]] = {"attend": (P, P, P, N, P, N, P, N, P, P, P, P, N, P)}
 SIGNATURES = {
     "native.cpp": ELEMENTWISE,
     "attention.cpp": ATTENTION,
+    "int8.cpp": INT8,
+    "expand.cpp": EXPAND,
     "decode.cpp": PRODUCTS,
     "cached_attention.cpp": CACHED,
 }
-"""The functions of each source file. attention.cpp has none on processors without AVX-512."""
+"""The functions of each source file. attention.cpp and int8.cpp have none without AVX2."""
 RETURNS = {"most_rows": N}
 _SOURCE = {name: source for source, functions in SIGNATURES.items() for name in functions}
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}

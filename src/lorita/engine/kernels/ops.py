@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lorita.engine.autocast import own_formats
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.products import (
     RoundedWeight,
@@ -192,6 +193,7 @@ class _FrozenLinear(torch.autograd.Function):
         return product(x_TI, weight, bias)
 
     @staticmethod
+    @own_formats
     def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor | None, None, Tensor | None]:  # type: ignore[override]
         grad_bias = column_sums(grad_TO) if ctx.has_bias else None
         grad_TI = product_back(grad_TO, ctx.weight) if ctx.needs_input_grad[0] else None

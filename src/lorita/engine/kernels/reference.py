@@ -56,21 +56,24 @@ def lora_linear(
     return functional.linear(x, weight, bias) + scaling * (x @ lora_A.T) @ lora_B.T
 
 
-def int8_values(x: Tensor) -> Tensor:
-    """``x`` [T, I] rounded to 8-bit integers with a scale per row, returned in x's dtype."""
-    scale = x.abs().amax(1, keepdim=True) / 127
+def int8_values(x: Tensor, largest: int = 127) -> Tensor:
+    """``x`` [T, I] rounded to integers up to ``largest``, with a scale per row, in x's dtype."""
+    scale = x.abs().amax(1, keepdim=True) / largest
     return torch.where(scale > 0, (x / scale).round() * scale, 0.0)
 
 
-def int8_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """``x·Wᵀ`` of rounded x and W. ``int8_linear_back`` is its gradient, not autograd's."""
-    return int8_values(x) @ int8_values(weight).T
+def int8_linear(x: Tensor, weight: Tensor, largest: int = 127) -> Tensor:
+    """``x·Wᵀ`` of rounded x and W, which is rounded to 8 bits.
+
+    ``int8_linear_back`` is its gradient, not autograd's.
+    """
+    return int8_values(x, largest) @ int8_values(weight).T
 
 
-def int8_linear_back(grad: Tensor, weight: Tensor) -> Tensor:
+def int8_linear_back(grad: Tensor, weight: Tensor, largest: int = 127) -> Tensor:
     """The gradient of x: ``grad·W``, with the weight's scales multiplied in before rounding."""
     scale_O = weight.abs().amax(1) / 127
-    return int8_values(grad * scale_O) @ (weight / scale_O[:, None]).round()
+    return int8_values(grad * scale_O, largest) @ (weight / scale_O[:, None]).round()
 
 
 def attention(

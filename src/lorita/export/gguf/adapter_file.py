@@ -17,6 +17,7 @@ from lorita.models.adapter import changes_base
 from lorita.models.adapter_kinds import plain_lora_problems
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
 from lorita.storage.files import check_room
+from lorita.training.events import OnEvent, unseen
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,9 @@ class NotAlone(AdapterError):
     """The adapter has parts that a GGUF adapter cannot hold."""
 
 
-def write_adapter(model: PeftModel, path: Path, *, base_name: str) -> list[str]:
+def write_adapter(
+    model: PeftModel, path: Path, *, base_name: str, on_event: OnEvent = unseen
+) -> list[str]:
     """Write the adapter of ``model`` for llama.cpp; returns notes for the user.
 
     Every ``lora_b`` includes the scale (lora_alpha/r, or rsLoRA's), and ``adapter.lora.alpha`` is
@@ -50,7 +53,7 @@ def write_adapter(model: PeftModel, path: Path, *, base_name: str) -> list[str]:
     writer.add_base_model_count(1)
     writer.add_base_model_name(0, Path(base_name).name)
     check_room(path, sum(tensor.size for tensor in planned))
-    write_tensors(writer, path, planned)
+    write_tensors(writer, path, planned, on_event)
     return [f"{len(planned) // 2} matrices, with their scale folded in"]
 
 

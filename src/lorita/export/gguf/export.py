@@ -18,6 +18,7 @@ from lorita.models.base import own_dtype
 from lorita.models.gguf_files import float_type
 from lorita.models.gguf_layout import find_layout
 from lorita.storage.targets import Target, check_target, replacing
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +32,16 @@ For other formats it is reported only."""
 
 @dataclass(frozen=True)
 class Exported:
-    """The file that was written, its bytes, notes for the user, and the result of the check."""
+    """The file that was written, its bytes, notes for the user, and the result of the check.
+
+    ``base`` is the GGUF file that an adapter is for; None for a merged model, or if there is none.
+    """
 
     path: Path
     size: int
     notes: list[str]
     checked: list[str]
+    base: str | None
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,20 @@ class LlamaAgreement:
 
     def lines(self) -> list[str]:
         """The comparison in two lines of text."""
-        each = ", ".join(f"{a}/{b}" for a, b in zip(self.equal, self.tokens, strict=True))
+        different = [
+            f"after {same} of {of} tokens"
+            for same, of in zip(self.equal, self.tokens, strict=True)
+            if same != of
+        ]
+        parted = ""
+        if different:
+            parted = (
+                f"; the other{'s part' if len(different) > 1 else ' parts'} from base and adapter "
+                f"{', '.join(different)}, where rounding decides between likely tokens"
+            )
         return [
-            f"llama.cpp: {self.identical} of {len(self.equal)} answers identical over {TOKENS} "
-            f"tokens (tokens equal from the start: {each})",
+            f"llama.cpp: {self.identical} of {len(self.equal)} answers are the same over up to "
+            f"{TOKENS} tokens{parted}",
             f"llama.cpp: log-probabilities of the likeliest tokens differ by up to "
             f"{self.largest_difference:.1e}",
         ]
@@ -77,6 +92,7 @@ def export_gguf(
     allow_loss: bool = False,
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    on_event: OnEvent = unseen,
 ) -> Exported:
     """Write the adapter of ``run``, or with ``merged`` the whole model, as a GGUF file.
 
@@ -93,13 +109,19 @@ def export_gguf(
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     check_apart(target, resolved, [run])
     folder = resolved.adapter
+    on_event(PhaseStarted(f"Loading {resolved.base.name}"))
     tuned = open_model(resolved, _dtype(own_dtype(resolved.base), merged, wanted))
     find_layout(tuned.model.get_base_model().config, resolved.base.name)
     with replacing(place) as part:
-        notes = write_run(tuned, folder, part, merged=merged, quantize=wanted, name=target.stem)
+        notes = write_run(
+            tuned, folder, part, merged=merged, quantize=wanted, name=target.stem,
+            on_event=on_event,
+        )  # fmt: skip
         size = part.stat().st_size
-        checked = _check(tuned, folder, part, merged=merged, quantize=wanted, loss=allow_loss)
-    return Exported(target, size, notes, checked)
+        how = {"merged": merged, "quantize": wanted, "loss": allow_loss}
+        checked = _check(tuned, folder, part, **how, on_event=on_event)  # type: ignore[arg-type]
+    own = None if merged or tuned.base.gguf_path is None else str(tuned.base.gguf_path)
+    return Exported(target, size, notes, checked, own)
 
 
 def _dtype(own: str, merged: bool, quantize: str) -> str:
@@ -108,7 +130,14 @@ def _dtype(own: str, merged: bool, quantize: str) -> str:
 
 
 def _check(
-    tuned: TunedModel, folder: Path, part: Path, *, merged: bool, quantize: str, loss: bool
+    tuned: TunedModel,
+    folder: Path,
+    part: Path,
+    *,
+    merged: bool,
+    quantize: str,
+    loss: bool,
+    on_event: OnEvent,
 ) -> list[str]:
     """Compare the file with base and adapter, through llama.cpp; returns what to print.
 
@@ -119,7 +148,8 @@ def _check(
     model, adapter = (part, None) if merged else (tuned.base.gguf_path, part)
     if model is None:
         return ["Not checked: llama.cpp would need the base as a GGUF file"]
-    references = ask_reference(tuned, prompts_of_run(folder))
+    references = ask_reference(tuned, prompts_of_run(folder), on_event)
+    on_event(PhaseStarted("Asking llama.cpp"))
     found = ask_llamacpp(model, references, adapter=adapter)
     limit = LIMITS.get(quantize if merged else _format_of(model))
     problems = []

@@ -24,6 +24,7 @@ from lorita.models.gguf_files import open_gguf
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
 from lorita.storage.files import check_room
 from lorita.storage.run_record import read_record
+from lorita.training.events import OnEvent, unseen
 
 if TYPE_CHECKING:
     import gguf
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
 
 
 def write_run(
-    tuned: TunedModel, folder: Path | None, path: Path, *, merged: bool, quantize: str, name: str
+    tuned: TunedModel,
+    folder: Path | None,
+    path: Path,
+    *,
+    merged: bool,
+    quantize: str,
+    name: str,
+    on_event: OnEvent = unseen,
 ) -> list[str]:
     """Write the adapter, or the merged model with the stop tokens of the run in ``folder``.
 
@@ -46,7 +54,7 @@ def write_run(
     if not merged:
         if own_embeddings:
             raise NotAlone("a GGUF adapter cannot hold embeddings of its own", hint=MERGE_HINT)
-        return write_adapter(tuned.model, path, base_name=tuned.base.name)
+        return write_adapter(tuned.model, path, base_name=tuned.base.name, on_event=on_event)
     record = read_record(folder) if folder is not None else None
     return write_merged(
         tuned.model,
@@ -57,6 +65,7 @@ def write_run(
         base_file=None if own_embeddings else tuned.base.gguf_path,
         name=name,
         stop_tokens=record.stop_tokens if record else (),
+        on_event=on_event,
     )
 
 
@@ -70,6 +79,7 @@ def write_merged(
     base_file: Path | None,
     name: str,
     stop_tokens: Sequence[str] = (),
+    on_event: OnEvent = unseen,
 ) -> list[str]:
     """Write base and adapter as one model; returns notes for the user.
 
@@ -96,7 +106,7 @@ def write_merged(
     writer.add_file_type(file_type(quantize))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     check_room(path, sum(tensor.size for tensor in planned))
-    write_tensors(writer, path, planned)
+    write_tensors(writer, path, planned, on_event)
     return [*notes, *_format_notes(planned, quantize)]
 
 

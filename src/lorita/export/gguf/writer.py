@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.export.gguf.number_formats import byte_shape
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 
 if TYPE_CHECKING:
     import gguf
@@ -41,9 +42,13 @@ def new_writer(layout: Layout) -> gguf.GGUFWriter:
     return gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[architecture])
 
 
-def write_tensors(writer: gguf.GGUFWriter, path: Path, planned: Sequence[Planned]) -> None:
+def write_tensors(
+    writer: gguf.GGUFWriter, path: Path, planned: Sequence[Planned], on_event: OnEvent = unseen
+) -> None:
     """Write the writer's metadata and the tensors to ``path``, and close the writer."""
     import numpy as np
+
+    on_event(phase := PhaseStarted("Converting and writing", len(planned), "tensors"))
 
     for tensor in planned:
         shape = byte_shape(tensor.shape, tensor.kind)
@@ -56,6 +61,7 @@ def write_tensors(writer: gguf.GGUFWriter, path: Path, planned: Sequence[Planned
         writer.write_ti_data_to_file()
         for tensor in planned:
             writer.write_tensor_data(tensor.make())
+            phase.advance()
     finally:
         writer.close()
 

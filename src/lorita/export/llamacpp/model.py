@@ -8,9 +8,9 @@ on how llama.cpp cuts a text.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,6 +23,9 @@ from lorita.inference.through_transformers import until_stop
 from lorita.inference.tuned_model import generation_options
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lorita.inference.options import GenerationArguments
     from lorita.inference.resolve import Resolved
 
 AT_ONCE = 8
@@ -48,12 +51,16 @@ class LlamaModel:
         """Whether base and adapter are one file, because the adapter cannot be one alone."""
         return self._resolved.folder is not None and self._adapter is None
 
-    def generate(self, prompt: str, **options: Any) -> str:
+    def generate(self, prompt: str, **options: Unpack[GenerationArguments]) -> str:
         """What the model adds to ``prompt``; options as in ``GenerationOptions``."""
         return self.generate_batch([prompt], **options)[0]
 
     def generate_batch(
-        self, prompts: Sequence[str], *, with_adapter: bool = True, **options: Any
+        self,
+        prompts: Sequence[str],
+        *,
+        with_adapter: bool = True,
+        **options: Unpack[GenerationArguments],
     ) -> list[str]:
         """What the model adds to each prompt; ``with_adapter=False`` is the base's answer.
 
@@ -63,9 +70,15 @@ class LlamaModel:
         return self.answer(prompts, generation_options(options), with_adapter=with_adapter)
 
     def answer(
-        self, prompts: Sequence[str], options: GenerationOptions, *, with_adapter: bool = True
+        self,
+        prompts: Sequence[str],
+        options: GenerationOptions,
+        *,
+        with_adapter: bool = True,
+        advance: Callable[[float], None] | None = None,
     ) -> list[str]:
-        """As ``generate_batch``, with the options as they are."""
+        """As ``generate_batch``, with the options as they are; see ``Answers``."""
+        options = options.for_prompts(self.prompt_format)
         rows = [self.prompt_format.ids(self.tokenizer, prompt) for prompt in prompts]
         for prompt, ids in zip(prompts, rows, strict=True):
             if not ids:
@@ -75,6 +88,8 @@ class LlamaModel:
         stops = set(self.prompt_format.stops(self.tokenizer))
         server = self._server(max(map(len, rows)) + options.max_new_tokens, with_adapter)
         said = server.answer(rows, options, with_adapter=with_adapter)
+        if advance is not None:
+            advance(len(rows))  # llama.cpp tells nothing before
         return [self.prompt_format.answer(self.tokenizer, until_stop(ids, stops)) for ids in said]
 
     def _server(self, tokens: int, with_adapter: bool) -> llamacpp.LlamaCpp:

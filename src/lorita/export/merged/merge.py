@@ -27,6 +27,7 @@ from lorita.models.memory_needs import require_memory
 from lorita.storage.manifest import MODEL
 from lorita.storage.targets import Target, check_target, replacing
 from lorita.system.memory import release_freed
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 
 if TYPE_CHECKING:
     from lorita.inference.tuned_model import TunedModel
@@ -60,13 +61,14 @@ def merge(
     allow_loss: bool = False,
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    on_event: OnEvent = unseen,
 ) -> Merged:
     """Merge the adapter of ``run`` into its base and write the model to ``out``.
 
     ``dtype`` ``auto`` is the base's own. ``others`` are further adapters with their weights,
     combined by ``combination_type``; ``weight`` is that of ``run``. Raises ``CheckFailed``, and
     leaves nothing at ``out``, if the merged model's logits are further from base and adapter than
-    ``LIMITS`` allows and ``allow_loss`` is not set.
+    ``LIMITS`` allows and ``allow_loss`` is not set. ``on_event`` is told what is being done.
     """
     target = Path(out).expanduser()
     if dtype not in ("auto", *LIMITS):
@@ -78,20 +80,22 @@ def merge(
     written = own if dtype == "auto" else dtype
     # What was merged is loaded again for the comparison, while the first may still be held.
     require_memory(resolved.base, torch_dtype(own).itemsize, copies=2)
+    on_event(PhaseStarted(f"Loading {resolved.base.name}"))
     tuned = open_model(resolved, own)
     combine(
         tuned.model, weight, others, combination_type, base, trust_remote_code=trust_remote_code
     )
-    asked = ask_reference(tuned, prompts_of_run(resolved.adapter))
+    asked = ask_reference(tuned, prompts_of_run(resolved.adapter), on_event)
     with replacing(place) as part:
         part.mkdir()
-        size = write_folder(tuned, part, written, max_shard_size=max_shard_size)
+        size = write_folder(tuned, part, written, max_shard_size=max_shard_size, on_event=on_event)
         del tuned
         release_freed()
+        on_event(PhaseStarted("Loading the merged model"))
         model = load_model(
             Base(str(target), str(part), trust_remote_code=trust_remote_code), torch_dtype(written)
         )
-        found = agreement(model, asked)
+        found = agreement(model, asked, on_event)
         limit = max(LIMITS[written], LIMITS[own])
         if not found.largest_difference <= limit and not allow_loss:
             raise CheckFailed(
@@ -102,7 +106,14 @@ def merge(
     return Merged(target, written, size, found)
 
 
-def write_folder(tuned: TunedModel, folder: Path, dtype: str, *, max_shard_size: int) -> int:
+def write_folder(
+    tuned: TunedModel,
+    folder: Path,
+    dtype: str,
+    *,
+    max_shard_size: int,
+    on_event: OnEvent = unseen,
+) -> int:
     """Write everything that makes a model folder; returns the bytes of the weights."""
     import copy
 
@@ -118,4 +129,4 @@ def write_folder(tuned: TunedModel, folder: Path, dtype: str, *, max_shard_size:
     tuned.tokenizer.save_pretrained(folder)
     wanted = torch_dtype(dtype)
     found = list(entries(model.get_base_model(), tensors.weights(model), wanted))
-    return write_safetensors(found, folder, max_shard_size)
+    return write_safetensors(found, folder, max_shard_size, on_event)

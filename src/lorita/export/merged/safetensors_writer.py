@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.storage.files import check_room
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 
 if TYPE_CHECKING:
     import torch
@@ -36,18 +37,21 @@ class Entry:
         return int(math.prod(self.shape) * self.dtype.itemsize)
 
 
-def write_safetensors(entries: Sequence[Entry], folder: Path, max_shard_size: int) -> int:
+def write_safetensors(
+    entries: Sequence[Entry], folder: Path, max_shard_size: int, on_event: OnEvent = unseen
+) -> int:
     """Write ``model.safetensors``, or shards and their index; returns the bytes of the tensors."""
+    on_event(phase := PhaseStarted("Merging and writing", len(entries), "tensors"))
     total = sum(entry.size for entry in entries)
     check_room(folder, total)
     shards = _split(entries, max_shard_size)
     if len(shards) == 1:
-        _write_file(shards[0], folder / "model.safetensors")
+        _write_file(shards[0], folder / "model.safetensors", phase)
         return total
     names: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_file(shard, folder / file)
+        _write_file(shard, folder / file, phase)
         names |= {entry.name: file for entry in shard}
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(names.items()))}
     text = json.dumps(index, indent=2) + "\n"
@@ -64,7 +68,7 @@ def _split(entries: Sequence[Entry], limit: int) -> list[list[Entry]]:
     return shards
 
 
-def _write_file(entries: Sequence[Entry], path: Path) -> None:
+def _write_file(entries: Sequence[Entry], path: Path, phase: PhaseStarted) -> None:
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     start = 0
     for entry in entries:
@@ -82,6 +86,7 @@ def _write_file(entries: Sequence[Entry], path: Path) -> None:
         file.write(len(text).to_bytes(8, "little") + text)
         for entry in entries:
             file.write(_bytes(entry.read()))
+            phase.advance()
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

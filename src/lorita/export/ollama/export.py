@@ -29,6 +29,7 @@ from lorita.storage.files import write_atomic
 from lorita.storage.manifest import OLLAMA
 from lorita.storage.reading import read_text
 from lorita.storage.targets import Target, check_target, replacing
+from lorita.training.events import OnEvent, PhaseStarted, unseen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,7 +53,8 @@ class Wanted:
     """What the user can choose.
 
     ``start`` is what FROM names instead of the base; ``merged`` asks for one merged GGUF file;
-    ``template`` is a file with a template for Ollama. The rest are sampling parameters.
+    ``template`` is a file with a template for Ollama. The rest are sampling parameters; the penalty
+    is by default that of the run (``PromptFormat.penalty``).
     """
 
     start: str | None = None
@@ -61,7 +63,7 @@ class Wanted:
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
-    repetition_penalty: float = Sampling.repetition_penalty
+    repetition_penalty: float | None = None
 
 
 def export_ollama(
@@ -73,6 +75,7 @@ def export_ollama(
     base: str | None = None,
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    on_event: OnEvent = unseen,
 ) -> OllamaExport:
     """Write the folder ``out``: a Modelfile, and the adapter or the merged model as a GGUF file.
 
@@ -88,7 +91,8 @@ def export_ollama(
     tokenizer = resolved.tokenizer()
     asked = _prompt_format(resolved, tokenizer)
     layout = _layout(asked, wanted, _runner_bos(resolved.base, tokenizer))
-    sampling = Sampling(wanted.temperature, wanted.top_k, wanted.top_p, wanted.repetition_penalty)
+    penalty = asked.penalty if wanted.repetition_penalty is None else wanted.repetition_penalty
+    sampling = Sampling(wanted.temperature, wanted.top_k, wanted.top_p, penalty)
     start, adapter = _start(resolved.base, wanted)
     record = resolved.record
     stops = record.stop_tokens if record else [str(tokenizer.eos_token)]
@@ -106,6 +110,7 @@ def export_ollama(
     with replacing(place) as part:
         part.mkdir()
         file = part / (MODEL if adapter is None else ADAPTER)
+        on_event(PhaseStarted(f"Loading {resolved.base.name}"))
         said = write_gguf(open_model(resolved, "float32"), file)
         write_atomic(part / FILE, text)
     return OllamaExport(out, text, (*layout.notes, *said))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lorita.data.tokens.chat_template import TemplateError
-from lorita.data.tokens.prompt_format import PromptFormat
+from lorita.data.tokens.prompt_format import TEXT_PENALTY, PromptFormat
 from lorita.errors import SettingsError
 
 PLAIN = "{{ .Prompt }}"
@@ -27,7 +27,7 @@ class Sampling:
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
-    repetition_penalty: float = 1.5
+    repetition_penalty: float = TEXT_PENALTY
 
     def __post_init__(self) -> None:
         problems = [
@@ -56,15 +56,15 @@ class Sampling:
     def lines(self) -> list[str]:
         """PARAMETER lines, with Ollama's names.
 
-        A ``repeat_last_n`` of -1 applies the penalty to the whole context, as lorita does.
+        The penalty is always stated: Ollama's own default is not 1. A ``repeat_last_n`` of -1
+        applies it to the whole context, as lorita does.
         """
         found: dict[str, object] = {"temperature": self.temperature}
         if self.top_k is not None:
             found["top_k"] = self.top_k
         if self.top_p is not None:
             found["top_p"] = self.top_p
-        if self.repetition_penalty != 1.0:
-            found |= {"repeat_penalty": self.repetition_penalty, "repeat_last_n": -1}
+        found |= {"repeat_penalty": self.repetition_penalty, "repeat_last_n": -1}
         return [f"PARAMETER {name} {value:g}" for name, value in found.items()]
 
 

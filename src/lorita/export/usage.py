@@ -1,0 +1,92 @@
+"""How to load an adapter, in Python: the part of a model card that people copy.
+
+A card is shown and published, so it names no place on this machine. Where the base is a file or a
+folder, PEFT's own ``adapter_config.json`` says where.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lorita.evaluation.markdown import python_string
+from lorita.models.base import BUNDLED, Base
+
+_SECTION = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def hub_origin(base: Base) -> str | None:
+    """The base's id on the hub; None if it is unknown, as for files and folders."""
+    if base.name in BUNDLED:
+        return BUNDLED[base.name][2]
+    return base.location if base.is_hub else None
+
+
+def public_name(base: Base) -> str:
+    """The base's name without folders of this machine."""
+    local = base.name not in BUNDLED and not base.is_hub and Path(base.name).expanduser().exists()
+    return Path(base.name).expanduser().resolve().name if local else base.name
+
+
+def load_path(folder: Path) -> str:
+    """What to call a run's folder where its training was started.
+
+    That is its path as it was typed, or relative to the current folder. Of a folder elsewhere only
+    the name is told.
+    """
+    if not folder.is_absolute():
+        return folder.as_posix()
+    here = Path.cwd()
+    return folder.relative_to(here).as_posix() if folder.is_relative_to(here) else folder.name
+
+
+def usage_section(run: str, base: Base, revision: str | None = None) -> str:
+    """The section "Use" for a run on this machine; ``run`` is its path or name.
+
+    ``revision`` is the branch, tag or commit of the base that was asked for.
+    """
+    trust = ", trust_remote_code=True" if base.trust_remote_code else ""
+    if base.is_hub:
+        asked = f", revision={python_string(revision)}" if revision else ""
+        loaded = [f"{_BASE}({python_string(base.location)}{asked}{trust})"]
+    else:
+        loaded = [f"place = PeftConfig.from_pretrained({python_string(run)}).{_FIELD}"]
+        where = "place"
+        if base.gguf_file is not None:
+            loaded.append("folder, file = os.path.split(place)")
+            where = 'folder, gguf_file=file, dtype="float32"'
+        loaded.append(f"{_BASE}({where}{trust})")
+    return _section(run, loaded, trust, is_here=True)
+
+
+def hub_section(run: str, origin: str | None, *, trust_remote_code: bool = False) -> str:
+    """The section "Use" for a run on the hub, whose base is ``origin`` (None: unknown)."""
+    trust = ", trust_remote_code=True" if trust_remote_code else ""
+    if origin is None:
+        return _section(run, [f'{_BASE}("BASE"{trust})  # the base model'], f', base="BASE"{trust}')
+    return _section(run, [f"{_BASE}({python_string(origin)}{trust})"], trust)
+
+
+def with_section(card: str, section: str) -> str:
+    """The card with ``section`` in place of the one that it has; unchanged if it has none."""
+    return _SECTION.sub(lambda _: f"{section}\n", card, count=1)
+
+
+_BASE = "base = AutoModelForCausalLM.from_pretrained"
+_FIELD = "base_model_name_or_path"
+
+
+def _section(run: str, loaded: list[str], options: str, *, is_here: bool = False) -> str:
+    code = "\n".join(loaded)
+    remark = "  # the path of this folder" if is_here else ""
+    imports = ["import os", ""] if "os.path" in code else []
+    names = "PeftConfig, PeftModel" if "PeftConfig" in code else "PeftModel"
+    name = python_string(run)
+    return "\n".join([
+        "## Use", "", "```python", "import lorita", "",
+        f"tuned = lorita.load({name}{options}){remark}",
+        'print(tuned.generate("..."))', "```", "",
+        "or with PEFT alone:", "", "```python", *imports,
+        f"from peft import {names}", "from transformers import AutoModelForCausalLM", "",
+        *loaded, f"tuned = PeftModel.from_pretrained(base, {name})", "```", "",
+    ])  # fmt: skip

@@ -1,0 +1,48 @@
+"""GGUF files of tiny models, written by export, with tensors added or left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from lorita.export.gguf.file import copy_metadata, new_writer, write_merged
+from lorita.models.gguf_layout import find_layout
+from tests.export import models
+
+
+def write_gguf(
+    folder: Path,
+    family: str,
+    *,
+    quantize: str = "f32",
+    extra: dict[str, np.ndarray] | None = None,
+    leave_out: str | None = None,
+) -> Path:
+    idle = models.with_adapter(models.make_model(family), family, zero=True)
+    path = folder / "whole.gguf"
+    write_merged(
+        idle, models.make_tokenizer(), path,
+        quantize=quantize, base_name="tiny", base_file=None, name="tiny",
+    )  # fmt: skip
+    if not extra and leave_out is None:
+        return path
+    reader = gguf.GGUFReader(path)
+    changed = folder / "changed.gguf"
+    writer = new_writer(find_layout(idle.get_base_model().config, "tiny"))
+    copy_metadata(reader, writer, leave_out=())
+    for tensor in reader.tensors:
+        if tensor.name != leave_out:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    for name, array in (extra or {}).items():
+        writer.add_tensor(name, array)
+    finish(writer, changed)
+    return changed
+
+
+def finish(writer: gguf.GGUFWriter, path: Path | None = None) -> None:
+    writer.write_header_to_file(path)
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
