@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from lorita.engine import forwards, recognise, replace
+from lorita.engine.own_numbers import short_windows
 from lorita.engine.packed_model import packed_loss
-from lorita.engine.self_check import padding_is_harmless, short_windows
+from lorita.engine.self_check import padding_is_harmless
 from lorita.engine.speedup import speedup, unspeed
 from tests.engine.own_step import adapted, difference, fast_step, loss_alone, step
 from tests.engine.steps import LENGTHS, rows, tuned

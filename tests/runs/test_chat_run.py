@@ -68,7 +68,7 @@ def test_a_chat_run_is_asked_through_its_template(
     tuned = lorita.load(run, dtype="float32")
     asked = answers[0]["prompt"]
     spelled = f"s:s<eos>u:{asked}<eos>a:"
-    options = GenerationOptions(max_new_tokens=4)
+    options = GenerationOptions(max_new_tokens=4, repetition_penalty=tuned.prompt_format.penalty)
     plain = generate(tuned.model, tuned.tokenizer, [spelled], options)[0]
     assert tuned.generate(asked, max_new_tokens=4) == plain == answers[0]["after"]
     assert result.generate(asked, max_new_tokens=4) == plain
@@ -109,7 +109,7 @@ def test_pairs_of_a_base_stay_as_they_are(llama: Path, prompts: Path, tmp_path: 
     assert not (run / "chat_template.jinja").exists()
     answers = json.loads((run / "compare.json").read_text())["answers"]
     assert all(answer["prompt"].startswith("role ") for answer in answers)
-    assert any("tokens were cut" in note and "of them trained" in note for note in notes)
+    assert any("tokens were cut" in note and "would have been trained" in note for note in notes)
 
 
 def test_long_texts_are_split(llama: Path, prompts: Path, tmp_path: Path) -> None:

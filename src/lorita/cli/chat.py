@@ -124,6 +124,8 @@ def _answer(talk: Conversation, line: str) -> None:
         words.end("…")
     except SettingsError as error:
         tell(error)
+        if not sys.stdin.isatty():
+            say("")  # as many lines of answers as of questions
     else:
         words.end("…" if talk.cut and sys.stdout.isatty() else "")
         if talk.cut:

@@ -38,7 +38,7 @@ def read_targets(
     ``first`` is what a single hub name means where neither is given. Raises ``SettingsError`` for a
     target that does not exist, is given twice or could be either.
     """
-    kinds = [(target, _kind(target)) for target in targets]
+    kinds = [(target, _kind(target, first)) for target in targets]
     files = [target for target, kind in kinds if kind == "settings"]
     if len(files) > 1:
         raise SettingsError(f"{files[0]} and {files[1]}: only one settings file or run is used")
@@ -58,8 +58,9 @@ def read_targets(
     return settings_file(files[0]) if files else None
 
 
-def _kind(target: str) -> Kind:
-    """What a target is, as far as its name and what lies under it tell."""
+def _kind(target: str, first: Literal["model", "data"]) -> Kind:
+    """What a target is, as far as its name and what lies under it tell; an empty folder is what is
+    expected ``first``."""
     from lorita.data.sources.open_file import KINDS, PACKINGS, UNREAD
     from lorita.models.base import BUNDLED
     from lorita.models.ollama_store import PREFIX
@@ -70,6 +71,8 @@ def _kind(target: str) -> Kind:
     if target in BUNDLED or target.startswith(PREFIX) or path.suffix.lower() == ".gguf":
         return "model"
     if path.is_dir():
+        if not any(path.iterdir()):
+            return first
         return "model" if _looks_like_model(path) else "data"
     endings = {*KINDS, *PACKINGS, *UNREAD}
     if path.exists() or set("*?[") & set(target) or path.suffix.lower() in endings:
