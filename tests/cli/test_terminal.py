@@ -99,7 +99,7 @@ def test_nothing_controls_the_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("a question\n"))
-    monkeypatch.setattr("lorita.inference.tuned_model.TunedModel.answer", lambda *_: [EVIL])
+    monkeypatch.setattr("lorita.inference.tuned_model.TunedModel.answer", lambda *_, **__: [EVIL])
     monkeypatch.setattr("lorita.inference.conversation.stream", lambda *_: iter(EVIL))
     code = run(CASES[name](model, rows, trained, tmp_path / f"out{NAME}"))
     said = capsys.readouterr()
