@@ -241,6 +241,7 @@ def test_padding_that_changes_numbers_is_noticed() -> None:
     assert speedup(build("prophetnet")).rows == "alone"
 
 
+@pytest.mark.filterwarnings("ignore:.*the call passes output_router_logits")
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "bart"])
 def test_a_trainer_gets_the_models_own_loss(model_type: str) -> None:
     """With what it adds for its routers, or unshifted as in BART."""
