@@ -68,7 +68,8 @@ def load(programs: int) -> Iterator[None]:
 
 
 def test_under_load() -> None:
-    """Three times the work takes three times as long, or it is not known."""
+    """Three times the work takes clearly longer, or it is not known. How much longer is not told
+    well where the longer run is interrupted each time and the shorter one is not."""
     x, w = torch.randn(64, 256), torch.randn(256, 256)
 
     def work(times: int) -> None:
@@ -79,7 +80,7 @@ def test_under_load() -> None:
         found = [compare(lambda: work(30), lambda: work(10)) for _ in range(3)]
     for ratio in found:
         assert ratio.at_least(1.2) is not False, ratio
-        assert ratio.is_wide or 2 < ratio.middle < 4.5, ratio
+        assert ratio.is_wide or ratio.middle > 2, ratio
 
 
 def test_every_way_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

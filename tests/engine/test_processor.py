@@ -10,6 +10,7 @@ import torch
 
 from lorita.engine import processor
 from lorita.engine.kernels import build, native
+from lorita.engine.measured import Ratio
 from lorita.engine.numerics import choose_numerics
 
 SERVER = {"sse4_1", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
@@ -71,7 +72,7 @@ def test_a_setting_that_takes_bf16_products_away_takes_the_format_away(
 ) -> None:
     assert choose_numerics().dtype == torch.bfloat16
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    monkeypatch.setattr("lorita.engine.numerics.measured_ratio", lambda what: 0.2)
+    monkeypatch.setattr("lorita.engine.numerics.measured_ratio", lambda what: Ratio(0.2, 0.2))
     numerics = choose_numerics()
     assert numerics.dtype == torch.float32
     assert any("ONEDNN_MAX_CPU_ISA=AVX2" in reason for reason in numerics.reasons)
