@@ -43,7 +43,7 @@ def cut_gguf(folder: Path) -> Path:
 
 
 MODELS: dict[str, tuple[Callable[[Path], Path], Said]] = {
-    "no such path": (lambda p: p / "nothing", "there is no such file or folder"),
+    "no such path": (lambda p: p / "nothing", "no such file or folder"),
     "no config": (lambda p: p, "has no config.json"),
     "an adapter": (
         lambda p: write(p / "adapter_config.json", "{}").parent,

@@ -83,7 +83,7 @@ def test_a_hub_name_is_what_is_missing(here: Path) -> None:
     (["./nothere"], {}, "no such file or folder"),
     (["runs/dome"], {}, "Did you mean runs/done?"),
     ([r"C:\nothere"], {}, "no such file or folder"),
-    (["/nowhere/at/all", "~/nor/here"], {}, "~/nor/here: there is no such"),
+    (["/nowhere/at/all", "~/nor/here"], {}, "~/nor/here: no such"),
     (["owner/name"], {"resume": True}, "no such run folder"),
     (["gone"], {"resume_from_checkpoint": "last"}, "no such run folder"),
 ])  # fmt: skip

@@ -91,7 +91,8 @@ class World:
         for source in sorted(ready.rglob("adapter_config.json")):
             run = source.parent
             name = run.relative_to(ready).as_posix()
-            if re.search(rf"(?<![\w/]){name}(?![\w-])", command) and not (place / name).exists():
+            read = rf"(?<!--output-dir )(?<![\w/]){name}(?![\w-])"
+            if re.search(read, command) and not (place / name).exists():
                 shutil.copytree(run, place / name)
         if command.startswith("lorita merge prompts-lora.gguf"):
             shutil.copy(ready / "lora.gguf", place / "prompts-lora.gguf")

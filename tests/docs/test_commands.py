@@ -45,6 +45,7 @@ NOT_RUN = {
     r"pytest .*": "these tests are run by make; that they exist is tested below",
     r"python benchmarks/.*": "minutes; that the script exists is tested below",
     r"lorita evaluate .*--lm-eval": "needs lm-eval; that it is asked for is tested below",
+    r".*lorita completion": "changes a shell; tests/cli/test_completion.py asks a real one",
     r"lorita preview awesome.*": "tests/test_docs.py compares all of its output",
 }
 """What is not run here, and why."""

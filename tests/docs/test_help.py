@@ -77,7 +77,7 @@ def test_flags_that_are_named_exist() -> None:
             assert flag in EVERY | FOREIGN, f"{place}: --{flag}"
 
 
-FOREIGN = {"jinja", "no-deps", "modelfile", "nproc-per-node"}
+FOREIGN = {"jinja", "lora", "no-deps", "modelfile", "nproc-per-node"}
 """Flags of other programs: llama.cpp, pip, Ollama, torchrun."""
 
 

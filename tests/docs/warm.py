@@ -156,6 +156,10 @@ def _python(arguments: list[str]) -> None:
         return _lorita(arguments[2:])
     import runpy
 
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return None
     sys.argv = arguments
     sys.path.insert(0, str(Path(arguments[0]).parent))
     runpy.run_path(arguments[0], run_name="__main__")

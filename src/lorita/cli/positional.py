@@ -102,7 +102,7 @@ def _require_here(names: Sequence[str], options: dict[str, Any]) -> None:
     if missing:
         what = "run folder" if resumed else "file or folder"
         hint = next(filter(None, map(meant, missing)), None)
-        raise SettingsError([f"{name}: there is no such {what}" for name in missing], hint=hint)
+        raise SettingsError([f"{name}: no such {what}" for name in missing], hint=hint)
 
 
 def _beside_files(name: str) -> bool:

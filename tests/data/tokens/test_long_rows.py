@@ -116,7 +116,7 @@ def test_split_keeps_the_order() -> None:
 def test_what_was_cut_is_reported() -> None:
     rows = [Encoded(Example(list(range(10, 30)), list(range(10, 30)), 0), None)] * 2
     for overflow, said in {
-        "truncate": "2 of 2 rows are longer than max_length (8): 24 tokens were cut, 24 of them",
+        "truncate": "2 of 2 rows are longer than max_length (8): 24 tokens were cut, 24 of which ",
         "split": "were split: 6 pieces in all, no token lost",
         "drop": "were dropped (40 tokens)",
     }.items():
