@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from lorita.engine.decoding.writer import Writer
 from lorita.errors import ModelError
 from lorita.evaluation import scores
-from lorita.inference import generation
 from lorita.runs import memory_plan
 from lorita.settings.build import build_settings
 from lorita.system.memory import CONTAINER, Room
@@ -111,8 +111,8 @@ def test_proof_and_answers_in_smaller_pieces_where_memory_runs_out(
 
     at_targets = failing(scores._at_targets, lambda a: len(a[1].examples), "scores")
     monkeypatch.setattr(scores, "_at_targets", at_targets)
-    continued = failing(generation._continue, lambda a: len(a[2]), "answers")
-    monkeypatch.setattr(generation, "_continue", continued)
+    begun = failing(Writer.prefill, lambda a: len(a[1]), "answers")
+    monkeypatch.setattr(Writer, "prefill", begun)
     tight = train(tmp_path / "tight", llama, prompts, compare_prompt=asked)
     assert {"scores", "answers"} <= set(failed)
     assert tight.losses == plain.losses
