@@ -15,7 +15,7 @@ from lorita.data.examples import IGNORE, Example
 from lorita.errors import RunFailed
 from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.evaluation.score_batches import LOGITS, SMALLER, TOKENS, is_tight
-from lorita.system.memory import available_memory, is_out_of_memory
+from lorita.system.memory import available_memory, is_out_of_memory, may_be_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -195,7 +195,8 @@ def _in_pieces(
     try:
         found = _at_targets(model, batch, device)
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        certain = is_out_of_memory(error)
+        if not certain and (len(rows) == 1 or not may_be_out_of_memory(error)):
             raise
         if len(rows) == 1:
             raise RunFailed(

@@ -17,7 +17,7 @@ from lorita.inference.options import GenerationOptions as GenerationOptions
 from lorita.inference.options import all_stops
 from lorita.inference.prompt_length import positions_in_table, prompt_ids
 from lorita.inference.through_transformers import answer_in_batches, does_not_fit
-from lorita.system.memory import is_out_of_memory
+from lorita.system.memory import is_out_of_memory, may_be_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -149,7 +149,8 @@ def write_all(
         except Unsuited:
             return None
         except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+            certain = is_out_of_memory(error)
+            if not certain and (most == 1 or not may_be_out_of_memory(error)):
                 raise
             if most == 1:
                 number = min(set(range(len(requests))) - set(done))
