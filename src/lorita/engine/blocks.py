@@ -6,7 +6,7 @@ layer is compared by itself, with the same input on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -159,17 +159,24 @@ def repeated(calls: Sequence[Call]) -> list[nn.Module]:
 @contextmanager
 def skipping(blocks: Sequence[nn.Module]) -> Iterator[None]:
     """In this context, these blocks return what they are given."""
+    with other_forwards(blocks, _unchanged):
+        yield
+
+
+@contextmanager
+def other_forwards(blocks: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+    """In this context, ``forward`` is called instead of each block's own."""
     own = [vars(block).get("forward") for block in blocks]
     for block in blocks:
-        block.forward = _unchanged
+        block.forward = forward
     try:
         yield
     finally:
-        for block, forward in zip(blocks, own, strict=True):
-            if forward is None:
+        for block, before in zip(blocks, own, strict=True):
+            if before is None:
                 del block.forward
             else:
-                block.forward = forward
+                block.forward = before
 
 
 def _unchanged(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:

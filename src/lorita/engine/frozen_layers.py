@@ -8,7 +8,7 @@ embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.blocks import other_forwards
 from lorita.engine.families import DROPOUTS
 
 
@@ -51,18 +52,8 @@ class BottomCache:
         """In this context, the lower layers return the cached states instead of computing."""
         states = self.stacked(row_ids)[None]
         result = states if self._returns is None else (states, *[None] * (self._returns - 1))
-        below = self.layers[: self.first]
-        before = [vars(layer).get("forward") for layer in below]
-        for layer in below:
-            layer.forward = _returning(result)
-        try:
+        with other_forwards(self.layers[: self.first], lambda *args, **kwargs: result):
             yield
-        finally:
-            for layer, forward in zip(below, before, strict=True):
-                if forward is None:
-                    del layer.forward
-                else:
-                    layer.forward = forward
 
     @contextmanager
     def listening(self, row_ids: Sequence[Hashable], lengths: Sequence[int]) -> Iterator[None]:
@@ -86,13 +77,6 @@ class BottomCache:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def _returning(result: Any) -> Callable[..., Any]:
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        return result
-
-    return forward
 
 
 def bottom_cache(lm: Any, limit: int) -> BottomCache | str:
