@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Train the bundled model on bundled prompts and show the difference.
 
-    Takes a minute or two on two cores and needs no network.
+    Takes one to three minutes on two cores and needs no network.
     """
     from lorita.workflows.demo import REMARKS, demo_settings
 
