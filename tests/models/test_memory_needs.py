@@ -71,6 +71,7 @@ def test_nothing_is_reckoned_where_there_is_plenty(
     ("free", "may_change", "may_page", "expected", "why"),
     [
         (1000, True, True, 4, None),
+        (950, True, True, 2, "bfloat16, because float32 would need"),  # too tight for float32
         (850, True, True, 2, "bfloat16, because float32 would need"),
         (850, False, True, 4, "Memory is short"),
         (850, False, False, None, ""),

@@ -16,7 +16,7 @@ from typing import Any
 from lorita.errors import ModelError
 from lorita.models.base import Base, own_dtype
 from lorita.models.empty_model import empty_model
-from lorita.system.memory import Room, gigabytes, room
+from lorita.system.memory import ADDRESSES, CONTAINER, MACHINE, Room, gigabytes, room
 
 LATE = 80_000_000
 """What libraries take when they are first used: products' buffers, threads, compiled kernels."""
@@ -25,6 +25,9 @@ PLENTY, BESIDE = 12, 2 * 10**9
 and that much beside them: where more is free, nothing needs to be reckoned."""
 MORE = "Use a smaller model or a narrower --dtype, or allow more memory."
 LOADING, ANSWERING = "while its weights are loaded", "its weights and what is computed"
+MARGIN = 0.92
+"""Of a container's limit; the rest goes to fragments of allocators, page tables and stacks. A run
+that had been reckoned to need all of 1.2 GB was killed in its second step."""
 PAGED = 1.1
 """By how much a container's limit may be exceeded by pages of files."""
 SMALLEST_LOSS_CHUNK = 2**26
@@ -110,7 +113,9 @@ class Needs:
         """
         if here is None:
             return True
-        share = PAGED if paged and not here.counts_mapped_files else 1.0
+        share = {CONTAINER: MARGIN, ADDRESSES: 1.0, MACHINE: 1.0}[here.limit]
+        if paged and not here.counts_mapped_files:
+            share = PAGED
         return here.used + self.least(here) <= here.allowed * share
 
     def require(

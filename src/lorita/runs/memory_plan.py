@@ -93,7 +93,8 @@ def training_needs(
     are taken where memory is short.
     """
     base, fast = prepared.base, settings.speedup
-    beside = sizes.numbers * itemsize + STATE * trained + LATE
+    # oneDNN puts each weight into an order of its own for a product: the largest is the head's.
+    beside = (sizes.numbers + sizes.largest) * itemsize + STATE * trained + LATE
     copied = droppable_bytes(base, sizes, itemsize, fast=fast)
     per_token = memory_per_token(settings, prepared, itemsize, checkpointing=micro.checkpointing)
     return Needs(

@@ -16,7 +16,7 @@ from lorita.runs.memory_plan import memory_per_token, reckoned_peak
 from lorita.runs.output_folder import resume_source
 from lorita.runs.training_setup import advice_for, make_pace, make_trainee, make_watch, micro_of
 from lorita.storage.run_log import continue_log
-from lorita.system.memory import available_memory, peak_memory
+from lorita.system.memory import available_memory, peak_memory, release_freed
 from lorita.system.processes import is_lead
 from lorita.training.checkpoint import (
     find_checkpoint,
@@ -200,10 +200,11 @@ class TrainingJob:
             return
         try:
             keep_until_recorded(self._write(step, keep=UNLIMITED))
-        except OSError:  # the adapter itself is saved next, and says what is wrong
+        except (OSError, MemoryError):  # the adapter itself is saved next, and says what is wrong
             return
 
     def _write(self, step: int, *, keep: int) -> Path:
+        release_freed()  # files are put together in memory, which the step may have filled
         return save_checkpoint(
             self.prepared.output_dir,
             step,

@@ -32,7 +32,7 @@ def data_file(language: str = "en") -> Path:
 
 
 def demo_settings(language: str, *, output_dir: Path, overwrite: bool) -> RunSettings:
-    """Settings for role prompts on the bundled model and data, in a minute or two."""
+    """Settings for role prompts on the bundled model and data, which take one to three minutes."""
     data = data_file(language)
     rows = _count_rows(data)
     return build_settings(
