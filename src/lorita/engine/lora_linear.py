@@ -18,7 +18,7 @@ from lorita.engine.autocast import NarrowCopies, for_product, own_formats
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import column_sums
-from lorita.engine.kernels.products import product, product_back
+from lorita.engine.kernels.products import add_times, product, product_back, times
 from lorita.engine.linears import weight_of
 
 
@@ -151,7 +151,7 @@ class _LoraLinear(torch.autograd.Function):
         down, up = _stacked(group, active, pairs, share, x)
         dropped, *kept = drop(x, share) if share else (x,)
         low = product(dropped, down)
-        out.addmm_(low, up.t())
+        add_times(out, low, up.t())
         ctx.save_for_backward(dropped, low, down, up, *kept)
         ctx.share = share
         ctx.scales = [group.members[i].scaling / (1 - share) for i in active]
@@ -172,13 +172,13 @@ class _LoraLinear(torch.autograd.Function):
         if not rest:
             return (d_x, None, None, None, *d_biases)
         dropped, low, down, up, *kept = rest
-        d_low = grad @ up
-        d_down = (d_low.t() @ dropped).float()
-        d_up = (low.t() @ grad).float()
+        d_low = times(grad, up)
+        d_down = times(d_low.t(), dropped).float()
+        d_up = times(low.t(), grad).float()
         if d_x is not None and kept:
-            add_kept(d_x, d_low @ down, kept[0], ctx.share)
+            add_kept(d_x, times(d_low, down), kept[0], ctx.share)
         elif d_x is not None:
-            d_x.addmm_(d_low, down)
+            add_times(d_x, d_low, down)
         return (d_x, None, None, None, *d_biases, *_unstacked(group, ctx, d_down, d_up))
 
 

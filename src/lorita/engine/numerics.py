@@ -15,7 +15,12 @@ import torch
 
 from lorita.engine.allocator import keep_few_products
 from lorita.engine.measured import Ratio, measured_ratio
-from lorita.engine.processor import limit, processor_vendor, usable_instructions
+from lorita.engine.processor import (
+    has_bf16_products,
+    limit,
+    processor_vendor,
+    usable_instructions,
+)
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """Processor flags (Linux's names) that mean fast bf16 products, fastest first."""
@@ -61,7 +66,7 @@ def choose_numerics(dtype: str = "auto", *, device: str = "cpu") -> Numerics:
     if limited := limit():
         reasons.append(f"Instructions: {limited} excludes some that this processor has")
     onednn = False
-    if chosen == torch.float32:
+    if chosen == torch.float32 or not has_bf16_products():
         onednn, why = choose_float32_route(processor_vendor())
         reasons.append(f"Products: {why}")
     return Numerics(chosen, threads, onednn, reasons)

@@ -50,6 +50,15 @@ def usable_instructions() -> frozenset[str]:
     return _flags() - _excluded()
 
 
+def has_bf16_products() -> bool:
+    """Whether oneDNN has bf16 products for this processor; on x86 it has none below AVX-512.
+
+    They may be slower than float32 (``numerics.choose_dtype``), but not many times so.
+    """
+    flags = usable_instructions()
+    return "avx2" not in flags or "avx512f" in flags
+
+
 def compiler_options() -> list[str]:
     """What keeps a compiler for this processor from the instructions that the settings exclude."""
     unwanted = _flags() & _excluded()

@@ -252,7 +252,7 @@ def _narrower(wide: Needs, here: Room) -> str:
     return (
         f"Number format: bfloat16, because float32 would need about "
         f"{gigabytes(here.used + wide.least(here))} of memory and {here.limit} "
-        f"{gigabytes(here.allowed)}; it is slower on this processor"
+        f"{gigabytes(here.allowed)}"
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lorita.engine.kernels.native import kernel
+from lorita.engine.kernels.products import widened
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.score_rule import Scores
 
@@ -23,10 +24,16 @@ LANES = 16
 def flash_kernels(like: Tensor, d: int) -> tuple[Any, Any] | None:
     """The forward and backward kernels for this dtype and heads of size ``d``; None if unavailable.
 
-    They read only the slots that hold a token.
+    They read only the slots that hold a token. Where bf16 products are computed in float32
+    (``products.widened``), the kernels are those of float32, and take numbers of that type.
     """
+    like = _as_computed(like)
     forward, backward = kernel("attention", like), kernel("attention_back", like)
     return (forward, backward) if forward and backward and d % LANES == 0 else None
+
+
+def _as_computed(like: Tensor) -> Tensor:
+    return torch.empty(0) if widened(like) else like
 
 
 class FlashAttention(torch.autograd.Function):
@@ -39,22 +46,24 @@ class FlashAttention(torch.autograd.Function):
         assert run is not None
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         ctx.rows, ctx.how = rows, how
-        out = torch.empty_like(q)
         lse = torch.empty(q.shape[:2], dtype=torch.float32)
         where = _where(q, k, rows, how)
-        run(q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(), *where)
+        wide = [t.to(_as_computed(q).dtype) for t in (q, k, v)]
+        out = torch.empty_like(wide[0])
+        run(*(t.data_ptr() for t in (*wide, out, lse)), *where)
+        out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, out, lse)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
         """The gradients of ``q``, ``k`` and ``v``; scores are computed again, not kept."""
-        q, k, v, out, lse = ctx.saved_tensors
-        grad = grad.contiguous()
-        grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        tensors = (q, k, v, out, grad, *grads, lse)
-        ctx.run_back(*(t.data_ptr() for t in tensors), *_where(q, k, ctx.rows, ctx.how))
-        return *grads, None, None
+        *saved, lse = ctx.saved_tensors
+        where = _where(saved[0], saved[1], ctx.rows, ctx.how)
+        wide = [t.to(_as_computed(t).dtype) for t in (*saved, grad.contiguous())]
+        grads = [torch.empty_like(t) for t in wide[:3]]
+        ctx.run_back(*(t.data_ptr() for t in (*wide, *grads, lse)), *where)
+        return *(t.to(grad.dtype) for t in grads), None, None  # type: ignore[return-value]
 
 
 def _where(q: Tensor, k: Tensor, rows: RowLayout, how: Scores) -> tuple[Any, ...]:

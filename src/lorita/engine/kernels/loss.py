@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorita.engine.kernels.native import kernel
-from lorita.engine.kernels.products import product
+from lorita.engine.kernels.products import product, widened
 
 CHUNK_BYTES = 64 * 2**20
 """Logits of a chunk."""
@@ -108,7 +108,7 @@ _kept = _Kept()
 
 def _logits(hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
     """The head's product, in kept memory where the product can write to given memory."""
-    if hidden_CD.device.type != "cpu" or hidden_CD.dtype == torch.float32:
+    if hidden_CD.device.type != "cpu" or hidden_CD.dtype == torch.float32 or widened(hidden_CD):
         return product(hidden_CD, weight_VD)
     out_CV = _kept.empty((len(hidden_CD), len(weight_VD)), hidden_CD.dtype)
     return torch.mm(hidden_CD, weight_VD.t(), out=out_CV)

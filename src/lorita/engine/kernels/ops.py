@@ -20,6 +20,7 @@ from lorita.engine.kernels.products import (
     onednn_float32,
     product,
     product_back,
+    widened,
 )
 
 KINDS = {"silu": 0, "gelu_tanh": 1}
@@ -175,7 +176,7 @@ def column_sums(x_TN: Tensor) -> Tensor:
 
 def frozen_linear(x: Tensor, weight: Tensor | RoundedWeight, bias: Tensor | None) -> Tensor:
     """A linear layer with a frozen weight: ``x·Wᵀ + bias`` for any leading shape of x."""
-    if onednn_float32(x) or not isinstance(weight, Tensor):
+    if onednn_float32(x) or widened(x) or not isinstance(weight, Tensor):
         # Reshaped out here: a model may add to the result in place, which autograd forbids for a
         # view made inside the function.
         out = _FrozenLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
