@@ -16,7 +16,7 @@ from typing import Any
 from lorita.errors import ModelError
 from lorita.models.base import Base, own_dtype
 from lorita.models.empty_model import empty_model
-from lorita.system.memory import ADDRESSES, CONTAINER, MACHINE, Room, gigabytes, room
+from lorita.system.memory import CONTAINER, Room, gigabytes, room
 
 LATE = 80_000_000
 """What libraries take when they are first used: products' buffers, threads, compiled kernels."""
@@ -113,10 +113,14 @@ class Needs:
         """
         if here is None:
             return True
-        share = {CONTAINER: MARGIN, ADDRESSES: 1.0, MACHINE: 1.0}[here.limit]
+        return self.total(here, paged=paged) <= here.allowed
+
+    def total(self, here: Room, *, paged: bool = False) -> int:
+        """The bytes that ``here`` must allow altogether, with a container's margin."""
+        share = MARGIN if here.limit == CONTAINER else 1.0
         if paged and not here.counts_mapped_files:
             share = PAGED
-        return here.used + self.least(here) <= here.allowed * share
+        return int((here.used + self.least(here)) / share)
 
     def require(
         self, what: str, *, hint: str, here: Room | None = None, paged: bool = True
@@ -125,10 +129,10 @@ class Needs:
         here = here or room()
         if here is None or self.fit(here, paged=paged):
             return
-        phase, size = self._largest(with_mapped=here.counts_mapped_files)
+        phase, _ = self._largest(with_mapped=here.counts_mapped_files)
+        needed, allowed = _apart(self.total(here), here.allowed)
         raise ModelError(
-            f"{what} needs about {gigabytes(here.used + size)} of memory ({phase}), "
-            f"and {here.limit} {gigabytes(here.allowed)}",
+            f"{what} needs about {needed} of memory ({phase}), and {here.limit} {allowed}",
             hint=hint,
         )
 
@@ -241,19 +245,26 @@ def choose_itemsize(
             return size, None if size == itemsize else _narrower(needs[itemsize], here)
     least = sizes[-1]
     needs[least].require(what, hint=hint, here=here, paged=may_page)
+    needed, allowed = _apart(needs[least].total(here), here.allowed)
     return least, (
-        f"Memory is short: about {gigabytes(here.used + needs[least].least(here))} are needed and "
-        f"{here.limit} {gigabytes(here.allowed)}. Parts of the weights are read from the disk "
-        "again and again, which is slow"
+        f"Memory is short: about {needed} are needed and {here.limit} {allowed}. Parts of the "
+        "weights are read from the disk again and again, which is slow"
     )
 
 
 def _narrower(wide: Needs, here: Room) -> str:
+    needed, allowed = _apart(wide.total(here), here.allowed)
     return (
-        f"Number format: bfloat16, because float32 would need about "
-        f"{gigabytes(here.used + wide.least(here))} of memory and {here.limit} "
-        f"{gigabytes(here.allowed)}"
+        f"Number format: bfloat16, because float32 would need about {needed} of memory and "
+        f"{here.limit} {allowed}"
     )
+
+
+def _apart(needed: int, allowed: int) -> tuple[str, str]:
+    """Both sizes for people, in megabytes where gigabytes would read the same."""
+    if (words := (gigabytes(needed), gigabytes(allowed)))[0] != words[1]:
+        return words
+    return f"{needed / 1e6:,.0f} MB", f"{allowed / 1e6:,.0f} MB"
 
 
 def _is_plenty(base: Base, here: Room) -> bool:
