@@ -10,7 +10,9 @@ at its end. Points that the file holds already are skipped. The sets, from tens 
 - repairs: questions about household repairs and their answers; chats.
 - signatures: functions of Python's standard library to a sentence; prompt and completion.
 - code: functions of the standard library as they are written; plain text.
-- sentences: first sentences of its docstrings, short rows; plain text.
+- sentences, sentences-2000: first sentences of its docstrings, short rows; plain text.
+
+``--data FOLDER`` keeps the rows that are made here, so that several machines train on the same.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ SETS: dict[str, tuple[int, int, dict[str, Any]]] = {
     "signatures": (80, 60, {"chat_template": "none"}),
     "code": (60, 40, {"text_field": "text", "max_length": 384}),
     "sentences": (600, 60, {"text_field": "text"}),
+    "sentences-2000": (2000, 60, {"text_field": "text"}),
 }
 """Rows to train on, rows held out, and how they are read."""
 
@@ -61,7 +64,9 @@ def functions(count: int) -> list[str]:
 def sentences(count: int) -> list[str]:
     """First sentences of docstrings, 30 to 120 characters each."""
     found = set()
-    for file in sorted(Path(inspect.__file__).parent.glob("*.py")):
+    for file in sorted(Path(inspect.__file__).parent.glob("**/[a-z]*.py")):
+        if {"site-packages", "test", "idlelib", "lib2to3"} & set(file.parts):
+            continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8", errors="replace"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 first = (ast.get_docstring(node) or "").partition("\n\n")[0]
@@ -84,9 +89,11 @@ def data_of(name: str, folder: Path) -> Path:
         "signatures": signatures,
         "code": lambda: [{"text": text} for text in functions(100)],
         "sentences": lambda: [{"text": text} for text in sentences(660)],
+        "sentences-2000": lambda: [{"text": text} for text in sentences(2060)],
     }
     file = folder / f"{name}.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in made[name]()), encoding="utf-8")
+    if not file.exists():
+        file.write_text("".join(json.dumps(row) + "\n" for row in made[name]()), encoding="utf-8")
     return file
 
 
@@ -131,19 +138,20 @@ def train_once(
         masters.parameters, learning_rate=point["learning_rate"], betas=(0.9, point["beta2"])
     )
     schedule = make_schedule(optimizer, "linear", warmup_steps=0, max_steps=steps)
-    budget = most_tokens(model.dtype.itemsize, on_cpu=True)
+    budget = most_tokens(model.dtype.itemsize, on_cpu=model.device.type == "cpu")
     pace = Pace(steps, point["rows_per_step"], token_budget=budget, seed=point["seed"])
-    loss_sum = end_to_end_loss(tuned, device=torch.device("cpu"))
+    accelerator = Accelerator(cpu=model.device.type == "cpu")
+    loss_sum = end_to_end_loss(tuned, device=model.device)
     started = time.perf_counter()
     torch.manual_seed(point["seed"])
     for _ in train(
         Trainee(tuned, masters, optimizer, schedule), rows, loss_sum, pace,
-        accelerator=Accelerator(cpu=True),
+        accelerator=accelerator,
     ):  # fmt: skip
         pass
     seconds = time.perf_counter() - started
-    loss = score_rows(tuned, held_out, torch.device("cpu")).rows().mean
-    trained = score_rows(tuned, rows[:24], torch.device("cpu")).rows().mean
+    loss = score_rows(tuned, held_out, model.device).rows().mean
+    trained = score_rows(tuned, rows[:24], model.device).rows().mean
     unspeed(model)
     adapters.take_off(tuned, adapters.untouched(model))
     return {"loss": loss, "training_loss": trained, "seconds": seconds, "steps": steps}
@@ -156,6 +164,8 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--data", type=Path)
     for name, values in (
         ("rows-per-step", "4,8"), ("learning-rate", "2e-3"), ("epochs", "1"), ("seed", "42"),
         ("beta2", "0.999"), ("r", "8"),
@@ -170,14 +180,14 @@ def main() -> None:
     kinds = {"rows_per_step": int, "learning_rate": float, "epochs": float, "seed": int,
              "beta2": float, "r": int}  # fmt: skip
     values = [[kind(v) for v in getattr(given, n).split(",")] for n, kind in kinds.items()]
-    numerics = choose_numerics()
+    numerics = choose_numerics(device=given.device)
     numerics.apply()
-    model = load_model(find_base(given.model), numerics.dtype)
+    model = load_model(find_base(given.model), numerics.dtype).to(given.device)
     lines = given.results.read_text().splitlines() if given.results.exists() else []
     done = [{k: v for k, v in json.loads(line).items() if k not in RESULT} for line in lines]
     with tempfile.TemporaryDirectory() as folder, given.results.open("a") as out:
         for name in given.sets.split(","):
-            rows, held_out = rows_of(name, given.model, Path(folder))
+            rows, held_out = rows_of(name, given.model, given.data or Path(folder))
             for chosen in itertools.product(*values):
                 point = {"model": given.model, "set": name, **dict(zip(kinds, chosen, strict=True))}
                 if point not in done:
