@@ -216,7 +216,7 @@ def test_best_is_kept_and_taken(taught: Path, prompts: Path, tmp_path: Path) -> 
     best = min(held_out, key=lambda step: held_out[step])
     stopped = next(e for e in events if isinstance(e, EarlyStopped))
     assert (stopped.best_step, stopped.step) == (best, best + 3)
-    assert any("Best held-out loss" in e.text for e in events if isinstance(e, Note))
+    assert [(e.step, e.loss) for e in events if isinstance(e, BestKept)] == [(best, held_out[best])]
     saved = load_file(run / "adapter_model.safetensors")
     kept = load_file(run / f"checkpoint-{best}" / "adapter_model.safetensors")
     assert all(torch.equal(saved[name], kept[name]) for name in kept)
