@@ -16,7 +16,14 @@ from lorita.data.examples import Example
 from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.errors import RunFailed, SettingsError
 from lorita.training.advice import advice
-from lorita.training.events import EarlyStopped, Evaluated, Event, Note, StepDone, StepSkipped
+from lorita.training.events import (
+    BestKept,
+    EarlyStopped,
+    Evaluated,
+    Event,
+    StepDone,
+    StepSkipped,
+)
 from lorita.training.loss_watch import Watch, window_of
 from tests import tiny
 from tests.runs.test_run import train
