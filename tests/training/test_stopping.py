@@ -128,6 +128,7 @@ DEAR = {"eval_data": None, "eval_fraction": 0.5, "max_train_samples": None, "max
         ({"early_stopping_patience": 0, "eval_steps": 10}, 40, 3),
         ({"eval_data": None, "eval_fraction": 0}, 40, 0),
         ({"max_steps": 19}, 19, 0),
+        ({"eval_steps": 10}, 40, 3),  # too seldom to end a run
         (DEAR, 20, 0),
         # What is asked for is done, whatever it costs.
         (DEAR | {"load_best_model_at_end": True, "eval_steps": 5}, 20, 4),

@@ -73,9 +73,9 @@ def _with_stopping(settings: RunSettings, data: PreparedData, processes: int) ->
         tokens = count_tokens(data.train) * steps / _steps_per_epoch(settings, data, processes)
         # Every process scores all held-out rows.
         affordable = evaluation_steps(steps, round(tokens), count_tokens(data.held_out) * processes)
-        if affordable is not None:
-            every = every or affordable
-            patience = patience_for(steps, every)
+        wait = patience_for(steps, every or affordable) if affordable is not None else steps
+        if (steps - 1) // (every or affordable or steps) > wait:  # it could end before the last
+            every, patience = every or affordable, wait
     keep = bool(patience) if keep is None else keep
     if (keep or patience) and every is None:
         every = max(1, min(_steps_per_epoch(settings, data, processes), steps // 10))
