@@ -34,8 +34,9 @@ def test_epochs(
     """36 rows in batches of 8: the fifth has four rows."""
     data = tiny.write_csv(tmp_path / "rows.csv", [f"I act as number {i}." for i in range(36)])
     settings = build_settings(
-        model=str(llama), data=str(data), text_field="prompt", eval_fraction=0, **options
-    )
+        model=str(llama), data=str(data), text_field="prompt", eval_fraction=0,
+        **{"per_device_train_batch_size": 8} | options,
+    )  # fmt: skip
     prepared = prepare(settings, writes=False)
     pace = make_pace(settings, prepared, Micro(1000, False), processes)
     work = count_work(prepared.data.train, [], pace)

@@ -66,7 +66,7 @@ def test_an_earlier_peak_of_the_process_is_not_forecast(
 @pytest.mark.parametrize(
     "options",
     [
-        {"num_train_epochs": 9},
+        {"num_train_epochs": 9, "early_stopping_patience": 0},
         {"max_steps": 3, "warmup_steps": 5},
         {"eval_steps": 90},
         {"learning_rate": 0.5},

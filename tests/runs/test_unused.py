@@ -84,6 +84,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "r": (2, {}), "lora_alpha": (8, {}), "lora_dropout": (0.5, {}), "use_rslora": (True, {}),
     "use_dora": (True, {}), "learning_rate": (0.5, {}),
     "num_train_epochs": (1, {"max_steps": None}),
+    "time_budget": ("1h", {"probe": True}),
     "max_steps": (2, {}), "warmup_steps": (2, {}), "weight_decay": (0.9, {}),
     "adam_beta1": (0.1, {}), "adam_beta2": (0.1, {}), "adam_epsilon": (1.0, {}),
     "max_grad_norm": (0.001, {}), "seed": (7, {}),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lorita.settings import types as kinds
+from lorita.settings.durations import Seconds
 from lorita.settings.schema import RunSettings
 
 FILE = Path(__file__).parents[2] / "src/lorita/settings/arguments.py"
@@ -52,6 +53,7 @@ WIDER = {
     kinds.Targets: "str | Sequence[str]",
     kinds.Ranks: "str | Mapping[str, int]",
     kinds.Alphas: "str | Mapping[str, float]",
+    Seconds: "float | str",
     Path: "str | Path",
 }
 """What Python code may pass where the settings then hold something else."""

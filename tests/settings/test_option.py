@@ -22,7 +22,12 @@ NAMES = {
         "save_steps save_total_limit resume resume_from_checkpoint compare_prompt max_new_tokens "
         "repetition_penalty proof output_dir overwrite push_to_hub hub_model_id micro_batch_tokens "
         "max_skipped_steps probe resume_inexact per_device_train_batch_size "
-        "gradient_accumulation_steps",
+        "gradient_accumulation_steps time_budget",
+    ),
+    "chosen for the rows": (
+        options_where(chosen=True),
+        "num_train_epochs per_device_train_batch_size adam_beta2 early_stopping_patience "
+        "load_best_model_at_end eval_steps",
     ),
     "not compared when a sweep reuses a run": (
         options_where(reused=False),

@@ -16,7 +16,14 @@ from lorita.data.examples import Example
 from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.errors import RunFailed, SettingsError
 from lorita.training.advice import advice
-from lorita.training.events import EarlyStopped, Evaluated, Event, Note, StepDone, StepSkipped
+from lorita.training.events import (
+    BestKept,
+    EarlyStopped,
+    Evaluated,
+    Event,
+    StepDone,
+    StepSkipped,
+)
 from lorita.training.loss_watch import Watch, window_of
 from tests import tiny
 from tests.runs.test_run import train
@@ -216,7 +223,7 @@ def test_best_is_kept_and_taken(taught: Path, prompts: Path, tmp_path: Path) -> 
     best = min(held_out, key=lambda step: held_out[step])
     stopped = next(e for e in events if isinstance(e, EarlyStopped))
     assert (stopped.best_step, stopped.step) == (best, best + 3)
-    assert any("Best held-out loss" in e.text for e in events if isinstance(e, Note))
+    assert [(e.step, e.loss) for e in events if isinstance(e, BestKept)] == [(best, held_out[best])]
     saved = load_file(run / "adapter_model.safetensors")
     kept = load_file(run / f"checkpoint-{best}" / "adapter_model.safetensors")
     assert all(torch.equal(saved[name], kept[name]) for name in kept)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _OF_RUNS = {
     *options_where(group="Reports"), "learning_rate", "lr_scheduler_type", "warmup_steps",
-    "num_train_epochs", "max_steps", "early_stopping_patience", "load_best_model_at_end",
-    "max_skipped_steps", "eval_data", "max_eval_samples",
+    "num_train_epochs", "max_steps", "time_budget", "early_stopping_patience",
+    "load_best_model_at_end", "max_skipped_steps", "eval_data", "max_eval_samples",
 } - {"output_dir", "overwrite"}  # fmt: skip
 """Options of runs, of which the learning-rate test makes none."""
 

@@ -32,13 +32,17 @@ def around_training(
     ``settled`` is when all else was ready to train; now, if None. Some tokens are generated.
     """
     before = (time.perf_counter() if settled is None else settled) - started
+    return around(questions, before, seconds_per_token(model, questions))
+
+
+def around(questions: Questions, before: float, per_token: float) -> Around:
+    """The same where it is known how many seconds a generated token takes."""
     prompts, proof = questions.prompts, questions.proof
     tokens = _batches(len(prompts)) * questions.options.max_new_tokens
     scored = count_tokens(questions.held_out)
     if proof is not None:
         tokens += _batches(len(proof.prompts)) * NEW_TOKENS
         scored += count_tokens(proof.sample) + count_tokens(proof.general)
-    per_token = _seconds_per_token(model, questions)
     return Around(before, MODELS * tokens * per_token, MODELS * scored)
 
 
@@ -46,7 +50,7 @@ def _batches(prompts: int) -> int:
     return math.ceil(prompts / BATCH_SIZE)
 
 
-def _seconds_per_token(model: torch.nn.Module, questions: Questions) -> float:
+def seconds_per_token(model: torch.nn.Module, questions: Questions) -> float:
     """A token of every answer of a batch, the reading of the prompts counted as one."""
     prompts = questions.prompts[:BATCH_SIZE]
     seconds = 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorita.data.sources.find_files import data_name
-from lorita.errors import OutputError
+from lorita.errors import OutputError, SettingsError
 from lorita.models.adapter_files import WEIGHTS_FILE
 from lorita.runs.asked import may_overwrite
 from lorita.settings.build import build_settings
@@ -38,6 +38,7 @@ def check_folder(settings: RunSettings, folder: Path) -> None:
     require_readable_name(folder)
     if continues(settings, folder):
         check_resumable(folder)
+        as_begun(settings, folder)
         _check_begun_alike(settings, folder)
     else:
         check_apart(settings, folder)
@@ -92,13 +93,47 @@ def unheeded(settings: RunSettings, folder: Path) -> list[str]:
     """The options that a finished run was given since, and that no longer matter to it."""
     before = build_settings(folder / SETTINGS_FILE)
     asked = {"resume", "output_dir", "overwrite"}
-    return list(differences(before, settings, asked))
+    return list(differences(before, kept_as(before, settings), asked))
 
 
 def _other_run(settings: RunSettings, folder: Path) -> dict[str, tuple[Any, Any]]:
     """The options, those of reports aside, that the run in ``folder`` was begun with otherwise."""
     before = build_settings(folder / SETTINGS_FILE)
-    return differences(before, settings, options_where(group="Reports"))
+    return differences(before, kept_as(before, settings), options_where(group="Reports"))
+
+
+def as_begun(settings: RunSettings, folder: Path) -> RunSettings:
+    """The settings of a run that goes on: what was chosen when it was begun stays.
+
+    ``SettingsError`` for a time budget that the run was begun without.
+    """
+    named = settings.resume_from_checkpoint
+    begun = [folder] if named in (None, "last") else [Path(str(named)).expanduser().parent, folder]
+    files = (place / SETTINGS_FILE for place in begun)
+    file = next((file for file in files if file.is_file()), None)
+    if resume_source(settings) is None or file is None:
+        return settings
+    before = build_settings(file)
+    if settings.time_budget is not None and before.max_steps is None:
+        raise SettingsError(
+            f"{file.parent}: this run was begun without time_budget, and how long it lasts cannot "
+            "be changed any more",
+            hint="Continue it without --time-budget, or begin another: --output-dir.",
+        )
+    return kept_as(before, settings)
+
+
+def kept_as(before: RunSettings, settings: RunSettings) -> RunSettings:
+    """The settings with the values of ``before`` where lorita chooses and nobody else has.
+
+    With a time budget, that is the number of steps, too.
+    """
+    open_now = [n for n in options_where(chosen=True) if getattr(settings, n) is None]
+    found = {name: getattr(before, name) for name in open_now}
+    if settings.time_budget is not None and before.max_steps is not None:
+        found |= {"max_steps": before.max_steps, "time_budget": None}
+        found["num_train_epochs"] = before.num_train_epochs
+    return settings.model_copy(update=found)
 
 
 def _check_begun_alike(settings: RunSettings, folder: Path) -> None:

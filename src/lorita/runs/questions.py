@@ -63,10 +63,11 @@ def make_questions(
             train=data.train,
         )
     questions = Questions(tokenizer, data.prompt_format, prompts, options, data.held_out, proof)
-    return questions if trained_tokens is None else _affordable(questions, trained_tokens)
+    return questions if trained_tokens is None else affordable(questions, trained_tokens)
 
 
-def _affordable(questions: Questions, trained_tokens: int) -> Questions:
+def affordable(questions: Questions, trained_tokens: int) -> Questions:
+    """The questions with as many rows as a training of so many tokens pays for."""
     proof = questions.proof
     whole = ProofRows(
         questions.held_out, proof.general if proof else (), proof.sample if proof else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -94,6 +95,8 @@ def write_results(
             held_out_loss_base=held.before if held else None,
             held_out_loss_tuned=held.after if held else None,
             trainable_parameters=parameter_line,
+            steps=_step(last_logged(folder, "TrainingEnded", "steps")),
+            kept_step=_step(last_logged(folder, "BestKept", "step")),
         ),
         checks=list(checks),
         versions=versions(),
@@ -101,6 +104,10 @@ def write_results(
         seed=settings.seed,
     ).save(folder)
     remove_unasked(folder)  # the training cannot be lost any more
+
+
+def _step(logged: float) -> int | None:
+    return int(logged) if math.isfinite(logged) else None
 
 
 def _base_record(prepared: Prepared, loaded: LoadedBase) -> BaseRecord:

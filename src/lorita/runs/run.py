@@ -30,7 +30,7 @@ from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.results import compare_measured, write_results
 from lorita.runs.run_model import Attached, adapter_on, as_saved, measure_base
-from lorita.runs.training_job import TrainingJob
+from lorita.runs.schedule import begin_job
 from lorita.settings.build import to_yaml
 from lorita.storage.disk import remove
 from lorita.storage.files import new_part, write_atomic
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from lorita.evaluation.measure import Measured
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
+    from lorita.runs.training_job import TrainingJob
     from lorita.settings.schema import RunSettings
     from lorita.storage.run_record import Check
 
@@ -108,7 +109,8 @@ def run_events(
     with _disk_trouble_said(folder), errors_before_the_limit(spare), ExitStack() as writing:
         with adapter_on(base, settings, prepared) as attached:
             yield from (Note(text) for text in (*attached.notes, attached.parameter_line))
-            job = TrainingJob(settings, prepared, attached)
+            job = yield from begin_job(settings, prepared, attached, prompts, started=started)
+            settings = job.settings
             job.find_checkpoint()  # whatever can be refused is refused before anything is written
             paid = None if whole_proof or before is not None else job.work.tokens
             questions = make_questions(settings, prepared, base.model, prompts, trained_tokens=paid)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import Interrupted, RunFailed
 from lorita.evaluation.scores import score_rows
+from lorita.runs.best_adapter import keep_best
+from lorita.runs.chosen import filled_in
 from lorita.runs.identity import conditions, identity
 from lorita.runs.memory_plan import memory_per_token, reckoned_peak
 from lorita.runs.output_folder import resume_source
@@ -23,7 +25,6 @@ from lorita.training.checkpoint import (
     keep_until_recorded,
     list_checkpoints,
     restore,
-    restore_weights,
     save_checkpoint,
 )
 from lorita.training.events import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from lorita.runs.prepare import Prepared
     from lorita.runs.run_model import Attached
     from lorita.settings.schema import RunSettings
+    from lorita.training.deadline import Deadline
     from lorita.training.stop_request import StopRequest
 
 
@@ -65,21 +67,30 @@ class _GivenUp(Exception):
 class TrainingJob:
     """The training of an attached adapter; iterate ``events`` to run it.
 
-    ``pace``, ``trainee`` and ``watch`` are the loop's inputs, ``work`` counts what it will compute,
-    and ``around`` is what the run takes beside it, if that is known.
+    ``settings`` are filled in. ``pace``, ``trainee`` and ``watch`` are the loop's inputs, ``work``
+    counts what it will compute, and ``around`` is what the run takes beside it, if that is known.
+    By the ``deadline``, if there is one, training has to be over.
     """
 
-    def __init__(self, settings: RunSettings, prepared: Prepared, attached: Attached) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: RunSettings,
+        prepared: Prepared,
+        attached: Attached,
+        *,
+        deadline: Deadline | None = None,
+    ) -> None:
+        processes = attached.base.accelerator.num_processes
+        self.settings = settings = filled_in(settings, prepared.data, processes)
         self.prepared = prepared
         self.attached = attached
         self.micro = micro_of(settings, prepared, attached)
-        processes = attached.base.accelerator.num_processes
         self.pace = make_pace(settings, prepared, self.micro, processes)
         self.trainee = make_trainee(settings, attached, self.pace)
         self.watch = make_watch(settings, prepared, self.pace)
         data = prepared.data
         self.work = count_work(data.train, data.held_out, self.pace)
+        self.deadline = deadline
         self._came_from: Path | None = None
         self.around: Around | None = None
         # Reckoned now: later the files of the base may be gone.
@@ -102,7 +113,7 @@ class TrainingJob:
         yield from (Note(text, is_warning=True) for text in [*self.advice(), *self.too_large()])
         yield TrainingStarted(
             first_step=first_step,
-            max_steps=self.pace.max_steps,
+            max_steps=self.trainee.last_step(self.pace.max_steps),
             rows=len(data.train),
             held_out_rows=len(data.held_out),
             tokens_per_epoch=self.work.tokens_per_epoch,
@@ -113,7 +124,12 @@ class TrainingJob:
             self.attached.loss_sum,
             self.pace,
             accelerator=self.attached.base.accelerator,
-            hooks=Hooks(partial(self._evaluate, stop) if data.held_out else None, self._save, stop),
+            hooks=Hooks(
+                partial(self._evaluate, stop) if data.held_out else None,
+                partial(self._save, stop),
+                stop,
+                self.deadline,
+            ),
             watch=self.watch,
             first_step=first_step,
         ):
@@ -124,7 +140,7 @@ class TrainingJob:
                     yield from (Note(text) for text in self.forecast(timed).lines())
             if isinstance(event, TrainingEnded):
                 self._save_last(event.steps)
-                yield from self._finish()
+                yield from self._finish(event.steps)
         if stop.requested:
             raise Interrupted("interrupted after training, before its result was measured")
 
@@ -185,10 +201,12 @@ class TrainingJob:
             return None
         return scores.rows().mean
 
-    def _save(self, step: int) -> Path:
+    def _save(self, stop: StopRequest, step: int) -> Path:
         folder = self.prepared.output_dir / f"checkpoint-{step}"
         if is_lead():
             self._write(step, keep=self.settings.save_total_limit)
+            if self.settings.save_steps is None and not stop.requested:
+                keep_until_recorded(folder)  # the best so far, whose adapter the run will have
         # A process that ends first makes the launcher end the one that is writing.
         self.attached.base.accelerator.wait_for_everyone()
         return folder
@@ -222,7 +240,7 @@ class TrainingJob:
         own = identity(self.settings, self.prepared, base, self.pace.rows_per_step)
         return {"identity": own, "conditions": conditions(self.settings, base)}
 
-    def _finish(self) -> Iterator[Event]:
+    def _finish(self, done: int) -> Iterator[Event]:
         if self.watch.seen.steps == 0 and self.watch.seen.skipped:
             raise RunFailed("no step could be applied: every loss or gradient was not finite")
         if self.watch.seen.skipped:
@@ -231,19 +249,9 @@ class TrainingJob:
                 "finite",
                 is_warning=True,
             )
-        step, loss = self.watch.best
-        if not self.settings.load_best_model_at_end or step == 0:
-            return
-        folder = self.prepared.output_dir / f"checkpoint-{step}"
-        if not folder.exists() and self._came_from is not None:
-            folder = self._came_from / folder.name
-        try:
-            restore_weights(folder, self.attached.model)
-        except (OSError, ValueError) as error:
-            text = f"the best adapter cannot be read, so the last one is kept: {folder}: {error}"
-            yield Note(text, is_warning=True)
-            return
-        yield Note(f"Best held-out loss {loss:.4f} at step {step}: keeping that adapter")
+        if self.settings.load_best_model_at_end:
+            folders = [self.prepared.output_dir, *([self._came_from] if self._came_from else [])]
+            yield from keep_best(self.watch, self.attached.model, folders, last=done)
 
     def find_checkpoint(self) -> tuple[Path, dict[str, Any], list[str]] | None:
         """The checkpoint to continue from, if one was asked for and there is one.

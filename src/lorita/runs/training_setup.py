@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorita.data.batches import steps_per_epoch
 from lorita.models.adapter import trainable_parameters
+from lorita.runs.chosen import filled_in, step_count, step_size
 from lorita.runs.memory_plan import Micro, micro_batches_for
 from lorita.runs.unused import unused_in_steps
 from lorita.settings.facts import scale_of
@@ -38,16 +39,13 @@ def micro_of(settings: RunSettings, prepared: Prepared, attached: Attached) -> M
 def make_pace(settings: RunSettings, prepared: Prepared, micro: Micro, processes: int = 1) -> Pace:
     """The number of steps, the rows per step, and the micro-batches."""
     data = prepared.data
-    rows_per_step = (
-        settings.per_device_train_batch_size * settings.gradient_accumulation_steps * processes
-    )
-    per_epoch = steps_per_epoch(len(data.windows or data.train), rows_per_step)
+    settings = filled_in(settings, data, processes)
     return Pace(
-        max_steps=settings.max_steps or math.ceil(settings.num_train_epochs * per_epoch),
-        rows_per_step=rows_per_step,
+        max_steps=step_count(settings, data, processes),
+        rows_per_step=step_size(settings, processes),
         token_budget=micro.tokens,
         max_grad_norm=settings.max_grad_norm,
-        eval_steps=settings.eval_steps or (per_epoch if settings.evaluation_decides else None),
+        eval_steps=settings.eval_steps,
         save_steps=settings.save_steps,
         seed=settings.seed,
         windows=data.windows,
@@ -55,7 +53,11 @@ def make_pace(settings: RunSettings, prepared: Prepared, micro: Micro, processes
 
 
 def make_trainee(settings: RunSettings, attached: Attached, pace: Pace) -> Trainee:
-    """The adapter's parameters with their optimizer and learning-rate schedule."""
+    """The adapter's parameters with their optimizer and learning-rate schedule.
+
+    ``settings`` are filled in.
+    """
+    assert settings.adam_beta2 is not None
     masters = Masters(trainable_parameters(attached.model))
     optimizer = make_optimizer(
         masters.parameters,
@@ -98,6 +100,6 @@ def make_watch(settings: RunSettings, prepared: Prepared, pace: Pace) -> Watch:
         window=window_of(per_epoch),
         warmup_steps=settings.warmup_steps,
         max_skipped_steps=settings.max_skipped_steps,
-        patience=settings.early_stopping_patience,
-        keep_best=settings.load_best_model_at_end,
+        patience=settings.early_stopping_patience or None,
+        keep_best=bool(settings.load_best_model_at_end),
     )

@@ -69,21 +69,22 @@ class Options(TypedDict, total=False):
     use_dora: bool
     init_lora_weights: bool | Literal["gaussian", "orthogonal"]
     learning_rate: float
-    num_train_epochs: float
+    num_train_epochs: float | None
     max_steps: int | None
-    per_device_train_batch_size: int
+    time_budget: float | str | None
+    per_device_train_batch_size: int | None
     gradient_accumulation_steps: int
     micro_batch_tokens: int | None
     lr_scheduler_type: Literal["linear", "cosine", "constant"]
     warmup_steps: int
     weight_decay: float
     adam_beta1: float
-    adam_beta2: float
+    adam_beta2: float | None
     adam_epsilon: float
     max_grad_norm: float
     max_skipped_steps: int
     early_stopping_patience: int | None
-    load_best_model_at_end: bool
+    load_best_model_at_end: bool | None
     gradient_checkpointing: bool
     seed: int
     use_cpu: bool

@@ -14,6 +14,8 @@ def contradiction(values: Mapping[str, Any]) -> str | None:
         return "text_field and text_template cannot be used together"
     if values["streaming"] and values["max_train_samples"] is None:
         return "streaming needs max_train_samples, the number of rows to read"
+    if values["time_budget"] is not None and not values["probe"]:
+        return "time_budget needs probe: how many steps it is enough for is measured"
     return _columns(values)
 
 

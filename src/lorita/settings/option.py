@@ -32,6 +32,7 @@ class OptionFacts:
     - ``previewed``: decides which rows and tokens a preview shows. By default the options of base
       model and data.
     - ``on_card``: is listed in the model card. Off unless stated: cards are published.
+    - ``chosen``: lorita chooses the value for the rows at hand where nobody gives one (None).
     - ``repeatable`` and ``holds_commas``: see ``Written``; they follow from the type.
     """
 
@@ -41,6 +42,7 @@ class OptionFacts:
     swept: bool
     previewed: bool
     on_card: bool
+    chosen: bool
     repeatable: bool
     holds_commas: bool
 
@@ -55,6 +57,7 @@ def option(
     swept: bool | None = None,
     previewed: bool | None = None,
     on_card: bool = False,
+    chosen: bool = False,
     **limits: Any,
 ) -> Any:
     """A field with its help text and its facts; ``OptionFacts`` explains them and their defaults.
@@ -68,6 +71,7 @@ def option(
         "swept": group in SWEPT_GROUPS if swept is None else swept,
         "previewed": group in ROW_GROUPS if previewed is None else previewed,
         "on_card": on_card,
+        "chosen": chosen,
     }
     return Field(default, description=description, json_schema_extra=stated, **limits)
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from lorita.settings.combinations import contradiction
+from lorita.settings.durations import Seconds
 from lorita.settings.option import option
 from lorita.settings.types import Alphas, Format, InitWeights, Layers, Names, Ranks, Targets, Texts
 
@@ -23,7 +24,7 @@ _base = partial(option, "Base model")
 _data = partial(option, "Data")
 _lora = partial(option, "LoRA")
 _training = partial(option, "Training")
-# How a step's rows are divided does not matter: a run knows how many they are in all.
+_chosen = partial(_training, default=None, chosen=True)
 # Files may move: a run knows its base by revision and its rows by their fingerprint.
 _base_place = partial(_base, identity=False)
 _data_place = partial(_data, identity=False)
@@ -171,46 +172,49 @@ class RunSettings(BaseModel):
         le=1e3,
         on_card=True,
     )
-    num_train_epochs: float = _training("Passes over the data.", 3.0, gt=0, on_card=True)
+    num_train_epochs: float | None = _chosen(
+        "Passes over the data. Default: by the number of rows.", gt=0, on_card=True
+    )
     max_steps: int | None = _training(
         "Stop after N steps; overrides num_train_epochs.", None, ge=1, on_card=True
     )
-    per_device_train_batch_size: int = _training(
-        "Rows per batch in each process.", 8, ge=1, on_card=True, identity=False
-    )
+    time_budget: Seconds | None = _training(
+        "Train as many steps as end in this time (90s, 5m, 1h30m), loading and proof included.",
+        None, gt=0, identity=False, swept=False,
+    )  # fmt: skip
+    per_device_train_batch_size: int | None = _chosen(
+        "Rows per batch in each process. Default: by the number of rows.",
+        ge=1, on_card=True, identity=False,
+    )  # fmt: skip
     gradient_accumulation_steps: int = _training(
         "Batches per step.", 1, ge=1, on_card=True, identity=False
     )
     micro_batch_tokens: int | None = _training(
         "Tokens computed at once. Batches are split to fit; the result is the same. Default: what "
-        "memory allows.",
-        None,
-        ge=1,
-        identity=False,
-    )
+        "memory allows.", None, ge=1, identity=False,
+    )  # fmt: skip
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = _training(
         "Learning rate schedule after warm-up.", "linear", on_card=True
     )
     warmup_steps: int = _training("Steps over which the learning rate rises to its peak.", 0, ge=0)
     weight_decay: float = _training("AdamW weight decay.", 0.0, ge=0)
     adam_beta1: float = _training("AdamW beta1.", 0.9, ge=0, lt=1)
-    adam_beta2: float = _training("AdamW beta2.", 0.999, ge=0, lt=1)
+    adam_beta2: float | None = _chosen("AdamW beta2. Default: by the tokens of a step.", ge=0, lt=1)
     adam_epsilon: float = _training("AdamW epsilon.", 1e-8, gt=0)
     max_grad_norm: float = _training(
         "Clip the gradient norm at this value; 0 turns clipping off.", 1.0, ge=0
     )
     max_skipped_steps: int = _training(
         "Steps in a row that may be skipped because loss or gradient is not finite; then the run "
-        "stops.",
-        3,
-        ge=0,
-        identity=False,
-    )
-    early_stopping_patience: int | None = _training(
-        "Stop after N evaluations in a row without a better held-out loss.", None, ge=1
-    )
-    load_best_model_at_end: bool = _training(
-        "Keep the adapter with the best held-out loss, not the last one.", False
+        "stops.", 3, ge=0, identity=False,
+    )  # fmt: skip
+    early_stopping_patience: int | None = _chosen(
+        "Stop after N evaluations in a row without a better held-out loss; 0: never. Default: 3 "
+        "where evaluating costs little, else never.", ge=0,
+    )  # fmt: skip
+    load_best_model_at_end: bool | None = _chosen(
+        "Keep the adapter with the best held-out loss, not the last one. Default: on where early "
+        "stopping is."
     )
     gradient_checkpointing: bool = _training(
         "Save memory by recomputing activations; slower.", False
@@ -234,11 +238,9 @@ class RunSettings(BaseModel):
         ge=1,
     )
     eval_steps: int | None = _record(
-        "Measure the held-out loss every N steps as well as at the end. Default: only at the end, "
-        "or once per epoch if early_stopping_patience or load_best_model_at_end needs it.",
-        None,
-        ge=1,
-    )
+        "Measure the held-out loss every N steps as well as at the end. Default: up to ten times "
+        "if early_stopping_patience or load_best_model_at_end needs it.", None, ge=1, chosen=True,
+    )  # fmt: skip
     save_steps: int | None = _record("Save a checkpoint every N steps.", None, ge=1)
     save_total_limit: int = _record("Checkpoints to keep: the newest N, and the best.", 2, ge=1)
     resume: bool = _record("Continue an interrupted run: lorita train runs/NAME --resume.", False)
@@ -280,7 +282,7 @@ class RunSettings(BaseModel):
     @property
     def evaluation_decides(self) -> bool:
         """Whether the held-out loss influences the final adapter."""
-        return self.load_best_model_at_end or self.early_stopping_patience is not None
+        return bool(self.load_best_model_at_end) or bool(self.early_stopping_patience)
 
     def given(self, name: str) -> Any:
         """What Python code passed as this option, or ``file_wishes.FROM_FILE``; else None."""

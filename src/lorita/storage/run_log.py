@@ -12,6 +12,9 @@ from lorita.storage.files import append_line, write_atomic
 from lorita.storage.reading import parse_json, plain_size
 from lorita.storage.run_folder import LOG_FILE
 
+_ENDINGS = ("TrainingEnded", "EarlyStopped", "BestKept")
+"""Events that a run which goes on tells again."""
+
 
 def last_logged(folder: Path, event: str, key: str) -> float:
     """A value of the last such event in the log: a resumed run may have had no step left.
@@ -57,7 +60,7 @@ def _rewind_log(folder: Path, step: int) -> None:
     kept = []
     for line in _lines(folder):
         event = _event(line)
-        if event and event.get("step", 0) <= step and event["event"] != "TrainingEnded":
+        if event and event.get("step", 0) <= step and event["event"] not in _ENDINGS:
             kept.append(line + "\n")
     write_atomic(folder / LOG_FILE, "".join(kept))
 

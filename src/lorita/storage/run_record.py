@@ -72,13 +72,18 @@ class DataRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class FiguresRecord:
-    """Losses in nats per token; those of held-out rows are None where none were held out."""
+    """Losses in nats per token; those of held-out rows are None where none were held out.
+
+    After ``steps`` steps, the adapter of ``kept_step`` was kept; None: that of the last one.
+    """
 
     final_training_loss: float
     training_seconds: float | None = None
     held_out_loss_base: float | None
     held_out_loss_tuned: float | None
     trainable_parameters: str
+    steps: int | None = None
+    kept_step: int | None = None
 
 
 @dataclass(frozen=True)

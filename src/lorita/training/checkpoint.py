@@ -34,6 +34,7 @@ from lorita.training.checkpoint_state import (
     read_state,
     sealed,
 )
+from lorita.training.deadline import shorten
 from lorita.training.random_state import random_states, restore_random_states
 from lorita.training.same_run import compare_runs
 
@@ -81,6 +82,7 @@ def save_checkpoint(
             "step": step,
             "schedule": trainee.schedule.state_dict(),
             "token_budget": trainee.token_budget,
+            "shortened": trainee.shortened,
             "watch": watch.state_dict(),
             "identity": dict(identity),
             "conditions": dict(conditions or {}),
@@ -184,6 +186,8 @@ def _restored(
             trainee.optimizer.state[parameter] = moments
         if f"master/{name}" in tensors:
             parameter.data.copy_(tensors[f"master/{name}"])
+    for after, planned, last in state.get("shortened", []):
+        shorten(trainee, after, planned, last)
     trainee.schedule.load_state_dict(dict(state["schedule"]))
     for group, rate in zip(
         trainee.optimizer.param_groups, trainee.schedule.get_last_lr(), strict=True

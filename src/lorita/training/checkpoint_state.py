@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,16 @@ def _has_all_files(checksums: dict[str, str]) -> dict[str, str]:
     return checksums
 
 
+def _in_order(steps: tuple[int, int, int]) -> tuple[int, int, int]:
+    after, planned, last = steps
+    if not 0 <= after < last < planned:
+        raise ValueError("a shortened training ends after its last step and before the planned one")
+    return steps
+
+
+_Shortened = Annotated[tuple[int, int, int], AfterValidator(_in_order)]
+
+
 @dataclass(frozen=True)
 class State:
     """What ``trainer_state.json`` must hold; ``sha256`` has the checksum of each other file."""
@@ -43,6 +53,7 @@ class State:
     sha256: Annotated[
         dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], str], AfterValidator(_has_all_files)
     ]
+    shortened: list[_Shortened] = field(default_factory=list)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -101,6 +101,23 @@ class EarlyStopped(Event):
 
 
 @dataclass(frozen=True)
+class TrainingShortened(Event):
+    """To end in time, training has fewer steps than were ``planned``; it ends at ``max_steps``."""
+
+    step: int
+    max_steps: int
+    planned: int
+
+
+@dataclass(frozen=True)
+class BestKept(Event):
+    """The run has the adapter of this ``step``, whose held-out loss (nats) was the lowest."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
 class MicroBatchReduced(Event):
     """A step did not fit into memory. It is computed again, at most ``tokens`` at once."""
 

@@ -129,6 +129,22 @@ class Forecast:
             return None
         return self.seconds_per_token * self.work.tokens / self.work.steps
 
+    @property
+    def seconds_after(self) -> float | None:
+        """What it takes to measure the result; None where that is not known."""
+        if self.around is None or self.seconds_per_token is None:
+            return None
+        scoring = EVALUATION_COST * self.around.scored * self.seconds_per_token
+        return self.around.answering + scoring
+
+    @property
+    def seconds_in_all(self) -> float | None:
+        """The whole command; None where a part of it is not known."""
+        after = self.seconds_after
+        if after is None or self.seconds is None or self.around is None:
+            return None
+        return self.around.before + self.seconds + after
+
     def memory_line(self) -> str:
         """The expected peak and what is free, in a sentence."""
         free = "" if self.free_bytes is None else f"; another {gigabytes(self.free_bytes)} are free"
@@ -139,14 +155,13 @@ class Forecast:
         if self.seconds is None or self.seconds_per_step is None:
             return "Time: not measured (--no-probe)"
         per_step = f"Time: about {duration(self.seconds_per_step)} per step"
-        if self.around is None or self.seconds_per_token is None:
+        in_all, after = self.seconds_in_all, self.seconds_after
+        if self.around is None or in_all is None or after is None:
             return f"{per_step}, {duration(self.seconds)} of training in total"
-        scoring = EVALUATION_COST * self.around.scored * self.seconds_per_token
-        before, after = self.around.before, self.around.answering + scoring
         return (
-            f"{per_step}; about {duration(before + self.seconds + after)} in all: "
-            f"{duration(before)} until training starts, {duration(self.seconds)} of training, "
-            f"{duration(after)} to measure the result"
+            f"{per_step}; about {duration(in_all)} in all: {duration(self.around.before)} until "
+            f"training starts, {duration(self.seconds)} of training, {duration(after)} to measure "
+            "the result"
         )
 
     def lines(self) -> list[str]:
@@ -201,6 +216,7 @@ def probe(
             pass
         timed.append((count_tokens(rows), time.perf_counter() - started))
         trainee.forget_gradients()
-        if len(timed) > 1 and sum(seconds for _, seconds in timed) > PROBE_SECONDS:
+        slow = sum(seconds for _, seconds in timed) > PROBE_SECONDS
+        if len(timed) > 1 and slow and accelerator.num_processes == 1:  # several go on together
             break
     return timed

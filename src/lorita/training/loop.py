@@ -22,11 +22,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import iterate_steps, steps_per_epoch
 from lorita.errors import Interrupted
+from lorita.training.deadline import Deadline
 from lorita.training.events import (
     CheckpointSaved,
     EarlyStopped,
@@ -76,12 +77,14 @@ class Hooks:
 
     ``evaluate`` yields what it is doing and returns the mean held-out loss in nats per token, or
     None if it was given up because a stop is requested. ``save`` writes the checkpoint of a step
-    and returns its folder. ``stop`` tells the loop that somebody wants to stop.
+    and returns its folder. ``stop`` tells the loop that somebody wants to stop, ``deadline`` when
+    training has to be over.
     """
 
     evaluate: Callable[[], Generator[Event, None, float | None]] | None = None
     save: Callable[[int], Path] | None = None
     stop: StopRequest = field(default_factory=StopRequest)
+    deadline: Deadline | None = None
 
 
 def train(
@@ -95,7 +98,7 @@ def train(
     watch: Watch | None = None,
     first_step: int = 0,
 ) -> Iterator[Event]:
-    """Train up to ``pace.max_steps``, or until ``watch`` runs out of patience.
+    """Train up to ``pace.max_steps``, to a deadline, or until ``watch`` runs out of patience.
 
     ``first_step`` is the number of steps already done: 0, or the step of the checkpoint that is
     resumed. Raises ``RunFailed`` when the run diverges or a single row does not fit into memory.
@@ -103,19 +106,15 @@ def train(
     """
     hooks, watch = hooks or Hooks(), watch or Watch()
     per_epoch = steps_per_epoch(len(pace.windows or examples), pace.rows_per_step)
-    steps = iterate_steps(
-        examples,
-        rows_per_step=pace.rows_per_step,
-        seed=pace.seed,
-        first_step=first_step,
-        windows=pace.windows,
-    )
+    steps = _rows_of_steps(examples, pace, first_step)
+    pace = replace(pace, max_steps=trainee.last_step(pace.max_steps))
     trainee.token_budget = trainee.token_budget or pace.token_budget
     started, all_tokens, done = time.perf_counter(), 0, first_step
     trainee.model.train()
     if watch.seen.evaluation_due:  # the run was stopped in it
         yield from _evaluate_and_save(first_step, trainee, pace, hooks, watch, accelerator)
-    for step in range(first_step + 1, pace.max_steps + 1):
+    while done < pace.max_steps:
+        step = done + 1
         if watch.out_of_patience:
             yield EarlyStopped(done, *watch.best)
             break
@@ -141,9 +140,23 @@ def train(
             yield StepSkipped(step, loss, grad_norm, [row.row + 1 for row in rows])
             watch.skipped(step, loss, grad_norm, rate, rows)
         done = step
+        if hooks.deadline is not None:
+            pace = yield from hooks.deadline.look(step, pace, trainee, accelerator)
         yield from _evaluate_and_save(step, trainee, pace, hooks, watch, accelerator)
     trainee.model.eval()
     yield TrainingEnded(done, time.perf_counter() - started, all_tokens)
+
+
+def _rows_of_steps(
+    examples: Sequence[Example], pace: Pace, first_step: int
+) -> Iterator[list[Example]]:
+    return iterate_steps(
+        examples,
+        rows_per_step=pace.rows_per_step,
+        seed=pace.seed,
+        first_step=first_step,
+        windows=pace.windows,
+    )
 
 
 def _evaluate_and_save(

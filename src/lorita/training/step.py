@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import micro_batches
@@ -29,6 +29,7 @@ class Trainee:
     """What training changes: the trainable parameters, the optimizer and the schedule.
 
     ``token_budget`` is how many tokens are computed at once; it shrinks when memory runs out.
+    ``shortened`` lists what ``deadline.shorten`` did to the schedule: (after, planned, last).
     """
 
     model: torch.nn.Module
@@ -36,6 +37,11 @@ class Trainee:
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
     token_budget: int = 0
+    shortened: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def last_step(self, planned: int) -> int:
+        """The last step of a training that was planned to have ``planned`` steps."""
+        return self.shortened[-1][2] if self.shortened else planned
 
     def forget_gradients(self) -> None:
         """Drop all gradients, so that the next backward pass starts from none."""

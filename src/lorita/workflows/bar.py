@@ -16,7 +16,14 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from lorita.system.durations import duration
-from lorita.training.events import Event, PhaseStarted, StepDone, TrainingEnded, TrainingStarted
+from lorita.training.events import (
+    Event,
+    PhaseStarted,
+    StepDone,
+    TrainingEnded,
+    TrainingShortened,
+    TrainingStarted,
+)
 from lorita.workflows.rate import Rate
 from lorita.workflows.screen import Screen, styled
 
@@ -46,6 +53,8 @@ class Bar:
         elif isinstance(event, StepDone) and self._rate is not None:
             self._step = event
             self._rate.count(event)
+        elif isinstance(event, TrainingShortened) and self._rate is not None:
+            self._rate.max_steps = event.max_steps
         elif isinstance(event, TrainingEnded):
             self._rate = None
 

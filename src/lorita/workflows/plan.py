@@ -18,6 +18,7 @@ from lorita.models import adapter as adapters
 from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of
 from lorita.runs.asked import asked_base
+from lorita.runs.chosen import chosen_lines, filled_in
 from lorita.runs.loaded_base import load_base
 from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import (
@@ -26,16 +27,17 @@ from lorita.runs.memory_plan import (
     micro_batches_for,
     reckoned_peak,
 )
+from lorita.runs.output_folder import as_begun
 from lorita.runs.prepare import has_gpu, prepare
 from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.run_model import adapter_on
-from lorita.runs.training_job import TrainingJob
+from lorita.runs.schedule import begin_job
 from lorita.runs.training_setup import advice_for, make_pace
 from lorita.settings.facts import lora_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.system.memory import available_memory, memory_in_use
-from lorita.training.events import OnEvent, PhaseStarted, unseen
+from lorita.training.events import Event, Note, OnEvent, PhaseStarted, follow, unseen
 from lorita.training.forecast import Forecast, Work, count_work
 
 if TYPE_CHECKING:
@@ -113,15 +115,25 @@ def _with_data(
     on_event(PhaseStarted(f"Loading {settings.model}"))
     base = load_base(settings, prepared)
     on_event(PhaseStarted("Timing a few steps"))
+    notes: list[str] = []
     with adapter_on(base, settings, prepared) as attached:
-        job = TrainingJob(settings, prepared, attached)
         prompts = comparison_prompts(settings, prepared, base.model)
+        begun = begin_job(settings, prepared, attached, prompts, started=started)
+        job = follow(begun, lambda event: _show_or_keep(event, notes, on_event))
         questions = make_questions(
             settings, prepared, base.model, prompts, trained_tokens=job.work.tokens
         )
         job.around = around_training(base.model, questions, started=started)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
-        return replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
+        found = replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
+        return replace(found, notes=(*plan.notes, *notes))
+
+
+def _show_or_keep(event: Event, notes: list[str], on_event: OnEvent) -> None:
+    if isinstance(event, Note):
+        notes.append(event.text)
+    else:
+        on_event(event)
 
 
 def _without_weights(
@@ -148,7 +160,11 @@ def _without_weights(
     micro = micro_batches_for(
         settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu
     )
-    pace = make_pace(settings, prepared, micro, int(os.environ.get("WORLD_SIZE", "1")))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    asked = as_begun(settings, prepared.output_dir)
+    settings = filled_in(asked, prepared.data, processes)
+    notes += chosen_lines(asked, settings, prepared.data, processes)
+    pace = make_pace(settings, prepared, micro, processes)
     work = count_work(prepared.data.train, prepared.data.held_out, pace)
     warnings += advice_for(settings, prepared, pace, work)
     peak = reckoned_peak(

@@ -15,6 +15,7 @@ from lorita.system.durations import duration
 from lorita.system.processes import is_lead
 from lorita.system.terminal_text import can_draw, escaped_streams, shown
 from lorita.training.events import (
+    BestKept,
     CheckpointSaved,
     EarlyStopped,
     Evaluated,
@@ -26,6 +27,7 @@ from lorita.training.events import (
     StepDone,
     StepSkipped,
     TrainingEnded,
+    TrainingShortened,
     TrainingStarted,
 )
 from lorita.workflows.rate import Rate
@@ -87,9 +89,17 @@ def _line(event: Event) -> str | None:
             )
         case EarlyStopped():
             return (
-                f"Stopped early after step {event.step}: the held-out loss has not improved on "
-                f"{event.best_loss:.4f} (step {event.best_step})"
+                f"Held-out loss stopped falling at step {event.best_step} "
+                f"({event.best_loss:.4f}): training ends after step {event.step}"
             )
+        case TrainingShortened():
+            return (
+                f"Warning: steps take longer than when they were timed: to end in time, training "
+                f"has {event.max_steps} steps instead of {event.planned}. This run cannot be "
+                "repeated exactly"
+            )
+        case BestKept():
+            return f"Best held-out loss {event.loss:.4f} at step {event.step}: that adapter is kept"
         case MicroBatchReduced():
             return f"step {event.step}: out of memory; now at most {event.tokens} tokens at a time"
         case CheckpointSaved():
@@ -110,6 +120,8 @@ def _lines(logging_steps: int) -> Show:
         line = event_line(event)
         if isinstance(event, TrainingStarted):
             rate = Rate(event.max_steps, event.first_step)
+        elif isinstance(event, TrainingShortened):
+            rate.max_steps = event.max_steps
         elif isinstance(event, StepDone):
             described = rate.step_line(event)
             due = event.step % logging_steps == 0 or event.step == rate.max_steps
@@ -158,6 +170,9 @@ def _notebook(logging_steps: int) -> Show:
             rate = Rate(event.max_steps, event.first_step)
             print(line)
             handle.append(display(_Plain("first step …"), display_id=True))
+        elif isinstance(event, TrainingShortened):
+            rate.max_steps = event.max_steps
+            print(line)
         elif isinstance(event, StepDone):
             handle[-1].update(_Plain(rate.step_line(event)))
         elif line is not None:

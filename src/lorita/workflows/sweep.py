@@ -10,6 +10,7 @@ finished runs are read, not repeated.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import DataError, Interrupted, OutputError, RunFailed
 from lorita.models import adapter as adapters
+from lorita.runs.chosen import filled_in
 from lorita.runs.loaded_base import load_base
 from lorita.runs.output_folder import check_apart, default_output_dir
 from lorita.runs.prepare import prepare
@@ -175,11 +177,15 @@ def _check_folder(folder: Path, points: Sequence[Point]) -> None:
     """``OutputError`` if the sweep's folder contains runs with other settings."""
     problems = []
     may_differ = set(options_where(reused=False))
+    kept = {p.name: folder / p.name / SETTINGS_FILE for p in points if not p.settings.overwrite}
+    kept = {name: file for name, file in kept.items() if file.is_file()}
+    data = prepare(points[0].settings, writes=False, weights=False).data if kept else None
     for point in points:
-        there = folder / point.name / SETTINGS_FILE
-        if not there.is_file() or point.settings.overwrite:
+        if data is None or point.name not in kept:
             continue
-        found = differences(build_settings(there), point.settings, may_differ)
+        there = kept[point.name]
+        now = filled_in(point.settings, data, int(os.environ.get("WORLD_SIZE", "1")))
+        found = differences(build_settings(there), now, may_differ)
         problems += [
             f"{there.parent}: made with {name} = {before}, now it is {now}"
             for name, (before, now) in found.items()

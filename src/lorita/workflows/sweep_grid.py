@@ -74,6 +74,11 @@ def make_grid(
         except LoritaError as error:
             problems += error.problems
             continue
+        if settings.time_budget is not None:
+            problems.append(
+                "time_budget is for a single run: those of a sweep are compared after equally many "
+                "steps (--max-steps or --num-train-epochs)"
+            )
         chosen = {name: getattr(settings, name) for name in axes}
         points.append(Point(_name(chosen), chosen, settings))
     if any(problems):
