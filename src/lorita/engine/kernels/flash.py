@@ -15,6 +15,7 @@ from torch import Tensor
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.score_rule import Scores
+from lorita.engine.kernels.shared_rows import repeated, summed
 
 LANES = 16
 """The head size must be a multiple of this."""
@@ -42,7 +43,9 @@ class FlashAttention(torch.autograd.Function):
         out = torch.empty_like(q)
         lse = torch.empty(q.shape[:2], dtype=torch.float32)
         where = _where(q, k, rows, how)
-        run(q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(), *where)
+        keys, values = repeated(k, rows), repeated(v, rows)
+        pointers = (t.data_ptr() for t in (q, keys, values, out, lse))
+        run(*pointers, *where)
         ctx.save_for_backward(q, k, v, out, lse)
         return out
 
@@ -50,20 +53,23 @@ class FlashAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
         """The gradients of ``q``, ``k`` and ``v``; scores are computed again, not kept."""
         q, k, v, out, lse = ctx.saved_tensors
-        grad = grad.contiguous()
-        grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        tensors = (q, k, v, out, grad, *grads, lse)
-        ctx.run_back(*(t.data_ptr() for t in tensors), *_where(q, k, ctx.rows, ctx.how))
-        return *grads, None, None
+        grad, rows = grad.contiguous(), ctx.rows
+        keys, values = repeated(k, rows), repeated(v, rows)
+        # Of repeated keys the slots without a token are added up, too.
+        empty = torch.zeros_like if rows.continues else torch.empty_like
+        d_q, d_k, d_v = torch.empty_like(q), empty(keys), empty(values)
+        tensors = (q, keys, values, out, grad, d_q, d_k, d_v, lse)
+        ctx.run_back(*(t.data_ptr() for t in tensors), *_where(q, k, rows, ctx.how))
+        return d_q, summed(d_k, rows), summed(d_v, rows), None, None
 
 
 def _where(q: Tensor, k: Tensor, rows: RowLayout, how: Scores) -> tuple[Any, ...]:
     """The rows and the score rule as arguments of the kernel."""
     kv = len(k) // rows.num_slots
-    first, step, lengths = rows.row_slots(kv)
+    places = rows.row_slots(kv)
     slopes = how.alibi_slopes
     return (
-        first.data_ptr(), step.data_ptr(), lengths.data_ptr(), len(lengths), kv, q.shape[1],
-        q.shape[2], how.window or 0, None if slopes is None else slopes.data_ptr(),
+        *(t.data_ptr() for t in places), len(rows.lengths), kv, q.shape[1], q.shape[2],
+        how.window or 0, None if slopes is None else slopes.data_ptr(),
         how.scale, how.softcap or 0.0,
     )  # fmt: skip
