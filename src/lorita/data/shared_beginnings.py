@@ -102,11 +102,13 @@ def lay_out(rows: Sequence[Example], groups: Sequence[Group], device: torch.devi
             labels += [found[0] if found else IGNORE for found in of_all]
             counts += [len(found) for found in of_all]
         for number, row in enumerate(members):
-            own = shared + 1 if shared and number == 0 else shared  # its first label is there
+            own = row.labels[shared:]
+            if shared:  # the first of them is predicted by the last shared token
+                own = own[1:] if number == 0 else [IGNORE, *own[1:]]
             ids += row.input_ids[shared:]
-            labels += row.labels[own:]
-            counts += [1] * (len(row.labels) - own)
+            labels += own
+            counts += [1] * len(own)
             lengths.append(len(row.input_ids) - shared)
             continues.append(before)
-    tensors = (torch.tensor(numbers).to(device) for numbers in (ids, labels, counts))
-    return SharedRows(*tensors, lengths, continues)
+    ids_T, labels_T, counts_T = (torch.tensor(x).to(device) for x in (ids, labels, counts))
+    return SharedRows(ids_T, labels_T, counts_T, lengths, continues)

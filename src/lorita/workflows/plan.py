@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lorita.engine.numerics import choose_numerics
@@ -35,6 +36,7 @@ from lorita.settings.facts import lora_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.system.memory import available_memory, memory_in_use
+from lorita.training.beginnings import beginnings_of
 from lorita.training.events import OnEvent, PhaseStarted, unseen
 from lorita.training.forecast import Forecast, Work, count_work
 
@@ -121,7 +123,13 @@ def _with_data(
         )
         job.around = around_training(base.model, questions, started=started)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
-        return replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
+        return replace(
+            plan,
+            work=job.work,
+            forecast=job.probe(),
+            notes=(*plan.notes, *job.notes),
+            warnings=warnings,
+        )
 
 
 def _without_weights(
@@ -145,11 +153,19 @@ def _without_weights(
         warnings.append(str(error))
     free = available_memory()
     left = None if free is None else free - sizes.numbers * itemsize
-    micro = micro_batches_for(
-        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu
-    )
-    pace = make_pace(settings, prepared, micro, int(os.environ.get("WORLD_SIZE", "1")))
-    work = count_work(prepared.data.train, prepared.data.held_out, pace)
+    micro_of = partial(
+        micro_batches_for,
+        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu,
+    )  # fmt: skip
+    micro, processes = micro_of(), int(os.environ.get("WORLD_SIZE", "1"))
+    pace, shared = make_pace(settings, prepared, micro, processes), None
+    if settings.speedup and settings.layers_to_transform is None:
+        shared = beginnings_of(prepared.data.train, pace, processes)
+    if shared is not None:
+        micro = micro_of(shared=shared.typical)
+        pace = replace(pace, token_budget=micro.tokens)
+        notes.append(shared.line(micro.tokens))
+    work = count_work(prepared.data.train, prepared.data.held_out, pace, shared)
     warnings += advice_for(settings, prepared, pace, work)
     peak = reckoned_peak(
         settings, prepared, sizes, itemsize, micro, work, trained=trained, used=used

@@ -1,6 +1,6 @@
 """Keys and values of rows that begin with the same tokens: computed once, and given to each row.
 
-The gradients of all rows are added up, in float32, in an order that does not change from run to run.
+The gradients of all rows are added up in float32, in the same order in every run.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class _Repeated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return _added_up(grad, *ctx.saved_tensors, ctx.length), None
+        (index,) = ctx.saved_tensors
+        return _added_up(grad, index, ctx.length), None
 
 
 def _slots(x_SGd: Tensor, rows: RowLayout) -> Tensor:
