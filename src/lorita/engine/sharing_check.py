@@ -39,4 +39,4 @@ def why_not_shared(model: nn.Module) -> str | None:
     except Exception as error:  # an unknown model may fail in any way on unexpected input
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     differ, allowed = distance(shared_TD, apart_TD), ROUNDING * tolerance_of(shared_TD)
-    return None if differ <= allowed else f"hidden states differ by {differ:.1e}"
+    return None if differ <= allowed else f"its hidden states would differ by {differ:.1e}"

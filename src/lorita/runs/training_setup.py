@@ -90,7 +90,10 @@ def plan_steps(settings: RunSettings, prepared: Prepared, attached: Attached) ->
         return Steps(replace(micro, tokens=pace.token_budget), pace)
     why_not = why_not_shared(attached.base.model)
     if why_not is not None:
-        said = f"Rows share a beginning of {shared.typical:,} tokens, computed in each: {why_not}"
+        said = (
+            f"Rows share a beginning of {shared.typical:,} tokens, but it is computed in every "
+            f"row: {why_not}"
+        )
         return Steps(replace(micro, tokens=pace.token_budget), pace, notes=(said,))
     pace = replace(pace, token_budget=micro.tokens)
     return Steps(micro, pace, shared, (shared.line(micro.tokens),))
