@@ -44,11 +44,19 @@ def padded() -> dict[str, torch.Tensor]:
     return batch
 
 
-def tuned(name: str, dtype: torch.dtype = torch.float32, **lora: Any) -> PeftModel:
-    """A tiny model with an adapter whose B is not zero, in training mode."""
+def tuned(
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    changes: dict[str, Any] | None = None,
+    **lora: Any,
+) -> PeftModel:
+    """A tiny model with an adapter whose B is not zero, in training mode.
+
+    ``changes`` are to the config of the family.
+    """
     options: dict[str, Any] = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"}
     config = LoraConfig(task_type="CAUSAL_LM", **{**options, **lora})
-    model = get_peft_model(make(name, dtype), config)
+    model = get_peft_model(make(name, dtype, **changes or {}), config)
     generator = torch.Generator().manual_seed(1)
     for where, parameter in model.named_parameters():
         if "lora_B" in where:

@@ -12,6 +12,7 @@ from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
 from lorita.data.examples import IGNORE, Example
+from lorita.data.shared_beginnings import Group, find_groups
 
 if TYPE_CHECKING:
     import torch
@@ -21,14 +22,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows that are computed together in one forward pass."""
+    """Rows that are computed together in one forward pass.
+
+    ``groups`` says which of them share a beginning, by their place; empty if none do.
+    """
 
     examples: Sequence[Example]
+    groups: Sequence[Group] = ()
 
     @property
     def num_tokens(self) -> int:
         """The tokens of all its rows, without padding."""
         return sum(len(example.input_ids) for example in self.examples)
+
+    @property
+    def computed_tokens(self) -> int:
+        """The tokens that are computed: each shared beginning once."""
+        return self.num_tokens - sum(group.shared * (len(group.rows) - 1) for group in self.groups)
 
     @property
     def num_targets(self) -> int:
@@ -104,13 +114,48 @@ def iterate_steps(
             step += 1
 
 
-def micro_batches(rows: Sequence[Example], token_budget: int) -> list[MicroBatch]:
+def micro_batches(
+    rows: Sequence[Example], token_budget: int, *, sharing: bool = False
+) -> list[MicroBatch]:
     """``rows``, in order, in micro-batches of at most ``token_budget`` tokens each.
 
-    A row longer than the budget is a micro-batch of its own.
+    A row longer than the budget is a micro-batch of its own. With ``sharing``, a beginning that
+    several rows have in common counts once, and such rows are put together.
     """
+    groups = find_groups(rows) if sharing else []
+    if any(group.shared for group in groups):
+        return _sharing_batches(rows, groups, token_budget)
     lengths = [len(row.input_ids) for row in rows]
     return [MicroBatch([rows[i] for i in piece]) for piece in partition(lengths, token_budget)]
+
+
+def _sharing_batches(
+    rows: Sequence[Example], groups: Sequence[Group], token_budget: int
+) -> list[MicroBatch]:
+    """A group is divided only if it is too large for a micro-batch of its own."""
+    pieces: list[Group] = []
+    for group in groups:
+        own = [len(rows[i].input_ids) - group.shared for i in group.rows]
+        for part in partition(own, max(token_budget - group.shared, 1)):
+            pieces.append(Group(tuple(group.rows[i] for i in part), group.shared))
+    sizes = [
+        piece.shared + sum(len(rows[i].input_ids) - piece.shared for i in piece.rows)
+        for piece in pieces
+    ]
+    return [_joined(rows, [pieces[i] for i in part]) for part in partition(sizes, token_budget)]
+
+
+def _joined(rows: Sequence[Example], groups: Sequence[Group]) -> MicroBatch:
+    """The rows of some groups as one micro-batch."""
+    places = iter(range(len(rows)))
+    examples = [rows[i] for group in groups for i in group.rows]
+    if not any(len(group.rows) > 1 for group in groups):
+        return MicroBatch(examples)
+    renumbered = [
+        Group(tuple(next(places) for _ in group.rows), group.shared * (len(group.rows) > 1))
+        for group in groups
+    ]
+    return MicroBatch(examples, renumbered)
 
 
 def partition(lengths: Sequence[int], token_budget: int) -> list[list[int]]:

@@ -24,6 +24,9 @@ from lorita.engine.kernels.row_layout import RowLayout, computing
 from lorita.engine.patch import Patch, patch_of
 from lorita.engine.plans import Unsuited
 
+IGNORE = -100
+"""The label of a token that is not a target."""
+
 
 def is_sped_up(model: nn.Module) -> bool:
     """Whether ``speedup`` was called on this model, and not undone."""
@@ -36,6 +39,8 @@ def packed_loss(
     labels_T: Tensor,
     row_lengths: Sequence[int],
     *,
+    continues: Sequence[int | None] = (),
+    counts_T: Tensor | None = None,
     bottom: BottomCache | None = None,
     row_ids: Sequence[Hashable] = (),
 ) -> Tensor:
@@ -43,14 +48,19 @@ def packed_loss(
 
     ``labels_T`` is aligned with ``input_ids_T``, -100 where there is no target; a token is
     predicted from the tokens before it in the same row. Divide by the number of targets for the
-    mean. With ``bottom`` (``frozen_layers.bottom_cache``) and ``row_ids``, in training, the layers
+    mean.
+
+    Rows that begin with the same tokens may share them: ``continues`` is as in ``RowLayout``, and
+    ``counts_T`` says in how many rows each label is a target. It is one in all of them if None.
+
+    With ``bottom`` (``frozen_layers.bottom_cache``) and ``row_ids``, in training, the layers
     below the first adapted one are computed once per row. ``ValueError`` if the model is not sped
     up.
     """
     lm, patch = _sped_up(model)
-    rows = RowLayout(tuple(row_lengths))
+    rows = RowLayout(tuple(row_lengths), tuple(continues))
     kept = (bottom, row_ids) if bottom is not None and lm.training else None
-    return rows_loss(lm, patch, input_ids_T, labels_T, rows, kept)
+    return rows_loss(lm, patch, input_ids_T, labels_T, rows, kept, counts_T)
 
 
 def packed_targets(
@@ -90,7 +100,11 @@ def hidden_states(
     body = body_of(lm)
     if not patch.packs_rows:
         patch.unpack()
-        return _apart(body, ids_T, rows, padded=patch.rows == "padded")
+        padded, device = patch.rows == "padded", ids_T.device
+        if rows.continues:
+            whole_TD = _apart(body, ids_T[rows.sources.to(device)], rows.full, padded=padded)
+            return whole_TD[rows.own.to(device)]
+        return _apart(body, ids_T, rows, padded=padded)
     options: dict[str, Any] = {"input_ids": ids_T[None], "use_cache": False}
     if "position_ids" in inspect.signature(type(body).forward).parameters:
         options["position_ids"] = rows.positions(ids_T.device)[None]
@@ -130,10 +144,17 @@ def rows_loss(
     labels_T: Tensor,
     rows: RowLayout,
     bottom: tuple[BottomCache, Sequence[Hashable]] | None = None,
+    counts_T: Tensor | None = None,
 ) -> Tensor:
-    """The loss summed over all targets, float32."""
+    """The loss summed over all targets, float32. ``counts_T`` as for ``packed_loss``."""
     hidden_TD = _safe_hidden_states(lm, patch, ids_T, rows, bottom)
-    return loss_at_targets(lm, patch, hidden_TD, labels_T, rows)
+    if counts_T is None:
+        return loss_at_targets(lm, patch, hidden_TD, labels_T, rows)
+    total = torch.zeros((), device=hidden_TD.device)
+    for count in counts_T[labels_T != IGNORE].unique().tolist():
+        labels_of_T = labels_T.where(counts_T == count, IGNORE)
+        total = total + count * loss_at_targets(lm, patch, hidden_TD, labels_of_T, rows)
+    return total
 
 
 def _safe_hidden_states(

@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 class Attached:
     """A new adapter on a base, ready to train.
 
-    ``loss_sum`` computes the loss of some rows. ``checkpointing`` says whether activations are
-    recomputed in the backward pass. ``base_biases`` are the base's own biases, by name.
+    ``loss_sum`` computes the loss of some rows; ``may_share``: it can compute a beginning that rows
+    have in common once. ``checkpointing`` says whether activations are recomputed in the backward
+    pass. ``base_biases`` are the base's own biases, by name.
     """
 
     model: PeftModel
@@ -55,6 +56,7 @@ class Attached:
     checkpointing: bool
     parameter_line: str
     notes: tuple[str, ...]
+    may_share: bool = False
 
 
 @contextmanager
@@ -118,6 +120,7 @@ def _ready_to_train(
             # Newer transformers have done it; a second hook could not be removed again.
             base.model.enable_input_require_grads()
     device = base.accelerator.device
+    bottom = None
     if settings.speedup:
         notes += _speed_up(model, base, settings)
         bottom, kept = _keep_bottom(base, settings)
@@ -127,7 +130,11 @@ def _ready_to_train(
         pad_id = prepared.tokenizer.eos_token_id
         loss_sum = padded_loss(base.model, pad_id=pad_id, device=device)
     line = adapters.parameter_line(model)
-    return Attached(model, base, biases, loss_sum, checkpointing, line, tuple(notes))
+    # Kept lower layers are those of whole rows.
+    may_share = settings.speedup and bottom is None
+    return Attached(
+        model, base, biases, loss_sum, checkpointing, line, tuple(notes), may_share=may_share
+    )
 
 
 def _speed_up(model: PeftModel, base: LoadedBase, settings: RunSettings) -> list[str]:

@@ -114,7 +114,7 @@ def within_budget(
         data = prepared.data
         trial = _of_length(settings, prepared, steps, accelerator.num_processes)
         pace = make_pace(trial, prepared, job.micro, accelerator.num_processes)
-        work = count_work(data.train, data.held_out, pace)
+        work = count_work(data.train, data.held_out, pace, job.shared)
         asked = affordable(questions, work.tokens)
         return Forecast(work, 0, None, per_token, around(asked, before, answering))
 

@@ -16,7 +16,7 @@ from lorita.runs.chosen import filled_in
 from lorita.runs.identity import conditions, identity
 from lorita.runs.memory_plan import memory_per_token, reckoned_peak
 from lorita.runs.output_folder import resume_source
-from lorita.runs.training_setup import advice_for, make_pace, make_trainee, make_watch, micro_of
+from lorita.runs.training_setup import advice_for, make_trainee, make_watch, plan_steps
 from lorita.storage.run_log import continue_log
 from lorita.system.memory import available_memory, peak_memory, release_freed
 from lorita.system.processes import is_lead
@@ -68,7 +68,8 @@ class TrainingJob:
     """The training of an attached adapter; iterate ``events`` to run it.
 
     ``settings`` are filled in. ``pace``, ``trainee`` and ``watch`` are the loop's inputs, ``work``
-    counts what it will compute, and ``around`` is what the run takes beside it, if that is known.
+    counts what it will compute, ``notes`` say what is special about it, and ``around`` is what the
+    run takes beside it, if that is known. ``shared`` is what rows begin with and is computed once.
     By the ``deadline``, if there is one, training has to be over.
     """
 
@@ -84,12 +85,14 @@ class TrainingJob:
         self.settings = settings = filled_in(settings, prepared.data, processes)
         self.prepared = prepared
         self.attached = attached
-        self.micro = micro_of(settings, prepared, attached)
-        self.pace = make_pace(settings, prepared, self.micro, processes)
-        self.trainee = make_trainee(settings, attached, self.pace)
+        steps = plan_steps(settings, prepared, attached)
+        self.pace, self.micro, self.shared = steps.pace, steps.micro, steps.shared
+        self.notes = steps.notes
+        sharing = steps.shared is not None
+        self.trainee = make_trainee(settings, attached, self.pace, sharing=sharing)
         self.watch = make_watch(settings, prepared, self.pace)
         data = prepared.data
-        self.work = count_work(data.train, data.held_out, self.pace)
+        self.work = count_work(data.train, data.held_out, self.pace, steps.shared)
         self.deadline = deadline
         self._came_from: Path | None = None
         self.around: Around | None = None
@@ -97,7 +100,7 @@ class TrainingJob:
         base = attached.base
         trained = sum(p.numel() for p in self.trainee.masters.parameters.values())
         self._peak = reckoned_peak(
-            settings, prepared, base.sizes, base.dtype.itemsize, self.micro, self.work,
+            settings, prepared, base.sizes, base.dtype.itemsize, steps.micro, self.work,
             trained=trained, used=base.used_before,
         )  # fmt: skip
 
@@ -110,6 +113,7 @@ class TrainingJob:
         data, timed = self.prepared.data, list[tuple[int, float]]()
         first_step, notes = self._resume()
         yield from notes
+        yield from (Note(text) for text in self.notes)
         yield from (Note(text, is_warning=True) for text in [*self.advice(), *self.too_large()])
         yield TrainingStarted(
             first_step=first_step,

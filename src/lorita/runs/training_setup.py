@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import steps_per_epoch
+from lorita.engine.sharing_check import why_not_shared
 from lorita.models.adapter import trainable_parameters
 from lorita.runs.chosen import filled_in, step_count, step_size
 from lorita.runs.memory_plan import Micro, micro_batches_for
@@ -14,6 +15,7 @@ from lorita.runs.unused import unused_in_steps
 from lorita.settings.facts import scale_of
 from lorita.system.memory import available_memory
 from lorita.training.advice import advice
+from lorita.training.beginnings import Beginnings, beginnings_of
 from lorita.training.loop import Pace
 from lorita.training.loss_watch import Watch, window_of
 from lorita.training.optimizer import Masters, make_optimizer, make_schedule
@@ -26,12 +28,18 @@ if TYPE_CHECKING:
     from lorita.training.forecast import Work
 
 
-def micro_of(settings: RunSettings, prepared: Prepared, attached: Attached) -> Micro:
-    """The micro-batches that fit the memory that is free beside the attached model."""
+def micro_of(
+    settings: RunSettings, prepared: Prepared, attached: Attached, shared: int = 0
+) -> Micro:
+    """The micro-batches that fit the memory that is free beside the attached model.
+
+    ``shared`` as for ``micro_batches_for``.
+    """
     base = attached.base
     found = micro_batches_for(
         settings, prepared, base.dtype.itemsize, available_memory(),
         can_checkpoint=attached.checkpointing, on_cpu=base.accelerator.device.type == "cpu",
+        shared=shared,
     )  # fmt: skip
     return replace(found, checkpointing=attached.checkpointing)
 
@@ -52,10 +60,49 @@ def make_pace(settings: RunSettings, prepared: Prepared, micro: Micro, processes
     )
 
 
-def make_trainee(settings: RunSettings, attached: Attached, pace: Pace) -> Trainee:
+@dataclass(frozen=True)
+class Steps:
+    """How a run trains: ``shared`` is what rows begin with in common and is computed once.
+
+    ``notes`` say what was found.
+    """
+
+    micro: Micro
+    pace: Pace
+    shared: Beginnings | None = None
+    notes: tuple[str, ...] = ()
+
+
+def plan_steps(settings: RunSettings, prepared: Prepared, attached: Attached) -> Steps:
+    """The steps of a run with this model, and whether their rows share what they begin with."""
+    processes = attached.base.accelerator.num_processes
+    micro = micro_of(settings, prepared, attached)
+    pace = make_pace(settings, prepared, micro, processes)
+    if not attached.may_share:
+        return Steps(micro, pace)
+    shared = beginnings_of(prepared.data.train, pace, processes)
+    if shared is None:
+        return Steps(micro, pace)
+    micro = micro_of(settings, prepared, attached, shared.typical)
+    if shared.computed(micro.tokens) == 1:  # they do not fit into a micro-batch together
+        return Steps(replace(micro, tokens=pace.token_budget), pace)
+    why_not = why_not_shared(attached.base.model)
+    if why_not is not None:
+        said = (
+            f"Rows share a beginning of {shared.typical:,} tokens, but it is computed in every "
+            f"row: {why_not}"
+        )
+        return Steps(replace(micro, tokens=pace.token_budget), pace, notes=(said,))
+    pace = replace(pace, token_budget=micro.tokens)
+    return Steps(micro, pace, shared, (shared.line(micro.tokens),))
+
+
+def make_trainee(
+    settings: RunSettings, attached: Attached, pace: Pace, *, sharing: bool = False
+) -> Trainee:
     """The adapter's parameters with their optimizer and learning-rate schedule.
 
-    ``settings`` are filled in.
+    ``settings`` are filled in; ``sharing``: what rows begin with in common is computed once.
     """
     assert settings.adam_beta2 is not None
     masters = Masters(trainable_parameters(attached.model))
@@ -72,7 +119,7 @@ def make_trainee(settings: RunSettings, attached: Attached, pace: Pace) -> Train
         warmup_steps=settings.warmup_steps,
         max_steps=pace.max_steps,
     )
-    return Trainee(attached.model, masters, optimizer, schedule)
+    return Trainee(attached.model, masters, optimizer, schedule, shares_beginnings=sharing)
 
 
 def advice_for(settings: RunSettings, prepared: Prepared, pace: Pace, work: Work) -> list[str]:

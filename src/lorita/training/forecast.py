@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from lorita.data.examples import Example
+    from lorita.training.beginnings import Beginnings
     from lorita.training.loop import Pace
     from lorita.training.objective import LossSum
     from lorita.training.step import Trainee
@@ -40,7 +41,8 @@ class Work:
     """What a run will compute, counted from its rows.
 
     ``held_out_tokens`` are those of all evaluations during training; ``epochs`` is how many times
-    a row is seen on average.
+    a row is seen on average. ``computed`` is the fraction of the ``tokens`` that is computed: less
+    than all of them if rows share a beginning.
     """
 
     rows: int
@@ -52,6 +54,7 @@ class Work:
     most_at_once: int
     longest: int
     epochs: float
+    computed: float = 1.0
 
     def line(self) -> str:
         """Rows, tokens and steps in a sentence."""
@@ -61,8 +64,16 @@ class Work:
         )
 
 
-def count_work(train: Sequence[Example], held_out: Sequence[Example], pace: Pace) -> Work:
-    """Count the steps that a run will do, in the order that it does them."""
+def count_work(
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    pace: Pace,
+    shared: Beginnings | None = None,
+) -> Work:
+    """Count the steps that a run will do, in the order that it does them.
+
+    ``shared`` is what rows begin with in common, if that is computed once.
+    """
     lengths = token_lengths(train)
     steps = _first_epoch(lengths, pace)
     whole, rest = divmod(pace.max_steps, len(steps))
@@ -75,12 +86,16 @@ def count_work(train: Sequence[Example], held_out: Sequence[Example], pace: Pace
         tokens=whole * sum(lengths) + sum(map(sum, steps[:rest])),
         held_out_tokens=evaluations * count_tokens(held_out),
         most_at_once=max(
-            sum(step[i] for i in piece)
-            for step in steps[: pace.max_steps]
-            for piece in partition(step, pace.token_budget)
+            shared.most_at_once(pace.token_budget) if shared else 0,
+            *(
+                sum(step[i] for i in piece)
+                for step in steps[: pace.max_steps]
+                for piece in partition(step, pace.token_budget)
+            ),
         ),
         longest=max(lengths),
         epochs=whole + sum(map(len, steps[:rest])) / len(lengths),
+        computed=shared.computed(pace.token_budget) if shared else 1.0,
     )
 
 
@@ -119,8 +134,12 @@ class Forecast:
         """Total training time, evaluations during training included."""
         if self.seconds_per_token is None:
             return None
-        held_out = EVALUATION_COST * self.work.held_out_tokens
-        return self.seconds_per_token * (self.work.tokens + held_out)
+        held_out = self._seconds_of_scoring(self.work.held_out_tokens)
+        return self.seconds_per_token * self.work.tokens + held_out
+
+    def _seconds_of_scoring(self, tokens: int) -> float:
+        """Of scores, every token is computed, even if training shares some."""
+        return EVALUATION_COST * tokens * (self.seconds_per_token or 0.0) / self.work.computed
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -134,8 +153,7 @@ class Forecast:
         """What it takes to measure the result; None where that is not known."""
         if self.around is None or self.seconds_per_token is None:
             return None
-        scoring = EVALUATION_COST * self.around.scored * self.seconds_per_token
-        return self.around.answering + scoring
+        return self.around.answering + self._seconds_of_scoring(self.around.scored)
 
     @property
     def seconds_in_all(self) -> float | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lorita.data.batches import MicroBatch, micro_batches
+from lorita.data.shared_beginnings import lay_out
 
 if TYPE_CHECKING:
     import torch
@@ -55,14 +56,21 @@ def end_to_end_loss(
 ) -> LossSum:
     """The fast way, for a model that ``engine.speedup`` was called on: no padding, no logits.
 
-    ``bottom`` keeps what enters the first adapted layer, by the rows' tokens, while training.
+    A beginning that rows of a micro-batch share is computed once. ``bottom`` keeps what enters the
+    first adapted layer, by the rows' tokens, while training; then nothing may be shared.
     """
     from lorita.engine.packed_model import packed_loss
 
     def loss_sum(batch: MicroBatch) -> torch.Tensor:
+        if batch.groups:
+            rows = lay_out(batch.examples, batch.groups, device)
+            return packed_loss(
+                model, rows.ids_T, rows.labels_T, rows.lengths,
+                continues=rows.continues, counts_T=rows.counts_T,
+            )  # fmt: skip
         ids_T, labels_T, lengths = batch.end_to_end(device)
         # Not by the number: the pieces of a long row share it.
-        rows = [tuple(example.input_ids) for example in batch.examples]
-        return packed_loss(model, ids_T, labels_T, lengths, bottom=bottom, row_ids=rows)
+        row_ids = [tuple(example.input_ids) for example in batch.examples]
+        return packed_loss(model, ids_T, labels_T, lengths, bottom=bottom, row_ids=row_ids)
 
     return loss_sum

@@ -29,6 +29,7 @@ class Trainee:
     """What training changes: the trainable parameters, the optimizer and the schedule.
 
     ``token_budget`` is how many tokens are computed at once; it shrinks when memory runs out.
+    ``shares_beginnings``: what rows begin with in common is computed once per micro-batch.
     ``shortened`` lists what ``deadline.shorten`` did to the schedule: (after, planned, last).
     """
 
@@ -37,6 +38,7 @@ class Trainee:
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
     token_budget: int = 0
+    shares_beginnings: bool = False
     shortened: list[tuple[int, int, int]] = field(default_factory=list)
 
     def last_step(self, planned: int) -> int:
@@ -103,7 +105,7 @@ def gradients(
     random_state = torch.get_rng_state()
     total = torch.zeros((), dtype=torch.float64)
     try:
-        for batch in micro_batches(mine, trainee.token_budget):
+        for batch in micro_batches(mine, trainee.token_budget, sharing=trainee.shares_beginnings):
             if stop.requested:
                 break
             loss = loss_sum(batch) / targets

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lorita.engine.numerics import choose_numerics
@@ -37,6 +38,7 @@ from lorita.settings.facts import lora_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.system.memory import available_memory, memory_in_use
+from lorita.training.beginnings import beginnings_of
 from lorita.training.events import Event, Note, OnEvent, PhaseStarted, follow, unseen
 from lorita.training.forecast import Forecast, Work, count_work
 
@@ -126,7 +128,7 @@ def _with_data(
         job.around = around_training(base.model, questions, started=started)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
         found = replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
-        return replace(found, notes=(*plan.notes, *notes))
+        return replace(found, notes=(*plan.notes, *notes, *job.notes))
 
 
 def _show_or_keep(event: Event, notes: list[str], on_event: OnEvent) -> None:
@@ -157,15 +159,22 @@ def _without_weights(
         warnings.append(str(error))
     free = available_memory()
     left = None if free is None else free - sizes.numbers * itemsize
-    micro = micro_batches_for(
-        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu
-    )
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    micro_of = partial(
+        micro_batches_for,
+        settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu,
+    )  # fmt: skip
+    micro, processes = micro_of(), int(os.environ.get("WORLD_SIZE", "1"))
     asked = as_begun(settings, prepared.output_dir)
     settings = filled_in(asked, prepared.data, processes)
     notes += chosen_lines(asked, settings, prepared.data, processes)
-    pace = make_pace(settings, prepared, micro, processes)
-    work = count_work(prepared.data.train, prepared.data.held_out, pace)
+    pace, shared = make_pace(settings, prepared, micro, processes), None
+    if settings.speedup and settings.layers_to_transform is None:
+        shared = beginnings_of(prepared.data.train, pace, processes)
+    if shared is not None:
+        micro = micro_of(shared=shared.typical)
+        pace = replace(pace, token_budget=micro.tokens)
+        notes.append(shared.line(micro.tokens))
+    work = count_work(prepared.data.train, prepared.data.held_out, pace, shared)
     warnings += advice_for(settings, prepared, pace, work)
     peak = reckoned_peak(
         settings, prepared, sizes, itemsize, micro, work, trained=trained, used=used

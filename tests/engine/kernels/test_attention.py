@@ -54,6 +54,57 @@ def test_attention(
     )
 
 
+SHARING = [
+    ((5, 3, 1), (None, 0, 0)),
+    ((9, 70, 40, 17, 1, 3, 36, 33), (None, None, 1, 1, 1, None, None, 6)),
+    ((520, 3, 20), (None, 0, 0)),
+]
+"""Rows, and which of them continue an earlier one."""
+
+
+@pytest.mark.parametrize(
+    ("lengths", "continues", "dtype"),
+    # In bf16 without instructions for it, the long one takes ten seconds.
+    [*((*rows, dtype) for rows in SHARING[:2] for dtype in DTYPES), (*SHARING[2], torch.float32)],
+)
+@pytest.mark.parametrize(
+    "how", [{}, {"window": 6}, {"softcap": 2.0, "alibi": True}, {"window": 530}], ids=str
+)
+def test_attention_of_rows_that_share_a_beginning(
+    lengths: tuple[int, ...],
+    continues: tuple[int | None, ...],
+    dtype: torch.dtype,
+    how: dict[str, Any],
+) -> None:
+    """The twin computes every row as a whole, and of each the part that is its own is compared."""
+    kv, group, d, tokens = 2, 3, 16, sum(lengths)
+    rows = RowLayout(lengths, continues)
+    slopes = torch.tensor([2.0**-i for i in range(1, 7)]) if how.get("alibi") else None
+    given = {name: how[name] for name in ("window", "softcap") if name in how}
+
+    def fast(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        slots = [
+            split_heads(t.flatten(1), (Part(0, kv * n, n, n * d, d),), rows)[0]
+            for t, n in ((q, group), (k, 1), (v, 1))
+        ]
+        out = attention(*slots, rows, Scores(0.3, alibi_slopes=slopes, **given))
+        return join_heads(out, rows).view(tokens, kv * group, d)
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        whole = (t[rows.sources] for t in (q, k, v))
+        out = reference.attention(
+            *whole, rows.full.lengths, scale=0.3, alibi_slopes=slopes, **given
+        )
+        return out[rows.own]
+
+    check(
+        fast,
+        plain,
+        [random(tokens, kv * group, d), random(tokens, kv, d), random(tokens, kv, d, seed=3)],
+        dtype,
+    )
+
+
 @pytest.mark.parametrize("lengths", [(330,), (40,) * 6])
 def test_attention_with_more_and_fewer_threads(lengths: tuple[int, ...]) -> None:
     def run() -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,26 +16,32 @@ from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.packed_model import packed_loss
 from lorita.engine.speedup import speedup
 from tests.engine.steps import LENGTHS, assert_same_step, rows, tuned
+from tests.training.test_shared_beginnings import require_equal, step
+from tests.training.test_shared_beginnings import rows as alike
 
 
 def stand_in(
     q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, max_q: int, max_k: int,
     *, scale: float, window_size: tuple[int, int], enable_gqa: bool,
 ) -> Tensor:  # fmt: skip
-    """torch's ``varlen_attn`` as documented: (W, 0) attends to itself and W keys before it."""
-    assert torch.equal(ends_q, ends_k)
-    assert ends_q.dtype == torch.int32
-    assert max_q == max_k == int(ends_q.diff().max())
+    """torch's ``varlen_attn`` as documented: (W, 0) attends to itself and W keys before it.
+
+    The last query of a row is at its last key, as in flash attention.
+    """
+    assert ends_q.dtype == ends_k.dtype == torch.int32
+    assert (max_q, max_k) == (int(ends_q.diff().max()), int(ends_k.diff().max()))
     assert enable_gqa or q.shape[1] == k.shape[1]
     left, right = window_size
     assert right == 0
     outputs = []
-    for start, stop in zip(ends_q[:-1].tolist(), ends_q[1:].tolist(), strict=True):
-        place = torch.arange(stop - start)
-        seen = place[None] <= place[:, None]
+    rows_q, rows_k = (list(pairwise(ends.tolist())) for ends in (ends_q, ends_k))
+    for of_q, of_k in zip(rows_q, rows_k, strict=True):
+        key = torch.arange(of_k[1] - of_k[0])
+        query = key[len(key) - (of_q[1] - of_q[0]) :, None]
+        seen = key <= query
         if left >= 0:
-            seen &= place[None] >= place[:, None] - left
-        row = [t[start:stop].transpose(0, 1)[None] for t in (q, k, v)]
+            seen &= key >= query - left
+        row = [t[slice(*of)].transpose(0, 1)[None] for t, of in ((q, of_q), (k, of_k), (v, of_k))]
         out = functional.scaled_dot_product_attention(
             *row, attn_mask=seen, scale=scale, enable_gqa=True
         )
@@ -62,6 +69,8 @@ def test_variable_length_attention(family: str, monkeypatch: pytest.MonkeyPatch)
     assert calls
     speedup(model)
     packed_loss(model, *rows(), LENGTHS)
+    examples = alike("some")
+    require_equal(step(model, examples, sharing=True), step(model, examples, sharing=False))
 
 
 def test_the_installed_torch_has_these_options() -> None:

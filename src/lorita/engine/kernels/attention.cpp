@@ -37,7 +37,8 @@ struct Head {
     T *to_out, *d_q, *d_k, *d_v;
     float* lse;  // for each query: log of the sum of exponentials
     const float* slopes;  // of this head's queries, or null
-    i64 length;
+    i64 length;   // keys
+    i64 skipped;  // keys before the first query: the beginning that a row shares with others
 };
 
 // Shared by the threads that compute one head.
@@ -69,10 +70,10 @@ struct Block {
     template <typename T>
     Block(const Head<T>& head, const How& how, i64 index, Scratch& s) {
         first = index * QUERIES;
-        count = std::min(QUERIES, head.length * how.group - first);
+        count = std::min(QUERIES, (head.length - head.skipped) * how.group - first);
         padded = up(count, LANES);
         for (i64 c = 0; c < padded; ++c) {
-            const i64 token = (first + c) / how.group;
+            const i64 token = head.skipped + (first + c) / how.group;
             const bool real = c < count;
             s.place[c] = real ? token : -1;
             s.low[c] = how.window > 0 ? std::max<i64>(-1, token - how.window) : -1;
@@ -84,7 +85,10 @@ struct Block {
     }
 };
 
-i64 num_blocks(i64 length, const How& how) { return (length * how.group + QUERIES - 1) / QUERIES; }
+template <typename T>
+i64 num_blocks(const Head<T>& head, const How& how) {
+    return ((head.length - head.skipped) * how.group + QUERIES - 1) / QUERIES;
+}
 
 // The scores of LANES queries for one key, and which of the queries attend to it.
 template <bool CAP>
@@ -276,7 +280,7 @@ template <typename T, bool CAP>
 void forward_head(const Head<T>& head, Shared<T>& shared, const How& how, Scratch& s, int me) {
     turn(head.v, head.length, how.d, shared, me);
     together(shared.threads);
-    for (i64 i = me; i < num_blocks(head.length, how); i += shared.threads)
+    for (i64 i = me; i < num_blocks(head, how); i += shared.threads)
         forward_block<T, CAP>(head, shared, how, i, s);
     together(shared.threads);
 }
@@ -289,7 +293,7 @@ void backward_head(const Head<T>& head, Shared<T>& shared, const How& how, Scrat
     std::fill(d_v, d_v + size, 0.0f);
     turn(head.k, head.length, how.d, shared, me);
     together(shared.threads);
-    for (i64 i = me; i < num_blocks(head.length, how); i += shared.threads)
+    for (i64 i = me; i < num_blocks(head, how); i += shared.threads)
         backward_block<T, CAP>(head, shared, how, i, s, d_k, d_v);
     together(shared.threads);
     for (i64 j = me * LANES; j < size; j += shared.threads * LANES) {
@@ -313,8 +317,7 @@ inline bool a_thread_each(i64 heads, i64 blocks, i64 threads) {
 
 template <typename T, bool CAP, typename Get>
 void all_heads(i64 heads, const How& how, bool backward, Get head_of) {
-    const i64 longest = head_of(0).length;
-    const bool alone = a_thread_each(heads, num_blocks(longest, how), omp_get_max_threads());
+    const bool alone = a_thread_each(heads, num_blocks(head_of(0), how), omp_get_max_threads());
     Shared<T> common;
     auto run = [&](const Head<T>& head, Shared<T>& shared, Scratch& s, int me) {
         backward ? backward_head<T, CAP>(head, shared, how, s, me)
@@ -345,17 +348,21 @@ void all_heads(i64 heads, const How& how, bool backward, Get head_of) {
     }
 }
 
-// Row r of `rows`, longest first, has `lengths[r]` tokens; for head h its first token is in slot
-// first[r] + h*step[r].
+// Row r of `rows`, most work first, has `lengths[r]` keys, the first in slot key_first[r] +
+// h*key_step[r] for head h. Its queries are those after the first `skipped[r]`, from slot first[r] +
+// h*step[r] on.
 template <typename T>
 void attention(const T* q, const T* k, const T* v, const T* out, const T* grad, T* to_out, T* d_q,
-               T* d_k, T* d_v, float* lse, const i64* first, const i64* step, const i64* lengths,
-               i64 rows, How how, bool backward) {
+               T* d_k, T* d_v, float* lse, const i64* first, const i64* step, const i64* key_first,
+               const i64* key_step, const i64* lengths, const i64* skipped, i64 rows, How how,
+               bool backward) {
     auto head_of = [=](i64 i) {
         const i64 r = i / how.kv, h = i % how.kv, slot = first[r] + h * step[r];
-        const i64 keys = slot * how.d, queries = keys * how.group;
+        const i64 keys = (key_first[r] + h * key_step[r]) * how.d;
+        const i64 queries = slot * how.d * how.group;
         Head<T> head{};
-        head.q = q + queries, head.k = k + keys, head.v = v + keys, head.length = lengths[r];
+        head.q = q + queries, head.k = k + keys, head.v = v + keys;
+        head.length = lengths[r], head.skipped = skipped[r];
         head.lse = lse + slot * how.group;
         head.slopes = how.slopes ? how.slopes + h * how.group : nullptr;
         if (backward) {
@@ -373,18 +380,22 @@ void attention(const T* q, const T* k, const T* v, const T* out, const T* grad, 
 }  // namespace
 
 #define EXPORT(SUFFIX, T)                                                                          \
-    extern "C" void attention_##SUFFIX(const T* q, const T* k, const T* v, T* out, float* lse,     \
-                                       const i64* first, const i64* step, const i64* lengths,      \
-                                       i64 rows, i64 kv, i64 group, i64 d, i64 window,             \
-                                       const float* slopes, float scale, float cap) {              \
+    extern "C" void attention_##SUFFIX(                                                            \
+        const T* q, const T* k, const T* v, T* out, float* lse, const i64* first, const i64* step, \
+        const i64* key_first, const i64* key_step, const i64* lengths, const i64* skipped,         \
+        i64 rows, i64 kv, i64 group, i64 d, i64 window, const float* slopes, float scale,          \
+        float cap) {                                                                               \
         attention<T>(q, k, v, nullptr, nullptr, out, nullptr, nullptr, nullptr, lse, first, step,  \
-                     lengths, rows, {kv, group, d, window, slopes, scale, cap}, false);            \
+                     key_first, key_step, lengths, skipped, rows,                                  \
+                     {kv, group, d, window, slopes, scale, cap}, false);                           \
     }                                                                                              \
     extern "C" void attention_back_##SUFFIX(                                                       \
         const T* q, const T* k, const T* v, const T* out, const T* grad, T* d_q, T* d_k, T* d_v,   \
-        float* lse, const i64* first, const i64* step, const i64* lengths, i64 rows, i64 kv,       \
-        i64 group, i64 d, i64 window, const float* slopes, float scale, float cap) {               \
-        attention<T>(q, k, v, out, grad, nullptr, d_q, d_k, d_v, lse, first, step, lengths, rows,  \
+        float* lse, const i64* first, const i64* step, const i64* key_first, const i64* key_step,  \
+        const i64* lengths, const i64* skipped, i64 rows, i64 kv, i64 group, i64 d, i64 window,    \
+        const float* slopes, float scale, float cap) {                                             \
+        attention<T>(q, k, v, out, grad, nullptr, d_q, d_k, d_v, lse, first, step, key_first,      \
+                     key_step, lengths, skipped, rows,                                             \
                      {kv, group, d, window, slopes, scale, cap}, true);                            \
     }
 

@@ -16,6 +16,7 @@ from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.products import widened
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.score_rule import Scores
+from lorita.engine.kernels.shared_rows import repeated, summed
 
 LANES = 16
 """The head size must be a multiple of this."""
@@ -48,7 +49,8 @@ class FlashAttention(torch.autograd.Function):
         ctx.rows, ctx.how = rows, how
         lse = torch.empty(q.shape[:2], dtype=torch.float32)
         where = _where(q, k, rows, how)
-        wide = [t.to(_as_computed(q).dtype) for t in (q, k, v)]
+        keys, values = repeated(k, rows), repeated(v, rows)
+        wide = [t.to(_as_computed(t).dtype) for t in (q, keys, values)]
         out = torch.empty_like(wide[0])
         run(*(t.data_ptr() for t in (*wide, out, lse)), *where)
         out = out.to(q.dtype)
@@ -58,21 +60,25 @@ class FlashAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
         """The gradients of ``q``, ``k`` and ``v``; scores are computed again, not kept."""
-        *saved, lse = ctx.saved_tensors
-        where = _where(saved[0], saved[1], ctx.rows, ctx.how)
-        wide = [t.to(_as_computed(t).dtype) for t in (*saved, grad.contiguous())]
-        grads = [torch.empty_like(t) for t in wide[:3]]
-        ctx.run_back(*(t.data_ptr() for t in (*wide, *grads, lse)), *where)
-        return *(t.to(grad.dtype) for t in grads), None, None  # type: ignore[return-value]
+        q, k, v, out, lse = ctx.saved_tensors
+        grad, rows = grad.contiguous(), ctx.rows
+        keys, values = repeated(k, rows), repeated(v, rows)
+        wide = [t.to(_as_computed(t).dtype) for t in (q, keys, values, out, grad)]
+        # Of repeated keys the slots without a token are added up, too.
+        empty = torch.zeros_like if rows.continues else torch.empty_like
+        grads = torch.empty_like(wide[0]), empty(wide[1]), empty(wide[2])
+        ctx.run_back(*(t.data_ptr() for t in (*wide, *grads, lse)), *_where(q, k, rows, ctx.how))
+        d_q, d_k, d_v = (t.to(grad.dtype) for t in grads)
+        return d_q, summed(d_k, rows), summed(d_v, rows), None, None
 
 
 def _where(q: Tensor, k: Tensor, rows: RowLayout, how: Scores) -> tuple[Any, ...]:
     """The rows and the score rule as arguments of the kernel."""
     kv = len(k) // rows.num_slots
-    first, step, lengths = rows.row_slots(kv)
+    places = rows.row_slots(kv)
     slopes = how.alibi_slopes
     return (
-        first.data_ptr(), step.data_ptr(), lengths.data_ptr(), len(lengths), kv, q.shape[1],
-        q.shape[2], how.window or 0, None if slopes is None else slopes.data_ptr(),
+        *(t.data_ptr() for t in places), len(rows.lengths), kv, q.shape[1], q.shape[2],
+        how.window or 0, None if slopes is None else slopes.data_ptr(),
         how.scale, how.softcap or 0.0,
     )  # fmt: skip

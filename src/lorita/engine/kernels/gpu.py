@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.score_rule import Scores
+from lorita.engine.kernels.shared_rows import whole_rows_of_tokens
 
 LARGEST_HEAD = 256
 """The largest head size that flash attention supports."""
@@ -37,22 +38,24 @@ def variable_length_attention(
     """
     attend = _varlen()
     assert attend is not None
-    ends = torch.tensor([0, *(start + length for start, length in rows.spans)], dtype=torch.int32)
-    ends = ends.to(q_THd.device)
-    longest = max(rows.lengths)
     out: Tensor = attend(
         q_THd,
-        k_TKd,
-        v_TKd,
-        ends,
-        ends,
-        longest,
-        longest,
+        whole_rows_of_tokens(k_TKd, rows),
+        whole_rows_of_tokens(v_TKd, rows),
+        _ends(rows, q_THd.device),
+        _ends(rows.full, q_THd.device),
+        max(rows.lengths),
+        max(rows.full.lengths),  # the last query of a row attends to its last key
         scale=how.scale,
         window_size=(how.window - 1 if how.window else -1, 0),
         enable_gqa=q_THd.shape[1] != k_TKd.shape[1],
     )
     return out
+
+
+def _ends(rows: RowLayout, device: torch.device) -> Tensor:
+    ends = [0, *(start + length for start, length in rows.spans)]
+    return torch.tensor(ends, dtype=torch.int32).to(device)
 
 
 @functools.cache

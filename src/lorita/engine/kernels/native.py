@@ -44,8 +44,8 @@ ELEMENTWISE: dict[str, tuple[Any, ...]] = {
     "rescale": (P, P, P, P, N, N),
 }
 ATTENTION: dict[str, tuple[Any, ...]] = {
-    "attention": (*(P,) * 8, *(N,) * 5, P, F, F),
-    "attention_back": (*(P,) * 12, *(N,) * 5, P, F, F),
+    "attention": (*(P,) * 11, *(N,) * 5, P, F, F),
+    "attention_back": (*(P,) * 15, *(N,) * 5, P, F, F),
 }
 EXPAND: dict[str, tuple[Any, ...]] = {"expand": (P, N, N, P)}
 INT8: dict[str, tuple[Any, ...]] = {

@@ -1,5 +1,8 @@
 """Where each row starts and ends when rows are packed end to end.
 
+A row may continue an earlier one: several rows that begin with the same tokens are that beginning,
+once, and what each has of its own.
+
 The layout of the current call is kept in a context variable: transformers' own layers are between
 the call and the attention, and do not pass it on.
 """
@@ -38,9 +41,52 @@ class Bucket:
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Rows of these lengths, one after another."""
+    """Rows of these lengths, one after another.
+
+    ``continues`` is empty, or has for each row the number of the row whose tokens come before its
+    own; None for a row that begins by itself, as a continued one must. A continued row is followed
+    by one that continues it. ``ValueError`` otherwise.
+    """
 
     lengths: tuple[int, ...]
+    continues: tuple[int | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the rows that others continue."""
+        for continued in {before for before in self.continues if before is not None}:
+            after = self.continues[continued + 1 : continued + 2]
+            if self.continues[continued] is not None or after != (continued,):
+                raise ValueError("a continued row must begin by itself, right before another")
+
+    @cached_property
+    def skipped(self) -> tuple[int, ...]:
+        """For each row, the number of tokens that come before its own."""
+        if not self.continues:
+            return (0,) * len(self.lengths)
+        return tuple(0 if n is None else self.lengths[n] for n in self.continues)
+
+    @cached_property
+    def full(self) -> RowLayout:
+        """Each row at its full length: the keys that its queries may attend to."""
+        if not self.continues:
+            return self
+        both = zip(self.skipped, self.lengths, strict=True)
+        return RowLayout(tuple(before + own for before, own in both))
+
+    @cached_property
+    def sources(self) -> Tensor:
+        """For each token of ``full``, which token it is here. [tokens of ``full``] int64, CPU."""
+        own = torch.arange(self.num_tokens).split(list(self.lengths))
+        if not self.continues:
+            return torch.cat(own)
+        before = [own[0][:0] if n is None else own[n] for n in self.continues]
+        return torch.cat([piece for both in zip(before, own, strict=True) for piece in both])
+
+    @cached_property
+    def own(self) -> Tensor:
+        """For each token, its place in ``full``. [T] int64, on the CPU."""
+        starts = zip(self.full.spans, self.skipped, self.lengths, strict=True)
+        return torch.cat([torch.arange(s + skip, s + skip + n) for (s, _), skip, n in starts])
 
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
@@ -100,35 +146,77 @@ class RowLayout:
             known[heads] = (torch.cat(first), torch.cat(step))
         return known[heads]  # type: ignore[no-any-return]
 
-    def row_slots(self, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        """For each row, longest first: its first slot in head 0, the distance to the first slot in
-        the next head, and its length. Each [rows] int64, on the CPU."""
+    def row_slots(self, heads: int) -> tuple[Tensor, ...]:
+        """Where the kernel of attention finds each row, those with the most work first.
+
+        The slot of its first query in head 0, and the distance to that in the next head; the same
+        for the first key, in the slots of ``full``; the number of keys, and of those before the
+        first query. Each [rows] int64, on the CPU.
+        """
         known = self.__dict__.setdefault("_row_slots", {})
         if heads not in known:
-            places = self._plan[1]  # already in this order
-            first = [heads * (b.start + place * b.length) for b, place in places.values()]
+            full, places = self.full, self._plan[1]  # longest first
+            order = sorted(places, key=lambda row: -self.lengths[row] * full.lengths[row])
+            columns = [(*self._first(row, heads), *full._first(row, heads)) for row in order]
             known[heads] = (
-                torch.tensor(first),
-                torch.tensor([bucket.length for bucket, _ in places.values()]),
-                torch.tensor([self.lengths[row] for row in places]),
+                *torch.tensor(columns).T.contiguous(),
+                torch.tensor([full.lengths[row] for row in order]),
+                torch.tensor([self.skipped[row] for row in order]),
             )
         return known[heads]  # type: ignore[no-any-return]
 
+    def _first(self, row: int, heads: int) -> tuple[int, int]:
+        """The first slot of a row in head 0, and the distance to its first slot in the next."""
+        bucket, place = self._plan[1][row]
+        return heads * (bucket.start + place * bucket.length), bucket.length
+
+    def repeated_slots(self, heads: int) -> Tensor:
+        """For each slot of ``full``, the slot here with the same token; 0 if it holds none.
+
+        [slots of ``full`` times ``heads``] int64, on the CPU.
+        """
+        known = self.__dict__.setdefault("_repeated", {})
+        if heads not in known:
+            known[heads] = _matched(self.full, self, self.sources, heads)
+        return known[heads]  # type: ignore[no-any-return]
+
+    def own_slots(self, heads: int) -> Tensor:
+        """For each slot, the slot of ``full`` with the same token; 0 if it holds none.
+
+        [slots times ``heads``] int64, on the CPU.
+        """
+        return _matched(self, self.full, self.own, heads)
+
     def positions(self, device: torch.device) -> Tensor:
-        """0, 1, 2, … within each row, [T]."""
-        return torch.cat([torch.arange(n, device=device) for n in self.lengths])
+        """0, 1, 2, … within each row, after what it continues, [T]."""
+        both = zip(self.skipped, self.lengths, strict=True)
+        return torch.cat([torch.arange(n, n + own, device=device) for n, own in both])
 
     def targets(self, labels_T: Tensor, ignore: int = -100) -> tuple[Tensor, Tensor]:
         """Positions [N] that predict a target, and their targets [N].
 
-        ``labels_T`` is aligned with the inputs: position i predicts label i + 1 of the same row.
+        ``labels_T`` is aligned with the inputs: position i predicts label i + 1 of the same row,
+        and the last of a continued row the first label of the row after it.
         """
         shifted = torch.full_like(labels_T, ignore)
         shifted[:-1] = labels_T[1:]
-        ends = torch.tensor([start + length - 1 for start, length in self.spans])
+        continued = set(self.continues)
+        ends = torch.tensor(
+            [start + n - 1 for row, (start, n) in enumerate(self.spans) if row not in continued]
+        )
         shifted[ends.to(labels_T.device)] = ignore
         positions_N = (shifted != ignore).nonzero().squeeze(1)
         return positions_N, shifted[positions_N]
+
+
+def _matched(to: RowLayout, of: RowLayout, tokens: Tensor, heads: int) -> Tensor:
+    """For each slot of ``to``, that of ``of`` with the same token, which is ``tokens[t]`` there."""
+    head = torch.arange(heads)
+    first, step = (t[:, None] for t in to.slots(heads))
+    their_first, their_step = (t[tokens, None] for t in of.slots(heads))
+    found = torch.zeros(heads * to.num_slots, dtype=torch.int64)
+    found[first + step * head] = their_first + their_step * head
+    return found
 
 
 _current: ContextVar[RowLayout | None] = ContextVar("rows being computed", default=None)
