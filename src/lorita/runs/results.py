@@ -6,6 +6,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from lorita.data.examples import token_lengths
+from lorita.data.lengths import histogram
 from lorita.evaluation.comparison import (
     JSON_FILE,
     MARKDOWN_FILE,
@@ -25,10 +27,12 @@ from lorita.storage.run_record import (
     DataRecord,
     FiguresRecord,
     PromptRecord,
+    RowLengths,
     RunRecord,
     machine,
     versions,
 )
+from lorita.system.memory import peak_memory
 from lorita.training.checkpoint import remove_unasked
 
 if TYPE_CHECKING:
@@ -62,8 +66,12 @@ def write_results(
     checks: Sequence[Check],
     *,
     parameter_line: str,
+    seconds: float,
 ) -> None:
-    """Write the comparison, the model card and, last of all, the record of the run."""
+    """Write the comparison, the model card and, last of all, the record of the run.
+
+    ``seconds`` is what the run has taken.
+    """
     folder = prepared.output_dir
     claim(folder, [JSON_FILE, MARKDOWN_FILE, CARD_FILE, RECORD_FILE])
     comparison.save(folder)
@@ -87,6 +95,10 @@ def write_results(
             fingerprint=prepared.data.fingerprint,
             train_rows=len(prepared.data.train),
             held_out_rows=len(prepared.data.held_out),
+            lengths=[
+                RowLengths(each.start, each.end, each.rows)
+                for each in histogram(token_lengths(prepared.data.train))
+            ],
         ),
         figures=FiguresRecord(
             final_training_loss=last_loss(folder),
@@ -94,6 +106,8 @@ def write_results(
             held_out_loss_base=held.before if held else None,
             held_out_loss_tuned=held.after if held else None,
             trainable_parameters=parameter_line,
+            run_seconds=seconds,
+            peak_memory=peak_memory() or None,
         ),
         checks=list(checks),
         versions=versions(),

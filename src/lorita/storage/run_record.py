@@ -61,24 +61,43 @@ class PromptRecord(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class RowLengths:
+    """The number of training rows with ``start`` to ``end`` tokens."""
+
+    start: int
+    end: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class DataRecord:
-    """The rows: where they came from, how many there were, and a hash of the training rows."""
+    """The rows: where they came from, how many there were, and a hash of the training rows.
+
+    ``lengths`` are those of the training rows in tokens; runs of earlier versions have none.
+    """
 
     origin: list[str]
     fingerprint: str
     train_rows: int
     held_out_rows: int
+    lengths: list[RowLengths] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FiguresRecord:
-    """Losses in nats per token; those of held-out rows are None where none were held out."""
+    """Losses in nats per token; those of held-out rows are None where none were held out.
+
+    ``run_seconds`` is the whole run, ``peak_memory`` the most bytes that its process used; both
+    are missing in runs of earlier versions.
+    """
 
     final_training_loss: float
     training_seconds: float | None = None
     held_out_loss_base: float | None
     held_out_loss_tuned: float | None
     trainable_parameters: str
+    run_seconds: float | None = None
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from lorita.data.batches import iterate_steps, partition, steps_per_epoch
 from lorita.data.examples import count_tokens, token_lengths
 from lorita.system.durations import duration
 from lorita.system.memory import gigabytes
+from lorita.training.events import Forecasted
 from lorita.training.step import fitting_gradients
 
 if TYPE_CHECKING:
@@ -134,15 +135,30 @@ class Forecast:
         free = "" if self.free_bytes is None else f"; another {gigabytes(self.free_bytes)} are free"
         return f"Memory: about {gigabytes(self.peak_bytes)} at its peak{free}"
 
+    @property
+    def seconds_after(self) -> float | None:
+        """To measure the result; None where that is not known."""
+        if self.around is None or self.seconds_per_token is None:
+            return None
+        scoring = EVALUATION_COST * self.around.scored * self.seconds_per_token
+        return self.around.answering + scoring
+
+    def event(self) -> Forecasted:
+        """The figures alone, for the log."""
+        before = self.around.before if self.around else None
+        return Forecasted(
+            self.peak_bytes, self.free_bytes, self.seconds, before, self.seconds_after
+        )
+
     def time_line(self) -> str:
         """Time per step and in total, in a sentence."""
         if self.seconds is None or self.seconds_per_step is None:
             return "Time: not measured (--no-probe)"
         per_step = f"Time: about {duration(self.seconds_per_step)} per step"
-        if self.around is None or self.seconds_per_token is None:
+        after = self.seconds_after
+        if self.around is None or after is None:
             return f"{per_step}, {duration(self.seconds)} of training in total"
-        scoring = EVALUATION_COST * self.around.scored * self.seconds_per_token
-        before, after = self.around.before, self.around.answering + scoring
+        before = self.around.before
         return (
             f"{per_step}; about {duration(before + self.seconds + after)} in all: "
             f"{duration(before)} until training starts, {duration(self.seconds)} of training, "

@@ -34,6 +34,7 @@ from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Event, Note, PhaseStarted, follow
 from lorita.workflows.interruption import sweep_goes_on, sweep_interruption
+from lorita.workflows.report import sweep_report_events
 from lorita.workflows.sweep_grid import Point, make_grid
 from lorita.workflows.sweep_result import SweepResult, Tried, read_sweep
 from lorita.workflows.sweep_scale import scale_note
@@ -128,6 +129,8 @@ def _runs(
         done.append(found)
         if is_lead():
             SweepResult(folder, _base_loss(folder, done), tuple(done)).save()
+    if is_lead():
+        yield from sweep_report_events(folder)
     return SweepResult(folder, _base_loss(folder, done), tuple(done))
 
 
