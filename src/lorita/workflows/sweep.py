@@ -21,6 +21,7 @@ from lorita.runs.loaded_base import load_base
 from lorita.runs.output_folder import check_apart, default_output_dir
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
+from lorita.runs.trackers import tracked
 from lorita.settings.build import build_settings
 from lorita.settings.facts import differences, lora_options, options_where, scale_of
 from lorita.storage.run_folder import (
@@ -122,7 +123,7 @@ def _runs(
             yield Note(f"Run {number} of {len(points)}: {point.name}")
             # What is said about machine and data is the same for all runs: it is said once.
             run_here = run_events(settings, prepared, base, before=before, whole_proof=True)
-            events = _quietly(run_here, tell=not done)
+            events = _quietly(tracked(run_here, settings, run), tell=not done)
             found, before = yield from _try(events, point, before)
         else:
             yield Note(f"Run {number} of {len(points)}: {point.name} already exists")
