@@ -5,6 +5,7 @@ It is shortened to fit the terminal, and the bar stays: what matters least is le
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from lorita.system.durations import duration
 from lorita.training.events import Event, PhaseStarted, StepDone, TrainingEnded, TrainingStarted
 from lorita.workflows.rate import Rate
 from lorita.workflows.screen import Screen, styled
+from lorita.workflows.sparkline import sparkline
 
 WIDEST, NARROWEST = 24, 6
 """Columns of the bar."""
@@ -34,6 +36,7 @@ class Bar:
     def __init__(self) -> None:
         self._rate: Rate | None = None
         self._step: StepDone | None = None
+        self._losses: list[float] = []
         self._phase: PhaseStarted | None = None
         self._since = time.monotonic()
 
@@ -43,9 +46,12 @@ class Bar:
         self._since = time.monotonic()
         if isinstance(event, TrainingStarted):
             self._rate, self._step = Rate(event.max_steps, event.first_step), None
+            self._losses = []
         elif isinstance(event, StepDone) and self._rate is not None:
             self._step = event
             self._rate.count(event)
+            if math.isfinite(event.loss):
+                self._losses.append(event.loss)
         elif isinstance(event, TrainingEnded):
             self._rate = None
 
@@ -54,14 +60,16 @@ class Bar:
         if self._phase is not None:
             yield from _line(width, *_of_phase(self._phase, self._since))
         elif self._rate is not None:
-            yield from _line(width, *self._of_training(self._rate))
+            curve = "" if options.ascii_only else sparkline(self._losses)
+            yield from _line(width, *self._of_training(self._rate, curve))
         else:
             yield Text("")
 
-    def _of_training(self, rate: Rate) -> tuple[str, list[str], float | None, float]:
+    def _of_training(self, rate: Rate, curve: str) -> tuple[str, list[str], float | None, float]:
         if self._step is None:
             return "first step …", [], rate.max_steps, rate.first_step
-        first, *more = rate.parts(self._step)
+        first, left, loss, *more = rate.parts(self._step)
+        more = [left, loss, *([curve] if curve else []), *more]
         return first, more, rate.max_steps, self._step.step
 
 

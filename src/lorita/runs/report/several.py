@@ -140,9 +140,11 @@ def _row(story: Story, name: str, options: list[str], best: bool) -> Row:
 
 
 def verdicts(story: Story) -> list[str]:
-    """What came of a run in a few words each; that it is not finished, if it is not."""
-    if not story.finished:
+    """What came of a run in a few words each; that it did not finish or failed, if so."""
+    if story.record is None:
         return ["not finished"]
+    if not all(check.passed for check in story.record.checks):
+        return ["failed its checks"]
     proof = story.comparison.proof if story.comparison else None
     return [sentence.partition(":")[0] for sentence in proof.sentences()] if proof else []
 
