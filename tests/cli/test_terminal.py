@@ -76,6 +76,8 @@ CASES: dict[str, Case] = {
     "chat": lambda m, d, r, out: ["chat", str(r), "--max-new-tokens=4"],
     "evaluate": lambda m, d, r, out: ["evaluate", str(r)],
     "compare": lambda m, d, r, out: ["compare", str(r)],
+    "runs": lambda m, d, r, out: ["runs", str(r)],
+    "report": lambda m, d, r, out: ["report", str(r), f"--output={out}.html"],
     "push": lambda m, d, r, out: ["push", str(r), f"me/{EVIL}"],
     "merge": lambda m, d, r, out: ["merge", str(r), str(out)],
     "export gguf": lambda m, d, r, out: ["export", "gguf", str(r), f"{out}.gguf"],

@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
 '''
 WIDER = {
     kinds.Names: "str | Sequence[str]",
+    kinds.Trackers: "str | Sequence[str]",
     kinds.Texts: "str | Path | Sequence[str | Path]",
     kinds.Layers: "str | Sequence[int]",
     kinds.Targets: "str | Sequence[str]",

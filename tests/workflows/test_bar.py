@@ -131,3 +131,12 @@ def test_an_answer_that_streams_breaks_between_words(
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) < 30 for line in lines)
     assert " ".join(" ".join(lines).split()) == " ".join(text.split()) + " …"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_curve_of_the_loss_fits(width: int) -> None:
+    steps = [StepDone(i, 1.0, 5.0 - i / 4, 0.1, 1e-3, 100, 1.0) for i in range(1, 13)]
+    strange = StepDone(13, 1.0, float("nan"), 0.1, 1e-3, 100, 1.0)
+    line = drawn(width, TRAINING[0], *steps, strange, steps[-1])
+    assert cell_len(line) <= width - MARGIN
+    assert ("█▇▇▆▅▅▄▄▃▂▂▁" in line) == (width > 60), line

@@ -33,6 +33,8 @@ COMMANDS = {
     "chat": "Chat with a run or a base model in the terminal.",
     "evaluate": "Measure what a run learned, forgot and memorised.",
     "compare": "Show answers of the base and the tuned model side by side.",
+    "runs": "List the runs of a folder, or show one.",
+    "report": "Make the page that shows a run, or compares several.",
     "push": "Upload a run to the Hugging Face Hub.",
     "merge": "Merge an adapter into its base model.",
     "export": "Export a run to other programs.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -12,14 +12,18 @@ from lorita.cli.options import (
     BasePlace,
     Dtype,
     Engine,
+    Json,
     Length,
     Penalty,
     TrustCode,
 )
 from lorita.cli.render import print_comparison
-from lorita.cli.say import say
+from lorita.cli.say import say, say_json
 from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
+
+if TYPE_CHECKING:
+    from lorita.evaluation.comparison import Comparison
 
 
 def command(
@@ -40,6 +44,7 @@ def command(
     engine: Annotated[Engine, Parameter(help=ENGINE_HELP)] = "transformers",
     base: BasePlace = None,
     trust_remote_code: TrustCode = False,
+    json: Json = False,
 ) -> None:
     """Show answers of the base and the tuned model side by side.
 
@@ -59,7 +64,7 @@ def command(
             base=(base, None),
             trust_remote_code=(trust_remote_code, False),
         )
-        print_comparison(read_comparison(run))
+        _show(read_comparison(run), json=json)
         return
     options = GenerationOptions(max_new_tokens, repetition_penalty)
     with waiting() as show:
@@ -75,6 +80,13 @@ def command(
             trust_remote_code=trust_remote_code,
             on_event=show,
         )
-    print_comparison(found)
-    if (run / JSON_FILE).is_file():
+    _show(found, json=json)
+    if (run / JSON_FILE).is_file() and not json:
         say(f"What was measured at the end of the run: lorita compare {run}")
+
+
+def _show(found: Comparison, *, json: bool) -> None:
+    if json:
+        say_json(found.as_dict())
+    else:
+        print_comparison(found)

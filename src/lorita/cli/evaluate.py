@@ -12,10 +12,11 @@ from lorita.cli.options import (
     BasePlace,
     Dtype,
     Engine,
+    Json,
     TrustCode,
 )
 from lorita.cli.render import console, plain_table
-from lorita.cli.say import say, tell
+from lorita.cli.say import say, say_json, tell
 from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
 
@@ -50,6 +51,7 @@ def command(
         str | None,
         Parameter(help="The run's own map_row, to allow its code if it comes from elsewhere."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Measure what a run learned, forgot and memorised.
 
@@ -66,7 +68,7 @@ def command(
             data=(data or None, None), max_samples=(max_samples, None),
             engine=(engine, "transformers"), map_row=(map_row, None),
         )  # fmt: skip
-        _print_lm_eval(run, lm_eval, where)
+        _print_lm_eval(run, lm_eval, where, json=json)
         return
     where["map_row"] = map_row
     where |= {"data": data or (), "max_samples": max_samples, "engine": engine}
@@ -76,13 +78,16 @@ def command(
         found = evaluate(run, on_event=show, **where)
     for note in found.notes:
         tell(note)
-    say(found.proof)
+    say_json(found.proof.as_dict()) if json else say(found.proof)
 
 
-def _print_lm_eval(run: Path, tasks: str, where: Any) -> None:
+def _print_lm_eval(run: Path, tasks: str, where: Any, *, json: bool) -> None:
     from lorita.workflows.evaluate import run_lm_eval
 
     results = run_lm_eval(run, [task.strip() for task in tasks.split(",") if task.strip()], **where)
+    if json:
+        say_json(results)
+        return
     rows = [
         (task, metric.removesuffix(",none"), f"{value:.4f}")
         for task, metrics in results.items()

@@ -50,6 +50,7 @@ Penalty = Annotated[
         "for chats."
     ),
 ]
+Json = Annotated[bool, Parameter(help="Print the figures as JSON.", negative=())]
 Length = Annotated[int, Parameter(help="Maximum length of an answer in tokens.")]
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from lorita.cli.options import with_run_options
+from lorita.cli.options import Json, with_run_options
 from lorita.cli.positional import Targets, read_targets
-from lorita.cli.say import say
+from lorita.cli.say import say, say_json
 from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
 from lorita.settings.facts import options_where
 
 
 @with_run_options()
-def command(*targets: Targets, **options: Any) -> None:
+def command(*targets: Targets, json: Json = False, **options: Any) -> None:
     """Show what a run would take: parameters, memory and time.
 
     Takes the arguments of train. Without --data, shows only parameters and sizes, for which the
@@ -33,4 +33,7 @@ def command(*targets: Targets, **options: Any) -> None:
         from lorita.workflows.plan import plan_run
 
         plan = plan_run(settings, data=has_data, on_event=show)
-    say(plan)
+    if json:
+        say_json(plan.as_dict())
+    else:
+        say(plan)

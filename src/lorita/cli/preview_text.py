@@ -13,9 +13,10 @@ from lorita.system.terminal_text import shown
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from lorita.data.lengths import Bin
     from lorita.data.quality.problems import Problem
     from lorita.data.tokens.token_view import RowView, Token
-    from lorita.workflows.preview import Bin, Preview, Spread
+    from lorita.workflows.preview import Preview, Spread
 
 LABEL, BAR = 10, 40
 HEAD, TAIL = 32, 8

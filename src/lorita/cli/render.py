@@ -74,10 +74,13 @@ def _side_by_side(comparison: Comparison) -> Table:
 def print_result(run: Path) -> None:
     """Where the adapter is, what makes up its size, and how to use it."""
     from lorita.models.adapter_files import WEIGHTS_FILE, size_report
+    from lorita.storage.run_folder import REPORT_FILE
 
     total = (run / WEIGHTS_FILE).stat().st_size
     parts = ", ".join(f"{kind} {size_text(size)}" for kind, size in size_report(run))
     say(f"Adapter: {run / WEIGHTS_FILE}, {size_text(total)} ({parts})")
+    if (run / REPORT_FILE).is_file():
+        say(f"Report:  {run / REPORT_FILE}")
     say(f'Use it:  lorita generate {run} "..."')
     say(f'Python:  lorita.load("{run}").generate("...")')
 

@@ -6,8 +6,9 @@ In a terminal, lines are broken between words; in a pipe or a file they are left
 
 from __future__ import annotations
 
+import math
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def say(text: object) -> None:
@@ -18,6 +19,21 @@ def say(text: object) -> None:
 def tell(text: object) -> None:
     """What is said beside the result, on standard error."""
     _print(str(text), sys.stderr)
+
+
+def say_json(value: Any) -> None:
+    """Figures for other programs, as JSON; null stands for those that are not finite."""
+    from lorita.system.terminal_text import json_text
+
+    say_exactly(json_text(_finite(value), indent=1))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say_exactly(text: str, *, end: str = "\n") -> None:

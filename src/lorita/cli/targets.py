@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from lorita.cli.options import Json
 from lorita.cli.render import console, plain_table
-from lorita.cli.say import say
+from lorita.cli.say import say, say_json
 from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
 
@@ -23,6 +25,7 @@ def command(
         bool,
         Parameter(help="Run Python code that comes with the model. Only for sources you trust."),
     ] = False,
+    json: Json = False,
 ) -> None:
     """List the modules of a model that LoRA can adapt.
 
@@ -39,6 +42,9 @@ def command(
         targets = list_targets(layers)
     if not base.is_hub:
         say_unused("here: the model is on this machine", revision=(revision, None))
+    if json:
+        say_json([asdict(target) for target in targets])
+        return
     rows = [
         (
             target.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lorita.errors import UserError
 from lorita.evaluation.markdown import escaped, one_line, quote
@@ -84,13 +85,17 @@ class Comparison:
     def __str__(self) -> str:
         return self.to_markdown()
 
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain values, ready for JSON."""
+        values = asdict(self)
+        del values["measured"]
+        if self.proof is not None:
+            values["proof"] = self.proof.as_dict()
+        return values
+
     def save(self, run: Path) -> None:
         """Write ``compare.json`` and ``compare.md`` into the run folder."""
-        values = asdict(self)
-        del values["measured"]  # what a run saves always is
-        if self.proof is not None:
-            values["proof"]["sentences"] = self.proof.sentences()
-        write_atomic(run / JSON_FILE, json_text(values, indent=2) + "\n")
+        write_atomic(run / JSON_FILE, json_text(self.as_dict(), indent=2) + "\n")
         write_atomic(run / MARKDOWN_FILE, self.to_markdown())
 
 

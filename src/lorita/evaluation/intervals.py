@@ -1,13 +1,16 @@
-"""How certain a change of the loss is: a bootstrap over rows."""
+"""How certain a change of the loss is, by a bootstrap over rows, and how certain a share is."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lorita.evaluation.row_losses import HeldOutLoss
 
 DRAWS = 2000
 """Bootstrap samples."""
+Z = 1.959964
+"""Standard deviations of a normal distribution that hold 95 % of it on both sides."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,17 @@ def change_of(base: HeldOutLoss, tuned: HeldOutLoss) -> Change:
     changes_S = (after_R - before_R)[drawn_SR].sum(1) / counts_R[drawn_SR].sum(1)
     low, high = torch.quantile(changes_S, torch.tensor([0.025, 0.975], dtype=torch.float64))
     return Change(base.mean, tuned.mean, float(low), float(high))
+
+
+def share_bounds(part: int, whole: int) -> tuple[float, float]:
+    """The 95 % interval of a share, ``part`` of ``whole`` (Wilson, 1927); 0 to 1 of nothing.
+
+    Unlike the textbook's interval it is right for few cases, and for none or all of them.
+    """
+    if whole <= 0:
+        return 0.0, 1.0
+    share = min(max(part / whole, 0.0), 1.0)
+    spread = Z**2 / whole
+    middle = (share + spread / 2) / (1 + spread)
+    half = Z / (1 + spread) * math.sqrt(share * (1 - share) / whole + spread / (4 * whole))
+    return max(middle - half, 0.0), min(middle + half, 1.0)

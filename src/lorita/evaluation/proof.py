@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lorita.evaluation.intervals import Change
@@ -155,6 +155,10 @@ class Proof:
             self.forgot.sentence(),
             self.memorised.sentence() if self.memorised else unknown,
         ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures as plain values, ready for JSON, and the sentences."""
+        return {**asdict(self), "sentences": self.sentences()}
 
     def __str__(self) -> str:
         return "\n".join(self.sentences())

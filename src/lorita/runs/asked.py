@@ -102,6 +102,21 @@ def require_asked_upload(settings: RunSettings, folder: Path) -> None:
         )
 
 
+def require_asked_trackers(settings: RunSettings) -> None:
+    """``SettingsError`` if only a settings file asks to send the run's figures to a tracker."""
+    file = file_wish(settings, "report_to")
+    line = _trackers_mark(settings)
+    if file is None:
+        confirm(line)
+    elif not is_confirmed(line):
+        names = ",".join(settings.report_to)
+        raise SettingsError(
+            f"{file.path}: asks to send the run's figures to {names}, and nobody has allowed it "
+            "(report_to)",
+            hint=f"To send them, type it: --report-to {names}; otherwise --report-to none.",
+        )
+
+
 def may_overwrite(settings: RunSettings, folder: Path) -> bool:
     """Whether a person asked to replace the run in ``folder``.
 
@@ -136,6 +151,10 @@ def remember_own(settings: RunSettings, folder: Path) -> None:
 
 def _upload_mark(settings: RunSettings, file: FileWishes, folder: Path) -> str:
     return mark("push_to_hub", file.digest, settings.hub_model_id or "", folder.name)
+
+
+def _trackers_mark(settings: RunSettings) -> str:
+    return mark("report_to", *sorted(settings.report_to))
 
 
 def _overwrite_mark(file: FileWishes, folder: Path) -> str:

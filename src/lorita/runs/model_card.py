@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lorita.evaluation.markdown import code, escaped, one_line
 from lorita.export.usage import hub_origin, load_path, public_name, usage_section
 from lorita.settings.facts import options_where
+from lorita.storage.run_folder import LOSS_FILE, REPORT_FILE
 
 if TYPE_CHECKING:
     from lorita.evaluation.comparison import Comparison
@@ -52,6 +53,12 @@ def model_card(
         if getattr(settings, name) is not None
     ]
     lines += ["", f"Training loss of the last step: {final_loss:.4f} nats per token.", ""]
+    lines += [
+        f"![Loss curves]({LOSS_FILE})",
+        "",
+        f"The whole report: [{REPORT_FILE}]({REPORT_FILE})",
+        "",
+    ]
     lines += ["## Limits", "", _limits(comparison), ""]
     comparison = replace(comparison, model=public_name(base))
     body = comparison.to_markdown().replace("\n## ", "\n### ").replace("# Before", "## Before", 1)

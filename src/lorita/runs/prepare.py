@@ -37,6 +37,7 @@ from lorita.runs.read_data import (
     split_data,
     treatment,
 )
+from lorita.runs.trackers import check_trackers
 from lorita.runs.unused import unused_for_data, unused_for_run
 from lorita.settings.schema import RunSettings
 from lorita.storage.hub import check_can_push
@@ -94,6 +95,8 @@ def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True)
         _try(problems, lambda: check_folder(settings, output_dir))
     if settings.push_to_hub and _try(problems, lambda: _upload_asked(settings, output_dir)):
         _try(problems, lambda: check_can_push(settings.hub_model_id or output_dir.name))
+    if settings.report_to and writes:
+        _try(problems, lambda: check_trackers(settings))
     model = _try(problems, lambda: _find_model(settings, weights=weights))
     rows = _try(problems, lambda: read_all_rows(settings))
     if problems or model is None or rows is None:

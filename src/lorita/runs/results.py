@@ -7,6 +7,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from lorita.data.examples import token_lengths
+from lorita.data.lengths import histogram
 from lorita.evaluation.comparison import (
     JSON_FILE,
     MARKDOWN_FILE,
@@ -26,10 +28,12 @@ from lorita.storage.run_record import (
     DataRecord,
     FiguresRecord,
     PromptRecord,
+    RowLengths,
     RunRecord,
     machine,
     versions,
 )
+from lorita.system.memory import peak_memory
 from lorita.training.checkpoint import remove_unasked
 
 if TYPE_CHECKING:
@@ -63,8 +67,12 @@ def write_results(
     checks: Sequence[Check],
     *,
     parameter_line: str,
+    seconds: float,
 ) -> None:
-    """Write the comparison, the model card and, last of all, the record of the run."""
+    """Write the comparison, the model card and, last of all, the record of the run.
+
+    ``seconds`` is what the run has taken.
+    """
     folder = prepared.output_dir
     claim(folder, [JSON_FILE, MARKDOWN_FILE, CARD_FILE, RECORD_FILE])
     comparison.save(folder)
@@ -88,6 +96,10 @@ def write_results(
             fingerprint=prepared.data.fingerprint,
             train_rows=len(prepared.data.train),
             held_out_rows=len(prepared.data.held_out),
+            lengths=[
+                RowLengths(each.start, each.end, each.rows)
+                for each in histogram(token_lengths(prepared.data.train))
+            ],
         ),
         figures=FiguresRecord(
             final_training_loss=last_loss(folder),
@@ -97,6 +109,8 @@ def write_results(
             trainable_parameters=parameter_line,
             steps=_step(last_logged(folder, "TrainingEnded", "steps")),
             kept_step=_step(last_logged(folder, "BestKept", "step")),
+            run_seconds=seconds,
+            peak_memory=peak_memory() or None,
         ),
         checks=list(checks),
         versions=versions(),

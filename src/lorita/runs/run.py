@@ -28,6 +28,7 @@ from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
 from lorita.runs.questions import comparison_prompts, make_questions
+from lorita.runs.report.write import report_events
 from lorita.runs.results import compare_measured, write_results
 from lorita.runs.run_model import Attached, adapter_on, as_saved, measure_base
 from lorita.runs.schedule import begin_job
@@ -134,14 +135,14 @@ def run_events(
         if is_lead():
             write_results(
                 settings, prepared, base, comparison, checks,
-                parameter_line=attached.parameter_line,
+                parameter_line=attached.parameter_line, seconds=time.perf_counter() - started,
             )  # fmt: skip
+            yield from report_events(folder)
         base.accelerator.wait_for_everyone()
     require(checks)
     yield Note(f"Checks: all {len(checks)} passed (listed in {folder / RECORD_FILE})")
     yield Compared(folder / MARKDOWN_FILE)
-    size = (folder / WEIGHTS_FILE).stat().st_size
-    yield RunEnded(folder, size, time.perf_counter() - started)
+    yield RunEnded(folder, (folder / WEIGHTS_FILE).stat().st_size, time.perf_counter() - started)
     return FinishedRun(folder, comparison, losses, before)
 
 

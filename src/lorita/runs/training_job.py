@@ -141,7 +141,9 @@ class TrainingJob:
             if isinstance(event, StepDone):
                 timed.append((event.tokens, event.seconds))
                 if self.settings.probe and len(timed) == PROBE_STEPS < self.pace.max_steps:
-                    yield from (Note(text) for text in self.forecast(timed).lines())
+                    forecast = self.forecast(timed)
+                    yield from (Note(text) for text in forecast.lines())
+                    yield forecast.event()
             if isinstance(event, TrainingEnded):
                 self._save_last(event.steps)
                 yield from self._finish(event.steps)

@@ -92,6 +92,7 @@ class Options(TypedDict, total=False):
     use_liger_kernel: bool
     probe: bool
     logging_steps: int
+    report_to: str | Sequence[str]
     eval_steps: int | None
     save_steps: int | None
     save_total_limit: int

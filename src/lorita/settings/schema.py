@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
+from lorita.settings import types
 from lorita.settings.combinations import contradiction
 from lorita.settings.durations import Seconds
 from lorita.settings.option import option
@@ -43,9 +44,7 @@ class RunSettings(BaseModel):
         "Hub id, model folder, .gguf file, ollama:NAME, or the bundled smollm2-135m.", min_length=1
     )
     revision: str | None = _base_place("Branch, tag or commit of a hub model.", None)
-    trust_remote_code: bool = _base_place(
-        "Run Python code that comes with the model. Only for sources you trust.", False
-    )
+    trust_remote_code: bool = _base_place("Run Python code that comes with the model.", False)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _base(
         "Number format of the frozen weights; auto chooses for this machine.", "auto"
     )
@@ -216,9 +215,7 @@ class RunSettings(BaseModel):
         "Keep the adapter with the best held-out loss, not the last one. Default: on where early "
         "stopping is."
     )
-    gradient_checkpointing: bool = _training(
-        "Save memory by recomputing activations; slower.", False
-    )
+    gradient_checkpointing: bool = _training("Recompute activations: slower, less memory.", False)
     seed: int = _training(
         "Random seed of the whole run.", 42, ge=0, lt=2**32, previewed=True, on_card=True
     )
@@ -236,6 +233,9 @@ class RunSettings(BaseModel):
         "Print a line every N steps where there is no progress bar; log.jsonl has every step.",
         1,
         ge=1,
+    )
+    report_to: types.Trackers = _record(
+        "Trackers that get the curves as well: tensorboard, wandb, mlflow, trackio.", []
     )
     eval_steps: int | None = _record(
         "Measure the held-out loss every N steps as well as at the end. Default: up to ten times "

@@ -34,6 +34,12 @@ def _split_commas(value: Any) -> Any:
     return value
 
 
+def _tracker_names(value: Any) -> Any:
+    """``none`` is no tracker, as in transformers."""
+    names = _split_commas(value)
+    return [] if names in (None, ["none"]) else names
+
+
 def _one_or_many(value: Any) -> Any:
     """A single text becomes a list of one; its commas are part of it."""
     return [value] if isinstance(value, (str, Path)) else value
@@ -103,6 +109,11 @@ Alphas = Annotated[
 Format = Annotated[
     Literal["text", "prompt-completion", "messages", "sharegpt", "alpaca"],
     BeforeValidator(_format_word),
+]
+Trackers = Annotated[
+    list[Literal["tensorboard", "wandb", "mlflow", "trackio"]],
+    BeforeValidator(_tracker_names),
+    Written("NAME,...", holds_commas=True),
 ]
 InitWeights = Annotated[bool | Literal["gaussian", "orthogonal"], BeforeValidator(_init_word)]
 

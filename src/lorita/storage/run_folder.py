@@ -31,6 +31,8 @@ LOG_FILE = "log.jsonl"
 RECORD_FILE = "lorita.json"
 CARD_FILE = "README.md"
 SWEEP_FILE = "sweep.json"
+REPORT_FILE = "report.html"
+LOSS_FILE = "loss.svg"
 _MARKS = (SETTINGS_FILE, RECORD_FILE, "adapter_config.json")
 _RUN_FILES = (
     *_MARKS, LOG_FILE, CARD_FILE, "adapter_model.safetensors", "compare.json", "compare.md",

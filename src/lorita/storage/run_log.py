@@ -28,6 +28,15 @@ def last_logged(folder: Path, event: str, key: str) -> float:
     return math.nan  # somebody removed the file, or lines of it
 
 
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The events in the log, in their order; damaged lines are left out.
+
+    ``event`` is a string and ``step``, where there is one, a number. All else may be anything.
+    """
+    found = (_event(line) for line in _lines(folder) if line)
+    return [event for event in found if event is not None]
+
+
 def last_loss(folder: Path) -> float:
     """The training loss of the last step."""
     return last_logged(folder, "StepDone", "loss")

@@ -61,13 +61,26 @@ class PromptRecord(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class RowLengths:
+    """The number of training rows with ``start`` to ``end`` tokens."""
+
+    start: int
+    end: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class DataRecord:
-    """The rows: where they came from, how many there were, and a hash of the training rows."""
+    """The rows: where they came from, how many there were, and a hash of the training rows.
+
+    ``lengths`` are those of the training rows in tokens; runs of earlier versions have none.
+    """
 
     origin: list[str]
     fingerprint: str
     train_rows: int
     held_out_rows: int
+    lengths: list[RowLengths] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +88,8 @@ class FiguresRecord:
     """Losses in nats per token; those of held-out rows are None where none were held out.
 
     After ``steps`` steps, the adapter of ``kept_step`` was kept; None: that of the last one.
+    ``run_seconds`` is the whole run, ``peak_memory`` the most bytes that its process used; both
+    are missing in runs of earlier versions.
     """
 
     final_training_loss: float
@@ -84,6 +99,8 @@ class FiguresRecord:
     trainable_parameters: str
     steps: int | None = None
     kept_step: int | None = None
+    run_seconds: float | None = None
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,20 @@ class TrainingStarted(Event):
 
 
 @dataclass(frozen=True)
+class Forecasted(Event):
+    """What the whole run is expected to take, from its first steps; None where it is not known.
+
+    Bytes and seconds: ``before`` until training starts, ``after`` to measure the result.
+    """
+
+    peak_bytes: int
+    free_bytes: int | None
+    training: float | None
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
 class StepDone(Event):
     """An optimizer step was applied. ``loss`` is the mean over its target tokens, in nats."""
 

@@ -16,6 +16,7 @@ from lorita.data.batches import iterate_steps, partition, steps_per_epoch
 from lorita.data.examples import count_tokens, token_lengths
 from lorita.system.durations import duration
 from lorita.system.memory import gigabytes
+from lorita.training.events import Forecasted
 from lorita.training.step import fitting_gradients
 
 if TYPE_CHECKING:
@@ -167,6 +168,13 @@ class Forecast:
         """The expected peak and what is free, in a sentence."""
         free = "" if self.free_bytes is None else f"; another {gigabytes(self.free_bytes)} are free"
         return f"Memory: about {gigabytes(self.peak_bytes)} at its peak{free}"
+
+    def event(self) -> Forecasted:
+        """The figures alone, for the log."""
+        before = self.around.before if self.around else None
+        return Forecasted(
+            self.peak_bytes, self.free_bytes, self.seconds, before, self.seconds_after
+        )
 
     def time_line(self) -> str:
         """Time per step and in total, in a sentence."""

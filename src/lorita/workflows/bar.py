@@ -5,6 +5,7 @@ It is shortened to fit the terminal, and the bar stays: what matters least is le
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from lorita.training.events import (
 )
 from lorita.workflows.rate import Rate
 from lorita.workflows.screen import Screen, styled
+from lorita.workflows.sparkline import sparkline
 
 WIDEST, NARROWEST = 24, 6
 """Columns of the bar."""
@@ -41,6 +43,7 @@ class Bar:
     def __init__(self) -> None:
         self._rate: Rate | None = None
         self._step: StepDone | None = None
+        self._losses: list[float] = []
         self._phase: PhaseStarted | None = None
         self._since = time.monotonic()
 
@@ -50,9 +53,12 @@ class Bar:
         self._since = time.monotonic()
         if isinstance(event, TrainingStarted):
             self._rate, self._step = Rate(event.max_steps, event.first_step), None
+            self._losses = []
         elif isinstance(event, StepDone) and self._rate is not None:
             self._step = event
             self._rate.count(event)
+            if math.isfinite(event.loss):
+                self._losses.append(event.loss)
         elif isinstance(event, TrainingShortened) and self._rate is not None:
             self._rate.max_steps = event.max_steps
         elif isinstance(event, TrainingEnded):
@@ -63,14 +69,16 @@ class Bar:
         if self._phase is not None:
             yield from _line(width, *_of_phase(self._phase, self._since))
         elif self._rate is not None:
-            yield from _line(width, *self._of_training(self._rate))
+            curve = "" if options.ascii_only else sparkline(self._losses)
+            yield from _line(width, *self._of_training(self._rate, curve))
         else:
             yield Text("")
 
-    def _of_training(self, rate: Rate) -> tuple[str, list[str], float | None, float]:
+    def _of_training(self, rate: Rate, curve: str) -> tuple[str, list[str], float | None, float]:
         if self._step is None:
             return "first step …", [], rate.max_steps, rate.first_step
-        first, *more = rate.parts(self._step)
+        first, left, loss, *more = rate.parts(self._step)
+        more = [left, loss, *([curve] if curve else []), *more]
         return first, more, rate.max_steps, self._step.step
 
 

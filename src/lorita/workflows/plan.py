@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorita.engine.numerics import choose_numerics
 from lorita.errors import ModelError
@@ -61,6 +61,14 @@ class Plan:
     forecast: Forecast | None = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as plain values, ready for JSON; times in seconds, sizes in bytes."""
+        values = asdict(self)
+        if self.forecast is not None:
+            told = self.forecast.event().record()
+            values["forecast"] = {name: told[name] for name in told if name != "event"}
+        return values
 
     def __str__(self) -> str:
         weights = ", ".join(f"{size / 1e6:,.0f} MB in {t}" for t, size in self.weight_bytes.items())

@@ -17,6 +17,7 @@ from lorita.data.formats.choose_format import choose_reading
 from lorita.data.formats.readers import read_rows
 from lorita.data.formats.reading import Reading
 from lorita.data.formats.stored_rows import row_batches, select_rows
+from lorita.data.lengths import Bin, histogram
 from lorita.data.quality.duplicates import Duplicates, find_duplicates
 from lorita.data.quality.problems import Problem, find_problems, problem
 from lorita.data.row_errors import Problems
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from lorita.settings.arguments import Options
 
 SHOWN_ROWS = 3
-BINS = 10
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,6 @@ class Spread:
     median: int
     most: int
     total: int
-
-
-@dataclass(frozen=True)
-class Bin:
-    """The number of rows with ``start`` to ``end`` tokens."""
-
-    start: int
-    end: int
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -192,25 +183,13 @@ def _figures(train: Sequence[Encoded], fitted: Tokenized) -> dict[str, Any]:
         "rows_dropped": fitted.rows_dropped,
         "tokens_cut": fitted.tokens_cut,
         "trained_tokens_cut": fitted.targets_cut,
-        "histogram": _histogram(lengths),
+        "histogram": histogram(lengths),
     }
 
 
 def _spread(counts: Sequence[int]) -> Spread:
     counts = counts or [0]
     return Spread(min(counts), median_low(counts), max(counts), sum(counts))
-
-
-def _histogram(lengths: Sequence[int]) -> list[Bin]:
-    """At most ``BINS`` bins of equal, round width, from 0 to the longest row."""
-    longest = max(lengths, default=0)
-    widths = (n * 10**power for power in range(9) for n in (1, 2, 5))
-    width = next(width for width in widths if width * BINS > longest)
-    counts = [0] * (longest // width + 1)
-    for length in lengths:
-        counts[length // width] += 1
-    first = next((i for i, count in enumerate(counts) if count), 0)
-    return [Bin(i * width, (i + 1) * width - 1, n) for i, n in enumerate(counts)][first:]
 
 
 def _views(fitted: Tokenized, tokenizer: PreTrainedTokenizerBase) -> list[RowView]:

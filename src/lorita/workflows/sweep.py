@@ -23,6 +23,7 @@ from lorita.runs.loaded_base import load_base
 from lorita.runs.output_folder import check_apart, default_output_dir
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
+from lorita.runs.trackers import tracked
 from lorita.settings.build import build_settings
 from lorita.settings.facts import differences, lora_options, options_where, scale_of
 from lorita.storage.run_folder import (
@@ -36,6 +37,7 @@ from lorita.system.processes import is_lead
 from lorita.training.checkpoint import list_checkpoints
 from lorita.training.events import Event, Note, PhaseStarted, follow
 from lorita.workflows.interruption import sweep_goes_on, sweep_interruption
+from lorita.workflows.report import sweep_report_events
 from lorita.workflows.sweep_grid import Point, make_grid
 from lorita.workflows.sweep_result import SweepResult, Tried, read_sweep
 from lorita.workflows.sweep_scale import scale_note
@@ -123,13 +125,15 @@ def _runs(
             yield Note(f"Run {number} of {len(points)}: {point.name}")
             # What is said about machine and data is the same for all runs: it is said once.
             run_here = run_events(settings, prepared, base, before=before, whole_proof=True)
-            events = _quietly(run_here, tell=not done)
+            events = _quietly(tracked(run_here, settings, run), tell=not done)
             found, before = yield from _try(events, point, before)
         else:
             yield Note(f"Run {number} of {len(points)}: {point.name} already exists")
         done.append(found)
         if is_lead():
             SweepResult(folder, _base_loss(folder, done), tuple(done)).save()
+    if is_lead():
+        yield from sweep_report_events(folder)
     return SweepResult(folder, _base_loss(folder, done), tuple(done))
 
 

@@ -14,6 +14,7 @@ from lorita.models.load_adapter import load_adapter
 from lorita.runs.loaded_base import load_base
 from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
+from lorita.runs.trackers import tracked
 from lorita.settings.build import build_settings
 from lorita.system.processes import is_lead
 from lorita.training.events import Event, Note, PhaseStarted, follow
@@ -82,7 +83,8 @@ def train_events(
     prepared = prepare(settings)
     yield PhaseStarted(f"Loading {settings.model}")
     base = load_base(settings, prepared)
-    finished = yield from run_events(settings, prepared, base, started=started)
+    events = run_events(settings, prepared, base, started=started)
+    finished = yield from tracked(events, settings, prepared.output_dir)
     yield PhaseStarted("Opening the finished run")
     model = load_adapter(base.model, finished.path).eval()  # from its files, as people will
     tuned = TunedModel(model, prepared.tokenizer, prepared.base, prepared.data.prompt_format)

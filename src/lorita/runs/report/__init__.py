@@ -1,0 +1,1 @@
+"""``report.html``: what a run was, did and cost, on one page that anybody can open."""
