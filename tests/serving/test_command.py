@@ -51,7 +51,11 @@ def commands() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("command", commands())
+def first_one(number: int, command: str) -> pytest.ParameterSet:
+    return pytest.param(command, id=command, marks=pytest.mark.slow if number else ())
+
+
+@pytest.mark.parametrize("command", [first_one(n, c) for n, c in enumerate(commands())])
 def test_the_commands_of_the_page(
     command: str, runs: Path, chat_base: Path, tmp_path: Path
 ) -> None:

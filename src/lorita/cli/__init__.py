@@ -30,7 +30,7 @@ COMMANDS = {
     "plan": "Show what a run would take: parameters, memory and time.",
     "targets": "List the modules of a model that LoRA can adapt.",
     "generate": "Generate text with a run or a base model.",
-    "chat": "Chat with a run or a base model in the terminal.",
+    "chat": "Chat with a run, a base model or a server in the terminal.",
     "serve": "Serve runs and their base over HTTP, as OpenAI's API.",
     "evaluate": "Measure what a run learned, forgot and memorised.",
     "compare": "Show answers of the base and the tuned model side by side.",

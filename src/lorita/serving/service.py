@@ -140,6 +140,7 @@ class Service:
             "created": served.created,
             "owned_by": "lorita",
             "root": self.registry.base.name,
+            "chat": served.chat is not None,
         }
 
     async def chat(self, body: ChatRequest, receive: Receive) -> Run:
