@@ -343,3 +343,53 @@ def test_a_template_with_tools(tmp_path: Path) -> None:
         assert server.client().chat.completions.create(
             model="base", messages=messages, tools=[tool], max_tokens=4
         )  # type: ignore[call-overload]
+
+
+def test_one_answer_that_fails_leaves_the_others_alone(
+    server: Running, expected: dict[tuple[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grammar without a way on, and a temperature that no number can be divided by."""
+    from lorita.serving.constrained import JsonGrammar
+
+    slow_down(server, monkeypatch)
+    client = server.client()
+    key = next(iter(expected))
+    schema = {"name": "x", "schema": {"type": "object"}}
+    with ThreadPoolExecutor(4) as pool:
+        good = pool.submit(ask, client, *key, max_tokens=16)
+        server.until(lambda: server.service.scheduler.running == 1)
+        coldest = pool.submit(ask, client, *key, max_tokens=16, temperature=1e-300)
+        monkeypatch.setattr(JsonGrammar, "chosen", lambda self, token: self._matcher.reset())
+        monkeypatch.setattr(
+            JsonGrammar, "__init__", lambda self, *parts: broken_grammar(self, *parts)
+        )
+        with pytest.raises(openai.InternalServerError, match="schema could not be followed"):
+            ask(client, "red", "x", max_tokens=9, response_format={
+                "type": "json_schema", "json_schema": schema})  # fmt: skip
+        for answer in (good, coldest):
+            assert answer.result().choices[0].message.content == expected[key]
+
+
+def broken_grammar(grammar: object, tokenizer: object, text: str, stops: frozenset[int]) -> None:
+    from llguidance import LLMatcher
+
+    grammar._matcher = LLMatcher(tokenizer, "{nonsense", log_level=0)  # type: ignore[attr-defined]
+    grammar._stops, grammar.failed = list(stops), False  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_memory_stays_as_it_is(runs: Path) -> None:
+    from lorita.system.memory import memory_in_use
+
+    with running(runs / "red", runs / "blue") as server:
+        client = server.client()
+
+        def some(count: int) -> None:
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda n: ask(client, ("red", "blue")[n % 2], f"{n}", max_tokens=4),
+                              range(count)))  # fmt: skip
+
+        some(200)
+        before = memory_in_use()
+        some(1000)
+        assert memory_in_use() - before < 20_000_000

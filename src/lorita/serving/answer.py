@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lorita.serving.api_errors import failed
 from lorita.serving.guides import TokenGuide, TokenLogprob
 from lorita.serving.text_pieces import Detokenizer, StopTexts
 
@@ -84,6 +85,9 @@ class Answer:
 
     def end(self) -> None:
         """The answer is finished: its last piece."""
+        if self._guide is not None and self._guide.failed:
+            self.tell(failed("The schema could not be followed to its end."))
+            return
         stopped = self._stops.found is not None or self.tokens[-1] in self.asked.stops
         rest = ""
         if self._stops.found is None:

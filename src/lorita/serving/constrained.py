@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -19,12 +19,13 @@ _known: WeakKeyDictionary[Any, dict[tuple[int, tuple[int, ...]], Any]] = WeakKey
 
 
 class JsonGrammar:
-    """The state of one answer; ``refused`` in its beginning if the schema cannot be followed."""
+    """The state of one answer. ``failed``: nothing was allowed, so the answer had to end."""
 
-    def __init__(self, tokenizer: Any, grammar: str) -> None:
+    def __init__(self, tokenizer: Any, grammar: str, stops: Collection[int]) -> None:
         from llguidance import LLMatcher
 
-        self._matcher = LLMatcher(tokenizer, grammar, log_level=0)
+        self._matcher, self._stops = LLMatcher(tokenizer, grammar, log_level=0), list(stops)
+        self.failed = False
 
     def allow(self, logits_V: Tensor) -> Tensor:
         """The logits, those of tokens that must not come now minus infinity."""
@@ -34,7 +35,8 @@ class JsonGrammar:
         places = torch.arange(8, dtype=torch.uint8)
         allowed_V = ((bits[:, None] >> places) & 1).bool().flatten()[: len(logits_V)]
         if self._matcher.is_error() or not allowed_V.any():
-            raise RuntimeError("the grammar allows no token")
+            self.failed = True  # an error would end the answers beside this one, too
+            allowed_V[self._stops] = True
         never = float("-inf")
         logits_V[: len(allowed_V)] = logits_V[: len(allowed_V)].masked_fill(~allowed_V, never)
         logits_V[len(allowed_V) :] = never

@@ -24,7 +24,9 @@ class TokenLogprob:
 
 
 class Grammar(Protocol):
-    """Says which tokens may come next."""
+    """Says which tokens may come next; ``failed`` where it could not."""
+
+    failed: bool
 
     def allow(self, logits_V: Tensor) -> Tensor:
         """The logits, those of other tokens minus infinity."""
@@ -82,6 +84,11 @@ class TokenGuide:
             top = self._own_V.topk(min(self._logprobs, len(self._own_V))) if self._logprobs else ()
             pairs = list(zip(top[1].tolist(), top[0].tolist(), strict=True)) if top else []
             self._found.append(TokenLogprob(token, float(self._own_V[token]), pairs))
+
+    @property
+    def failed(self) -> bool:
+        """Whether the answer is not what its grammar asks for."""
+        return self._grammar is not None and self._grammar.failed
 
     def take_found(self) -> list[TokenLogprob]:
         """The probabilities of the tokens since the last call."""

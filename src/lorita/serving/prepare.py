@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from lorita.serving.registry import Registry, Served
 
 
+COLDEST = 0.01
+"""A lower temperature is the likeliest token: divided by it, logits would leave float32."""
+
+
 @dataclass(frozen=True)
 class Defaults:
     """What holds for requests that do not say: the length of answers, and their temperature."""
@@ -209,9 +213,9 @@ def _asked(
 ) -> Asked:
     temperature = defaults.temperature if body.temperature is None else body.temperature
     penalty = body.repetition_penalty if body.repetition_penalty is not None else form.penalty
-    choice = Choice(
-        penalty, temperature > 0, temperature or 1.0, body.top_k or 0, body.top_p or 1.0
-    )
+    sample = temperature >= COLDEST
+    top_k, top_p = body.top_k or 0, body.top_p or 1.0
+    choice = Choice(penalty, sample, temperature if sample else 1.0, top_k, top_p)
     stops = all_stops(registry.model, form.stops(registry.tokenizer))
     bias = _bias(body.logit_bias, registry.words)
     parts = None
@@ -226,7 +230,7 @@ def _asked(
             presence_penalty=body.presence_penalty or 0.0,
             frequency_penalty=body.frequency_penalty or 0.0,
             logit_bias=bias,
-            grammar=None if parts is None else JsonGrammar(*parts),
+            grammar=None if parts is None else JsonGrammar(*parts, stops),
             logprobs=logprobs,
             stops=stops,
         )

@@ -6,6 +6,7 @@ Only the scheduler's thread changes the model; ``update`` and ``writer`` are cal
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,9 @@ class Registry:
         """Take adapters off the model that no served model uses. For when no text is open."""
         for adapter in set(self._loaded) - {s.adapter for s in self.served.values()}:
             if len(self._loaded) > 1:  # PEFT's model needs one
-                self.model.delete_adapter(adapter)  # type: ignore[operator]
+                with warnings.catch_warnings():  # that another one is active now says nothing
+                    warnings.simplefilter("ignore", UserWarning)
+                    self.model.delete_adapter(adapter)  # type: ignore[operator]
                 del self._loaded[adapter]
 
     def _changes(self) -> tuple[list[str], list[Path]]:

@@ -212,5 +212,7 @@ class Service:
         def update() -> None:
             if self.registry.update():
                 self.scheduler.renew()
+            if not (self.scheduler.running or self.scheduler.waiting):
+                self.registry.drop_unused()
 
         await asyncio.wrap_future(self.scheduler.call(update))
