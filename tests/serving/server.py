@@ -72,6 +72,8 @@ def running(
     try:
         yield Running(service, f"http://127.0.0.1:{port}/v1", key)
     finally:
+        while not made and thread.is_alive():  # a test may end before the server has begun
+            time.sleep(0.01)
         made[0].should_exit = True
         made[0].force_exit = True
         thread.join(20)

@@ -182,7 +182,7 @@ def test_text_never_becomes_a_control_token(server: Running) -> None:
         body = ChatRequest(model="base", messages=[{"role": "user", "content": content}])
         ids = prepare_chat(registry, registry.served["base"], body, Defaults()).asked[0].prompt
         assert ids.count(0) == 1  # the template's own
-    asked = CompletionRequest(model="base", prompt="a<eos>")
+    asked = CompletionRequest(model="base", prompt="a<eos>b")
     ids = prepare_completion(registry, registry.served["base"], asked, Defaults()).asked[0].prompt
     assert 0 not in ids
 
