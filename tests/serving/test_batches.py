@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import random
@@ -389,7 +390,8 @@ def test_memory_stays_as_it_is(runs: Path) -> None:
                 list(pool.map(lambda n: ask(client, ("red", "blue")[n % 2], f"{n}", max_tokens=4),
                               range(count)))  # fmt: skip
 
-        some(200)
+        gc.collect()
+        some(1000)
         before = memory_in_use()
         some(1000)
         assert memory_in_use() - before < 20_000_000
