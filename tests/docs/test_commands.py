@@ -41,6 +41,8 @@ NOT_RUN = {
     r"torchrun|accelerate launch": "starts processes of its own; tests/runs/test_processes.py",
     r"git clone": "needs the network",
     r"pip install": "installs; that what it names exists is tested below",
+    r"(LORITA_API_KEY=\S+ )?lorita serve .+": "does not end; tests/serving/test_command.py",
+    r"lorita chat --url .+": "needs a server; tests/serving/test_chat.py",
     r"make \w+$": "minutes; that the target exists is tested below",
     r"pytest .*": "these tests are run by make; that they exist is tested below",
     r"python benchmarks/.*": "minutes; that the script exists is tested below",

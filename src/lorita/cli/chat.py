@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -24,6 +25,7 @@ from lorita.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from lorita.inference.conversation import Conversation
+    from lorita.inference.remote_conversation import RemoteConversation
     from lorita.inference.tuned_model import TunedModel
     from lorita.training.events import OnEvent
 
@@ -31,9 +33,18 @@ HELP = "/reset clears the conversation, /exit or Ctrl-D quits, Ctrl-C stops an a
 
 
 def command(
-    run_or_model: Annotated[str, Parameter(help="Run folder, or base model.")],
+    run_or_model: Annotated[
+        str | None, Parameter(help="Run folder, or base model; with --url, the server's model.")
+    ] = None,
     /,
     *,
+    url: Annotated[
+        str | None,
+        Parameter(help="Address of a server that speaks OpenAI's API, such as lorita serve's."),
+    ] = None,
+    api_key: Annotated[
+        str | None, Parameter(help="With --url: the server's key. Default: OPENAI_API_KEY.")
+    ] = None,
     system: Annotated[
         str | None, Parameter(help="System message. Default: that of the training rows.")
     ] = None,
@@ -44,7 +55,7 @@ def command(
     base: BasePlace = None,
     trust_remote_code: TrustCode = False,
 ) -> None:
-    """Chat with a run or a base model in the terminal.
+    """Chat with a run, a base model or a server in the terminal.
 
     Answers appear word by word. If standard input is not a terminal, each of its lines is a
     question.
@@ -53,11 +64,20 @@ def command(
 
     options = GenerationOptions(max_new_tokens, repetition_penalty, **asdict(sampling))
     options.warn_of_unused()
-    with waiting() as show:
-        from lorita.inference.conversation import Conversation
+    talk: Conversation | RemoteConversation
+    if url is not None:
+        _refuse_unused(base, dtype, trust_remote_code)
+        from lorita.inference.remote_conversation import RemoteConversation
 
-        tuned = _load(run_or_model, base, dtype, trust_remote_code, show)
-        talk = Conversation(tuned, options, system)
+        key = api_key or os.environ.get("OPENAI_API_KEY") or None
+        talk = RemoteConversation(url, run_or_model, key, options, system)
+    else:
+        with waiting() as show:
+            from lorita.inference.conversation import Conversation
+
+            name = _required(run_or_model, api_key)
+            tuned = _load(name, base, dtype, trust_remote_code, show)
+            talk = Conversation(tuned, options, system)
     if sys.stdin.isatty():
         tell(HELP)
         if not talk.remembers:
@@ -71,6 +91,28 @@ def command(
             talk.reset()
         elif line.strip():
             _answer(talk, line)
+
+
+def _required(run_or_model: str | None, api_key: str | None) -> str:
+    from lorita.errors import SettingsError
+
+    if api_key is not None:
+        raise SettingsError("api_key does nothing without --url")
+    if run_or_model is None:
+        raise SettingsError(
+            "nothing to chat with", hint="Name a run folder or a base model, or a server: --url"
+        )
+    return run_or_model
+
+
+def _refuse_unused(base: str | None, dtype: str, trust: bool) -> None:
+    """The model is the server's, and so is how it is loaded."""
+    from lorita.errors import SettingsError
+
+    given = {"base": base is not None, "dtype": dtype != "auto", "trust_remote_code": trust}
+    problems = [f"{name} does nothing with --url" for name, is_given in given.items() if is_given]
+    if problems:
+        raise SettingsError(problems)
 
 
 def _load(name: str, base: str | None, dtype: str, trust: bool, on_event: OnEvent) -> TunedModel:
@@ -110,7 +152,7 @@ def _lines() -> Iterator[str]:
             say("")
 
 
-def _answer(talk: Conversation, line: str) -> None:
+def _answer(talk: Conversation | RemoteConversation, line: str) -> None:
     from lorita.errors import SettingsError
 
     before, words = talk.forgotten, Words()

@@ -41,46 +41,71 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
     return peft_model
 
 
-def load_adapters(model: PreTrainedModel, folders: Mapping[str, Path]) -> PeftModel:
+def load_adapters(model: PreTrainedModel | PeftModel, folders: Mapping[str, Path]) -> PeftModel:
     """Attach several adapters to one base, each under its name; each row can use a different one.
 
-    Raises ``AdapterError`` for adapters that cannot share a base: those with trained biases, which
-    are part of the base itself, and DoRA, which PEFT cannot switch per row.
+    ``model`` may have such adapters already; theirs must be other names. Raises ``AdapterError``
+    for adapters that cannot share a base: those with trained biases, which are part of the base
+    itself, and DoRA, which PEFT cannot switch per row. The model is then as it was.
     """
     from peft import PeftModel
 
-    problems = []
+    problems: list[str] = []
     for name, folder in folders.items():
         require_files(folder)
         check_kind(folder)
         require_finite(folder)
         _require_quick_patterns(model, folder)
-        config = read_adapter_config(folder)
-        if not name.isidentifier() or name == "default":
-            problems.append(f"{name!r}: not a valid adapter name (letters, digits and _)")
-        if config.get("bias", "none") != "none":
-            problems.append(
-                f"{folder}: has trained biases, which would change the base for all adapters"
-            )
-        if config.get("use_dora"):
-            problems.append(f"{folder}: DoRA adapters cannot be switched per row")
-        elif config["peft_type"] != "LORA" or config.get("target_parameters"):
-            problems.append(f"{folder}: only LoRA on layers can be switched per row")
-        if saved_rows(folder) is not None:
-            problems.append(f"{folder}: has embeddings of its own, which would change the base")
+        problems += why_not_shared(name, folder)
     if problems:
         raise AdapterError(
             problems, hint="Load such an adapter on its own, or merge it into its base."
         )
-    (first, folder), *others = folders.items()
-    with _explained(folder), quiet_libraries():
-        peft_model = PeftModel.from_pretrained(model, str(folder), adapter_name=first)
-    for name, other in others:
-        with _explained(other), quiet_libraries():
-            peft_model.load_adapter(str(other), adapter_name=name)
-    for name, folder in folders.items():
-        _require_same_tensors(peft_model, folder, name)
-    return peft_model
+    before = model
+    try:
+        for name, folder in folders.items():
+            with _explained(folder), quiet_libraries():
+                if isinstance(model, PeftModel):
+                    model.load_adapter(str(folder), adapter_name=name)
+                else:
+                    model = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+        for name, folder in folders.items():
+            _require_same_tensors(model, folder, name)
+    except BaseException:
+        _take_off(before, list(folders))
+        raise
+    return model  # type: ignore[return-value]
+
+
+def why_not_shared(name: str, folder: Path) -> Iterator[str]:
+    """Why the adapter, under this name, cannot be one of several on a base; nothing if it can."""
+    config = read_adapter_config(folder)
+    if not name.isidentifier() or name == "default":
+        yield f"{name!r}: not a valid adapter name (letters, digits and _)"
+    if config.get("bias", "none") != "none":
+        yield f"{folder}: has trained biases, which would change the base for all adapters"
+    if config.get("use_dora"):
+        yield f"{folder}: DoRA adapters cannot be switched per row"
+    elif config["peft_type"] != "LORA" or config.get("target_parameters"):
+        yield f"{folder}: only LoRA on layers can be switched per row"
+    if saved_rows(folder) is not None:
+        yield f"{folder}: has embeddings of its own, which would change the base"
+
+
+def _take_off(model: PreTrainedModel | PeftModel, names: Sequence[str]) -> None:
+    """Remove adapters that were put on in part, and the layers that were made for them alone."""
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if isinstance(model, PeftModel):
+        for name in names:
+            if name in model.peft_config:
+                model.delete_adapter(name)
+        return
+    for path, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            parent, _, last = path.rpartition(".")
+            setattr(model.get_submodule(parent), last, layer.get_base_layer())
 
 
 def _require_quick_patterns(model: PreTrainedModel, folder: Path) -> None:

@@ -50,6 +50,18 @@ class Cache:
             self.layers.append(new)
         self.slots, self.capacity = slots, capacity
 
+    def bytes_with(self, slots: int, tokens: int) -> int:
+        """What it takes after ``reserve`` of these."""
+        slots, tokens = max(slots, self.slots), max(tokens, self.capacity)
+        values = sum(kv * d for kv, d in self._shapes)
+        size: int = self._dtype.itemsize
+        return 2 * values * slots * tokens * size
+
+    def clear(self) -> None:
+        """Forget everything, and give the memory back."""
+        self.slots = self.capacity = 0
+        self.layers = []
+
 
 def shape_of(part: Part) -> tuple[int, int]:
     """Heads and head size of the keys."""

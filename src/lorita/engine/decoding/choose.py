@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,11 +28,23 @@ class Choice:
     seed: int = 0
 
 
+class Guide(Protocol):
+    """Has a say in each token of one text, such as what a grammar allows, and is told it."""
+
+    def shape(self, logits_V: Tensor) -> Tensor:
+        """The logits to choose from, before any other rule; may overwrite what it is given."""
+        ...
+
+    def chosen(self, token: int) -> None:
+        """The token that was chosen from them."""
+        ...
+
+
 class Chooser:
     """Chooses the tokens of one text, which begins with ``prompt``."""
 
-    def __init__(self, prompt: Sequence[int], choice: Choice) -> None:
-        self.choice = choice
+    def __init__(self, prompt: Sequence[int], choice: Choice, guide: Guide | None = None) -> None:
+        self.choice, self._guide = choice, guide
         self._seen = set(prompt)
         self._seen_S = torch.tensor(sorted(self._seen))
         self._generator = torch.Generator().manual_seed(choice.seed)
@@ -39,15 +52,21 @@ class Chooser:
     @property
     def is_plain(self) -> bool:
         """Whether it is the likeliest token, whatever came before."""
+        if self._guide is not None:
+            return False
         return not self.choice.do_sample and self.choice.repetition_penalty == 1.0
 
     def choose(self, logits_V: Tensor) -> int:
         """The next token. May overwrite the logits."""
+        if self._guide is not None:
+            logits_V = self._guide.shape(logits_V)
         self._penalise(logits_V)
         token = self._draw(logits_V) if self.choice.do_sample else int(logits_V.argmax())
         if self.choice.repetition_penalty != 1.0 and token not in self._seen:
             self._seen.add(token)
             self._seen_S = torch.cat([self._seen_S, torch.tensor([token])])
+        if self._guide is not None:
+            self._guide.chosen(token)
         return token
 
     def _penalise(self, logits_V: Tensor) -> None:

@@ -113,6 +113,14 @@ class Decoder:
         self._lengths.update(zip(slots, ends, strict=True))
         return self._logits(hidden_TD[lengths.cumsum(0) - 1], slots)
 
+    def cache_bytes(self, texts: int, tokens: int) -> int:
+        """What the cache takes with so many texts of up to so many tokens each."""
+        return self._call.cache.bytes_with(texts, tokens)
+
+    def forget(self) -> None:
+        """Give the cache's memory back. No text may be in it."""
+        self._call.cache.clear()
+
     def leave(self, slot: int) -> None:
         """Free the slot for another text."""
         del self._lengths[slot], self._adapters[slot]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lorita.engine.decoding import ACTIVE
-from lorita.engine.decoding.choose import Choice, Chooser, choose
+from lorita.engine.decoding.choose import Choice, Chooser, Guide, choose
 
 if TYPE_CHECKING:
     from lorita.engine.decoding.decoder import Decoder
@@ -34,6 +34,8 @@ class Request:
     choice: Choice = field(default_factory=Choice)
     adapter: str | None = ACTIVE
     """By name, where the decoder has several; None for none."""
+    guide: Guide | None = None
+    """Of this text alone: it keeps what it was told."""
 
 
 @dataclass
@@ -59,6 +61,17 @@ class Writer:
         """How many more texts can join."""
         return MOST_TEXTS - len(self.open)
 
+    def cache_bytes(self, more: Sequence[Request]) -> int:
+        """What keys and values take once these texts, and the open ones, have their full length."""
+        texts = [*(text.request for text in self.open), *more]
+        longest = max((len(r.prompt) + r.most_tokens for r in texts), default=0)
+        return self._decoder.cache_bytes(len(texts), longest)
+
+    def forget(self) -> None:
+        """Give the memory of keys and values back; for when no text is open."""
+        if not self.open:
+            self._decoder.forget()
+
     def prefill(self, requests: Sequence[Request]) -> list[Text]:
         """Begin texts: each gets its first token."""
         if len(requests) > self.room:
@@ -67,7 +80,7 @@ class Writer:
             [request.prompt for request in requests], [request.adapter for request in requests]
         )
         texts = [
-            Text(request, slot, Chooser(request.prompt, request.choice))
+            Text(request, slot, Chooser(request.prompt, request.choice, request.guide))
             for request, slot in zip(requests, slots, strict=True)
         ]
         self.open += texts

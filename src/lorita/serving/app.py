@@ -1,0 +1,120 @@
+"""The routes: what each address answers. All work is done elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from lorita.serving.api_errors import ApiError, failed, from_validation, not_found
+from lorita.serving.exchange import ClientGone
+from lorita.serving.metrics import Metrics, Watch
+from lorita.serving.schema import ChatRequest, CompletionRequest
+from lorita.serving.security import Guard
+from lorita.serving.service import Service
+from lorita.serving.streaming import StreamedAnswer
+
+if TYPE_CHECKING:
+    from lorita.serving.service import Run
+
+READING_SECONDS = 60
+"""How long a client may take to send its request."""
+Body = TypeVar("Body", bound=BaseModel)
+log = logging.getLogger("lorita.serving")
+
+
+def make_app(service: Service, *, key: str | None = None, local: bool = True) -> Any:
+    """The ASGI application. ``local``: it is asked under names of this machine only."""
+    app = FastAPI(title="lorita", docs_url=None, redoc_url=None, openapi_url=None)
+    metrics = Metrics(service.scheduler)
+    service.counted = metrics.tokens
+    _add_routes(app, service, metrics)
+    _add_errors(app)
+    return Watch(Guard(app, key=key, local=local), metrics)
+
+
+def _add_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/metrics")
+    async def counted() -> Response:
+        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [service.shown(m) for m in await service.models()]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        return service.shown(await service.find(name))
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        body = await read(request, ChatRequest)
+        return await _answer(await service.chat(body, request.receive), stream=bool(body.stream))
+
+    @app.post("/v1/completions")
+    async def completions(request: Request) -> Response:
+        body = await read(request, CompletionRequest)
+        run = await service.completion(body, request.receive)
+        return await _answer(run, stream=bool(body.stream))
+
+    @app.post("/v1/embeddings")
+    async def embeddings() -> Response:
+        raise not_found("This server makes no embeddings: its models write text.")
+
+
+async def _answer(run: Run, *, stream: bool) -> Response:
+    if stream:
+        await run.begin()  # what fails before the first token is an answer of its own
+        return StreamedAnswer(run)
+    return JSONResponse(await run.whole())
+
+
+async def read(request: Request, kind: type[Body]) -> Body:
+    """The body of a request; ``ApiError`` if it is not what it should be, or does not come."""
+    try:
+        raw = await asyncio.wait_for(request.body(), READING_SECONDS)
+    except asyncio.TimeoutError:
+        raise ApiError(408, "The request was not sent to its end.") from None
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        return JSONResponse(error.body, error.status, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return await refused(request, _of_http(error))
+
+    @app.exception_handler(ClientGone)
+    async def gone(request: Request, error: ClientGone) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        # Not its message, which may hold what a user wrote.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error("%s in %s:%s", type(error).__name__, place.filename, place.lineno)
+        return await refused(request, failed())
+
+
+def _of_http(error: HTTPException) -> ApiError:
+    if error.status_code == 404:
+        return not_found("There is nothing at this address.")
+    if error.status_code == 405:
+        return ApiError(405, "This address does not take this method.")
+    return ApiError(error.status_code, "The request cannot be answered.")

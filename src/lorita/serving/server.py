@@ -1,0 +1,141 @@
+"""A server from its models to its socket."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorita.errors import OutputError, SettingsError
+from lorita.serving.prepare import Defaults
+from lorita.serving.registry import Registry, finished_runs, open_registry
+from lorita.serving.scheduler import Scheduler
+from lorita.serving.security import check_key, is_loopback
+from lorita.serving.service import Service
+from lorita.system.memory import room
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lorita.inference.resolve import Resolved
+
+INSTALL = 'pip install "lorita[serve]"'
+CACHE_SHARE = 3
+"""One part in so many of the free memory is for keys and values: they are copied as they grow."""
+
+
+def require_extra() -> None:
+    """``SettingsError`` if the packages of the extra ``serve`` are not installed."""
+    from importlib.util import find_spec
+
+    needed = {"fastapi": "fastapi", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}
+    missing = [package for module, package in needed.items() if find_spec(module) is None]
+    if missing:
+        raise SettingsError(
+            f"lorita serve needs {', '.join(missing)}", hint=f"Install them: {INSTALL}"
+        )
+
+
+def find_models(
+    names: Sequence[str], base: str | None, watched: Path | None, *, trust_remote_code: bool
+) -> list[Resolved]:
+    """What the names mean; without names, the first run in the watched folder that can be used."""
+    from lorita.inference.resolve import resolve, resolve_folder
+
+    if watched is not None and not watched.is_dir():
+        raise SettingsError(f"watch = {watched}: no such folder")
+    found = [resolve(name, base, trust_remote_code=trust_remote_code) for name in names]
+    if found:
+        return found
+    if watched is None:
+        raise SettingsError(
+            "nothing to serve", hint="Name run folders or a base model, or give --watch FOLDER."
+        )
+    from dataclasses import replace
+
+    if base is not None:
+        return [resolve(base, trust_remote_code=trust_remote_code)]
+    for folder in finished_runs(watched):
+        first = resolve_folder(folder, trust_remote_code=trust_remote_code)
+        return [replace(first, folder=None, record=None)]
+    raise SettingsError(
+        f"watch = {watched}: there is no finished run in it, so the base is not known",
+        hint="Name it: lorita serve MODEL --watch FOLDER",
+    )
+
+
+def load_registry(found: Sequence[Resolved], watched: Path | None, dtype: str) -> Registry:
+    """The models in memory."""
+    from lorita.inference.load import open_model
+
+    return open_registry(found, watched, lambda one: open_model(one, dtype))
+
+
+def make_service(
+    registry: Registry, defaults: Defaults, *, most_waiting: int, timeout: float
+) -> Service:
+    """What answers requests."""
+    here = room()
+    scheduler = Scheduler(
+        registry.writer,
+        most_waiting=most_waiting,
+        timeout=timeout,
+        cache_bytes=None if here is None else max(here.free, 0) // CACHE_SHARE,
+    )
+    return Service(registry, scheduler, defaults)
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens; ``OutputError`` if the address cannot be used."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host.strip("[]"), port))
+        listening.listen(512)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(
+            f"cannot listen on {host}, port {port}: {reason}",
+            hint="Choose another with --port; 0 takes any that is free.",
+        ) from error
+    listening.set_inheritable(False)
+    return listening
+
+
+def serve(
+    service: Service,
+    listening: socket.socket,
+    *,
+    host: str,
+    key: str | None,
+    server_made: Callable[[Any], None] = lambda server: None,
+) -> None:
+    """Answer requests until the server is told to exit; ``server_made`` is given uvicorn's."""
+    import uvicorn
+
+    from lorita.serving.app import make_app
+
+    check_key(host, key)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it logs errors' messages
+    app = make_app(service, key=key, local=is_loopback(host))
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=3,
+    )
+    server = uvicorn.Server(config)
+    server_made(server)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        service.scheduler.stop()
+        listening.close()

@@ -1,0 +1,160 @@
+"""Tool calls in answers, found in the form in which the model's own chat template writes them.
+
+A call is put through the template, and what stands around its JSON is how a model that was trained
+with it marks its calls: ``<tool_call>`` and the like, or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lorita.data.tokens.chat_template import TemplateError
+from lorita.serving.text_pieces import StopTexts
+
+if TYPE_CHECKING:
+    from lorita.data.tokens.chat_template import ChatTemplate
+
+_NAME, _KEY, _VALUE = "zq1name", "zq2key", "zq3value"
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": _NAME,
+        "description": "a tool",
+        "parameters": {"type": "object", "properties": {_KEY: {"type": "string"}}},
+    },
+}
+_CALL = {
+    "id": "callabcd1",
+    "type": "function",
+    "function": {"name": _NAME, "arguments": {_KEY: _VALUE}},
+}
+_QUESTION = {"role": "user", "content": "a question"}
+_READER = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class CallForm:
+    """How a template writes calls: ``mark`` stands before each JSON value; it may be empty."""
+
+    mark: str
+    end: str = ""
+
+
+def call_form(template: ChatTemplate) -> CallForm | None:
+    """The form of the template's calls; None if it writes none, or not as JSON."""
+    used = template.with_tools([_TOOL])
+    try:
+        prompt = used.prompt([_QUESTION], [_TOOL])
+        answer = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
+        text = used.render([_QUESTION, answer], [_TOOL])
+    except TemplateError:
+        return None
+    said = text[len(prompt) :] if text.startswith(prompt) else ""
+    found = _first_json(said)
+    if found is None or not any(name == _NAME for name, _ in _calls_in(found[0])):
+        return None
+    _, start, stop = found
+    end = said[stop:]
+    if template.end_of_turn and template.end_of_turn in end:
+        end = end.partition(template.end_of_turn)[0]
+    return CallForm(said[:start].strip(), end.strip())
+
+
+def _first_json(text: str) -> tuple[Any, int, int] | None:
+    """The first JSON object or list in a text, and where it stands."""
+    for place, letter in enumerate(text):
+        if letter in "{[":
+            try:
+                value, stop = _READER.raw_decode(text, place)
+            except (ValueError, RecursionError):
+                continue
+            return value, place, stop
+    return None
+
+
+def _calls_in(value: Any) -> list[tuple[str, str]]:
+    """Names and arguments (JSON text) of the calls that a JSON value holds; none if it is other."""
+    found = []
+    for call in value if isinstance(value, list) else [value]:
+        inner = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+            return []
+        arguments = inner.get("arguments", inner.get("parameters", {}))
+        if isinstance(arguments, dict):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        if not isinstance(arguments, str):
+            return []
+        found.append((inner["name"], arguments))
+    return found
+
+
+@dataclass
+class CallReader:
+    """Separates calls from the text of one answer, as it arrives. ``names`` are the known tools.
+
+    What is passed on by ``add`` is certainly no call. Text that begins as a call does, and is none,
+    comes with ``end``.
+    """
+
+    form: CallForm
+    names: Collection[str]
+    _held: str = ""
+    _marks: StopTexts = field(init=False)
+    _begun: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._marks = StopTexts([self.form.mark])
+
+    def add(self, piece: str) -> str:
+        """What can be shown of the answer now."""
+        if self._begun:
+            self._held += piece
+            return ""
+        if not self.form.mark:  # only a whole answer can be a call
+            self._held += piece
+            if not self._held.strip() or self._held.lstrip()[0] in "{[":
+                return ""
+            shown, self._held = self._held, ""
+            self._begun = False
+            self.form = CallForm("\0")
+            self._marks = StopTexts([])
+            return shown
+        before = self._marks.held + piece
+        shown = self._marks.add(piece)
+        if self._marks.found is not None:
+            self._begun, self._held = True, before[len(shown) :]
+        return shown
+
+    def end(self) -> tuple[str, list[dict[str, Any]]]:
+        """The rest of the text, and the calls in OpenAI's shape."""
+        rest = self._marks.rest() + self._held
+        calls = self._read(rest)
+        return ("", calls) if calls else (rest, [])
+
+    def _read(self, text: str) -> list[dict[str, Any]]:
+        found: list[tuple[str, str]] = []
+        left = text
+        while left.strip():
+            if self.form.mark and not left.lstrip().startswith(self.form.mark):
+                break
+            left = left.lstrip()[len(self.form.mark) :]
+            first = _first_json(left)
+            if first is None or left[: first[1]].strip():
+                return []
+            calls = _calls_in(first[0])
+            if not calls or any(name not in self.names for name, _ in calls):
+                return []
+            found += calls
+            left = left[first[2] :].lstrip().removeprefix(self.form.end)
+        return [
+            {
+                "id": f"call_{secrets.token_hex(12)}",
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+            for name, arguments in found
+        ]

@@ -1,0 +1,124 @@
+"""Whatever a request holds, the server answers it or says what is wrong: never 500."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.serving.server import Running
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 40), st.integers(), st.floats(0, 2), st.floats(),
+    st.text(max_size=12), st.sampled_from(["base", "red", "plain", "user", "auto", "<eos>", "\0"]),
+)  # fmt: skip
+ANY = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["system", "developer", "user", "assistant", "tool", "x"]),
+            "content": st.one_of(st.text(max_size=30), ANY),
+        },
+        optional={
+            "name": SCALARS,
+            "tool_calls": st.one_of(ANY, st.just([{
+                "id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}])),
+            "tool_call_id": SCALARS,
+            "reasoning_content": SCALARS,
+        },
+    ),
+    max_size=4,
+)  # fmt: skip
+SCHEMAS = st.one_of(
+    ANY,
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["object", "array", "string", "integer", "x"])},
+        optional={
+            "properties": st.dictionaries(st.text(max_size=4), ANY, max_size=2),
+            "items": ANY, "enum": st.lists(SCALARS, max_size=3), "pattern": st.text(max_size=8),
+            "minimum": SCALARS, "maxLength": SCALARS, "required": ANY, "$ref": SCALARS,
+        },
+    ),
+)  # fmt: skip
+SHARED = {
+    "temperature": st.one_of(SCALARS, st.floats(0, 2)), "top_p": SCALARS, "top_k": SCALARS,
+    "seed": SCALARS, "n": st.one_of(st.integers(1, 3), SCALARS), "stop": ANY,
+    "presence_penalty": SCALARS, "frequency_penalty": SCALARS, "repetition_penalty": SCALARS,
+    "logit_bias": st.one_of(
+        ANY, st.dictionaries(st.integers(0, 300).map(str), st.floats(-100, 100), max_size=2)
+    ),
+    "stream": st.booleans(), "stream_options": ANY, "logprobs": SCALARS, "user": ANY, "odd": ANY,
+}  # fmt: skip
+CHATS = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(["base", "red", "plain", "nope"]), "messages": MESSAGES,
+        "max_tokens": st.one_of(st.integers(1, 6), SCALARS),
+    },
+    optional={
+        **SHARED, "top_logprobs": SCALARS, "tools": ANY, "tool_choice": ANY,
+        "max_completion_tokens": st.integers(1, 6),
+        "response_format": st.one_of(
+            ANY,
+            st.fixed_dictionaries({"type": st.sampled_from(["json_object", "text"])}),
+            SCHEMAS.map(
+                lambda s: {"type": "json_schema", "json_schema": {"name": "x", "schema": s}}
+            ),
+        ),
+    },
+)  # fmt: skip
+PROMPTS = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(["base", "red", "plain"]),
+        "prompt": st.one_of(
+            st.text(max_size=20), st.lists(st.integers(-1, 300), max_size=5),
+            st.lists(st.text(max_size=5), max_size=3), ANY,
+        ),
+        "max_tokens": st.one_of(st.integers(1, 6), SCALARS),
+    },
+    optional={**SHARED, "echo": SCALARS, "best_of": SCALARS, "suffix": SCALARS},
+)  # fmt: skip
+RAW = st.one_of(st.binary(max_size=60), ANY.map(lambda value: json.dumps(value).encode()))
+BODIES = st.one_of(
+    st.tuples(st.just("/v1/chat/completions"), CHATS.map(lambda v: json.dumps(v).encode())),
+    st.tuples(st.just("/v1/completions"), PROMPTS.map(lambda v: json.dumps(v).encode())),
+    st.tuples(st.sampled_from(["/v1/chat/completions", "/v1/completions", "/v1/models"]), RAW),
+)
+STATUSES = {200, 400, 404, 405, 413, 415}
+
+
+@pytest.mark.parametrize("examples", [120, pytest.param(5000, marks=pytest.mark.slow)])
+def test_no_request_breaks_the_server(server: Running, examples: int) -> None:
+    host = server.url.removeprefix("http://").removesuffix("/v1")
+    connection = http.client.HTTPConnection(host, timeout=60)
+
+    def post(path: str, body: bytes) -> tuple[int, bytes]:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    @settings(max_examples=examples, deadline=None, database=None,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(BODIES)
+    def asked(request: tuple[str, bytes]) -> None:
+        status, answer = post(*request)
+        assert status in STATUSES, (request, answer)
+        assert b"Traceback" not in answer
+        if status != 200:
+            error: dict[str, Any] = json.loads(answer)["error"]
+            assert set(error) == {"message", "type", "param", "code"}
+        else:
+            assert b'"server_error"' not in answer, (request, answer)
+
+    asked()
+    assert server.client().models.list()
+    server.until(lambda: server.service.scheduler.running == 0)
