@@ -22,7 +22,7 @@ NAMES = {
         "save_steps save_total_limit resume resume_from_checkpoint compare_prompt max_new_tokens "
         "repetition_penalty proof output_dir overwrite push_to_hub hub_model_id micro_batch_tokens "
         "max_skipped_steps probe resume_inexact per_device_train_batch_size "
-        "gradient_accumulation_steps time_budget",
+        "gradient_accumulation_steps time_budget report_to",
     ),
     "chosen for the rows": (
         options_where(chosen=True),
@@ -32,7 +32,7 @@ NAMES = {
     "not compared when a sweep reuses a run": (
         options_where(reused=False),
         "output_dir overwrite resume resume_from_checkpoint logging_steps eval_steps save_steps "
-        "save_total_limit proof resume_inexact",
+        "save_total_limit proof resume_inexact report_to",
     ),
     "on the card": (
         options_where(on_card=True),
@@ -43,7 +43,7 @@ NAMES = {
     "with commas": (
         options_where(holds_commas=True),
         "target_modules exclude_modules layers_to_transform modules_to_save rank_pattern "
-        "alpha_pattern ignore_fields",
+        "alpha_pattern ignore_fields report_to",
     ),
     "swept": (
         options_where(swept=True),
