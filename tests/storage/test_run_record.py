@@ -29,7 +29,14 @@ def test_written_as_it_was_read(tmp_path: Path) -> None:
     record = read_record(EARLIER.parent)
     assert record is not None
     record.save(tmp_path)
-    assert (tmp_path / RECORD_FILE).read_bytes() == EARLIER.read_bytes()
+    assert known(json.loads((tmp_path / RECORD_FILE).read_bytes())) == known(values())
+
+
+def known(found: Any) -> Any:
+    """Without what is None: figures that runs of earlier versions did not record."""
+    if not isinstance(found, dict):
+        return found
+    return {name: known(value) for name, value in found.items() if value is not None}
 
 
 def test_a_plain_folder_has_none(tmp_path: Path) -> None:
