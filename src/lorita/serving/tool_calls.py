@@ -13,26 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lorita.data.tokens.chat_template import TemplateError
+from lorita.data.tokens.template_forms import CALLS, NAME, QUESTION, TOOL
 from lorita.serving.text_pieces import StopTexts
 
 if TYPE_CHECKING:
     from lorita.data.tokens.chat_template import ChatTemplate
 
-_NAME, _KEY, _VALUE = "zq1name", "zq2key", "zq3value"
-_TOOL = {
-    "type": "function",
-    "function": {
-        "name": _NAME,
-        "description": "a tool",
-        "parameters": {"type": "object", "properties": {_KEY: {"type": "string"}}},
-    },
-}
-_CALL = {
-    "id": "callabcd1",
-    "type": "function",
-    "function": {"name": _NAME, "arguments": {_KEY: _VALUE}},
-}
-_QUESTION = {"role": "user", "content": "a question"}
 _READER = json.JSONDecoder()
 
 
@@ -46,16 +32,15 @@ class CallForm:
 
 def call_form(template: ChatTemplate) -> CallForm | None:
     """The form of the template's calls; None if it writes none, or not as JSON."""
-    used = template.with_tools([_TOOL])
+    used = template.with_tools([TOOL])
     try:
-        prompt = used.prompt([_QUESTION], [_TOOL])
-        answer = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
-        text = used.render([_QUESTION, answer], [_TOOL])
+        prompt = used.prompt([QUESTION], [TOOL])
+        text = used.render([QUESTION, CALLS], [TOOL])
     except TemplateError:
         return None
     said = text[len(prompt) :] if text.startswith(prompt) else ""
     found = _first_json(said)
-    if found is None or not any(name == _NAME for name, _ in _calls_in(found[0])):
+    if found is None or not any(name == NAME for name, _ in _calls_in(found[0])):
         return None
     _, start, stop = found
     end = said[stop:]

@@ -18,27 +18,28 @@ Messages: TypeAlias = Sequence[Mapping[str, Any]]
 Render: TypeAlias = Callable[[list[dict[str, Any]], list[Any]], str | None]
 """Messages and tools to text; None if the template rejects them."""
 
-_NAME, _KEY, _VALUE = "zq1name", "zq2key", "zq3value"
-_TOOL = {
+NAME, KEY, VALUE = "zq1name", "zq2key", "zq3value"
+"""Words that no template has: what a template shows of a tool is found by them."""
+TOOL = {
     "type": "function",
     "function": {
-        "name": _NAME,
+        "name": NAME,
         "description": "a tool",
         "parameters": {
             "type": "object",
-            "properties": {_KEY: {"type": "string", "description": "a text"}},
-            "required": [_KEY],
+            "properties": {KEY: {"type": "string", "description": "a text"}},
+            "required": [KEY],
         },
     },
 }
-_QUESTION = {"role": "user", "content": "zq4question"}
-_CALL = {
+QUESTION = {"role": "user", "content": "zq4question"}
+CALL = {
     "id": "callabcd1",  # some templates accept ids of nine letters only
     "type": "function",
-    "function": {"name": _NAME, "arguments": {_KEY: _VALUE}},
+    "function": {"name": NAME, "arguments": {KEY: VALUE}},
 }
-_CALLS = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
-_RESULT = {"role": "tool", "content": "zq5result", "tool_call_id": "callabcd1", "name": _NAME}
+CALLS = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+_RESULT = {"role": "tool", "content": "zq5result", "tool_call_id": "callabcd1", "name": NAME}
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names under which templates look for the reasoning; a message is given all of them."""
 
@@ -93,7 +94,7 @@ class Forms:
 def find_forms(render: Render) -> Forms:
     """The forms in which everything comes out as it should; the usual ones where none does."""
     forms = Forms()
-    plain: Messages = [_QUESTION, {"role": "assistant", "content": "zq6answer"}]
+    plain: Messages = [QUESTION, {"role": "assistant", "content": "zq6answer"}]
     for parts in (False, True):
         tried = replace(forms, parts=parts)
         if _holds(render(tried.messages(plain), []), "zq4question", "zq6answer"):
@@ -101,18 +102,18 @@ def find_forms(render: Render) -> Forms:
             break
     thinks = {"role": "assistant", "content": "zq6answer", _REASONING[0]: "zq7thought"}
     tried = replace(forms, reasoning=True)
-    if _holds(render(tried.messages([_QUESTION, thinks]), []), "zq6answer", "zq7thought"):
+    if _holds(render(tried.messages([QUESTION, thinks]), []), "zq6answer", "zq7thought"):
         forms = tried
     for bare in (False, True):
         tried = replace(forms, bare_tools=bare)
-        if _holds(render(tried.messages(plain), tried.tools([_TOOL])), _NAME, _KEY):
+        if _holds(render(tried.messages(plain), tried.tools([TOOL])), NAME, KEY):
             forms = tried
             break
-    chat: Messages = [_QUESTION, _CALLS, _RESULT]
+    chat: Messages = [QUESTION, CALLS, _RESULT]
     for empty, as_text in product(("text", "none", "absent"), (False, True)):
         tried = replace(forms, empty=empty, text_arguments=as_text)  # type: ignore[arg-type]
-        text = render(tried.messages(chat), tried.tools([_TOOL]))
-        if _holds(text, _NAME, _KEY, _VALUE) and _unquoted(text or ""):
+        text = render(tried.messages(chat), tried.tools([TOOL]))
+        if _holds(text, NAME, KEY, VALUE) and _unquoted(text or ""):
             return tried
     return forms
 
@@ -123,7 +124,7 @@ def _holds(text: str | None, *marks: str) -> bool:
 
 def _unquoted(text: str) -> bool:
     """Whether the arguments are neither Python code nor JSON within a JSON text."""
-    return f"'{_KEY}'" not in text and f'\\"{_KEY}' not in text and "None" not in text
+    return f"'{KEY}'" not in text and f'\\"{KEY}' not in text and "None" not in text
 
 
 def _with_text_arguments(call: Any) -> Any:
