@@ -39,7 +39,7 @@ def test_new_prompts_say_nothing_about_rows(
         assert command(["compare", str(run), "--prompt", "tea", "--max-new-tokens", "2"]) == 0
         said = capsys.readouterr().out
         assert "o rows were held out" not in said
-        assert f"lorita compare {run}" in said.split("└")[1]
+        assert f"What was measured at the end of the run: lorita compare {run}" in said
         assert command(["compare", str(run)]) == 0
         assert "held-out rows" in capsys.readouterr().out
     train(run, llama, prompts, **SHORT, proof=False, overwrite=True, eval_fraction=0)
