@@ -59,6 +59,12 @@ def has_bf16_products() -> bool:
     return "avx2" not in flags or "avx512f" in flags
 
 
+def has_float16_products() -> bool:
+    """Whether oneDNN has float16 products for this processor; on x86, few have the instructions."""
+    flags = usable_instructions()
+    return "avx2" not in flags or not flags.isdisjoint({"avx512_fp16", "amx_fp16"})
+
+
 def compiler_options() -> list[str]:
     """What keeps a compiler for this processor from the instructions that the settings exclude."""
     unwanted = _flags() & _excluded()

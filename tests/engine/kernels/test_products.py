@@ -1,4 +1,4 @@
-"""bf16 products computed in float32, where the processor has none."""
+"""Products of 16-bit numbers computed in float32, where the processor has none."""
 
 from __future__ import annotations
 
@@ -60,9 +60,18 @@ def test_a_bias_and_sums_in_place() -> None:
 @pytest.mark.usefixtures("no_bf16_products")
 def test_other_formats_are_left_alone() -> None:
     assert not products.widened(torch.empty(1))
-    assert not products.widened(torch.empty(1, dtype=torch.float16))
     assert not products.widened(torch.empty(1, dtype=torch.bfloat16, device="meta"))
     assert products.widened(torch.empty(1, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_float16_has_instructions_of_its_own(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(products, "has_float16_products", lambda: has)
+    x, weight = narrow(TOKENS, INPUTS).half(), narrow(OUTPUTS, INPUTS).half()
+    assert products.widened(x) is not has
+    out = products.product(x, weight)
+    assert out.dtype == torch.float16
+    torch.testing.assert_close(out, (x.float() @ weight.float().t()).half())
 
 
 def test_nothing_is_widened_where_the_processor_has_the_products(

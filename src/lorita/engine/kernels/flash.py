@@ -25,8 +25,8 @@ LANES = 16
 def flash_kernels(like: Tensor, d: int) -> tuple[Any, Any] | None:
     """The forward and backward kernels for this dtype and heads of size ``d``; None if unavailable.
 
-    They read only the slots that hold a token. Where bf16 products are computed in float32
-    (``products.widened``), the kernels are those of float32, and take numbers of that type.
+    They read only the slots that hold a token. Where products of 16 bits are computed in
+    float32 (``products.widened``), the kernels are those of float32, and take numbers of that type.
     """
     like = _as_computed(like)
     forward, backward = kernel("attention", like), kernel("attention_back", like)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine.processor import has_bf16_products
+from lorita.engine.processor import has_bf16_products, has_float16_products
 
 WIDE_AT_ONCE = 2**23
-"""Numbers of a weight that are float32 at a time where bf16 is widened: 32 MB."""
+"""Numbers of a weight that are float32 at a time where 16 bits are widened: 32 MB."""
 
 
 class RoundedWeight(Protocol):
@@ -30,8 +30,8 @@ class RoundedWeight(Protocol):
 def product(x: Tensor, weight: Tensor | RoundedWeight, bias: Tensor | None = None) -> Tensor:
     """``x·Wᵀ + bias`` for x [T, I], weight [O, I], either may be a transposed view; no gradient.
 
-    float32 goes through oneDNN if ``use_onednn_float32`` was called; bf16 goes there in any case,
-    or is computed in float32 (``widened``).
+    float32 goes through oneDNN if ``use_onednn_float32`` was called; 16 bits go there in any case,
+    or are computed in float32 (``widened``).
     """
     if not isinstance(weight, Tensor):
         out = weight.forward(x)
@@ -66,13 +66,17 @@ def add_times(out: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def widened(x: Tensor) -> bool:
-    """Whether products of this tensor are computed in float32, though its numbers are bf16.
+    """Whether products of this tensor are computed in float32, though its numbers have 16 bits.
 
-    So on processors for which oneDNN has no bf16 products: torch's own loops are some twenty times
-    as slow there as float32. Only the piece of a weight that is in use is ever wide, so that a
-    model takes half the memory at nearly the speed of float32.
+    So on processors for which oneDNN has no products in that format: torch's own loops are many
+    times as slow there as float32. Only the piece of a weight that is in use is ever wide, so that
+    a model takes half the memory at nearly the speed of float32.
     """
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and not has_bf16_products()
+    if x.device.type != "cpu":
+        return False
+    if x.dtype == torch.bfloat16:
+        return not has_bf16_products()
+    return x.dtype == torch.float16 and not has_float16_products()
 
 
 def _wide_product(x: Tensor, weight: Tensor) -> Tensor:
