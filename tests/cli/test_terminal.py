@@ -76,6 +76,7 @@ CASES: dict[str, Case] = {
     "chat": lambda m, d, r, out: ["chat", str(r), "--max-new-tokens=4"],
     "evaluate": lambda m, d, r, out: ["evaluate", str(r)],
     "compare": lambda m, d, r, out: ["compare", str(r)],
+    "serve": lambda m, d, r, out: ["serve", f"{r}{EVIL}"],
     "runs": lambda m, d, r, out: ["runs", str(r)],
     "report": lambda m, d, r, out: ["report", str(r), f"--output={out}.html"],
     "push": lambda m, d, r, out: ["push", str(r), f"me/{EVIL}"],

@@ -42,7 +42,7 @@ def test_two_processes_are_one(llama: Path, prompts: Path, tmp_path: Path) -> No
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=2e-3, atol=1e-5)
     log = (tmp_path / "two/log.jsonl").read_text().splitlines()
-    assert sum('"event": "Note"' not in line for line in log) == 6
+    assert sum('"event": "Note"' not in line for line in log) == 7
     assert len(set(log)) == len(log)
 
 

@@ -150,7 +150,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(model: Path, chats: Path, tmp_pa
 def test_the_plan_says_it(model: Path, chats: Path, probe: bool) -> None:
     settings = build_settings(
         model=str(model), data=str(chats), max_length=512, use_cpu=True, dtype="float32",
-        probe=probe,
+        probe=probe, per_device_train_batch_size=8,
     )  # fmt: skip
     plan = plan_run(settings, data=True)
     assert "Rows share a beginning of" in str(plan)

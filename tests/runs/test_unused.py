@@ -100,6 +100,7 @@ ELSEWHERE = {
     "file_type": "what the name says already: tests/data/sources/test_load_source.py",
     "logging_steps": "only lines: tests/workflows/test_progress.py",
     "overwrite": "tests/runs/test_output_folder.py",
+    "report_to": "only what trackers get: tests/runs/test_trackers.py",
 }
 """Options that change nothing that can be seen in a run here, and where they are tested."""
 

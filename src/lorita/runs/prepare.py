@@ -109,7 +109,7 @@ def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True)
             "load_best_model_at_end and early_stopping_patience need held-out rows, and there "
             "are none",
             hint="Give --eval-data FILE with rows that are not in --data, or an --eval-fraction "
-            "above 0.",
+            "above 0; or turn them off: --no-load-best-model-at-end --early-stopping-patience 0",
         )
     said = [
         *unused_for_data(settings, base, rows[0].kind),

@@ -136,8 +136,9 @@ def _own_rows(
 
 
 def _only_rows(settings: RunSettings, data: list[str]) -> RunSettings:
-    """Settings that read ``data`` and hold out nothing."""
+    """Settings that read ``data`` and hold out nothing, since nothing is trained."""
     change = {"data": data, "eval_data": None, "eval_fraction": 0.0}
+    change |= {"load_best_model_at_end": None, "early_stopping_patience": None}
     return settings.model_copy(update=change | {"max_train_samples": settings.max_eval_samples})
 
 
