@@ -57,7 +57,8 @@ def arguments(model: Path, data: Path, run: Path) -> list[object]:
     return [
         "train", "--model", model, "--data", data, "--text-field", "prompt", "--dtype", "float32",
         "--max-steps", "4", "--eval-steps", "2", "--max-new-tokens", "2", "--use-cpu",
-        "--learning-rate", "1e-2", "--no-proof", "--output-dir", run,
+        "--learning-rate", "1e-2", "--per-device-train-batch-size", "8", "--no-proof",
+        "--output-dir", run,
     ]  # fmt: skip
 
 
