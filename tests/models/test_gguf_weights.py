@@ -14,9 +14,8 @@ from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFWriter
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from lorita.engine.kernels import native
+from lorita.engine.kernels import expand, native
 from lorita.errors import LoritaWarning, ModelError
-from lorita.models import gguf_tensors
 from lorita.models.base import (
     find_base,
     folder_without_weights,
@@ -101,7 +100,7 @@ def test_every_kind(compiled: bool, dtype: torch.dtype, tmp_path: Path) -> None:
 
 
 def test_slices_without_a_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(gguf_tensors, "SLICE", 1000)
+    monkeypatch.setattr(expand, "SLICE", 1000)
     test_every_kind(False, torch.bfloat16, tmp_path)
 
 

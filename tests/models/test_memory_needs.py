@@ -10,13 +10,11 @@ import pytest
 from lorita.errors import ModelError
 from lorita.inference.checked_base import load_checked_base
 from lorita.inference.resolve import resolve
-from lorita.models import memory_needs
+from lorita.models import fitting, memory_needs
 from lorita.models.base import find_base
 from lorita.models.memory_needs import (
-    Needs,
     answering_needs,
     base_sizes,
-    choose_itemsize,
     droppable_bytes,
     loading_bytes,
 )
@@ -53,7 +51,8 @@ def test_refused_before_anything_is_loaded(
     def never(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr(memory_needs, "room", lambda: Room(10_000_000, 590_000_000, limit))
+    for module in (memory_needs, fitting):
+        monkeypatch.setattr(module, "room", lambda: Room(10_000_000, 590_000_000, limit))
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", never)
     with pytest.raises(ModelError, match=rf"needs about 0\.7 GB of memory.*{limit} 0\.6 GB"):
         load_checked_base(resolve(llama), "float32")
@@ -65,39 +64,3 @@ def test_nothing_is_reckoned_where_there_is_plenty(
     monkeypatch.setattr(memory_needs, "base_sizes", lambda base: pytest.fail("not needed"))
     monkeypatch.setattr(memory_needs, "room", lambda: Room(4 * 10**9, 10**9, CONTAINER))
     memory_needs.require_memory(find_base(str(llama)), 4)
-
-
-@pytest.mark.parametrize(
-    ("free", "may_change", "may_page", "expected", "why"),
-    [
-        (1000, True, True, 4, None),
-        (950, True, True, 2, "bfloat16, because float32 would need"),  # too tight for float32
-        (850, True, True, 2, "bfloat16, because float32 would need"),
-        (850, False, True, 4, "Memory is short"),
-        (850, False, False, None, ""),
-        (700, True, True, 2, "bfloat16, because float32 would need"),
-        (470, True, True, 2, "Memory is short"),
-        (470, True, False, None, ""),
-        (700, False, True, None, ""),
-        (300, True, True, None, ""),
-    ],
-)
-def test_the_widest_format_that_fits(
-    free: int, may_change: bool, may_page: bool, expected: int | None, why: str | None
-) -> None:
-    """Pages are read again and again only where no format fits, and never for each step."""
-    needs = {4: Needs({"weights": 900}), 2: Needs({"weights": 500})}
-    here = Room(free, 0, CONTAINER)
-
-    def choose() -> tuple[int, str | None]:
-        return choose_itemsize(
-            "x", needs, here, 4, may_change=may_change, may_page=may_page, hint=""
-        )
-
-    if expected is None:
-        with pytest.raises(ModelError, match="needs about"):
-            choose()
-        return
-    size, said = choose()
-    assert size == expected
-    assert said is None if why is None else why in (said or "")

@@ -103,7 +103,7 @@ def _parts(annotation: object) -> list[object]:
 
 def test_choices() -> None:
     fields = RunSettings.model_fields
-    assert choices_of(fields["base_precision"].annotation) == ("int8",)
+    assert choices_of(fields["base_precision"].annotation) == ("int8", "native", "q8", "q4")
     assert choices_of(fields["format"].annotation)[:2] == ("text", "prompt-completion")
     assert choices_of(fields["init_lora_weights"].annotation) == (
         "true", "false", "gaussian", "orthogonal",

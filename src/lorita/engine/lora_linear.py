@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lorita.engine.autocast import NarrowCopies, for_product, own_formats
+from lorita.engine.block_tensor import BlockTensor
+from lorita.engine.kernels.block_weight import BlockWeight
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import column_sums
@@ -82,7 +84,7 @@ class Group:
         self._copies = NarrowCopies()
         self._stamps = self._stamps_now()
 
-    def frozen(self, dtype: torch.dtype) -> Tensor | Int8Weight:
+    def frozen(self, dtype: torch.dtype) -> Tensor | Int8Weight | BlockWeight:
         """The weight of all layers, as used in products of inputs in ``dtype``."""
         if any(member.is_merged for member in self.members):
             # The adapter is added in place to the weight or to a new one: no copy has it.
@@ -91,6 +93,8 @@ class Group:
             return torch.cat(weights).to(dtype)
         if self._stamps != self._stamps_now():
             self._renew()
+        if isinstance(self.weight, BlockWeight):
+            return self.weight
         return self._copies.of(self.weight, dtype) if self.int8 is None else self.int8
 
     def _stamps_now(self) -> tuple[tuple[int, int], ...]:
@@ -100,11 +104,17 @@ class Group:
 
     def _renew(self) -> None:
         self.weight, self._copies = _one_weight(self.members), NarrowCopies()
-        self.int8 = None if self.int8 is None else Int8Weight.of(self.weight)
+        if self.int8 is not None:
+            self.use_int8()
         self._stamps = self._stamps_now()
 
     def use_int8(self) -> None:
-        """Compute the products of the base weights in 8-bit integers from now on."""
+        """Compute the products of the base weights in 8-bit integers from now on.
+
+        ``ValueError`` for weights that stay quantised in another way.
+        """
+        if isinstance(self.weight, BlockWeight):
+            raise ValueError("base_precision = 'int8': the weights are quantised blocks already")
         self.int8 = Int8Weight.of(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -117,8 +127,11 @@ class Group:
         return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 
 
-def _one_weight(members: Sequence[Member]) -> Tensor:
-    """The weights [outputs, I] as one tensor, of which the layers keep views."""
+def _one_weight(members: Sequence[Member]) -> Tensor | BlockWeight:
+    """The weights [outputs, I] as one tensor, of which the layers keep views; blocks stay apart."""
+    if isinstance(first := weight_of(members[0].base), BlockTensor):
+        parts = [weight_of(member.base).blocks for member in members]  # type: ignore[attr-defined]
+        return BlockWeight(parts, first.dtype)
     if len(members) == 1:
         return weight_of(members[0].base)
     weights: list[Any] = [member.base.weight for member in members]

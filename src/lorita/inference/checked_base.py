@@ -9,9 +9,10 @@ from lorita.inference.resolve import Resolved
 from lorita.models.adapter_embeddings import fit_embeddings
 from lorita.models.adapter_files import require_files
 from lorita.models.base import Base
+from lorita.models.base_precision import with_precision
 from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
-from lorita.models.memory_needs import fitting_itemsize
+from lorita.models.fitting import fitting_form
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,10 @@ def load_checked_base(
     ``AdapterError`` where the adapter's record says that it was trained on another base,
     ``ModelError`` where the tokenizer has tokens that the base does not know.
     """
-    model = load_model(resolved.base, fitting_dtype(resolved.base, dtype, beside, fast))
+    base = resolved.base
+    if resolved.record is not None:  # the numbers on which the adapter was trained
+        base = with_precision(base, resolved.record.base.precision)
+    model = load_model(*fitting_base(base, dtype, beside, fast))
     check_same_base(resolved, model)
     if resolved.folder is not None:
         require_files(resolved.folder)
@@ -52,22 +56,26 @@ def check_same_base(resolved: Resolved, model: torch.nn.Module) -> None:
         )
 
 
-def fitting_dtype(base: Base, name: str, beside: int = 0, fast: bool = False) -> torch.dtype:
-    """As ``torch_dtype``; for ``auto``, bfloat16 where float32 does not fit in memory.
+def fitting_base(
+    base: Base, name: str, beside: int = 0, fast: bool = False
+) -> tuple[Base, torch.dtype]:
+    """The base in a form that fits in memory, and the dtype of its numbers.
 
-    A ``LoritaWarning`` says so. ``ModelError`` where nothing fits; see ``load_checked_base``.
+    The dtype is as in ``torch_dtype``; for ``auto``, bfloat16 where float32 does not fit. Where
+    that does not either, a quantised GGUF file stays quantised. A ``LoritaWarning`` says so.
+    ``ModelError`` where nothing fits; see ``load_checked_base``.
     """
     import warnings
 
     import torch
 
     dtype = torch_dtype(name)
-    size, why = fitting_itemsize(
+    form, size, why = fitting_form(
         base, dtype.itemsize, may_change=name == "auto", beside=beside, fast=fast
     )
     if why is not None:
         warnings.warn(why, LoritaWarning, stacklevel=2)
-    return dtype if size == dtype.itemsize else torch.bfloat16
+    return form, dtype if size == dtype.itemsize else torch.bfloat16
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lorita.errors import AdapterError, SettingsError
 from lorita.inference.checked_base import (
     check_same_base,
-    fitting_dtype,
+    fitting_base,
     load_checked_base,
 )
 from lorita.inference.resolve import Resolved, resolve_adapter
@@ -86,7 +86,7 @@ def _load_several(
         if own.get_vocab() != tokenizer.get_vocab():
             raise AdapterError(f"{resolved.folder}: its tokenizer is not that of {base}")
         formats[name] = resolved.prompt_format(own)
-    model = load_model(place, fitting_dtype(place, dtype))
+    model = load_model(*fitting_base(place, dtype))
     check_tokenizer_fits(place, tokenizer, model)
     for resolved in found.values():
         check_same_base(resolved, model)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lorita.errors import LoritaError, ModelError
 from lorita.models import gguf_files, ollama_store
@@ -47,11 +47,17 @@ BUNDLED = {
 """Name: the package that contains the file, the file, and the hub id used without the package."""
 
 
+Precision = Literal["native", "q8", "q4"]
+NATIVE: Precision = "native"
+"""The weights stay the quantised blocks of their GGUF file."""
+
+
 @dataclass(frozen=True)
 class Base:
     """Where a base model is. ``name`` is what the user wrote, ``location`` a folder or hub id.
 
-    ``revision`` is the commit of a hub model.
+    ``revision`` is the commit of a hub model. ``precision`` is the form of its weights in memory,
+    ``native``, ``q8`` or ``q4``; None for ordinary numbers.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Base:
     gguf_file: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    precision: Precision | None = None
 
     @property
     def is_hub(self) -> bool:

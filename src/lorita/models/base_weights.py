@@ -10,10 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lorita.errors import LoritaWarning, ModelError
-from lorita.models.base import Base, load_config, require_loadable
+from lorita.models.base import NATIVE, Base, load_config, require_loadable
+from lorita.models.base_precision import quantise
 from lorita.models.fingerprint import require_finite_weights
 from lorita.models.gguf_files import open_mapped
-from lorita.models.gguf_tensors import read_tensor
+from lorita.models.gguf_tensors import read_blocks, read_tensor
 from lorita.models.gguf_weights import load_weights
 from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.storage.downloads import check_download
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     """The model in ``dtype`` on the CPU, frozen and in evaluation mode.
+
+    Its weights are in the form that ``base.precision`` says.
 
     Raises ``ModelError`` if the weights cannot be loaded, if some are missing from the files, or if
     some are not numbers. Whether there is memory for them is asked before (``memory_needs``).
@@ -59,6 +62,8 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     require_finite_weights(base.name, model)
     model.name_or_path = base.reference  # PEFT writes it into adapter_config.json
     model.requires_grad_(False)
+    if base.precision is not None and base.gguf_path is None:
+        quantise(model, base.precision)
     return model.eval()
 
 
@@ -83,6 +88,9 @@ def _read_weights(
     """The model, the weights missing from its files, and what a GGUF file has beside them."""
     if base.gguf_path is not None:
         file = open_mapped(base.gguf_path)
+        if base.precision == NATIVE:  # the file stays open: its pages are the weights
+            keep = partial(read_blocks, file)
+            return load_weights(file, partial(read_tensor, file), config, dtype, keep)
         with file.data:
             return load_weights(file, partial(read_tensor, file), config, dtype)
     from transformers import AutoModelForCausalLM

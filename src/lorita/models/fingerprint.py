@@ -40,11 +40,14 @@ def fingerprint(model: Any) -> dict[str, Any]:
     """
     import torch
 
+    from lorita.engine.block_tensor import values_at
+
     config = model.config
     sizes = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
     tensors = dict(_own_tensors(model))
     matrices = [tensor for tensor in tensors.values() if tensor.ndim == 2][:2]
-    values = [t.reshape(-1)[:: max(1, t.numel() // _FIRST)][:_FIRST] for t in matrices]
+    every = [torch.arange(0, t.numel(), max(1, t.numel() // _FIRST))[:_FIRST] for t in matrices]
+    values = [values_at(t, places) for t, places in zip(matrices, every, strict=True)]
     first = torch.cat([v.float().cpu() for v in values]).tolist() if values else []
     number = max(8, min(_MOST, _KEPT_IN_ALL // max(1, len(tensors))))
     return {
@@ -133,13 +136,14 @@ def _blocks(tensor: torch.Tensor) -> torch.Tensor:
     """Up to ``_BLOCKS`` blocks, spread evenly from the first value to the last, on the CPU."""
     import torch
 
-    flat = tensor.reshape(-1)
-    if len(flat) <= _BLOCKS * _BLOCK:
-        return flat.cpu()
-    step = (len(flat) - _BLOCK) // (_BLOCKS - 1)
-    # The windows are a view: only these values are read, even of a file that is mapped.
-    windows = flat.unfold(0, _BLOCK, step)
-    return torch.cat([windows.reshape(-1), flat[-_BLOCK:]]).cpu()
+    from lorita.engine.block_tensor import values_at
+
+    count = tensor.numel()
+    if count <= _BLOCKS * _BLOCK:
+        return values_at(tensor, torch.arange(count)).cpu()
+    step = (count - _BLOCK) // (_BLOCKS - 1)
+    starts = torch.cat([torch.arange(0, count - _BLOCK + 1, step), torch.tensor([count - _BLOCK])])
+    return values_at(tensor, (starts[:, None] + torch.arange(_BLOCK)).reshape(-1)).cpu()
 
 
 def _packed(tensor: torch.Tensor, number: int) -> str:
@@ -164,11 +168,15 @@ def _unpacked(text: str) -> tuple[str, torch.Tensor]:
 
 def _spread(tensor: torch.Tensor, number: int) -> torch.Tensor:
     """``number`` values spread over a tensor, or all of a smaller one, as float32 on the CPU."""
-    flat = tensor.reshape(-1)
-    if len(flat) <= number:
-        return flat.float().cpu()
-    step = (len(flat) // number - 1) | 1  # an odd one does not keep to a column
-    return flat[::step][:number].float().cpu()
+    import torch
+
+    from lorita.engine.block_tensor import values_at
+
+    count = tensor.numel()
+    # An odd step does not keep to a column.
+    step = 1 if count <= number else (count // number - 1) | 1
+    places = torch.arange(0, count, step)[:number]
+    return values_at(tensor, places).float().cpu()
 
 
 def _tensor_problems(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -21,20 +21,30 @@ if TYPE_CHECKING:
 
 
 def load_weights(
-    file: GgufFile, read: ReadTensor, config: PretrainedConfig, dtype: torch.dtype
+    file: GgufFile,
+    read: ReadTensor,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    keep: ReadTensor | None = None,
 ) -> Loaded:
     """The model in ``dtype``; ``ModelError`` if the file does not fit its own header.
 
-    ``read`` reads one tensor (``gguf_tensors.read_tensor``).
+    ``read`` reads one tensor (``gguf_tensors.read_tensor``). ``keep`` reads a matrix that is the
+    file's own, row by row, if such are to stay as they are there (``gguf_tensors.read_blocks``).
     """
     layout = LAYOUTS.get(config.model_type)
     if layout is None:
         return load_other(file, read, config, dtype)
-    return _filled(file, read, layout, config, dtype)
+    return _filled(file, read, layout, config, dtype, keep or read)
 
 
 def _filled(
-    file: GgufFile, read: ReadTensor, layout: Layout, config: PretrainedConfig, dtype: torch.dtype
+    file: GgufFile,
+    read: ReadTensor,
+    layout: Layout,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    keep: ReadTensor,
 ) -> Loaded:
     """A model of a family whose layout is known."""
     shell = model_shell(config, dtype)
@@ -42,7 +52,7 @@ def _filled(
     state = {}
     taken = set()
     for name, stored in _pairs(shapes, TensorNames(layout, config), file):
-        tensor = _as_in_model(read, stored, layout, name, config, dtype)
+        tensor = _as_in_model(read, stored, layout, name, config, dtype, keep)
         if tuple(tensor.shape) != shapes[name]:
             raise ModelError(
                 f"{file.path}: {stored.name} has the shape {list(tensor.shape)}, but the model's "
@@ -71,6 +81,7 @@ def _as_in_model(
     name: str,
     config: Any,
     dtype: torch.dtype,
+    keep: ReadTensor,
 ) -> torch.Tensor:
     """A weight in the order of the model; the inverse of ``Layout.to_file``."""
     import torch
@@ -81,6 +92,7 @@ def _as_in_model(
         order = torch.argsort(order)
     if layout.norm_offset and name.endswith("norm.weight"):
         return (read(stored, torch.float32, order) - layout.norm_offset).to(dtype)
-    tensor = read(stored, dtype, order)
     turned = leaf == "weight" and layout.turns(module)
+    as_it_is = len(stored.shape) == 2 and not turned
+    tensor = (keep if as_it_is else read)(stored, dtype, order)
     return tensor.t().contiguous() if turned else tensor

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorita.errors import ModelError
-from lorita.models.base import Base, own_dtype
+from lorita.models.base import NATIVE, Base, own_dtype
 from lorita.models.empty_model import empty_model
 from lorita.system.memory import CONTAINER, Room, gigabytes, room
 
@@ -33,6 +33,10 @@ PAGED = 1.1
 SMALLEST_LOSS_CHUNK = 2**26
 """Logits of a loss are made in chunks of this many bytes, or of ``LOSS_POSITIONS`` if larger."""
 LOSS_POSITIONS = 256
+EXPANDED = 2**26
+"""Of weights that stay quantised: what is ordinary numbers at a time, and a product's copy."""
+BYTES_PER_NUMBER = {"q8": 34 / 32, "q4": 24 / 32}
+"""With the embeddings of q4, which keep 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -130,16 +134,32 @@ class Needs:
         if here is None or self.fit(here, paged=paged):
             return
         phase, _ = self._largest(with_mapped=here.counts_mapped_files)
-        needed, allowed = _apart(self.total(here), here.allowed)
+        needed, allowed = both_sizes(self.total(here), here.allowed)
         raise ModelError(
             f"{what} needs about {needed} of memory ({phase}), and {here.limit} {allowed}",
             hint=hint,
         )
 
 
+def weight_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
+    """All weights in numbers of ``itemsize`` bytes, or as blocks and what is expanded at a time."""
+    if base.precision is None:
+        return sizes.numbers * itemsize
+    if base.gguf_path is not None and base.precision == NATIVE:
+        return base.gguf_path.stat().st_size + EXPANDED
+    return int(sizes.numbers * BYTES_PER_NUMBER[base.precision]) + EXPANDED
+
+
+def product_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
+    """The copy of a weight that a product makes: the largest is the head's."""
+    return sizes.largest * itemsize if base.precision is None else EXPANDED
+
+
 def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
     """The peak while the weights are loaded in numbers of ``itemsize`` bytes."""
-    weights = sizes.numbers * itemsize
+    weights = weight_bytes(base, sizes, itemsize)
+    if base.precision is not None:
+        return weights + (0 if base.precision == NATIVE else 8 * sizes.largest)
     if base.gguf_path is not None:  # each tensor is read into place; some are turned afterwards
         return weights + itemsize * sizes.largest
     stored = _stored_itemsize(base)
@@ -151,7 +171,7 @@ def loading_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
 def mapped_while_loading(base: Base, sizes: Sizes, itemsize: int) -> int:
     """The files that are mapped beside it; safetensors and torch both map what stays mapped."""
     if base.gguf_path is not None:
-        return base.gguf_path.stat().st_size
+        return 0 if base.precision == NATIVE else base.gguf_path.stat().st_size
     stored = _stored_itemsize(base)
     return sizes.numbers * stored * (1 if stored == itemsize else 2)
 
@@ -176,7 +196,7 @@ def answering_needs(
     return Needs(
         {
             LOADING: loading_bytes(base, sizes, itemsize),
-            ANSWERING: sizes.numbers * itemsize + LATE + beside,
+            ANSWERING: weight_bytes(base, sizes, itemsize) + LATE + beside,
         },
         {
             LOADING: mapped_while_loading(base, sizes, itemsize),
@@ -191,83 +211,22 @@ def require_memory(base: Base, itemsize: int, *, copies: int = 1) -> None:
     ``copies`` of the weights exist at a time.
     """
     here = room()
-    if here is None or _is_plenty(base, here) or (sizes := base_sizes(base)) is None:
+    if here is None or is_plenty(base, here) or (sizes := base_sizes(base)) is None:
         return
-    beside = (copies - 1) * sizes.numbers * itemsize
+    beside = (copies - 1) * weight_bytes(base, sizes, itemsize)
     needs = answering_needs(base, sizes, itemsize, beside=beside)
     if not needs.fit(here):
         needs.require(base.name, hint=MORE, here=here)
 
 
-def fitting_itemsize(
-    base: Base, itemsize: int, *, may_change: bool, beside: int = 0, fast: bool = False
-) -> tuple[int, str | None]:
-    """Bytes of a number with which the base fits in memory, and why not ``itemsize``.
-
-    ``beside`` and ``fast`` as in ``answering_needs``; ``may_change``: bfloat16 is taken where
-    float32 does not fit. Raises ``ModelError`` where nothing fits, before anything is loaded.
-    """
-    here = room()
-    if here is None or _is_plenty(base, here) or (sizes := base_sizes(base)) is None:
-        return itemsize, None
-    return choose_itemsize(
-        f"{base.name}",
-        {
-            size: answering_needs(base, sizes, size, beside=beside, fast=fast)
-            for size in {2, itemsize}
-        },
-        here,
-        itemsize,
-        may_change=may_change,
-        may_page=True,
-        hint=MORE,
-    )
-
-
-def choose_itemsize(
-    what: str,
-    needs: Mapping[int, Needs],
-    here: Room,
-    itemsize: int,
-    *,
-    may_change: bool,
-    may_page: bool,
-    hint: str,
-) -> tuple[int, str | None]:
-    """``itemsize``, or 2 instead of 4 where only that fits, and the reason.
-
-    ``needs`` are those of each size. ``may_page``: where nothing else fits, pages of the weights
-    may be read again and again. Raises ``ModelError`` where nothing fits.
-    """
-    sizes = [itemsize, 2] if may_change and itemsize == 4 else [itemsize]
-    for size in sizes:
-        if needs[size].fit(here, paged=False):
-            return size, None if size == itemsize else _narrower(needs[itemsize], here)
-    least = sizes[-1]
-    needs[least].require(what, hint=hint, here=here, paged=may_page)
-    needed, allowed = _apart(needs[least].total(here), here.allowed)
-    return least, (
-        f"Memory is short: about {needed} are needed and {here.limit} {allowed}. Parts of the "
-        "weights are read from the disk again and again, which is slow"
-    )
-
-
-def _narrower(wide: Needs, here: Room) -> str:
-    needed, allowed = _apart(wide.total(here), here.allowed)
-    return (
-        f"Number format: bfloat16, because float32 would need about {needed} of memory and "
-        f"{here.limit} {allowed}"
-    )
-
-
-def _apart(needed: int, allowed: int) -> tuple[str, str]:
+def both_sizes(needed: int, allowed: int) -> tuple[str, str]:
     """Both sizes for people, in megabytes where gigabytes would read the same."""
     if (words := (gigabytes(needed), gigabytes(allowed)))[0] != words[1]:
         return words
     return f"{needed / 1e6:,.0f} MB", f"{allowed / 1e6:,.0f} MB"
 
 
-def _is_plenty(base: Base, here: Room) -> bool:
+def is_plenty(base: Base, here: Room) -> bool:
     """Whether so much is free that the weights fit whatever is done; seen from the files' sizes."""
     if base.gguf_path is not None:
         files = [base.gguf_path]
@@ -282,7 +241,8 @@ def _is_plenty(base: Base, here: Room) -> bool:
 
 def droppable_bytes(base: Base, sizes: Sizes, itemsize: int, *, fast: bool) -> int:
     """The pages of weights that the fast step has copied."""
-    return sizes.joined * itemsize if fast and is_mapped(base, itemsize) else 0
+    copied = fast and base.precision is None and is_mapped(base, itemsize)
+    return sizes.joined * itemsize if copied else 0
 
 
 def loss_bytes(sizes: Sizes, itemsize: int) -> int:

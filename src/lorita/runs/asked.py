@@ -21,6 +21,7 @@ from lorita.data.sources.named_code import named_code
 from lorita.errors import DataError, SettingsError
 from lorita.models.base import Base, find_base
 from lorita.models.base_code import base_code
+from lorita.models.base_precision import with_precision
 from lorita.settings.build import build_settings
 from lorita.settings.file_wishes import FROM_FILE, FileWishes, file_wish
 from lorita.settings.schema import RunSettings
@@ -64,6 +65,7 @@ def asked_base(settings: RunSettings) -> Base:
     """The base of the settings; ``SettingsError`` if only a settings file trusts its code."""
     trust = settings.trust_remote_code
     base = find_base(settings.model, revision=settings.revision, trust_remote_code=trust)
+    base = with_precision(base, settings.base_precision)
     code = base_code(base) if trust else None
     if code is None:
         return base

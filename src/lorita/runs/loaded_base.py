@@ -12,7 +12,7 @@ from lorita.errors import LoritaWarning, ModelError, SettingsError
 from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
 from lorita.models.memory_needs import Sizes, base_sizes
-from lorita.runs.memory_plan import fitting_itemsize
+from lorita.runs.memory_plan import fitting_form
 from lorita.system.memory import memory_in_use, peak_memory
 from lorita.system.processes import launch_warning
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel
 
+    from lorita.models.base import Precision
     from lorita.runs.prepare import Prepared
     from lorita.settings.schema import RunSettings
 
@@ -31,7 +32,8 @@ class LoadedBase:
 
     ``dtype`` is the format of its weights, ``fingerprint`` identifies it among models, and
     ``notes`` say what was chosen for it and why. ``used_before`` are the bytes that the process
-    used before it was loaded, ``peak_before`` the most that it had used until then.
+    used before it was loaded, ``peak_before`` the most that it had used until then. ``precision``
+    is that of the ``Base``, which may have been chosen to fit in memory.
     """
 
     model: PreTrainedModel
@@ -42,6 +44,7 @@ class LoadedBase:
     sizes: Sizes | None = None
     used_before: int = 0
     peak_before: int = 0
+    precision: Precision | None = None
 
 
 def join_processes(use_cpu: bool) -> Accelerator:
@@ -79,11 +82,13 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
     numerics = choose_numerics(settings.dtype, device=device.type)
     numerics.apply()
     sizes, used = base_sizes(prepared.base), memory_in_use()
-    dtype, why, peak = numerics.dtype, None, peak_memory()
+    dtype, why, peak, place = numerics.dtype, None, peak_memory(), prepared.base
     if device.type == "cpu":
-        itemsize, why = fitting_itemsize(settings, prepared, sizes, dtype.itemsize)
+        place, itemsize, why = fitting_form(settings, prepared, sizes, dtype.itemsize)
         dtype = dtype if itemsize == dtype.itemsize else torch.bfloat16
-    model = load_model(prepared.base, dtype).to(device)
+    elif place.precision is not None:
+        raise SettingsError(f"--base-precision {place.precision} is for a CPU: add --use-cpu")
+    model = load_model(place, dtype).to(device)
     check_tokenizer_fits(prepared.base, prepared.tokenizer, model)
     if looks_ahead(model):
         raise ModelError(
@@ -93,4 +98,7 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
             "like BERT do not.",
         )
     notes = (*numerics.reasons, *([why] if why else []))
-    return LoadedBase(model, dtype, accelerator, fingerprint(model), notes, sizes, used, peak)
+    found = fingerprint(model)
+    return LoadedBase(
+        model, dtype, accelerator, found, notes, sizes, used, peak, precision=place.precision
+    )

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.data.examples import token_lengths
 from lorita.evaluation.score_batches import is_tight, scoring_bytes
+from lorita.models.fitting import Fit, choose_form
 from lorita.models.memory_needs import (
     LATE,
     LOADING,
     Needs,
     Sizes,
-    choose_itemsize,
     droppable_bytes,
     loading_bytes,
     loss_bytes,
     mapped_while_loading,
+    product_bytes,
+    weight_bytes,
 )
 from lorita.system.memory import Room, gigabytes, room
 from lorita.training.token_budget import bytes_per_token, most_tokens, token_budget
 
 if TYPE_CHECKING:
+    from lorita.models.base import Base
     from lorita.runs.prepare import Prepared
     from lorita.settings.schema import RunSettings
     from lorita.training.forecast import Work
@@ -98,8 +101,8 @@ def training_needs(
     are taken where memory is short.
     """
     base, fast = prepared.base, settings.speedup
-    # oneDNN puts each weight into an order of its own for a product: the largest is the head's.
-    beside = (sizes.numbers + sizes.largest) * itemsize + STATE * trained + LATE
+    weights = weight_bytes(base, sizes, itemsize) + product_bytes(base, sizes, itemsize)
+    beside = weights + STATE * trained + LATE
     copied = droppable_bytes(base, sizes, itemsize, fast=fast)
     per_token = memory_per_token(settings, prepared, itemsize, checkpointing=micro.checkpointing)
     return Needs(
@@ -142,23 +145,29 @@ def least_needs(settings: RunSettings, prepared: Prepared, sizes: Sizes, itemsiz
     )
 
 
-def fitting_itemsize(
+def fitting_form(
     settings: RunSettings, prepared: Prepared, sizes: Sizes | None, itemsize: int
-) -> tuple[int, str | None]:
-    """Bytes of a number in which the run fits, and why they are not those that were chosen.
+) -> Fit:
+    """The form of the base in which the run fits, and why it is not the one that was chosen.
 
     Raises ``ModelError`` if the run fits in none that the settings allow.
     """
     here: Room | None = room()
     if sizes is None or here is None:
-        return itemsize, None
-    return choose_itemsize(
+        return Fit(prepared.base, itemsize)
+
+    def needs(form: Base, size: int) -> Needs:
+        return least_needs(settings, replace(prepared, base=form), sizes, size)
+
+    return choose_form(
         f"{prepared.base.name}: training",
-        {size: least_needs(settings, prepared, sizes, size) for size in {itemsize, 2}},
-        here,
+        prepared.base,
         itemsize,
+        needs,
+        here,
         may_change=settings.dtype == "auto",
         may_page=False,  # every step reads all weights
+        may_quantise=not settings.modules_to_save,
         hint=HINT,
     )
 

@@ -133,6 +133,7 @@ def _base_record(prepared: Prepared, loaded: LoadedBase) -> BaseRecord:
         trust_remote_code=base.trust_remote_code,
         dtype=str(loaded.dtype).removeprefix("torch."),
         fingerprint=loaded.fingerprint,
+        precision=loaded.precision,
     )
 
 

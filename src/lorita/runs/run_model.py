@@ -139,12 +139,12 @@ def _ready_to_train(
 
 def _speed_up(model: PeftModel, base: LoadedBase, settings: RunSettings) -> list[str]:
     """Apply the fast step; return what was chosen and why."""
-    precision = settings.base_precision
+    precision = "int8" if settings.base_precision == "int8" else None
     device = base.accelerator.device.type
     notes = []
     if precision is not None and device == "cpu":
         notes.append(int8_reason(base.dtype))
-    elif precision is None and int8_suits(settings.dtype, base.dtype, device):
+    elif base.precision is None and int8_suits(settings.dtype, base.dtype, device):
         notes.append(
             "--base-precision int8 would be faster: this processor multiplies 8-bit weights with "
             "16-bit activations faster than float32"
@@ -173,7 +173,7 @@ def as_saved(attached: Attached, settings: RunSettings) -> PeftModel:
     """The trained model as it will load from its files: no recomputation, no int8 products."""
     if attached.checkpointing:
         attached.base.model.gradient_checkpointing_disable()
-    if settings.base_precision is not None:
+    if settings.base_precision == "int8":
         speedup(attached.model)
     return attached.model.eval()  # type: ignore[no-any-return]
 

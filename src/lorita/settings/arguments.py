@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
     revision: str | None
     trust_remote_code: bool
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    base_precision: Literal["int8"] | None
+    base_precision: Literal["int8", "native", "q8", "q4"] | None
     data: str | Path | Sequence[str | Path] | Rows
     data_name: str | None
     data_split: str

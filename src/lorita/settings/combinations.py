@@ -8,8 +8,10 @@ from typing import Any
 
 def contradiction(values: Mapping[str, Any]) -> str | None:
     """The first contradiction among the values of all options, in words; None if there is none."""
-    if values["base_precision"] is not None and not values["speedup"]:
-        return "base_precision is part of the fast step, so it needs speedup"
+    if values["base_precision"] == "int8" and not values["speedup"]:
+        return "base_precision int8 is part of the fast step, so it needs speedup"
+    if values["base_precision"] in ("native", "q8", "q4") and values["modules_to_save"]:
+        return "modules_to_save trains whole weights, which cannot be quantised (base_precision)"
     if values["text_field"] is not None and values["text_template"] is not None:
         return "text_field and text_template cannot be used together"
     if values["streaming"] and values["max_train_samples"] is None:

@@ -48,9 +48,9 @@ class RunSettings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _base(
         "Number format of the frozen weights; auto chooses for this machine.", "auto"
     )
-    base_precision: Literal["int8"] | None = _base(
-        "int8: multiply the frozen layers in 8-bit integers during training; about 1.4 times as "
-        "fast on a CPU, slightly less exact. Default: compute in dtype.",
+    base_precision: Literal["int8", "native", "q8", "q4"] | None = _base(
+        "int8: multiply the frozen layers in 8-bit integers. native: keep a GGUF file's blocks in "
+        "memory. q8, q4: quantise the weights when they are loaded. Default: numbers in dtype.",
         None,
     )
 

@@ -36,7 +36,8 @@ def _is_fingerprint(values: dict[str, Any]) -> dict[str, Any]:
 @dataclass(frozen=True)
 class BaseRecord:
     """The base model. ``reference`` is its hub id or absolute path, ``dtype`` torch's name of the
-    number format it was trained in, ``fingerprint`` what ``models.fingerprint`` took of it."""
+    number format it was trained in, ``fingerprint`` what ``models.fingerprint`` took of it.
+    ``precision`` is the form in which its weights were held, if they stayed or were quantised."""
 
     name: str
     reference: str
@@ -44,6 +45,7 @@ class BaseRecord:
     trust_remote_code: bool
     dtype: str
     fingerprint: Annotated[dict[str, Any], AfterValidator(_is_fingerprint)] | None = None
+    precision: Literal["native", "q8", "q4"] | None = None
 
 
 class PromptRecord(TypedDict, total=False):

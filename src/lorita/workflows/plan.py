@@ -17,14 +17,14 @@ from lorita.engine.numerics import choose_numerics
 from lorita.errors import ModelError
 from lorita.models import adapter as adapters
 from lorita.models.empty_model import empty_model
-from lorita.models.memory_needs import Sizes, sizes_of
+from lorita.models.memory_needs import Sizes, sizes_of, weight_bytes
 from lorita.runs.asked import asked_base
 from lorita.runs.chosen import chosen_lines, filled_in
 from lorita.runs.loaded_base import load_base
 from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import (
     can_checkpoint,
-    fitting_itemsize,
+    fitting_form,
     micro_batches_for,
     reckoned_peak,
 )
@@ -161,12 +161,13 @@ def _without_weights(
     itemsize, notes = numerics.dtype.itemsize, list(numerics.reasons[:1])
     warnings = list(prepared.data.warnings)
     try:
-        itemsize, why = fitting_itemsize(settings, prepared, sizes, itemsize)
+        form, itemsize, why = fitting_form(settings, prepared, sizes, itemsize)
+        prepared = replace(prepared, base=form)
         notes = [why] if why else notes
     except ModelError as error:
         warnings.append(str(error))
     free = available_memory()
-    left = None if free is None else free - sizes.numbers * itemsize
+    left = None if free is None else free - weight_bytes(prepared.base, sizes, itemsize)
     micro_of = partial(
         micro_batches_for,
         settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu,

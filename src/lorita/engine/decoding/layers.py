@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.block_tensor import for_products
 from lorita.engine.decoding import ACTIVE
 from lorita.engine.kernels.decode import FrozenLayer, JoinedLayers, LowRank
 from lorita.engine.linears import is_plain_linear, weight_of
@@ -40,7 +41,7 @@ def _with(linear: Any, adapters: Sequence[LowRank | None]) -> FrozenLayer:
         raise Unsuited(f"{type(linear).__name__} is not a plain linear layer")
     bias: Tensor | None = linear.bias
     return FrozenLayer(
-        weight_of(linear).detach(),
+        for_products(weight_of(linear).detach()),
         None if bias is None else bias.detach(),
         adapters,
     )

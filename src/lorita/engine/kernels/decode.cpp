@@ -9,7 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#include "numbers.h"
+#include "blocks.h"
 
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -195,10 +195,11 @@ struct Adapter {
     float scale;
 };
 struct Layer {
-    const void* weight;        // [outputs, width], or [width, outputs] if transposed
+    const void* weight;        // [outputs, width], or [width, outputs] if transposed; or blocks
     const void* bias;          // null, or in the format of the weight, or float32
     const Adapter* adapters;   // one for each adapter of the model
     i64 outputs, transposed, wide_bias;
+    i64 kind;                  // the format of quantised blocks; 0: the weight is ordinary numbers
 };
 struct Layers {
     const Layer* layers;
@@ -245,23 +246,51 @@ void inner(const Call<T>& c, i64 index, i64 which, i64 r) {
     }
 }
 
-template <typename T>
-void some_outputs(const Call<T>& c, i64 index, i64 column, i64 first, i64 count) {
+// The products of all rows with `count` weight rows of numbers; the first is output `first`.
+template <typename T, typename W>
+void with_rows(const Call<T>& c, i64 index, i64 column, i64 first, i64 count, const W* weights,
+               const typename Dot<W>::Input* inputs) {
     const Layer& layer = c.g.layers[index];
     const i64 chunks = (c.rows + MOST_ROWS - 1) / MOST_ROWS;
     float sums[8 * MOST_ROWS];
     for (i64 i = 0, t0 = 0; i < chunks; ++i) {
         const i64 n = (c.rows - t0) / (chunks - i);
-        for (i64 o = first; o < first + count;) {
-            const T* w = (const T*)layer.weight + o * c.g.width;
-            const i64 many = some(n, first + count - o, w, c.g.width, c.x + t0 * c.ldx, c.ldx, sums);
+        for (i64 o = 0; o < count;) {
+            const W* w = weights + o * c.g.width;
+            const i64 many = some(n, count - o, w, c.g.width, inputs + t0 * c.ldx, c.ldx, sums);
             for (i64 j = 0; j < many; ++j)
                 for (i64 t = 0; t < n; ++t)
-                    c.put(layer, index, column, o + j, t0 + t, sums[j * n + t]);
+                    c.put(layer, index, column, first + o + j, t0 + t, sums[j * n + t]);
             o += many;
         }
         t0 += n;
     }
+}
+
+template <typename T>
+void some_outputs(const Call<T>& c, i64 index, i64 column, i64 first, i64 count) {
+    const T* weight = (const T*)c.g.layers[index].weight;
+    with_rows(c, index, column, first, count, weight + first * c.g.width, c.x);
+}
+
+// The same for quantised blocks: a few rows at a time become numbers, which stay in the cache.
+template <typename T>
+void some_blocks(const Call<T>& c, i64 index, i64 column, i64 first, i64 count) {
+    const Layer& layer = c.g.layers[index];
+    with_format(layer.kind, [&](auto format) {
+        using Format = decltype(format);
+        constexpr i64 AT_ONCE = 4;
+        static thread_local std::vector<float> rows;
+        rows.resize(AT_ONCE * c.g.width);
+        const i64 blocks = c.g.width / Format::numbers;
+        for (i64 o = 0; o < count; o += AT_ONCE) {
+            const i64 many = std::min(AT_ONCE, count - o);
+            const u8* from = (const u8*)layer.weight + (first + o) * blocks * Format::bytes;
+            for (i64 b = 0; b < many * blocks; ++b)
+                Format::expand(from + b * Format::bytes, rows.data() + b * Format::numbers);
+            with_rows<T, float>(c, index, column, first + o, many, rows.data(), c.x32);
+        }
+    });
 }
 
 // The same for a transposed weight: four of its rows at a time are added to the sums.
@@ -300,9 +329,9 @@ void products(const Layers& g, const T* x, const i64* adapter, i64 rows, void* y
     converted.assign(rows * ldx, Input{});
     for (i64 t = 0; t < rows; ++t)
         Dot<T>::convert(x + t * g.width, converted.data() + t * ldx, g.width);
-    bool transposed = false;
-    for (i64 i = 0; i < g.count; ++i) transposed = transposed || g.layers[i].transposed;
-    if (adapter || transposed) {
+    bool wide = adapter;
+    for (i64 i = 0; i < g.count; ++i) wide = wide || g.layers[i].transposed || g.layers[i].kind;
+    if (wide) {
         converted32.assign(rows * ldx, 0.0f);
         for (i64 t = 0; t < rows; ++t)
             for (i64 j = 0; j < g.width; ++j) converted32[t * ldx + j] = load(x + t * g.width + j);
@@ -326,8 +355,13 @@ void products(const Layers& g, const T* x, const i64* adapter, i64 rows, void* y
 #pragma omp for schedule(static) nowait
             for (i64 o = 0; o < g.layers[i].outputs; o += block) {
                 const i64 count = std::min(block, g.layers[i].outputs - o);
-                g.layers[i].transposed ? some_columns(c, i, column, o, count)
-                                       : some_outputs(c, i, column, o, count);
+                const Layer& layer = g.layers[i];
+                if (layer.kind)
+                    some_blocks(c, i, column, o, count);
+                else if (layer.transposed)
+                    some_columns(c, i, column, o, count);
+                else
+                    some_outputs(c, i, column, o, count);
             }
             column += g.layers[i].outputs;
         }

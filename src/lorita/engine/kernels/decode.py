@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lorita.engine.kernels.block_weight import BlockWeight
+from lorita.engine.kernels.expand import BLOCKS
 from lorita.engine.kernels.head_layout import Part, Rotation, flat_heads
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.products import product
@@ -36,8 +38,8 @@ class LowRank:
 class FrozenLayer:
     """A linear layer, and its part of each adapter of the model: None where it has none."""
 
-    weight: Tensor
-    """[outputs, inputs]; the layer's own tensor, or its transposed view."""
+    weight: Tensor | BlockWeight
+    """[outputs, inputs]; the layer's own tensor, or its transposed view, or quantised blocks."""
     bias: Tensor | None = None
     adapters: Sequence[LowRank | None] = ()
 
@@ -62,7 +64,7 @@ class JoinedLayers:
         if not self._adapted:
             adapter_n = None
         run = kernel("products", x_nI) if self._described else None
-        if run is None or len(x_nI) > _most_rows(x_nI):
+        if run is None or len(x_nI) > self._most_rows(x_nI):
             return self._in_torch(x_nI, adapter_n).to(dtype or x_nI.dtype)
         x_nI = x_nI.contiguous()
         width = sum(self.sizes)
@@ -73,6 +75,10 @@ class JoinedLayers:
             width, out.dtype == torch.float32,
         )  # fmt: skip
         return out
+
+    def _most_rows(self, like: Tensor) -> int:
+        quantised = any(isinstance(layer.weight, BlockWeight) for layer in self.layers)
+        return min(_most_rows(like), MOST_ROWS_OF_BLOCKS) if quantised else _most_rows(like)
 
     def _in_torch(self, x_nI: Tensor, adapter_n: Tensor | None) -> Tensor:
         outs = []
@@ -88,6 +94,10 @@ class JoinedLayers:
                     out[mine] = (out[mine].float() + functional.linear(low, added.up)).to(out)
             outs.append(out)
         return torch.cat(outs, 1) if len(outs) > 1 else outs[0]
+
+
+MOST_ROWS_OF_BLOCKS = 32
+"""For more rows, blocks are expanded for a library's product."""
 
 
 def _most_rows(like: Tensor) -> int:
@@ -118,6 +128,7 @@ class _Layer(ctypes.Structure):
         ("outputs", ctypes.c_int64),
         ("transposed", ctypes.c_int64),
         ("wide_bias", ctypes.c_int64),
+        ("kind", ctypes.c_int64),
     )
 
 
@@ -137,12 +148,11 @@ def _describe(layers: Sequence[FrozenLayer]) -> tuple[Any, ...]:
     described = (_Layer * len(layers))()
     most_rank = 0
     for entry, layer in zip(described, layers, strict=True):
-        weight, bias = layer.weight, layer.bias
-        transposed = not weight.is_contiguous()
-        if transposed and not weight.t().is_contiguous():
+        place, bias = _place_of(layer.weight), layer.bias
+        if place is None:
             return ()
         if bias is not None and (
-            bias.dtype not in (weight.dtype, torch.float32) or not bias.is_contiguous()
+            bias.dtype not in (layer.weight.dtype, torch.float32) or not bias.is_contiguous()
         ):
             return ()
         table = (_Adapter * max(len(layer.adapters), 1))()
@@ -154,7 +164,8 @@ def _describe(layers: Sequence[FrozenLayer]) -> tuple[Any, ...]:
                 row.down, row.up = (matrix.data_ptr() for matrix in matrices)
                 row.rank, row.scale = len(added.down), added.scale
                 most_rank = max(most_rank, len(added.down))
-        entry.weight, entry.outputs, entry.transposed = weight.data_ptr(), len(weight), transposed
+        entry.weight, entry.transposed, entry.kind = place
+        entry.outputs = len(layer.weight)
         entry.bias = None if bias is None else bias.data_ptr()
         entry.wide_bias = bias is not None and bias.dtype == torch.float32
         entry.adapters = ctypes.addressof(table)
@@ -164,6 +175,22 @@ def _describe(layers: Sequence[FrozenLayer]) -> tuple[Any, ...]:
         ctypes.addressof(described), len(layers), width, len(layers[0].adapters), most_rank
     )
     return (whole, described, kept)
+
+
+def _place_of(weight: Tensor | BlockWeight) -> tuple[int, bool, int] | None:
+    """Where a weight is, whether it is transposed, and the format of its blocks, 0 without.
+
+    None if the kernel cannot take it.
+    """
+    if isinstance(weight, BlockWeight):
+        (blocks,) = weight.parts
+        if blocks.kind not in BLOCKS or not blocks.rows.is_contiguous():
+            return None
+        return blocks.rows.data_ptr(), False, blocks.kind
+    transposed = not weight.is_contiguous()
+    if transposed and not weight.t().is_contiguous():
+        return None
+    return weight.data_ptr(), transposed, 0
 
 
 class _Attention(ctypes.Structure):

@@ -2,261 +2,32 @@
 //
 // Every number is computed in float32 in the order in which gguf-py computes it, and rounded once, so
 // that the result is equal bit by bit; this file is compiled without fused or reordered arithmetic.
-// Formats: https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h
 
-#include "numbers.h"
+#include <type_traits>
+
+#include "blocks.h"
 
 namespace {
 
-using u8 = uint8_t;
-using i8 = int8_t;
-
-constexpr int LARGEST = 256;  // numbers in the largest block
-
-inline uint16_t u16_at(const u8* p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
-inline uint32_t u32_at(const u8* p) {
-    return p[0] | (p[1] << 8) | (p[2] << 16) | (static_cast<uint32_t>(p[3]) << 24);
-}
-
-// An IEEE half, subnormal, infinite or not a number, as float32.
-inline float half_at(const u8* p) {
-    uint32_t bits = u16_at(p);
-    uint32_t sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
-    float value;
-    if (rest >= 0x7c00u) {
-        uint32_t u = sign | 0x7f800000u | ((rest & 0x3ffu) << 13);
-        std::memcpy(&value, &u, 4);
-    } else if (rest < 0x400u) {
-        value = static_cast<float>(rest) * 5.9604644775390625e-8f;  // 2^-24
-        value = sign ? -value : value;
-    } else {
-        uint32_t u = sign | ((rest << 13) + 0x38000000u);
-        std::memcpy(&value, &u, 4);
-    }
-    return value;
-}
-
-// One struct per format: numbers and bytes of a block, and how a block becomes numbers.
-
-struct Q4_0 {
-    static constexpr int numbers = 32, bytes = 18;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b);
-        for (int i = 0; i < 16; i++) {
-            y[i] = d * static_cast<float>((b[2 + i] & 15) - 8);
-            y[16 + i] = d * static_cast<float>((b[2 + i] >> 4) - 8);
-        }
-    }
-};
-
-struct Q4_1 {
-    static constexpr int numbers = 32, bytes = 20;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b), m = half_at(b + 2);
-        for (int i = 0; i < 16; i++) {
-            y[i] = d * static_cast<float>(b[4 + i] & 15) + m;
-            y[16 + i] = d * static_cast<float>(b[4 + i] >> 4) + m;
-        }
-    }
-};
-
-struct Q5_0 {
-    static constexpr int numbers = 32, bytes = 22;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b);
-        uint32_t high = u32_at(b + 2);
-        for (int i = 0; i < 16; i++) {
-            int low = (b[6 + i] & 15) | (((high >> i) & 1) << 4);
-            int up = (b[6 + i] >> 4) | (((high >> (16 + i)) & 1) << 4);
-            y[i] = d * static_cast<float>(low - 16);
-            y[16 + i] = d * static_cast<float>(up - 16);
-        }
-    }
-};
-
-struct Q5_1 {
-    static constexpr int numbers = 32, bytes = 24;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b), m = half_at(b + 2);
-        uint32_t high = u32_at(b + 4);
-        for (int i = 0; i < 16; i++) {
-            int low = (b[8 + i] & 15) | (((high >> i) & 1) << 4);
-            int up = (b[8 + i] >> 4) | (((high >> (16 + i)) & 1) << 4);
-            y[i] = d * static_cast<float>(low) + m;
-            y[16 + i] = d * static_cast<float>(up) + m;
-        }
-    }
-};
-
-struct Q8_0 {
-    static constexpr int numbers = 32, bytes = 34;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b);
-        for (int i = 0; i < 32; i++) y[i] = static_cast<float>(static_cast<i8>(b[2 + i])) * d;
-    }
-};
-
-struct Q2_K {
-    static constexpr int numbers = 256, bytes = 84;
-    static void expand(const u8* b, float* y) {
-        const u8 *scales = b, *low = b + 16;
-        float d = half_at(b + 80), least = half_at(b + 82);
-        for (int group = 0; group < 16; group++) {  // of 16 numbers
-            float scale = d * static_cast<float>(scales[group] & 15);
-            float minimum = least * static_cast<float>(scales[group] >> 4);
-            const u8* q = low + 32 * (group / 8) + 16 * (group % 2);
-            int shift = 2 * ((group / 2) % 4);
-            for (int i = 0; i < 16; i++)
-                y[16 * group + i] = scale * static_cast<float>((q[i] >> shift) & 3) - minimum;
-        }
-    }
-};
-
-struct Q3_K {
-    static constexpr int numbers = 256, bytes = 110;
-    static void expand(const u8* b, float* y) {
-        const u8 *mask = b, *low = b + 32, *scales = b + 96;
-        float d = half_at(b + 108);
-        for (int group = 0; group < 16; group++) {
-            int part = scales[group % 8] >> (4 * (group / 8));
-            int top = scales[8 + group % 4] >> (2 * (group / 4));
-            float scale = d * static_cast<float>(((part & 15) | ((top & 3) << 4)) - 32);
-            const u8* q = low + 32 * (group / 8) + 16 * (group % 2);
-            const u8* h = mask + 16 * (group % 2);
-            int shift = 2 * ((group / 2) % 4), bit = group / 2;
-            for (int i = 0; i < 16; i++) {
-                int less = ((h[i] >> bit) & 1) ? 0 : 4;
-                y[16 * group + i] = scale * static_cast<float>(((q[i] >> shift) & 3) - less);
-            }
-        }
-    }
-};
-
-// The scales and minima of Q4_K and Q5_K, six bits each, packed into twelve bytes.
-inline void six_bits(const u8* p, int group, int& scale, int& minimum) {
-    if (group < 4) {
-        scale = p[group] & 63;
-        minimum = p[4 + group] & 63;
-    } else {
-        scale = (p[4 + group] & 15) | ((p[group - 4] >> 6) << 4);
-        minimum = (p[4 + group] >> 4) | ((p[group] >> 6) << 4);
-    }
-}
-
-struct Q4_K {
-    static constexpr int numbers = 256, bytes = 144;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b), least = half_at(b + 2);
-        for (int group = 0; group < 8; group++) {  // of 32 numbers
-            int s, m;
-            six_bits(b + 4, group, s, m);
-            float scale = d * static_cast<float>(s), minimum = least * static_cast<float>(m);
-            const u8* q = b + 16 + 32 * (group / 2);
-            int shift = 4 * (group % 2);
-            for (int i = 0; i < 32; i++)
-                y[32 * group + i] = scale * static_cast<float>((q[i] >> shift) & 15) - minimum;
-        }
-    }
-};
-
-struct Q5_K {
-    static constexpr int numbers = 256, bytes = 176;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b), least = half_at(b + 2);
-        const u8* high = b + 16;
-        for (int group = 0; group < 8; group++) {
-            int s, m;
-            six_bits(b + 4, group, s, m);
-            float scale = d * static_cast<float>(s), minimum = least * static_cast<float>(m);
-            const u8* q = b + 48 + 32 * (group / 2);
-            int shift = 4 * (group % 2);
-            for (int i = 0; i < 32; i++) {
-                int value = ((q[i] >> shift) & 15) | (((high[i] >> group) & 1) << 4);
-                y[32 * group + i] = scale * static_cast<float>(value) - minimum;
-            }
-        }
-    }
-};
-
-struct Q6_K {
-    static constexpr int numbers = 256, bytes = 210;
-    static void expand(const u8* b, float* y) {
-        const u8 *low = b, *high = b + 128, *scales = b + 192;
-        float d = half_at(b + 208);
-        for (int group = 0; group < 16; group++) {
-            float scale = d * static_cast<float>(static_cast<i8>(scales[group]));
-            int part = group / 8, row = (group / 2) % 4, side = 16 * (group % 2);
-            const u8* q = low + 64 * part + 32 * (row % 2) + side;
-            const u8* h = high + 32 * part + side;
-            int shift = 4 * (row / 2), place = 2 * row;
-            for (int i = 0; i < 16; i++) {
-                int value = ((q[i] >> shift) & 15) | (((h[i] >> place) & 3) << 4);
-                y[16 * group + i] = scale * static_cast<float>(value - 32);
-            }
-        }
-    }
-};
-
-constexpr float LEVELS[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                              1,    13,   25,  38,  53,  69,  89,  113};
-
-struct IQ4_NL {
-    static constexpr int numbers = 32, bytes = 18;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b);
-        for (int i = 0; i < 16; i++) {
-            y[i] = d * LEVELS[b[2 + i] & 15];
-            y[16 + i] = d * LEVELS[b[2 + i] >> 4];
-        }
-    }
-};
-
-struct IQ4_XS {
-    static constexpr int numbers = 256, bytes = 136;
-    static void expand(const u8* b, float* y) {
-        float d = half_at(b);
-        int top = u16_at(b + 2);
-        for (int group = 0; group < 8; group++) {
-            int low = (b[4 + group / 2] >> (4 * (group % 2))) & 15;
-            int s = (low | (((top >> (2 * group)) & 3) << 4)) - 32;
-            float scale = d * static_cast<float>(s);
-            const u8* q = b + 8 + 16 * group;
-            for (int i = 0; i < 16; i++) {
-                y[32 * group + i] = scale * LEVELS[q[i] & 15];
-                y[32 * group + 16 + i] = scale * LEVELS[q[i] >> 4];
-            }
-        }
-    }
-};
-
 template <typename Format, typename Out>
-void expand_all(const u8* blocks, i64 count, Out* out) {
-#pragma omp parallel for schedule(static)
+void expand_all(Format, const u8* blocks, i64 count, Out* out) {
+#pragma omp parallel for schedule(static) if (count * Format::numbers >= 65536)
     for (i64 block = 0; block < count; block++) {
-        alignas(64) float numbers[LARGEST];
-        Format::expand(blocks + block * Format::bytes, numbers);
+        const u8* from = blocks + block * Format::bytes;
         Out* to = out + block * Format::numbers;
-        for (int i = 0; i < Format::numbers; i++) store(to + i, numbers[i]);
+        if constexpr (std::is_same_v<Out, float>) {
+            Format::expand(from, to);
+        } else {
+            alignas(64) float numbers[Format::numbers];
+            Format::expand(from, numbers);
+            for (int i = 0; i < Format::numbers; i++) store(to + i, numbers[i]);
+        }
     }
 }
 
 template <typename Out>
 void expand(const u8* blocks, i64 kind, i64 count, Out* out) {
-    switch (kind) {  // the numbers of enum ggml_type
-        case 2: expand_all<Q4_0>(blocks, count, out); break;
-        case 3: expand_all<Q4_1>(blocks, count, out); break;
-        case 6: expand_all<Q5_0>(blocks, count, out); break;
-        case 7: expand_all<Q5_1>(blocks, count, out); break;
-        case 8: expand_all<Q8_0>(blocks, count, out); break;
-        case 10: expand_all<Q2_K>(blocks, count, out); break;
-        case 11: expand_all<Q3_K>(blocks, count, out); break;
-        case 12: expand_all<Q4_K>(blocks, count, out); break;
-        case 13: expand_all<Q5_K>(blocks, count, out); break;
-        case 14: expand_all<Q6_K>(blocks, count, out); break;
-        case 20: expand_all<IQ4_NL>(blocks, count, out); break;
-        case 23: expand_all<IQ4_XS>(blocks, count, out); break;
-        default: break;
-    }
+    with_format(kind, [&](auto format) { expand_all(format, blocks, count, out); });
 }
 
 }  // namespace

@@ -7,7 +7,6 @@ they would be several times larger than any other tensor of the step.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,18 +14,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lorita.engine.kernels.block_weight import BlockWeight
+from lorita.engine.kernels.kept import Kept
 from lorita.engine.kernels.native import kernel
-from lorita.engine.kernels.products import product, widened
+from lorita.engine.kernels.products import product, product_back, widened
 
 CHUNK_BYTES = 64 * 2**20
 """Logits of a chunk."""
 LEAST_CHUNK = 256
 """Positions of a chunk, whatever their logits take: fewer would make the products slow."""
+LEAST_OF_BLOCKS = 512
+"""The same where the head is expanded for each chunk."""
 
 
 def cross_entropy_sum(
     hidden_ND: Tensor,
-    weight_VD: Tensor,
+    weight_VD: Tensor | BlockWeight,
     targets_N: Tensor,
     *,
     bias: Tensor | None = None,
@@ -50,7 +53,7 @@ class _CrossEntropySum(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden_ND: Tensor,
-        weight_VD: Tensor,
+        weight_VD: Tensor | BlockWeight,
         targets_N: Tensor,
         bias: Tensor | None,
         cap: float,
@@ -59,14 +62,15 @@ class _CrossEntropySum(torch.autograd.Function):
         needs_grad = ctx.needs_input_grad[0]
         grad_ND = torch.empty_like(hidden_ND) if needs_grad else None
         total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
-        for here in _chunks(len(hidden_ND), weight_VD.shape[0] * hidden_ND.itemsize):
+        least = LEAST_OF_BLOCKS if isinstance(weight_VD, BlockWeight) else LEAST_CHUNK
+        for here in _chunks(len(hidden_ND), weight_VD.shape[0] * hidden_ND.itemsize, least):
             logits_CV = _logits(hidden_ND[here], weight_VD)
             if bias is not None:
                 logits_CV += bias
             losses_C, slope_CV = _loss_and_slope(logits_CV, targets_N[here], scale, cap, needs_grad)
             total += losses_C.double().sum()
             if grad_ND is not None:
-                grad_ND[here] = product(slope_CV, weight_VD.t())
+                grad_ND[here] = product_back(slope_CV, weight_VD)
             del logits_CV, slope_CV  # or they would coexist with those of the next chunk
         if grad_ND is not None:
             ctx.save_for_backward(grad_ND)
@@ -80,35 +84,20 @@ class _CrossEntropySum(torch.autograd.Function):
         return scaled, None, None, None, None, None
 
 
-def _chunks(positions: int, bytes_each: int) -> Iterator[slice]:
+def _chunks(positions: int, bytes_each: int, least: int) -> Iterator[slice]:
     """Slices of nearly equal length: a short last one would make a slow product."""
-    count = math.ceil(positions / max(CHUNK_BYTES // bytes_each, LEAST_CHUNK))
+    count = math.ceil(positions / max(CHUNK_BYTES // bytes_each, least))
     for i in range(count):
         yield slice(i * positions // count, (i + 1) * positions // count)
 
 
-class _Kept(threading.local):
-    """A thread's memory for the logits of a chunk, kept between calls.
-
-    It is larger than what the C allocator keeps (``allocator.py``): mapped anew for each chunk,
-    zeroing it would take a tenth of the product's time.
-    """
-
-    buffer: Tensor = torch.empty(0, dtype=torch.uint8)
-
-    def empty(self, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-        count = shape[0] * shape[1] * dtype.itemsize
-        if self.buffer.numel() < count:
-            self.buffer = torch.empty(count, dtype=torch.uint8)
-        return self.buffer[:count].view(dtype).view(shape)
+_kept = Kept()
 
 
-_kept = _Kept()
-
-
-def _logits(hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
+def _logits(hidden_CD: Tensor, weight_VD: Tensor | BlockWeight) -> Tensor:
     """The head's product, in kept memory where the product can write to given memory."""
-    if hidden_CD.device.type != "cpu" or hidden_CD.dtype == torch.float32 or widened(hidden_CD):
+    wide = hidden_CD.dtype == torch.float32 or widened(hidden_CD)
+    if isinstance(weight_VD, BlockWeight) or hidden_CD.device.type != "cpu" or wide:
         return product(hidden_CD, weight_VD)
     out_CV = _kept.empty((len(hidden_CD), len(weight_VD)), hidden_CD.dtype)
     return torch.mm(hidden_CD, weight_VD.t(), out=out_CV)
