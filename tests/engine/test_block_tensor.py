@@ -14,7 +14,7 @@ from lorita.engine.block_tensor import BlockTensor, values_at
 from lorita.engine.kernels import block_weight, native
 from lorita.engine.kernels.block_weight import Blocks, BlockWeight
 from lorita.errors import ModelError
-from lorita.models.base_precision import quantised
+from lorita.models.quantise import quantised
 
 KINDS = {"Q8_0": 8, "Q4_1": 3, "F16": 1, "BF16": 30, "F32": 0}
 

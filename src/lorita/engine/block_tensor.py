@@ -35,8 +35,8 @@ class BlockTensor(Tensor):
         self.blocks = blocks
 
     @property
-    def weight(self) -> BlockWeight:
-        """For products, by whoever calls them itself."""
+    def quantised(self) -> BlockWeight:
+        """For products, by whoever calls them itself (``kernels.products.quantised``)."""
         return BlockWeight((self.blocks,), self.dtype)
 
     def expanded(self) -> Tensor:
@@ -63,7 +63,7 @@ class BlockTensor(Tensor):
         if func is functional.linear and isinstance(args[1], BlockTensor):
             x, weight, *bias = args
             given = bias[0] if bias else (kwargs or {}).get("bias")
-            return frozen_linear(x, weight.weight, given)
+            return frozen_linear(x, weight.quantised, given)
         if func is functional.embedding and isinstance(args[1], BlockTensor):
             return args[1].blocks.gathered(args[0], args[1].dtype)
         with torch._C.DisableTorchFunctionSubclass():  # results are what dispatch makes them
@@ -106,11 +106,6 @@ def _holds_blocks(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.expanded() if isinstance(value, BlockTensor) else value
-
-
-def for_products(weight: Tensor) -> Tensor | BlockWeight:
-    """A frozen weight as ``product`` takes it."""
-    return weight.weight if isinstance(weight, BlockTensor) else weight
 
 
 def values_at(tensor: Tensor, places: Tensor) -> Tensor:

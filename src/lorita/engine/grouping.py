@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorita.engine.block_tensor import BlockTensor
+from lorita.engine.kernels.products import quantised
 from lorita.engine.linears import is_plain_linear, is_transposed
 from lorita.engine.lora_linear import Group, Member
 from lorita.engine.plans import Unsuited
@@ -55,7 +55,7 @@ def group(modules: Sequence[nn.Module]) -> Group:
         raise Unsuited("Conv1D layers are not joined")
     if len({(weight.dtype, weight.device) for weight in weights}) > 1:
         raise Unsuited("the layers differ in dtype or device")
-    if len({isinstance(weight, BlockTensor) for weight in weights}) > 1:
+    if len({quantised(weight) is None for weight in weights}) > 1:
         raise Unsuited("only some of the layers are quantised")
     drops = {m.layer.lora_dropout[m.adapter].p for m in members if _drops(m)}  # type: ignore
     if len(drops) > 1:

@@ -15,12 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from lorita.engine.autocast import NarrowCopies, for_product, own_formats
-from lorita.engine.block_tensor import BlockTensor
-from lorita.engine.kernels.block_weight import BlockWeight
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import column_sums
-from lorita.engine.kernels.products import add_times, product, product_back, times
+from lorita.engine.kernels.products import (
+    QuantisedWeight,
+    add_times,
+    product,
+    product_back,
+    quantised,
+    times,
+)
 from lorita.engine.linears import weight_of
 
 
@@ -84,7 +89,7 @@ class Group:
         self._copies = NarrowCopies()
         self._stamps = self._stamps_now()
 
-    def frozen(self, dtype: torch.dtype) -> Tensor | Int8Weight | BlockWeight:
+    def frozen(self, dtype: torch.dtype) -> Tensor | Int8Weight | QuantisedWeight:
         """The weight of all layers, as used in products of inputs in ``dtype``."""
         if any(member.is_merged for member in self.members):
             # The adapter is added in place to the weight or to a new one: no copy has it.
@@ -93,7 +98,7 @@ class Group:
             return torch.cat(weights).to(dtype)
         if self._stamps != self._stamps_now():
             self._renew()
-        if isinstance(self.weight, BlockWeight):
+        if not isinstance(self.weight, Tensor):
             return self.weight
         return self._copies.of(self.weight, dtype) if self.int8 is None else self.int8
 
@@ -113,7 +118,7 @@ class Group:
 
         ``ValueError`` for weights that stay quantised in another way.
         """
-        if isinstance(self.weight, BlockWeight):
+        if not isinstance(self.weight, Tensor):
             raise ValueError("base_precision = 'int8': the weights are quantised blocks already")
         self.int8 = Int8Weight.of(self.weight)
 
@@ -127,11 +132,11 @@ class Group:
         return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 
 
-def _one_weight(members: Sequence[Member]) -> Tensor | BlockWeight:
+def _one_weight(members: Sequence[Member]) -> Tensor | QuantisedWeight:
     """The weights [outputs, I] as one tensor, of which the layers keep views; blocks stay apart."""
-    if isinstance(first := weight_of(members[0].base), BlockTensor):
-        parts = [weight_of(member.base).blocks for member in members]  # type: ignore[attr-defined]
-        return BlockWeight(parts, first.dtype)
+    first, *others = (quantised(weight_of(member.base)) for member in members)
+    if first is not None:
+        return first.beside([other for other in others if other is not None])
     if len(members) == 1:
         return weight_of(members[0].base)
     weights: list[Any] = [member.base.weight for member in members]

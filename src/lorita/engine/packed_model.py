@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lorita.engine.autocast import autocast_dtype, for_product
-from lorita.engine.block_tensor import for_products
 from lorita.engine.causal_lm import body_of, causal_lm, head_of
 from lorita.engine.frozen_layers import BottomCache
 from lorita.engine.heads import LinearHead
-from lorita.engine.kernels.block_weight import BlockWeight
 from lorita.engine.kernels.loss import cross_entropy_sum
+from lorita.engine.kernels.products import for_products
 from lorita.engine.kernels.row_layout import RowLayout, computing
 from lorita.engine.patch import Patch, patch_of
 from lorita.engine.plans import Unsuited
@@ -183,11 +182,11 @@ def loss_at_targets(
     head, narrow = head_of(lm), autocast_dtype(hidden_ND)
     if isinstance(head, LinearHead) and head.is_frozen_linear():
         weight_VD = for_products(head.module.weight)
-        quantised = isinstance(weight_VD, BlockWeight)
-        if narrow is not None and not isinstance(weight_VD, BlockWeight):
+        is_tensor = isinstance(weight_VD, Tensor)
+        if narrow is not None and isinstance(weight_VD, Tensor):
             weight_VD = patch.copies.of(weight_VD, narrow)
         hidden_ND = for_product(hidden_ND)
-        if quantised or weight_VD.dtype == hidden_ND.dtype:
+        if not is_tensor or weight_VD.dtype == hidden_ND.dtype:
             return cross_entropy_sum(
                 hidden_ND,
                 weight_VD,

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from lorita.engine import forwards
-from lorita.engine.block_tensor import BlockTensor
 from lorita.engine.causal_lm import body_of
 from lorita.engine.families import Family, drops_attention, family_of
 from lorita.engine.grouping import group
 from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import gelu_tanh
+from lorita.engine.kernels.products import quantised
 from lorita.engine.linears import is_plain_linear, weight_of
 from lorita.engine.patch import INTERFACE, Patch
 from lorita.engine.plans import Unsuited
@@ -136,7 +136,7 @@ def _replace_linears(lm: Any, out: Replacements) -> None:
         elif isinstance(module, LoraLayer):
             out.replaced["LoRA layer (joined with others of the same input)"] += 1
     for module in _frozen_linears(lm):
-        if isinstance(module.weight, BlockTensor):
+        if quantised(module.weight) is not None:
             continue  # its products are the engine's own already
         if module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
             out.patch.put(module, forwards.linear_forward(module, module.forward))
@@ -167,7 +167,7 @@ def use_int8(lm: Any, patch: Patch) -> int:
     for known in patch.groups:
         known.use_int8()
     alone = [module for module in _frozen_linears(lm) if module not in joined]
-    if any(isinstance(module.weight, BlockTensor) for module in alone):
+    if any(quantised(module.weight) is not None for module in alone):
         raise ValueError("base_precision = 'int8': the weights are quantised blocks already")
     for module in alone:
         # Over the forward for float32, if there is one: the original is the class's own.

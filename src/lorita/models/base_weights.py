@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from lorita.errors import LoritaWarning, ModelError
 from lorita.models.base import NATIVE, Base, load_config, require_loadable
-from lorita.models.base_precision import quantise
 from lorita.models.fingerprint import require_finite_weights
 from lorita.models.gguf_files import open_mapped
 from lorita.models.gguf_tensors import read_blocks, read_tensor
 from lorita.models.gguf_weights import load_weights
 from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
+from lorita.models.quantise import quantise
 from lorita.storage.downloads import check_download
 from lorita.storage.reading import one_message, said
 from lorita.system.memory import is_out_of_memory

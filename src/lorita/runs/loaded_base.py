@@ -12,7 +12,7 @@ from lorita.errors import LoritaWarning, ModelError, SettingsError
 from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
 from lorita.models.memory_needs import Sizes, base_sizes
-from lorita.runs.memory_plan import fitting_form
+from lorita.runs.base_form import fitting_form
 from lorita.system.memory import memory_in_use, peak_memory
 from lorita.system.processes import launch_warning
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.data.examples import token_lengths
 from lorita.evaluation.score_batches import is_tight, scoring_bytes
-from lorita.models.fitting import Fit, choose_form
 from lorita.models.memory_needs import (
     LATE,
     LOADING,
@@ -23,11 +22,10 @@ from lorita.models.memory_needs import (
     product_bytes,
     weight_bytes,
 )
-from lorita.system.memory import Room, gigabytes, room
+from lorita.system.memory import gigabytes, room
 from lorita.training.token_budget import bytes_per_token, most_tokens, token_budget
 
 if TYPE_CHECKING:
-    from lorita.models.base import Base
     from lorita.runs.prepare import Prepared
     from lorita.settings.schema import RunSettings
     from lorita.training.forecast import Work
@@ -35,10 +33,6 @@ if TYPE_CHECKING:
 STEPS, PROOF = "weights and training steps", "weights and the proof"
 STATE = 20
 """Bytes of a trained parameter: itself, its gradient, two averages, and the last good copy."""
-HINT = (
-    "Ways to need less: a smaller model, --dtype bfloat16, or a smaller --max-length or --r; or "
-    "allow more memory."
-)
 
 
 @dataclass(frozen=True)
@@ -142,33 +136,6 @@ def least_needs(settings: RunSettings, prepared: Prepared, sizes: Sizes, itemsiz
     trained = sizes.per_rank * settings.r
     return training_needs(
         settings, prepared, sizes, itemsize, trained=trained, micro=micro, tight=True
-    )
-
-
-def fitting_form(
-    settings: RunSettings, prepared: Prepared, sizes: Sizes | None, itemsize: int
-) -> Fit:
-    """The form of the base in which the run fits, and why it is not the one that was chosen.
-
-    Raises ``ModelError`` if the run fits in none that the settings allow.
-    """
-    here: Room | None = room()
-    if sizes is None or here is None:
-        return Fit(prepared.base, itemsize)
-
-    def needs(form: Base, size: int) -> Needs:
-        return least_needs(settings, replace(prepared, base=form), sizes, size)
-
-    return choose_form(
-        f"{prepared.base.name}: training",
-        prepared.base,
-        itemsize,
-        needs,
-        here,
-        may_change=settings.dtype == "auto",
-        may_page=False,  # every step reads all weights
-        may_quantise=not settings.modules_to_save,
-        hint=HINT,
     )
 
 

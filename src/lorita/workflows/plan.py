@@ -19,12 +19,12 @@ from lorita.models import adapter as adapters
 from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of, weight_bytes
 from lorita.runs.asked import asked_base
+from lorita.runs.base_form import fitting_form
 from lorita.runs.chosen import chosen_lines, filled_in
 from lorita.runs.loaded_base import load_base
 from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import (
     can_checkpoint,
-    fitting_form,
     micro_batches_for,
     reckoned_peak,
 )

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorita.engine.block_tensor import for_products
 from lorita.engine.decoding import ACTIVE
 from lorita.engine.kernels.decode import FrozenLayer, JoinedLayers, LowRank
+from lorita.engine.kernels.products import for_products
 from lorita.engine.linears import is_plain_linear, weight_of
 from lorita.engine.plans import Unsuited
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorita.engine.kernels.expand import block_of, expand
+from lorita.engine.kernels.expand import BLOCKS, block_of, expand
 from lorita.engine.kernels.kept import Kept
 from lorita.engine.kernels.products import product, widened
 
@@ -86,6 +87,18 @@ class BlockWeight:
         if sum_TI is None:
             raise ValueError("a weight without rows")
         return sum_TI.to(grad_TO.dtype)
+
+    def beside(self, others: Sequence[Any]) -> BlockWeight:
+        """See ``QuantisedWeight``; all in this one's dtype."""
+        parts = [part for weight in (self, *others) for part in weight.parts]
+        return BlockWeight(parts, self.dtype)
+
+    def place(self) -> tuple[int, int] | None:
+        """See ``QuantisedWeight``; None for several matrices as well."""
+        (blocks, *more) = self.parts
+        if more or blocks.kind not in BLOCKS or not blocks.rows.is_contiguous():
+            return None
+        return blocks.rows.data_ptr(), blocks.kind
 
     def _pieces(self, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
         """The first row of each piece, and its numbers, which the next piece overwrites."""

@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine.kernels.block_weight import BlockWeight
-from lorita.engine.kernels.expand import BLOCKS
 from lorita.engine.kernels.head_layout import Part, Rotation, flat_heads
 from lorita.engine.kernels.native import kernel
-from lorita.engine.kernels.products import product
+from lorita.engine.kernels.products import QuantisedWeight, product
 from lorita.engine.kernels.score_rule import Scores
 
 
@@ -38,7 +36,7 @@ class LowRank:
 class FrozenLayer:
     """A linear layer, and its part of each adapter of the model: None where it has none."""
 
-    weight: Tensor | BlockWeight
+    weight: Tensor | QuantisedWeight
     """[outputs, inputs]; the layer's own tensor, or its transposed view, or quantised blocks."""
     bias: Tensor | None = None
     adapters: Sequence[LowRank | None] = ()
@@ -77,7 +75,7 @@ class JoinedLayers:
         return out
 
     def _most_rows(self, like: Tensor) -> int:
-        quantised = any(isinstance(layer.weight, BlockWeight) for layer in self.layers)
+        quantised = any(not isinstance(layer.weight, Tensor) for layer in self.layers)
         return min(_most_rows(like), MOST_ROWS_OF_BLOCKS) if quantised else _most_rows(like)
 
     def _in_torch(self, x_nI: Tensor, adapter_n: Tensor | None) -> Tensor:
@@ -177,16 +175,14 @@ def _describe(layers: Sequence[FrozenLayer]) -> tuple[Any, ...]:
     return (whole, described, kept)
 
 
-def _place_of(weight: Tensor | BlockWeight) -> tuple[int, bool, int] | None:
+def _place_of(weight: Tensor | QuantisedWeight) -> tuple[int, bool, int] | None:
     """Where a weight is, whether it is transposed, and the format of its blocks, 0 without.
 
     None if the kernel cannot take it.
     """
-    if isinstance(weight, BlockWeight):
-        (blocks,) = weight.parts
-        if blocks.kind not in BLOCKS or not blocks.rows.is_contiguous():
-            return None
-        return blocks.rows.data_ptr(), False, blocks.kind
+    if not isinstance(weight, Tensor):
+        blocks = weight.place()
+        return None if blocks is None else (blocks[0], False, blocks[1])
     transposed = not weight.is_contiguous()
     if transposed and not weight.t().is_contiguous():
         return None

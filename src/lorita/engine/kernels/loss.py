@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorita.engine.kernels.block_weight import BlockWeight
 from lorita.engine.kernels.kept import Kept
 from lorita.engine.kernels.native import kernel
-from lorita.engine.kernels.products import product, product_back, widened
+from lorita.engine.kernels.products import QuantisedWeight, product, product_back, widened
 
 CHUNK_BYTES = 64 * 2**20
 """Logits of a chunk."""
@@ -29,7 +28,7 @@ LEAST_OF_BLOCKS = 512
 
 def cross_entropy_sum(
     hidden_ND: Tensor,
-    weight_VD: Tensor | BlockWeight,
+    weight_VD: Tensor | QuantisedWeight,
     targets_N: Tensor,
     *,
     bias: Tensor | None = None,
@@ -53,7 +52,7 @@ class _CrossEntropySum(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden_ND: Tensor,
-        weight_VD: Tensor | BlockWeight,
+        weight_VD: Tensor | QuantisedWeight,
         targets_N: Tensor,
         bias: Tensor | None,
         cap: float,
@@ -62,7 +61,7 @@ class _CrossEntropySum(torch.autograd.Function):
         needs_grad = ctx.needs_input_grad[0]
         grad_ND = torch.empty_like(hidden_ND) if needs_grad else None
         total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
-        least = LEAST_OF_BLOCKS if isinstance(weight_VD, BlockWeight) else LEAST_CHUNK
+        least = LEAST_CHUNK if isinstance(weight_VD, Tensor) else LEAST_OF_BLOCKS
         for here in _chunks(len(hidden_ND), weight_VD.shape[0] * hidden_ND.itemsize, least):
             logits_CV = _logits(hidden_ND[here], weight_VD)
             if bias is not None:
@@ -94,10 +93,10 @@ def _chunks(positions: int, bytes_each: int, least: int) -> Iterator[slice]:
 _kept = Kept()
 
 
-def _logits(hidden_CD: Tensor, weight_VD: Tensor | BlockWeight) -> Tensor:
+def _logits(hidden_CD: Tensor, weight_VD: Tensor | QuantisedWeight) -> Tensor:
     """The head's product, in kept memory where the product can write to given memory."""
     wide = hidden_CD.dtype == torch.float32 or widened(hidden_CD)
-    if isinstance(weight_VD, BlockWeight) or hidden_CD.device.type != "cpu" or wide:
+    if not isinstance(weight_VD, Tensor) or hidden_CD.device.type != "cpu" or wide:
         return product(hidden_CD, weight_VD)
     out_CV = _kept.empty((len(hidden_CD), len(weight_VD)), hidden_CD.dtype)
     return torch.mm(hidden_CD, weight_VD.t(), out=out_CV)

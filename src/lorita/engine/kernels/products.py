@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -25,6 +26,34 @@ class RoundedWeight(Protocol):
     def backward(self, grad_TO: Tensor) -> Tensor:
         """The product ``grad·W``, [T, I], in the type of ``grad``."""
         ...
+
+
+class QuantisedWeight(RoundedWeight, Protocol):
+    """A weight whose numbers exist only while they are used (``block_weight.py``)."""
+
+    dtype: torch.dtype
+    shape: tuple[int, int]
+
+    def __len__(self) -> int: ...
+
+    def beside(self, others: Sequence[QuantisedWeight]) -> QuantisedWeight:
+        """This and the others as one weight: their outputs side by side."""
+        ...
+
+    def place(self) -> tuple[int, int] | None:
+        """The address of the blocks, and their format in ggml, if the kernels know it."""
+        ...
+
+
+def quantised(weight: Tensor) -> QuantisedWeight | None:
+    """What computes the products of a model's weight that stays quantised; None for any other."""
+    return getattr(weight, "quantised", None)
+
+
+def for_products(weight: Tensor) -> Tensor | QuantisedWeight:
+    """A frozen weight as ``product`` takes it."""
+    blocks = quantised(weight)
+    return weight if blocks is None else blocks
 
 
 def product(x: Tensor, weight: Tensor | RoundedWeight, bias: Tensor | None = None) -> Tensor:
