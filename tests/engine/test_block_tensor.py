@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lorita.engine.block_tensor import BlockTensor, values_at
-from lorita.engine.kernels import block_weight, native
-from lorita.engine.kernels.block_weight import Blocks, BlockWeight
+from lorita.engine import block_tensor
+from lorita.engine.block_tensor import Blocks, BlockTensor, BlockWeight
+from lorita.engine.kernels import native
 from lorita.errors import ModelError
 from lorita.models.quantise import quantised
 
@@ -34,7 +34,7 @@ def numbers_of(blocks: Blocks, dtype: torch.dtype = torch.float32) -> torch.Tens
 @pytest.fixture(params=["one piece", "pieces"])
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "pieces":
-        monkeypatch.setattr(block_weight, "PIECE", 7 * 64)
+        monkeypatch.setattr(block_tensor, "PIECE", 7 * 64)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -121,9 +121,8 @@ def test_single_numbers_are_found_without_the_rest(monkeypatch: pytest.MonkeyPat
     blocks = blocks_of()
     numbers, places = numbers_of(blocks), torch.tensor([0, 63, 64, 700, 1535, 64])
     monkeypatch.setattr(BlockTensor, "expanded", lambda self: pytest.fail("all was expanded"))
-    found = values_at(BlockTensor(blocks, torch.float32), places)
+    found = BlockTensor(blocks, torch.float32).values_at(places)
     assert torch.equal(found, numbers.reshape(-1)[places])
-    assert torch.equal(values_at(numbers, places), numbers.reshape(-1)[places])
 
 
 def test_without_a_compiler() -> None:

@@ -12,7 +12,7 @@ import pytest
 from lorita.engine.decoding.writer import Writer
 from lorita.errors import ModelError
 from lorita.evaluation import scores
-from lorita.runs import memory_plan
+from lorita.runs import base_form
 from lorita.settings.build import build_settings
 from lorita.system.memory import CONTAINER, Room
 from lorita.workflows.plan import plan_run
@@ -83,7 +83,7 @@ def test_without_a_probe_the_same_is_warned_of(
 def test_a_run_that_cannot_fit_writes_and_loads_nothing(
     llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_plan, "room", lambda: Room(50_000_000, 550_000_000, CONTAINER))
+    monkeypatch.setattr(base_form, "room", lambda: Room(50_000_000, 550_000_000, CONTAINER))
     monkeypatch.setattr("lorita.runs.loaded_base.load_model", lambda *a: pytest.fail("loaded"))
     with pytest.raises(ModelError, match=r"training needs about .* the container allows 0\.6 GB"):
         train(tmp_path / "run", llama, prompts)

@@ -40,14 +40,12 @@ def fingerprint(model: Any) -> dict[str, Any]:
     """
     import torch
 
-    from lorita.engine.block_tensor import values_at
-
     config = model.config
     sizes = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
     tensors = dict(_own_tensors(model))
     matrices = [tensor for tensor in tensors.values() if tensor.ndim == 2][:2]
     every = [torch.arange(0, t.numel(), max(1, t.numel() // _FIRST))[:_FIRST] for t in matrices]
-    values = [values_at(t, places) for t, places in zip(matrices, every, strict=True)]
+    values = [_values_at(t, places) for t, places in zip(matrices, every, strict=True)]
     first = torch.cat([v.float().cpu() for v in values]).tolist() if values else []
     number = max(8, min(_MOST, _KEPT_IN_ALL // max(1, len(tensors))))
     return {
@@ -132,18 +130,24 @@ def _own_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, parameter.detach()
 
 
+def _values_at(tensor: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Numbers of the flattened tensor. Nothing else is read of a mapped or quantised one."""
+    quantised = getattr(tensor, "values_at", None)
+    if quantised is not None:
+        return quantised(places)  # type: ignore[no-any-return]
+    return tensor.reshape(-1)[places.to(tensor.device)]
+
+
 def _blocks(tensor: torch.Tensor) -> torch.Tensor:
     """Up to ``_BLOCKS`` blocks, spread evenly from the first value to the last, on the CPU."""
     import torch
 
-    from lorita.engine.block_tensor import values_at
-
     count = tensor.numel()
     if count <= _BLOCKS * _BLOCK:
-        return values_at(tensor, torch.arange(count)).cpu()
+        return _values_at(tensor, torch.arange(count)).cpu()
     step = (count - _BLOCK) // (_BLOCKS - 1)
     starts = torch.cat([torch.arange(0, count - _BLOCK + 1, step), torch.tensor([count - _BLOCK])])
-    return values_at(tensor, (starts[:, None] + torch.arange(_BLOCK)).reshape(-1)).cpu()
+    return _values_at(tensor, (starts[:, None] + torch.arange(_BLOCK)).reshape(-1)).cpu()
 
 
 def _packed(tensor: torch.Tensor, number: int) -> str:
@@ -170,13 +174,11 @@ def _spread(tensor: torch.Tensor, number: int) -> torch.Tensor:
     """``number`` values spread over a tensor, or all of a smaller one, as float32 on the CPU."""
     import torch
 
-    from lorita.engine.block_tensor import values_at
-
     count = tensor.numel()
     # An odd step does not keep to a column.
     step = 1 if count <= number else (count // number - 1) | 1
     places = torch.arange(0, count, step)[:number]
-    return values_at(tensor, places).float().cpu()
+    return _values_at(tensor, places).float().cpu()
 
 
 def _tensor_problems(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -44,8 +44,7 @@ def read_blocks(
     file: GgufFile, stored: StoredTensor, dtype: torch.dtype, order: torch.Tensor | None = None
 ) -> torch.Tensor:
     """A matrix that stays quantised, and mapped unless its rows come in another ``order``."""
-    from lorita.engine.block_tensor import BlockTensor
-    from lorita.engine.kernels.block_weight import Blocks
+    from lorita.engine.block_tensor import Blocks, BlockTensor
 
     rows = _mapped(file, stored).view(stored.shape[0], -1)
     if order is not None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from lorita.engine.kernels.block_weight import Blocks
+    from lorita.engine.block_tensor import Blocks
 
 ROWS_AT_ONCE = 2**22
 """Numbers that gguf-py quantises at a time."""
@@ -53,7 +53,7 @@ def quantised(weight_OI: torch.Tensor, kind: int) -> Blocks:
     """A matrix as blocks of this kind, by gguf-py; ``ModelError`` where that is missing."""
     import torch
 
-    from lorita.engine.kernels.block_weight import Blocks
+    from lorita.engine.block_tensor import Blocks
 
     try:
         from gguf import GGMLQuantizationType, quants

@@ -29,7 +29,7 @@ class RoundedWeight(Protocol):
 
 
 class QuantisedWeight(RoundedWeight, Protocol):
-    """A weight whose numbers exist only while they are used (``block_weight.py``)."""
+    """A weight whose numbers exist only while they are used (``block_tensor.py``)."""
 
     dtype: torch.dtype
     shape: tuple[int, int]

@@ -1,0 +1,106 @@
+"""Whole runs on weights that stay or are quantised: the same numbers from training to answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lorita
+from lorita.engine.block_tensor import BlockTensor
+from lorita.errors import ModelError, SettingsError
+from lorita.system.memory import CONTAINER, Room
+from lorita.training.events import Note
+from tests.models.gguf_bases import write_gguf
+from tests.runs.test_run import train
+
+ADAPTER = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def gguf_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gguf(tmp_path_factory.mktemp("gguf"), "llama", quantize="q8_0")
+
+
+def recorded(run: Path) -> Any:
+    return json.loads((run / "lorita.json").read_text())["base"]["precision"]
+
+
+def test_a_run_on_the_blocks_of_a_file(gguf_base: Path, prompts: Path, tmp_path: Path) -> None:
+    """As on the same numbers in memory; resumed, evaluated and asked as it was trained."""
+    options: dict[str, Any] = {"base_precision": "native", "compare_prompt": ["I act as "]}
+    plain = train(tmp_path / "plain", gguf_base, prompts)
+    whole = train(tmp_path / "whole", gguf_base, prompts, **options)
+    assert (recorded(tmp_path / "plain"), recorded(tmp_path / "whole")) == (None, "native")
+    assert whole.held_out_loss_tuned == pytest.approx(plain.held_out_loss_tuned, abs=1e-3)
+
+    train(tmp_path / "cut", gguf_base, prompts, **options, max_steps=3, save_steps=3)
+    train(tmp_path / "cut", gguf_base, prompts, **options, resume=True)
+    assert (tmp_path / "cut" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
+
+    tuned = lorita.load(tmp_path / "whole", dtype="float32")
+    assert any(isinstance(p, BlockTensor) for p in tuned.model.parameters())
+    compared = json.loads((tmp_path / "whole" / "compare.json").read_text())
+    asked = compared["answers"][0]
+    said = tuned.generate(asked["prompt"], max_new_tokens=8)
+    assert said.strip() == asked["after"].strip()
+
+
+@pytest.mark.parametrize("precision", ["q8", "q4"])
+def test_a_run_on_weights_that_are_quantised_when_loaded(
+    llama: Path, prompts: Path, tmp_path: Path, precision: str
+) -> None:
+    run = tmp_path / "run"
+    train(run, llama, prompts, base_precision=precision)
+    assert recorded(run) == precision
+    tuned = lorita.load(run)
+    assert any(isinstance(p, BlockTensor) for p in tuned.model.parameters())
+    again = lorita.load(run).generate("I act as ", max_new_tokens=4)
+    assert again == tuned.generate("I act as ", max_new_tokens=4)
+
+
+def test_it_is_chosen_where_nothing_else_fits(
+    gguf_base: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorita.models import memory_needs
+    from lorita.runs import base_form
+
+    real = memory_needs.weight_bytes
+
+    def heavy(base: Any, sizes: Any, itemsize: int) -> int:
+        return real(base, sizes, itemsize) + (0 if base.precision else 10**12)
+
+    monkeypatch.setattr("lorita.runs.memory_plan.weight_bytes", heavy)
+    monkeypatch.setattr(base_form, "room", lambda: Room(10**11, 0, CONTAINER))
+    notes: list[str] = []
+    train(
+        tmp_path / "run", gguf_base, prompts, dtype="auto", max_steps=1,
+        on_event=lambda event: notes.append(event.text) if isinstance(event, Note) else None,
+    )  # fmt: skip
+    assert recorded(tmp_path / "run") == "native"
+    assert any("they stay quantised, as with --base-precision native" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"base_precision": "native"}, ModelError, "is for GGUF files"),
+        ({"base_precision": "q8", "modules_to_save": "lm_head"}, SettingsError, "cannot be quan"),
+        ({"base_precision": "q5"}, SettingsError, "'int8', 'native', 'q8' or"),
+    ],
+)
+def test_refused_before_anything_is_written(
+    llama: Path, prompts: Path, tmp_path: Path, options: dict[str, Any], kind: Any, said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        train(tmp_path / "run", llama, prompts, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_dora_on_quantised_weights(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    """PEFT's own layers get the numbers: nothing but the fast product is lost."""
+    train(tmp_path / "run", llama, prompts, base_precision="q8", use_dora=True, max_steps=2)
+    assert torch.isfinite(lorita.load(tmp_path / "run").model.lm_head.weight.float()).all()
