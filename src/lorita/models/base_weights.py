@@ -15,6 +15,7 @@ from lorita.models.fingerprint import require_finite_weights
 from lorita.models.gguf_files import open_mapped
 from lorita.models.gguf_tensors import read_tensor
 from lorita.models.gguf_weights import load_weights
+from lorita.models.language_part import loading_class
 from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.storage.downloads import check_download
 from lorita.storage.reading import one_message, said
@@ -89,8 +90,11 @@ def _read_weights(
 
     # Else transformers asks a service to convert hub models that are pickles.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    model, report = AutoModelForCausalLM.from_pretrained(
-        **base.source(), dtype=dtype, output_loading_info=True, weights_only=True
+    source = base.source()
+    if (loads := loading_class(config)) is not AutoModelForCausalLM:
+        source.pop("trust_remote_code", None)
+    model, report = loads.from_pretrained(
+        **source, dtype=dtype, output_loading_info=True, weights_only=True
     )
     return model, sorted(report["missing_keys"]), []
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
 from lorita.models.experts import adapt_experts, expert_targets, frozen_experts
+from lorita.models.language_part import language_part_note, left_out_names
 from lorita.models.patterns import require_quick
 from lorita.models.reach import text_reach
 from lorita.models.targets import (
@@ -57,7 +58,9 @@ def choose_targets(
         meant = _matched(_config({**options, "target_modules": short}), layers.usable)
         left_out = {n: r for n, r in layers.left_out.items() if not _is_excluded(config, n)}
         notes = left_out_notes(left_out, meant)
-        nothing_to_add = not layers.left_out and not options.get("layers_to_transform")
+        nothing_to_add = not (
+            layers.left_out or options.get("layers_to_transform") or left_out_names(model)
+        )
         names = targets if nothing_to_add else sorted({short_name(name) for name in meant})
         idle = _idle_exclusion({**options, "target_modules": short}, layers.usable)
     else:
@@ -77,7 +80,7 @@ def choose_targets(
         notes += more
     elif targets == "all-linear":
         notes += frozen_experts(model, exact)
-    return exact, (*notes, *idle)
+    return exact, (*language_part_note(model), *notes, *idle)
 
 
 def _idle_exclusion(options: Mapping[str, Any], names: Collection[str]) -> tuple[str, ...]:
@@ -120,7 +123,8 @@ def _exactly(model: PreTrainedModel, options: dict[str, Any], meant: Collection[
     """The configuration whose targets are the modules ``meant``, in as few words as possible."""
     if options["target_modules"] == "all-linear":
         return _config(options)
-    everything = [name for name, _ in model.named_modules() if name]
+    # An adapter is used on the whole checkpoint, too: its towers have layers of the same names.
+    everything = [name for name, _ in model.named_modules() if name] + left_out_names(model)
     config = _config(options)
     if surplus := set(_matched(config, everything)) - set(meant):
         ours = rf"({'|'.join(map(re.escape, branches(sorted(surplus), meant)))})(\..*)?"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
 from lorita.models.base import Base, load_config
+from lorita.models.language_part import build, left_out_names
+from lorita.models.reach import text_reach
 from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
 def empty_model(base: Base) -> PreTrainedModel:
     """The model's modules and shapes, made from its ``config.json`` alone."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     config = load_config(base)
     problem = f"{base.name}: no model can be built of its configuration"
     with one_message(problem, ModelError), quiet_libraries(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
+        model = build(config, trust_remote_code=base.trust_remote_code)
     model.requires_grad_(False)
-    return model  # type: ignore[no-any-return]
+    if left_out_names(model) and text_reach(model, ()) is None:
+        raise ModelError(
+            f"{base.name}: {type(model).__name__} does not compute text without its other parts",
+            hint="Use a model for text alone.",
+        )
+    return model

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
+from lorita.models.language_part import reads_images
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -37,8 +38,8 @@ def _other_kind(config: PretrainedConfig) -> str | None:
     if kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         return "an encoder"
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or remote:
+    if kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or remote or reads_images(config):
         return None
     if kind in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return "an image-text model that transformers does not load for text alone"
+        return "an image-text model without a language model as a part of its own"
     return "another kind of model"
