@@ -28,7 +28,7 @@ def load_weights(
     ``read`` reads one tensor (``gguf_tensors.read_tensor``).
     """
     layout = LAYOUTS.get(config.model_type)
-    if layout is None:
+    if layout is None or layout.pieces:
         return load_other(file, read, config, dtype)
     return _filled(file, read, layout, config, dtype)
 
