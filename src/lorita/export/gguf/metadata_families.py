@@ -127,5 +127,8 @@ def _add_qwen35(writer: GGUFWriter, config: Any) -> None:
     writer.add_ssm_group_count(config.linear_num_key_heads)
     writer.add_ssm_inner_size(config.linear_value_head_dim * config.linear_num_value_heads)
     writer.add_ssm_time_step_rank(config.linear_num_value_heads)
-    sections = list(config.rope_parameters.get("mrope_section") or [11, 11, 10])
-    writer.add_rope_dimension_sections([*sections, *[0] * (4 - len(sections))])
+    # For images. Text has the same position in all three, so that any division does.
+    pairs = int(config.rope_parameters["partial_rotary_factor"] * config.head_dim) // 2
+    third = pairs // 3
+    sections = config.rope_parameters.get("mrope_section") or [pairs - 2 * third, third, third]
+    writer.add_rope_dimension_sections([*sections, 0])
