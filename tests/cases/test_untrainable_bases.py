@@ -231,7 +231,7 @@ def test_what_a_folder_holds_instead(
         ({"model_type": "roberta", "architectures": ["RobertaModel"]}, "an encoder"),
         ({"model_type": "vit", "architectures": ["ViTModel"]}, "another kind of model"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "sorts texts into classes"),
-        ({"model_type": "qwen2_vl", "architectures": None}, "an image-text model"),
+        ({"model_type": "chameleon", "architectures": None}, "an image-text model"),
     ],
 )
 def test_other_kinds_of_models(

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
+from lorita.models.expert_parameters import named_experts, with_experts
 from lorita.models.experts import adapt_experts, expert_targets, frozen_experts
 from lorita.models.language_part import language_part_note, left_out_names
 from lorita.models.patterns import require_quick
@@ -44,6 +45,24 @@ def choose_targets(
     Raises ``AdapterError`` for targets that the model does not have or that would learn nothing,
     and for values that PEFT rejects.
     """
+    named = named_experts(model, options)
+    if named and (
+        known := expert_targets(model, _config({**options, "layers_to_transform": None}))
+    ):
+        named = {target: names for target, names in named.items() if target not in known.former}
+    if not named:
+        return _choose_modules(model, options)
+    rest = [target for target in options["target_modules"] if target not in named]
+    config, notes = _config({**options, "target_modules": []}), ()
+    if rest:
+        config, notes = _choose_modules(model, {**options, "target_modules": rest})
+    config, line = with_experts(model, config, named)
+    return config, (*notes, line)
+
+
+def _choose_modules(
+    model: PreTrainedModel, options: Mapping[str, Any]
+) -> tuple[LoraConfig, tuple[str, ...]]:
     targets = options["target_modules"]
     require_quick("", options, [name for name, _ in model.named_modules()])
     config = _config({**options, "layers_to_transform": None})
@@ -78,9 +97,16 @@ def choose_targets(
         explicit = targets != "all-linear"
         exact, more = adapt_experts(model, exact, experts, meant, explicit=explicit)
         notes += more
-    elif targets == "all-linear":
+    elif targets == "all-linear" or _beside_experts(model, meant):
         notes += frozen_experts(model, exact)
     return exact, (*language_part_note(model), *notes, *idle)
+
+
+def _beside_experts(model: PreTrainedModel, meant: Collection[str]) -> bool:
+    """Whether some of these modules are in a block with experts, as shared experts are."""
+    stacked = [name for name, parameter in model.named_parameters() if parameter.ndim == 3]
+    blocks = {name.rpartition(".experts.")[0] for name in stacked if ".experts." in name}
+    return any(name.startswith(f"{block}.") for block in blocks for name in meant)
 
 
 def _idle_exclusion(options: Mapping[str, Any], names: Collection[str]) -> tuple[str, ...]:

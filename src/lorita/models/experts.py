@@ -69,17 +69,17 @@ def adapt_experts(
     if config.target_modules == "all-linear":
         listed.target_modules = {name.rpartition(".")[2] for name in meant}
     modules = _converted(model, listed)
-    obstacle = _obstacle(config)
+    prevented = obstacle(config)
     lost = [name for name in meant if not check_target_module_exists(modules, name)]
     result = modules
     result.exclude_modules = config.exclude_modules
     places = dict.fromkeys(_places(model, experts.parameters, config.layers_to_transform))
     routers = [place for place in places if model.get_parameter(place).ndim < 3]
-    if obstacle is not None:
+    if prevented is not None:
         result.target_parameters, result.rank_pattern = None, config.rank_pattern
         result.alpha_pattern = config.alpha_pattern
         names = in_short([*places, *(f"{name}.weight" for name in lost)])
-        return result, [f"Not adapted, because PEFT cannot do it {obstacle}: {names}"]
+        return result, [f"Not adapted, because PEFT cannot do it {prevented}: {names}"]
     notes = []
     if routers and not explicit:
         places = {place: None for place in places if place not in routers}
@@ -87,7 +87,7 @@ def adapt_experts(
     result.rank_pattern = {**experts.ranks}
     result.alpha_pattern = {**experts.alphas}
     wanted = [*places, *(f"{name}.weight" for name in lost)]
-    result.target_parameters = _few_names(model, wanted)
+    result.target_parameters = few_names(model, wanted)
     if places:
         notes.append(f"Experts are adapted as parameters: {in_short(places)}")
     return result, notes
@@ -107,9 +107,11 @@ def frozen_experts(model: PreTrainedModel, config: LoraConfig) -> list[str]:
     if not fused:
         return []
     share = sum(fused.values()) / sum(parameter.numel() for parameter in model.parameters())
+    names = sorted({".".join(name.split(".")[-2:]) for name in fused})
     return [
         f"Not adapted: the experts, {share:.0%} of the weights, which are not linear layers "
-        f"({in_short(fused)})"
+        f"({in_short(fused)}); to adapt them as well, name them in --target-modules: "
+        f"{','.join(names)}"
     ]
 
 
@@ -132,7 +134,7 @@ def _converted(model: PreTrainedModel, config: LoraConfig) -> LoraConfig:
     return result
 
 
-def _obstacle(config: LoraConfig) -> str | None:
+def obstacle(config: LoraConfig) -> str | None:
     """The option with which PEFT cannot adapt parameters."""
     if config.lora_dropout:
         return "with lora_dropout"
@@ -155,7 +157,7 @@ def _places(
     return found
 
 
-def _few_names(model: PreTrainedModel, wanted: Collection[str]) -> list[str]:
+def few_names(model: PreTrainedModel, wanted: Collection[str]) -> list[str]:
     """The shortest endings that mean these parameters and no others."""
     everything = [name for name, _ in model.named_parameters()]
     found: dict[str, None] = {}
