@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lorita.errors import LoritaWarning, ModelError
@@ -85,7 +84,7 @@ def _read_weights(
     if base.gguf_path is not None:
         file = open_mapped(base.gguf_path)
         with file.data:
-            return load_weights(file, partial(read_tensor, file), config, dtype)
+            return load_weights(file, file.reader(read_tensor), config, dtype)
     from transformers import AutoModelForCausalLM
 
     # Else transformers asks a service to convert hub models that are pickles.
