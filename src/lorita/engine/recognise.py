@@ -45,8 +45,9 @@ def attention_plan(module: Any, family: Family, join: Join) -> AttentionPlan:
     config = getattr(module, "config", None)
     width = _width(output)
     inputs, parts = _projections(module, family, d, config, join)
-    gated = width is not None and parts[0].heads * d == 2 * width
-    if gated:
+    gated = False
+    if width is not None and parts[0].heads * d == 2 * width:
+        gated = True
         parts = _one_after_another([width, *(part.heads * d for part in parts[1:])], d)
     heads = parts[0].heads
     slopes = None

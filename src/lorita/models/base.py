@@ -29,7 +29,7 @@ from lorita.models.base_schema import (
 )
 from lorita.models.gguf_config import read_gguf_config, read_gguf_tokenizer
 from lorita.models.gguf_split import first_part
-from lorita.models.model_kinds import require_causal
+from lorita.models.model_kinds import refuse_unknown_kind, require_causal
 from lorita.storage import hub, names
 from lorita.storage.cache import find_kept, kept_folder, mark_of
 from lorita.storage.reading import one_message
@@ -223,6 +223,7 @@ def _code_refused(name: str) -> Iterator[None]:
     except Exception as error:
         if "trust_remote_code" in str(error):
             raise ModelError(f"{name} {RUNS_CODE}", hint=CODE_HINT) from error
+        refuse_unknown_kind(name, str(error), error)
         raise
 
 

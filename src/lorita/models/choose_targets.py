@@ -12,8 +12,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
-from lorita.models.expert_parameters import named_experts, with_experts
-from lorita.models.experts import adapt_experts, expert_targets, frozen_experts
+from lorita.models.experts import (
+    adapt_experts,
+    expert_targets,
+    frozen_experts,
+    named_experts,
+    with_experts,
+)
 from lorita.models.language_part import language_part_note, left_out_names
 from lorita.models.patterns import require_quick
 from lorita.models.reach import text_reach
@@ -53,9 +58,11 @@ def choose_targets(
     if not named:
         return _choose_modules(model, options)
     rest = [target for target in options["target_modules"] if target not in named]
-    config, notes = _config({**options, "target_modules": []}), ()
+    notes: tuple[str, ...] = ()
     if rest:
         config, notes = _choose_modules(model, {**options, "target_modules": rest})
+    else:
+        config = _config({**options, "target_modules": []})
     config, line = with_experts(model, config, named)
     return config, (*notes, line)
 

@@ -12,7 +12,7 @@ from lorita.storage.reading import one_message
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def empty_model(base: Base) -> PreTrainedModel:
@@ -30,3 +30,21 @@ def empty_model(base: Base) -> PreTrainedModel:
             hint="Use a model for text alone.",
         )
     return model
+
+
+def check_vocabulary(
+    base: Base, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise ``ModelError`` if the tokenizer has ids for which the model has no embedding.
+
+    Before any weight is read. The modules are built only if the configuration alone looks wrong.
+    """
+    highest = max(tokenizer.get_vocab().values())
+    if highest < (getattr(config.get_text_config(), "vocab_size", None) or 0):
+        return
+    rows = empty_model(base).get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise ModelError(
+            f"{base.name}: the tokenizer has ids up to {highest}, the model only {rows} embeddings",
+            hint="The tokenizer may belong to another model, or the embeddings were not resized.",
+        )

@@ -3,16 +3,18 @@
 PEFT knows the names that such layers had before (gate_proj, w1) for some kinds of models and turns
 them into ``target_parameters``. Its conversion goes by the last part of a name, so it takes shared
 experts and dense layers of the same name along; those are added back here as parameters.
+In every kind of model, experts may also be named by the parameter: ``experts.gate_up_proj``.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lorita.errors import AdapterError
 from lorita.models.targets import count, ends_with, in_short, numbers_of_experts
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def adapt_experts(
     if config.target_modules == "all-linear":
         listed.target_modules = {name.rpartition(".")[2] for name in meant}
     modules = _converted(model, listed)
-    prevented = obstacle(config)
+    prevented = _obstacle(config)
     lost = [name for name in meant if not check_target_module_exists(modules, name)]
     result = modules
     result.exclude_modules = config.exclude_modules
@@ -87,7 +89,7 @@ def adapt_experts(
     result.rank_pattern = {**experts.ranks}
     result.alpha_pattern = {**experts.alphas}
     wanted = [*places, *(f"{name}.weight" for name in lost)]
-    result.target_parameters = few_names(model, wanted)
+    result.target_parameters = _few_names(model, wanted)
     if places:
         notes.append(f"Experts are adapted as parameters: {in_short(places)}")
     return result, notes
@@ -115,14 +117,46 @@ def frozen_experts(model: PreTrainedModel, config: LoraConfig) -> list[str]:
     ]
 
 
+def named_experts(model: PreTrainedModel, options: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Those targets that name parameters of experts and no module, each with the parameters."""
+    targets = options["target_modules"]
+    if isinstance(targets, str):
+        return {}
+    modules = [name for name, _ in model.named_modules()]
+    stacked = [name for name, parameter in model.named_parameters() if parameter.ndim == 3]
+    found = {
+        target: [name for name in stacked if ends_with(name, target)]
+        for target in targets
+        if not any(ends_with(name, target) for name in modules)
+    }
+    return {target: names for target, names in found.items() if names}
+
+
+def with_experts(
+    model: PreTrainedModel, config: LoraConfig, named: Mapping[str, Sequence[str]]
+) -> tuple[LoraConfig, str]:
+    """``config`` with these parameters as targets, and a line on them.
+
+    Raises ``AdapterError`` for options with which PEFT adapts no parameters.
+    """
+    if (what := _obstacle(config)) is not None:
+        raise AdapterError(
+            f"target_modules: PEFT cannot adapt {', '.join(named)} {what}",
+            hint="Leave the option out, or the experts.",
+        )
+    names = [name for group in named.values() for name in group]
+    config.target_parameters = sorted(
+        {*(config.target_parameters or []), *_few_names(model, names)}
+    )
+    return config, f"Experts are adapted as parameters: {in_short(names)}"
+
+
 def _converted(model: PreTrainedModel, config: LoraConfig) -> LoraConfig:
     """``config`` as PEFT will see it when it puts the adapter on."""
     from peft.utils.transformers_weight_conversion import (
         convert_peft_config_for_transformers,
         get_model_conversion_mapping,
     )
-
-    from lorita.errors import AdapterError
 
     result = copy.deepcopy(config)
     try:
@@ -134,7 +168,7 @@ def _converted(model: PreTrainedModel, config: LoraConfig) -> LoraConfig:
     return result
 
 
-def obstacle(config: LoraConfig) -> str | None:
+def _obstacle(config: LoraConfig) -> str | None:
     """The option with which PEFT cannot adapt parameters."""
     if config.lora_dropout:
         return "with lora_dropout"
@@ -157,7 +191,7 @@ def _places(
     return found
 
 
-def few_names(model: PreTrainedModel, wanted: Collection[str]) -> list[str]:
+def _few_names(model: PreTrainedModel, wanted: Collection[str]) -> list[str]:
     """The shortest endings that mean these parameters and no others."""
     everything = [name for name, _ in model.named_parameters()]
     found: dict[str, None] = {}

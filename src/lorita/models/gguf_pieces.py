@@ -39,7 +39,8 @@ class Piece:
 
 def halves(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """Gate and up, which lie one after the other in the rows."""
-    return tensor.chunk(2, dim=-2)
+    gate, up = tensor.chunk(2, dim=-2)
+    return gate, up
 
 
 def same(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from lorita.errors import ModelError
@@ -24,6 +27,30 @@ def require_causal(name: str, config: PretrainedConfig) -> None:
         hint="lorita trains models that continue a text, such as Llama, Qwen, Gemma, BLOOM "
         "or GPT-2, but not encoders (BERT) or encoder-decoders (T5).",
     )
+
+
+def refuse_unknown_kind(name: str, said: str, cause: Exception) -> None:
+    """Raise ``ModelError`` if ``said`` is how transformers says that it lacks a kind of models."""
+    found = re.search(r"model type `(.+?)` but Transformers does not recognize", said)
+    in_gguf = re.search(r"GGUF model with architecture (\S+) is not supported", said)
+    match = found or in_gguf
+    if match is None:
+        return
+    kind = match.group(1)
+    names = import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING_NAMES
+    near = difflib.get_close_matches(kind, names, n=1, cutoff=0.75)
+    what = (
+        "does not read GGUF files of the architecture" if in_gguf else "has no models of the type"
+    )
+    hints = [f"The nearest that it has is {near[0]}."] if near else []
+    hints.append(
+        "Use the model's folder in Hugging Face format."
+        if in_gguf
+        else "A newer version may have it: pip install --upgrade transformers."
+    )
+    raise ModelError(
+        f"{name}: transformers {version('transformers')} {what} {kind!r}", hint=" ".join(hints)
+    ) from cause
 
 
 def _other_kind(config: PretrainedConfig) -> str | None:

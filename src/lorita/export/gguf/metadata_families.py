@@ -36,7 +36,8 @@ def feed_forward_length(config: Any) -> int | None:
     if config.model_type == "lfm2" and config.block_auto_adjust_ff_dim:
         size = int(2 * config.intermediate_size / 3)
         size = int((config.block_ffn_dim_multiplier or 1) * size)
-        return -(-size // config.block_multiple_of) * config.block_multiple_of
+        multiple = int(config.block_multiple_of)
+        return -(-size // multiple) * multiple
     if config.model_type == "granitemoehybrid" and not config.num_local_experts:
         return int(config.shared_intermediate_size)
     return None
