@@ -82,6 +82,7 @@ def test_the_adapter_fits_the_whole_checkpoint(
     )  # fmt: skip
     assert trained.losses[-1] < trained.losses[0]
     assert any("Only the language part" in str(event) for event in events)
+    assert "AutoModelForImageTextToText.from_pretrained" in (tmp_path / "run/README.md").read_text()
     tuned = lorita.load(tmp_path / "run")
     recwarn.clear()
     whole = PeftModel.from_pretrained(make(kind), tmp_path / "run").eval()
