@@ -120,6 +120,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gemma2": {"final_logit_softcapping": 3.0, "attn_logit_softcapping": 2.0},
     "hunyuan_v1_dense": {"head_dim": 8}, "hunyuan_v1_moe": {"head_dim": 8},
     "ministral": {"head_dim": 8}, "nemotron": {"num_key_value_heads": 2},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2, "num_hidden_layers": 4},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "bamba": {"attn_layer_indices": [1]},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},

@@ -285,6 +285,33 @@ def test_an_image_text_model_without_a_text_class(
 ) -> None:
     import transformers
 
-    for kind in ("Qwen2VLConfig", "Mistral3Config", "LlavaConfig"):
+    for kind in ("ChameleonConfig", "IdeficsConfig"):
         getattr(transformers, kind)().save_pretrained(tmp_path / kind)
         assert "an image-text model" in refused(capsys, "plan", tmp_path / kind)
+
+
+@pytest.mark.parametrize("name", ["granitemoe", "qwen3_5_moe_text", "gpt_oss", "qwen3_moe"])
+def test_experts_named_by_their_parameters(name: str, tmp_path: Path) -> None:
+    """In every kind of model, also where all-linear leaves them out and says so."""
+    targets = ["q_proj", "experts.gate_up_proj", "experts.down_proj"]
+    trained = random_adapter(build(name), target_modules=targets)
+    names = {n.partition(".lora_")[0] for n, p in trained.named_parameters() if p.requires_grad}
+    assert any(".experts" in name for name in names)
+    save_adapter(trained, tmp_path)
+    theirs = peft.PeftModel.from_pretrained(build(name), tmp_path)
+    with torch.no_grad():
+        expected = trained.eval()(input_ids=IDS).logits
+        assert torch.equal(
+            load_adapter(build(name), tmp_path).eval()(input_ids=IDS).logits, expected
+        )
+        assert torch.equal(theirs.eval()(input_ids=IDS).logits, expected)
+    with pytest.raises(AdapterError, match=r"cannot adapt experts.* with lora_dropout"):
+        plan_adapter(build(name), {"target_modules": targets, "lora_dropout": 0.1})
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["gate_proj", "up_proj", "down_proj"]])
+def test_experts_are_not_left_out_in_silence(targets: str | list[str]) -> None:
+    """Names of shared experts mean those alone where PEFT does not know the others."""
+    said = " ".join(plan_adapter(build("qwen3_5_moe_text"), {"target_modules": targets})[1])
+    assert "Not adapted: the experts, 50%" in said
+    assert "--target-modules: experts.down_proj,experts.gate_up_proj" in said

@@ -231,7 +231,7 @@ def test_what_a_folder_holds_instead(
         ({"model_type": "roberta", "architectures": ["RobertaModel"]}, "an encoder"),
         ({"model_type": "vit", "architectures": ["ViTModel"]}, "another kind of model"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "sorts texts into classes"),
-        ({"model_type": "qwen2_vl", "architectures": None}, "an image-text model"),
+        ({"model_type": "chameleon", "architectures": None}, "an image-text model"),
     ],
 )
 def test_other_kinds_of_models(
@@ -267,3 +267,28 @@ def test_whole_models_pass(llama: Path, tmp_path: Path) -> None:
     write(base / "README.md", "# No front matter")
     write(base / "notes.bin", b"mine")
     assert find_base(str(base)).location == str(base)
+
+
+@pytest.mark.parametrize(
+    "model_type,near",
+    [("qwen7", "The nearest that it has is qwen"), ("lama", "llama"), ("nothing-like-it", "newer")],
+)
+def test_kinds_that_transformers_lacks(
+    model_type: str, near: str, llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = copy(llama, tmp_path / "model", model_type=model_type)
+    said = refused(capsys, "plan", "--model", base)
+    assert f"has no models of the type '{model_type}'" in said and near in said
+
+
+def test_fewer_embeddings_than_tokens(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the configuration alone: no weights are read."""
+    base = copy(llama, tmp_path / "model", vocab_size=100)
+    data = tiny.write_csv(tmp_path / "data.csv", tiny.make_texts(12))
+    said = refused(
+        capsys, "train", "--model", base, "--data", data, "--output-dir", tmp_path / "run"
+    )
+    assert "ids up to 256, the model only 100 embeddings" in said
+    assert not (tmp_path / "run").exists()

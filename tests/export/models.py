@@ -11,13 +11,44 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from lorita.models.adapter import attach, lora_config, trainable_parameters
-from tests import tiny
+from tests import tiny, zoo
 from tests.engine.families import CONFIGS
 
 GGUF_FAMILIES = (
     "llama", "llama-3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi3-long",
     "gpt2", "gpt_neox", "bloom", "starcoder2", "olmo2", "granite",
 )  # fmt: skip
+NEWER: dict[str, dict[str, Any]] = {
+    "smollm3": {
+        "num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0],
+        "layer_types": ["full_attention"] * 4,
+    },
+    "olmo3": {
+        "num_hidden_layers": 4, "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+    },
+    "ministral": {"sliding_window": 64},
+    "ministral3": {},
+    "lfm2": {},
+    "qwen3_moe": {"norm_topk_prob": True},
+    "granitemoe": {
+        "logits_scaling": 4.0, "residual_multiplier": 0.5, "embedding_multiplier": 2.0,
+        "attention_multiplier": 0.2,
+    },
+    "granitemoehybrid": {"mamba_n_groups": 2},
+    "granitemoehybrid, dense": {"num_local_experts": 0},
+    "granitemoehybrid, attention": {
+        "layer_types": ["full_attention"] * 2, "position_embedding_type": "rope",
+    },
+    "granitemoehybrid, attention, dense": {
+        "num_local_experts": 0, "layer_types": ["full_attention"] * 2,
+        "position_embedding_type": "rope",
+    },
+    "qwen3_5_text": {
+        "num_hidden_layers": 4, "linear_num_key_heads": 2,
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    },
+}  # fmt: skip
+"""Families that are made as in ``tests.zoo``, with these changes. Layouts as in ``LAYOUTS``."""
 TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"]}
 
 
@@ -35,6 +66,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 def make_config(family: str) -> Any:
     """The family's tiny configuration, with sliding windows as llama.cpp supports them."""
+    if family in NEWER:
+        config = zoo.config_of(family.partition(",")[0])
+        config.bos_token_id = config.eos_token_id = config.pad_token_id = 0
+        for setting, value in NEWER[family].items():
+            setattr(config, setting, value)
+        return config
     name = {"llama-3": "llama", "phi3-long": "phi3"}.get(family, family)
     config = CONFIGS[name]()
     config.vocab_size = 264  # more rows than tokens, as many models have

@@ -44,9 +44,10 @@ def attention_forward(plan: AttentionPlan, state: CallState, original: Forward) 
         rows = state.rows_of(hidden_states)
         if rows is None:
             return original(hidden_states, *args, **kwargs)
-        x_TN = plan.inputs(hidden_states[0])
+        x_TN, gates = plan.without_gates(plan.inputs(hidden_states[0]))
         turn = state.rotation(kwargs.get("position_embeddings"))
-        out = plan.output(_mixed(plan, x_TN, rows, turn)[None])
+        mixed = _mixed(plan, x_TN, rows, turn)
+        out = plan.output((mixed if gates is None else mixed * gates.sigmoid())[None])
         if plan.dropout:
             out = functional.dropout(out, plan.dropout, plan.output.training)
         if plan.adds_residual:

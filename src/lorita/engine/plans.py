@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lorita.engine.kernels.head_layout import Part
@@ -36,6 +37,17 @@ class AttentionPlan:
     dropout: float
     """After the output projection."""
     adds_residual: bool
+    gated: bool = False
+    """The queries' projection also makes gates of the output: of each head, queries, then gates."""
+
+    def without_gates(self, x_TN: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The product with queries, keys and values only, and the gates [T, H·d]; None for none."""
+        if not self.gated:
+            return x_TN, None
+        heads, d = self.parts[0].heads, self.parts[0].d
+        both, rest = x_TN.split([2 * heads * d, x_TN.shape[1] - 2 * heads * d], dim=1)
+        queries, gates = both.reshape(len(x_TN), heads, 2, d).unbind(2)
+        return torch.cat([queries.flatten(1), rest], dim=1), gates.flatten(1)
 
     def pieces(self, x_TN: Tensor) -> Iterator[tuple[Tensor, Part]]:
         """Queries, keys and values of the product ``x_TN``, each with where its heads are.

@@ -43,7 +43,12 @@ def attention_plan(module: Any, family: Family, join: Join) -> AttentionPlan:
     if _rate(module, ("attention_dropout", "attn_dropout")) > 0:
         raise Unsuited("it drops attention weights")
     config = getattr(module, "config", None)
+    width = _width(output)
     inputs, parts = _projections(module, family, d, config, join)
+    gated = False
+    if width is not None and parts[0].heads * d == 2 * width:
+        gated = True
+        parts = _one_after_another([width, *(part.heads * d for part in parts[1:])], d)
     heads = parts[0].heads
     slopes = None
     if family.has_alibi(config):
@@ -55,7 +60,12 @@ def attention_plan(module: Any, family: Family, join: Join) -> AttentionPlan:
         raise Unsuited("the scale of its scores is unknown")
     window = getattr(module, "sliding_window", getattr(config, "sliding_window", None))
     softcap = getattr(module, "attn_logit_softcapping", None)
-    q_norm, k_norm = getattr(module, "q_norm", None), getattr(module, "k_norm", None)
+    q_norm, k_norm = _norms(module)
+    _require_nothing_else(module, output, (q_norm, k_norm))
+    if width not in (None, heads * d):
+        raise Unsuited("its output projection takes something else than its heads")
+    if not getattr(module, "use_rope", True):
+        parts = tuple(replace(part, rotate=False) for part in parts)
     return AttentionPlan(
         inputs=inputs,
         parts=parts,
@@ -65,7 +75,47 @@ def attention_plan(module: Any, family: Family, join: Join) -> AttentionPlan:
         output=output,
         dropout=_rate(module, family.output_dropout),
         adds_residual=family.adds_residual,
+        gated=gated,
     )
+
+
+def _norms(module: Any) -> tuple[nn.Module | None, nn.Module | None]:
+    """The norms of queries and keys."""
+    for names in (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm")):
+        if hasattr(module, names[0]):
+            return getattr(module, names[0]), getattr(module, names[1], None)
+    return None, None
+
+
+def _require_nothing_else(
+    module: nn.Module, output: nn.Module, norms: Sequence[nn.Module | None]
+) -> None:
+    """``Unsuited`` if an attention module has a part that the plan does not know.
+
+    Such as sinks, a norm of the values, or a gate.
+    """
+    known = {
+        output,
+        *norms,
+        *(getattr(module, name, None) for name in (*INPUTS, "k_proj", "v_proj")),
+    }
+    for name, child in module.named_children():
+        if child not in known and not isinstance(child, nn.Dropout) and _has_numbers(child):
+            raise Unsuited(f"it has a part of unknown use ({name})")
+    own = [*dict(module.named_parameters(recurse=False))]
+    if own:
+        raise Unsuited(f"it has a part of unknown use ({own[0]})")
+
+
+def _has_numbers(module: nn.Module) -> bool:
+    """Whether it is more than a rotation or the like: it has a parameter, or norms its input."""
+    return "Norm" in type(module).__name__ or any(True for _ in module.parameters())
+
+
+def _width(layer: Any) -> int | None:
+    """How many inputs a linear layer takes; None where that is not known."""
+    layer = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+    return getattr(layer, "in_features", None)
 
 
 def _rate(module: Any, names: Sequence[str]) -> float:
@@ -94,9 +144,14 @@ def _projections(
         return inputs, _interleaved(family.query_heads(module), inputs.sizes[0] // d, d)
     else:
         raise Unsuited("its input projections have unknown names")
+    return inputs, _one_after_another(sizes, d)
+
+
+def _one_after_another(sizes: Sequence[int], d: int) -> tuple[Part, ...]:
+    """Queries, then keys, then values, of these widths."""
     heads, kv_heads = sizes[0] // d, sizes[1] // d
     per_group = heads // kv_heads
-    return inputs, (
+    return (
         Part(0, heads, per_group, per_group * d, d, rotate=True),
         Part(sizes[0], kv_heads, 1, d, d, rotate=True),
         Part(sizes[0] + sizes[1], kv_heads, 1, d, d),

@@ -17,6 +17,7 @@ from lorita.engine.kernels.int8 import Int8Weight
 from lorita.engine.kernels.ops import gelu_tanh
 from lorita.engine.kernels.products import quantised
 from lorita.engine.linears import is_plain_linear, weight_of
+from lorita.engine.mixers import looks_like_mixer, mixer_forward
 from lorita.engine.patch import INTERFACE, Patch
 from lorita.engine.plans import Unsuited
 from lorita.engine.recognise import (
@@ -28,6 +29,8 @@ from lorita.engine.recognise import (
     looks_like_rms_norm,
     norm_plan,
 )
+
+MIXER = "recurrent layer (its own code, rows side by side)"
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,10 @@ def _said(reason: Exception) -> str:
 
 
 def _pack_rows(lm: Any, out: Replacements) -> None:
-    """Lay rows end to end, if every attention module can keep them apart."""
+    """Lay rows end to end, if every layer that mixes tokens can keep them apart."""
     attentions = [type(m).__name__ for m in lm.modules() if looks_like_attention(m)]
     planned = out.replaced["attention"]
-    if planned == len(attentions) > 0:
+    if planned == len(attentions) and planned + out.replaced[MIXER] > 0:
         out.patch.rows = "packed"
     elif getattr(lm, "_supports_attention_backend", False) and not drops_attention(lm.config):
         register_interface()
@@ -89,6 +92,8 @@ def _pack_rows(lm: Any, out: Replacements) -> None:
             others -= count
         if others:
             out.replaced["attention (through transformers' interface)"] = others
+    else:
+        out.replaced.pop(MIXER, None)  # rows are not packed: it gets them as before
 
 
 def _replace(
@@ -103,6 +108,9 @@ def _replace(
         patch.put(module, forwards.attention_forward(plan, patch.state, original))
         patch.groups.append(plan.inputs)
         return "attention"
+    if looks_like_mixer(module) and "packing" not in without:
+        patch.put(module, mixer_forward(patch.state, module.forward))
+        return MIXER
     if looks_like_gated(module) and "mlp" not in without:
         gated = gated_plan(module, group)
         patch.put(module, forwards.gated_forward(gated, original, liger=liger))

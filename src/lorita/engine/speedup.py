@@ -32,7 +32,7 @@ from lorita.engine.self_check import Reference, disagreement, reference
 
 _OWN_ATTENTION = ("attention", "packing")
 EVERYTHING = (*_OWN_ATTENTION, "mlp", "norm", "activation", "linear")
-STAGES = ((), ("attention",), _OWN_ATTENTION, EVERYTHING[:-1])
+STAGES = ((), ("attention",), ("mlp",), ("attention", "mlp"), _OWN_ATTENTION, EVERYTHING[:-1])
 """What is given up, stage by stage, while the numbers differ."""
 
 

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 from lorita.evaluation.markdown import python_string
-from lorita.models.base import BUNDLED, Base
+from lorita.models.base import BUNDLED, Base, load_config
+from lorita.models.language_part import reads_images
 
 _SECTION = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
@@ -56,7 +57,10 @@ def usage_section(run: str, base: Base, revision: str | None = None) -> str:
             loaded.append("folder, file = os.path.split(place)")
             where = 'folder, gguf_file=file, dtype="float32"'
         loaded.append(f"{_BASE}({where}{trust})")
-    return _section(run, loaded, trust, is_here=True)
+    section = _section(run, loaded, trust, is_here=True)
+    # The whole checkpoint: the adapter's layers have the names that they have there.
+    whole = base.gguf_file is None and reads_images(load_config(base))
+    return section.replace(_TEXT_CLASS, _WHOLE_CLASS) if whole else section
 
 
 def hub_section(run: str, origin: str | None, *, trust_remote_code: bool = False) -> str:
@@ -69,9 +73,12 @@ def hub_section(run: str, origin: str | None, *, trust_remote_code: bool = False
 
 def with_section(card: str, section: str) -> str:
     """The card with ``section`` in place of the one that it has; unchanged if it has none."""
+    if _WHOLE_CLASS in card:
+        section = section.replace(_TEXT_CLASS, _WHOLE_CLASS)
     return _SECTION.sub(lambda _: f"{section}\n", card, count=1)
 
 
+_TEXT_CLASS, _WHOLE_CLASS = "AutoModelForCausalLM", "AutoModelForImageTextToText"
 _BASE = "base = AutoModelForCausalLM.from_pretrained"
 _FIELD = "base_model_name_or_path"
 

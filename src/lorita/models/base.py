@@ -28,7 +28,8 @@ from lorita.models.base_schema import (
     read_config,
 )
 from lorita.models.gguf_config import read_gguf_config, read_gguf_tokenizer
-from lorita.models.model_kinds import require_causal
+from lorita.models.gguf_split import first_part
+from lorita.models.model_kinds import refuse_unknown_kind, require_causal
 from lorita.storage import hub, names
 from lorita.storage.cache import find_kept, kept_folder, mark_of
 from lorita.storage.reading import one_message
@@ -164,6 +165,7 @@ def find_base(name: str, *, revision: str | None = None, trust_remote_code: bool
 
 
 def _gguf_base(name: str, path: Path) -> Base:
+    path = first_part(path)
     gguf_files.check_gguf(path)
     return Base(name, str(path.resolve().parent), gguf_file=path.name)
 
@@ -228,6 +230,7 @@ def _code_refused(name: str) -> Iterator[None]:
     except Exception as error:
         if "trust_remote_code" in str(error):
             raise ModelError(f"{name} {RUNS_CODE}", hint=CODE_HINT) from error
+        refuse_unknown_kind(name, str(error), error)
         raise
 
 

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lorita.errors import LoritaWarning, ModelError
@@ -15,6 +14,7 @@ from lorita.models.fingerprint import require_finite_weights
 from lorita.models.gguf_files import open_mapped
 from lorita.models.gguf_tensors import read_blocks, read_tensor
 from lorita.models.gguf_weights import load_weights
+from lorita.models.language_part import loading_class
 from lorita.models.pickled_weights import refuse_pickle, warn_if_pickled
 from lorita.models.quantise import quantise
 from lorita.storage.downloads import check_download
@@ -92,13 +92,16 @@ def _read_weights(
             keep = partial(read_blocks, file)
             return load_weights(file, partial(read_tensor, file), config, dtype, keep)
         with file.data:
-            return load_weights(file, partial(read_tensor, file), config, dtype)
+            return load_weights(file, file.reader(read_tensor), config, dtype)
     from transformers import AutoModelForCausalLM
 
     # Else transformers asks a service to convert hub models that are pickles.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    model, report = AutoModelForCausalLM.from_pretrained(
-        **base.source(), dtype=dtype, output_loading_info=True, weights_only=True
+    source = base.source()
+    if (loads := loading_class(config)) is not AutoModelForCausalLM:
+        source.pop("trust_remote_code", None)
+    model, report = loads.from_pretrained(
+        **source, dtype=dtype, output_loading_info=True, weights_only=True
     )
     return model, sorted(report["missing_keys"]), []
 

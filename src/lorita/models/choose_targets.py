@@ -12,7 +12,14 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
-from lorita.models.experts import adapt_experts, expert_targets, frozen_experts
+from lorita.models.experts import (
+    adapt_experts,
+    expert_targets,
+    frozen_experts,
+    named_experts,
+    with_experts,
+)
+from lorita.models.language_part import language_part_note, left_out_names
 from lorita.models.patterns import require_quick
 from lorita.models.reach import text_reach
 from lorita.models.targets import (
@@ -43,6 +50,26 @@ def choose_targets(
     Raises ``AdapterError`` for targets that the model does not have or that would learn nothing,
     and for values that PEFT rejects.
     """
+    named = named_experts(model, options)
+    if named and (
+        known := expert_targets(model, _config({**options, "layers_to_transform": None}))
+    ):
+        named = {target: names for target, names in named.items() if target not in known.former}
+    if not named:
+        return _choose_modules(model, options)
+    rest = [target for target in options["target_modules"] if target not in named]
+    notes: tuple[str, ...] = ()
+    if rest:
+        config, notes = _choose_modules(model, {**options, "target_modules": rest})
+    else:
+        config = _config({**options, "target_modules": []})
+    config, line = with_experts(model, config, named)
+    return config, (*notes, line)
+
+
+def _choose_modules(
+    model: PreTrainedModel, options: Mapping[str, Any]
+) -> tuple[LoraConfig, tuple[str, ...]]:
     targets = options["target_modules"]
     require_quick("", options, [name for name, _ in model.named_modules()])
     config = _config({**options, "layers_to_transform": None})
@@ -57,7 +84,9 @@ def choose_targets(
         meant = _matched(_config({**options, "target_modules": short}), layers.usable)
         left_out = {n: r for n, r in layers.left_out.items() if not _is_excluded(config, n)}
         notes = left_out_notes(left_out, meant)
-        nothing_to_add = not layers.left_out and not options.get("layers_to_transform")
+        nothing_to_add = not (
+            layers.left_out or options.get("layers_to_transform") or left_out_names(model)
+        )
         names = targets if nothing_to_add else sorted({short_name(name) for name in meant})
         idle = _idle_exclusion({**options, "target_modules": short}, layers.usable)
     else:
@@ -75,9 +104,16 @@ def choose_targets(
         explicit = targets != "all-linear"
         exact, more = adapt_experts(model, exact, experts, meant, explicit=explicit)
         notes += more
-    elif targets == "all-linear":
+    elif targets == "all-linear" or _beside_experts(model, meant):
         notes += frozen_experts(model, exact)
-    return exact, (*notes, *idle)
+    return exact, (*language_part_note(model), *notes, *idle)
+
+
+def _beside_experts(model: PreTrainedModel, meant: Collection[str]) -> bool:
+    """Whether some of these modules are in a block with experts, as shared experts are."""
+    stacked = [name for name, parameter in model.named_parameters() if parameter.ndim == 3]
+    blocks = {name.rpartition(".experts.")[0] for name in stacked if ".experts." in name}
+    return any(name.startswith(f"{block}.") for block in blocks for name in meant)
 
 
 def _idle_exclusion(options: Mapping[str, Any], names: Collection[str]) -> tuple[str, ...]:
@@ -120,7 +156,8 @@ def _exactly(model: PreTrainedModel, options: dict[str, Any], meant: Collection[
     """The configuration whose targets are the modules ``meant``, in as few words as possible."""
     if options["target_modules"] == "all-linear":
         return _config(options)
-    everything = [name for name, _ in model.named_modules() if name]
+    # An adapter is used on the whole checkpoint, too: its towers have layers of the same names.
+    everything = [name for name, _ in model.named_modules() if name] + left_out_names(model)
     config = _config(options)
     if surplus := set(_matched(config, everything)) - set(meant):
         ours = rf"({'|'.join(map(re.escape, branches(sorted(surplus), meant)))})(\..*)?"

@@ -3,16 +3,18 @@
 PEFT knows the names that such layers had before (gate_proj, w1) for some kinds of models and turns
 them into ``target_parameters``. Its conversion goes by the last part of a name, so it takes shared
 experts and dense layers of the same name along; those are added back here as parameters.
+In every kind of model, experts may also be named by the parameter: ``experts.gate_up_proj``.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lorita.errors import AdapterError
 from lorita.models.targets import count, ends_with, in_short, numbers_of_experts
 
 if TYPE_CHECKING:
@@ -69,17 +71,17 @@ def adapt_experts(
     if config.target_modules == "all-linear":
         listed.target_modules = {name.rpartition(".")[2] for name in meant}
     modules = _converted(model, listed)
-    obstacle = _obstacle(config)
+    prevented = _obstacle(config)
     lost = [name for name in meant if not check_target_module_exists(modules, name)]
     result = modules
     result.exclude_modules = config.exclude_modules
     places = dict.fromkeys(_places(model, experts.parameters, config.layers_to_transform))
     routers = [place for place in places if model.get_parameter(place).ndim < 3]
-    if obstacle is not None:
+    if prevented is not None:
         result.target_parameters, result.rank_pattern = None, config.rank_pattern
         result.alpha_pattern = config.alpha_pattern
         names = in_short([*places, *(f"{name}.weight" for name in lost)])
-        return result, [f"Not adapted, because PEFT cannot do it {obstacle}: {names}"]
+        return result, [f"Not adapted, because PEFT cannot do it {prevented}: {names}"]
     notes = []
     if routers and not explicit:
         places = {place: None for place in places if place not in routers}
@@ -107,10 +109,46 @@ def frozen_experts(model: PreTrainedModel, config: LoraConfig) -> list[str]:
     if not fused:
         return []
     share = sum(fused.values()) / sum(parameter.numel() for parameter in model.parameters())
+    names = sorted({".".join(name.split(".")[-2:]) for name in fused})
     return [
         f"Not adapted: the experts, {share:.0%} of the weights, which are not linear layers "
-        f"({in_short(fused)})"
+        f"({in_short(fused)}); to adapt them as well, name them in --target-modules: "
+        f"{','.join(names)}"
     ]
+
+
+def named_experts(model: PreTrainedModel, options: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Those targets that name parameters of experts and no module, each with the parameters."""
+    targets = options["target_modules"]
+    if isinstance(targets, str):
+        return {}
+    modules = [name for name, _ in model.named_modules()]
+    stacked = [name for name, parameter in model.named_parameters() if parameter.ndim == 3]
+    found = {
+        target: [name for name in stacked if ends_with(name, target)]
+        for target in targets
+        if not any(ends_with(name, target) for name in modules)
+    }
+    return {target: names for target, names in found.items() if names}
+
+
+def with_experts(
+    model: PreTrainedModel, config: LoraConfig, named: Mapping[str, Sequence[str]]
+) -> tuple[LoraConfig, str]:
+    """``config`` with these parameters as targets, and a line on them.
+
+    Raises ``AdapterError`` for options with which PEFT adapts no parameters.
+    """
+    if (what := _obstacle(config)) is not None:
+        raise AdapterError(
+            f"target_modules: PEFT cannot adapt {', '.join(named)} {what}",
+            hint="Leave the option out, or the experts.",
+        )
+    names = [name for group in named.values() for name in group]
+    config.target_parameters = sorted(
+        {*(config.target_parameters or []), *_few_names(model, names)}
+    )
+    return config, f"Experts are adapted as parameters: {in_short(names)}"
 
 
 def _converted(model: PreTrainedModel, config: LoraConfig) -> LoraConfig:
@@ -119,8 +157,6 @@ def _converted(model: PreTrainedModel, config: LoraConfig) -> LoraConfig:
         convert_peft_config_for_transformers,
         get_model_conversion_mapping,
     )
-
-    from lorita.errors import AdapterError
 
     result = copy.deepcopy(config)
     try:

@@ -7,13 +7,17 @@ What is in the tensors is read elsewhere (``gguf_tensors``), and so is what the 
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorita.errors import ModelError
 from lorita.models.gguf_header import FalseHeader, Header, TensorPlace, map_file, read_header
+from lorita.models.gguf_split import COUNT, other_parts
 from lorita.storage.reading import one_message, plain_size
+
+T = TypeVar("T")
 
 MAGIC = b"GGUF"
 
@@ -37,6 +41,13 @@ class GgufFile:
     data: mmap.mmap
     header: Header
     tensors: dict[str, StoredTensor]
+    parts: tuple[GgufFile, ...] = ()
+    """The other files of a model that is split; ``tensors`` has theirs, too."""
+
+    def reader(self, read: Callable[..., T]) -> Callable[..., T]:
+        """``read(file, stored, …)`` of a tensor, with the file that it is in filled in."""
+        owners = {name: part for part in self.parts for name in part.tensors}
+        return lambda stored, *rest: read(owners.get(stored.name, self), stored, *rest)
 
 
 def check_gguf(path: Path) -> None:
@@ -59,10 +70,25 @@ def check_gguf(path: Path) -> None:
 def open_mapped(path: Path) -> GgufFile:
     """The file, mapped; none of its tensors is read yet.
 
-    Raises ``ModelError`` if the file is truncated, damaged or of another byte order, or the gguf
-    package is missing.
+    Of a model that is split, ``path`` is the first file, and all are opened. Raises ``ModelError``
+    if a file is truncated, damaged, missing or of another byte order, or the gguf package is
+    missing.
     """
     _require_package(path)
+    first = _open_one(path)
+    count = first.header.get(COUNT) if COUNT in first.header.entries else 1
+    if not isinstance(count, int) or count <= 1:
+        return first
+    parts = tuple(_open_one(part) for part in other_parts(path, count))
+    tensors = dict(first.tensors)
+    for part in parts:
+        if tensors.keys() & part.tensors.keys():
+            raise _damaged(part.path, FalseHeader("it has tensors of another part"))
+        tensors |= part.tensors
+    return replace(first, tensors=tensors, parts=parts)
+
+
+def _open_one(path: Path) -> GgufFile:
     try:
         data = map_file(path)
         header = read_header(data)
@@ -70,7 +96,7 @@ def open_mapped(path: Path) -> GgufFile:
     except (FalseHeader, OSError) as error:
         raise _damaged(path, error) from error
     end = max((tensor.start + tensor.size for tensor in tensors.values()), default=0)
-    if end == 0 or end > len(data):
+    if (end == 0 and COUNT not in header.entries) or end > len(data):
         raise ModelError(
             f"{path}: the GGUF file is truncated: {len(data):,} of {end:,} bytes",
             hint="Download it again and compare its size with the original.",
@@ -122,7 +148,13 @@ def _damaged(path: Path, error: Exception) -> ModelError:
 def open_gguf(path: Path) -> Any:
     """The gguf package's own reader, which export copies from; takes seconds. Raises like
     ``open_mapped``."""
-    open_mapped(path).data.close()
+    file = open_mapped(path)
+    file.data.close()
+    if file.parts:
+        raise ModelError(
+            f"{path}: the model is split into {len(file.parts) + 1} files, which are not copied",
+            hint=f"Join them first: llama-gguf-split --merge {path.name} whole.gguf",
+        )
     from gguf import GGUFReader
 
     try:

@@ -13,6 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
+from lorita.models.gguf_pieces import (
+    DELTA_NET,
+    EXPERTS,
+    GRANITE_DENSE,
+    GRANITE_EXPERTS,
+    MAMBA2,
+    SHORT_CONVOLUTION,
+    Piece,
+    value_order,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -65,12 +75,23 @@ class Layout:
     transposed: str | None = None
     norm_offset: float = 0.0
     output: bool | None = False
+    pieces: tuple[Piece, ...] = ()
+    """Tensors that are stored as something else; such files are written, but not read by it."""
+    columns: tuple[tuple[str, Callable[[Any], torch.Tensor]], ...] = ()
+    """Modules whose inputs are in another order, from the configuration."""
 
     def row_order(self, module: str, config: Any, rows: int) -> torch.Tensor | None:
         """The order of a module's output rows in the file; None if it is that of the model."""
         for pattern, order in self.rows:
             if re.search(pattern, module):
                 return order(config, rows)
+        return None
+
+    def column_order(self, module: str, config: Any) -> torch.Tensor | None:
+        """The order of a module's inputs in the file; None if it is that of the model."""
+        for pattern, order in self.columns:
+            if re.search(pattern, module):
+                return order(config)
         return None
 
     def turns(self, module: str) -> bool:
@@ -84,8 +105,24 @@ class Layout:
             tensor = tensor.T
         if self.norm_offset and name.endswith("norm.weight"):
             tensor = tensor + self.norm_offset
+        inputs = self.column_order(module, config)
+        if inputs is not None and leaf == "weight":
+            tensor = tensor[:, inputs]
         order = self.row_order(module, config, tensor.shape[0])
         return tensor if order is None else tensor[order]
+
+    def in_file(
+        self, name: str, tensor: torch.Tensor, config: Any, names: TensorNames
+    ) -> list[tuple[str, torch.Tensor]]:
+        """What a tensor of the model is in the file, with the names; none if it has no place there.
+
+        ``tensor`` may be on the meta device, for the shapes alone.
+        """
+        for piece in self.pieces:
+            if (in_file := piece.file_names(name)) is not None:
+                return list(zip(in_file, piece.convert(config, tensor), strict=True))
+        found = names.of(name)
+        return [] if found is None else [(found, self.to_file(name, tensor, config))]
 
 
 LAYOUTS = {
@@ -102,8 +139,36 @@ LAYOUTS = {
     "bloom": Layout("bloom", rows=_FUSED),
     "starcoder2": Layout("starcoder2"),
     "olmo2": Layout("olmo2", output=True),
+    "olmo3": Layout("olmo2", output=True),
+    "smollm3": Layout("smollm3", rows=_ROTARY),
+    "ministral": Layout("llama", rows=_ROTARY),
+    "ministral3": Layout("mistral3", rows=_ROTARY),
+    "lfm2": Layout("lfm2", pieces=SHORT_CONVOLUTION),
+    "qwen3_moe": Layout("qwen3moe", pieces=EXPERTS),
+    "granitemoe": Layout("granite_moe", rows=_ROTARY, pieces=GRANITE_EXPERTS),
+    "granitemoehybrid": Layout("granite_hybrid", rows=_ROTARY, pieces=(*MAMBA2, *GRANITE_EXPERTS)),
+    "granitemoehybrid, dense": Layout(
+        "granite_hybrid", rows=_ROTARY, pieces=(*MAMBA2, *GRANITE_DENSE)
+    ),
+    "granitemoehybrid, attention": Layout("granite_moe", rows=_ROTARY, pieces=GRANITE_EXPERTS),
+    "granitemoehybrid, attention, dense": Layout("granite", rows=_ROTARY, pieces=GRANITE_DENSE),
+    "qwen3_5_text": Layout(
+        "qwen35",
+        norm_offset=1.0,
+        pieces=DELTA_NET,
+        columns=((r"linear_attn\.out_proj$", value_order),),
+    ),
 }
-"""The GGUF layout of each supported ``model_type`` of transformers."""
+"""The GGUF layout of each supported ``model_type`` of transformers; some have several."""
+
+
+def _kind(config: Any) -> str:
+    """The key of a configuration in ``LAYOUTS``."""
+    kind = str(config.model_type)
+    if kind == "granitemoehybrid":
+        kind += "" if "linear_attention" in config.layer_types else ", attention"
+        kind += "" if config.num_local_experts else ", dense"
+    return kind
 
 
 def find_layout(config: Any, name: str) -> Layout:
@@ -111,13 +176,13 @@ def find_layout(config: Any, name: str) -> Layout:
 
     ``name`` is what the message calls the model.
     """
-    if config.model_type not in LAYOUTS:
+    if _kind(config) not in LAYOUTS:
         raise UserError(
             f"{name}: lorita knows no GGUF layout for {config.model_type}",
             hint="Merge it (lorita merge) and convert the folder with llama.cpp's "
-            f"convert_hf_to_gguf.py. Supported: {', '.join(LAYOUTS)}.",
+            f"convert_hf_to_gguf.py. Supported: {', '.join(k for k in LAYOUTS if ',' not in k)}.",
         )
-    return LAYOUTS[config.model_type]
+    return LAYOUTS[_kind(config)]
 
 
 class TensorNames:

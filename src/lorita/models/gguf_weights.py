@@ -33,7 +33,7 @@ def load_weights(
     file's own, row by row, if such are to stay as they are there (``gguf_tensors.read_blocks``).
     """
     layout = LAYOUTS.get(config.model_type)
-    if layout is None:
+    if layout is None or layout.pieces:
         return load_other(file, read, config, dtype)
     return _filled(file, read, layout, config, dtype, keep or read)
 

@@ -28,6 +28,7 @@ from lorita.errors import SettingsError, UserError
 from lorita.inference.prompt_length import require_stretchable
 from lorita.models.base import Base, load_config, load_tokenizer, require_loadable
 from lorita.models.context import context_length
+from lorita.models.empty_model import check_vocabulary
 from lorita.runs.asked import asked_base, require_asked_upload
 from lorita.runs.output_folder import check_folder, default_output_dir
 from lorita.runs.read_data import (
@@ -103,6 +104,7 @@ def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True)
         raise problems[0] if len(problems) == 1 else _joined(problems)
     base, config = model
     tokenizer = load_tokenizer(base)
+    check_vocabulary(base, config, tokenizer)
     data = _tokenize(settings, config, tokenizer, *rows)
     if settings.evaluation_decides and not data.held_out:
         raise SettingsError(

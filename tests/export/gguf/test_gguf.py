@@ -17,13 +17,19 @@ from lorita.export.gguf.export import export_gguf
 from lorita.export.gguf.file import write_merged
 from lorita.inference.llamacpp import LlamaCpp
 from lorita.models.adapter import save_adapter
+from lorita.models.gguf_layout import LAYOUTS
 from tests.command import refused
 from tests.export import models
 from tests.export.merged.test_merge import saved
 
 IDS = [5, 30, 100, 200, 7, 9, 41, 17, 88]
 """Longer than the sliding windows of the tiny models."""
-FAST = ("llama", "qwen2", "gemma3", "gpt2", "bloom")
+FAST = (
+    "llama", "qwen2", "gemma3", "gpt2", "bloom", "lfm2", "qwen3_moe", "granitemoehybrid",
+    "qwen3_5_text",
+)  # fmt: skip
+WITH_EXPERTS = ("qwen3_moe",)
+"""Their all-linear includes experts, which an adapter file cannot hold."""
 
 
 def likeliest(path: Path, adapter: Path | None = None) -> dict[int, float]:
@@ -55,7 +61,10 @@ def write_model(model: Any, path: Path, quantize: str = "f32") -> Path:
 
 @pytest.mark.parametrize(
     "family",
-    [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in models.GGUF_FAMILIES],
+    [
+        f if f in FAST else pytest.param(f, marks=pytest.mark.slow)
+        for f in (*models.GGUF_FAMILIES, *models.NEWER)
+    ],
 )
 def test_llama_cpp_says_the_same(family: str, tmp_path: Path) -> None:
     """As one merged file, and as an adapter on the base's file."""
@@ -65,8 +74,15 @@ def test_llama_cpp_says_the_same(family: str, tmp_path: Path) -> None:
     idle = models.with_adapter(models.make_model(family), family, zero=True)
     base = write_model(idle, tmp_path / "base.gguf")
     assert not distance_within(tuned, likeliest(base), 0.1)
+    if family in WITH_EXPERTS:
+        tuned = models.with_adapter(models.make_model(family), target_modules=["q_proj", "v_proj"])
     write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
     assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.01
+
+
+def test_every_layout_is_tested() -> None:
+    kinds = {models.make_config(f).model_type for f in models.GGUF_FAMILIES} | {*models.NEWER}
+    assert kinds == {*LAYOUTS}
 
 
 KINDS: dict[str, dict[str, Any]] = {

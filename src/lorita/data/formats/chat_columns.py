@@ -31,17 +31,24 @@ def without(reading: Reading, ignored: tuple[str, ...]) -> Reading:
 
 
 def refuse_unusable(source: Source, ignored: tuple[str, ...]) -> None:
-    """Raise ``DataError`` if there are columns of images and the like that are not ``ignored``."""
-    found = [
-        column
+    """Raise ``DataError`` if there are columns of images and the like that are not ``ignored``.
+
+    Of as many rows as are looked at to tell what a column holds, the first one is named.
+    """
+    found = {
+        column: next((row for row, cell in enumerate(source.sample[column], 1) if cell), None)
         for column in UNUSABLE_COLUMNS
-        if column in source.columns and column not in ignored and any(source.sample[column])
-    ]
+        if column in source.columns and column not in ignored
+    }
+    found = {column: row for column, row in found.items() if row is not None}
     if found:
         raise DataError(
-            [f"{source.origin}: the column {column!r} cannot be trained on" for column in found],
-            hint="lorita trains on the text of chats. To leave these columns out: "
-            f"--ignore-fields {','.join(found)}",
+            [
+                f"{source.origin}: row {row}: the column {column!r} cannot be trained on"
+                for column, row in found.items()
+            ],
+            hint="lorita trains on text alone, also where the model can read images. To leave "
+            f"these columns out: --ignore-fields {','.join(found)}",
         )
 
 

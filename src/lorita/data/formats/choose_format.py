@@ -13,7 +13,6 @@ from typing import Any
 
 from lorita.data.formats.cells import holds_text, require_column
 from lorita.data.formats.chat_columns import (
-    CHATS,
     TOOL_COLUMNS,
     beside_chats,
     chat_reading,
@@ -89,7 +88,7 @@ def choose_reading(source: Source, wanted: Wanted) -> tuple[Reading, list[Readin
     if taken.template is not None:
         return taken, []
     taken = without(taken, wanted.ignore_fields)
-    if taken.format in CHATS:
+    if taken.format != "text":
         refuse_unusable(source, wanted.ignore_fields)
     return taken, [reading for reading in possible if reading.flags != taken.flags]
 

@@ -129,12 +129,12 @@ def _attention(
     plan: AttentionPlan, number: int, call: Call, hidden_states: Tensor, *args: Any, **kwargs: Any
 ) -> Any:
     flat = hidden_states[0]
-    x_TN = plan.inputs(flat, call.adapters_of(flat))
+    x_TN, gates = plan.without_gates(plan.inputs(flat, call.adapters_of(flat)))
     turn = call.angles.rotation(kwargs.get("position_embeddings"))
     q, k, v = plan.pieces(x_TN)
     stored = call.cache.layers[number]
     out = attend((q, k, v), plan.scores, stored, turn, call.slots_T, call.places_T)
-    out = plan.output(out[None])
+    out = plan.output((out if gates is None else out * gates.sigmoid())[None])
     if plan.adds_residual:
         out = out + (args[0] if args else kwargs["residual"])
     return out, None

@@ -76,24 +76,47 @@ def _adapter_tensors(model: PeftModel, layout: Layout, names: TensorNames) -> It
     for module_name, module in model.get_base_model().named_modules():
         if not isinstance(module, LoraLayer):
             continue
-        name = names.of(f"{module_name}.weight")
-        if name is None or (name == "output.weight" and tied):
-            raise NotAlone(
-                f"llama.cpp cannot put an adapter on {module_name} of this model", hint=MERGE_HINT
-            )
         down, up = lora_matrices(module)
-        order = layout.row_order(module_name, config, up.shape[0])
-        up = up if order is None else up[order]
+        if down.ndim != 2 or hasattr(module, "parameter_name"):
+            raise _not_on(module_name)
+        if (inputs := layout.column_order(module_name, config)) is not None:
+            down = down[:, inputs]
         if active_adapter(module) in module.lora_embedding_A:
             down = down.T  # one row per token
-        for kind, matrix in (("lora_a", down), ("lora_b", up)):
-            array = numpy_float32(matrix)
-            yield Planned(
-                f"{name}.{kind}",
-                array.shape,
-                gguf.GGMLQuantizationType.F32,
-                lambda array=array: array,  # type: ignore[misc]
-            )
+        found = list(_outputs(layout, names, config, module_name, up))
+        if not found or (found[0][0] == "output.weight" and tied):
+            raise _not_on(module_name)
+        for name, rows in found:
+            for kind, matrix in (("lora_a", down), ("lora_b", rows)):
+                array = numpy_float32(matrix)
+                yield Planned(
+                    f"{name}.{kind}",
+                    array.shape,
+                    gguf.GGMLQuantizationType.F32,
+                    lambda array=array: array,  # type: ignore[misc]
+                )
+
+
+def _not_on(module_name: str) -> NotAlone:
+    return NotAlone(
+        f"llama.cpp cannot put an adapter on {module_name} of this model", hint=MERGE_HINT
+    )
+
+
+def _outputs(
+    layout: Layout, names: TensorNames, config: Any, module_name: str, up: torch.Tensor
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The matrices of the file that a module's outputs are in, and the rows of ``up`` for each."""
+    for piece in layout.pieces:
+        in_file = piece.file_names(f"{module_name}.weight")
+        if in_file is not None:
+            if piece.of_rows:
+                yield from zip(in_file, piece.convert(config, up), strict=True)
+            return
+    name = names.of(f"{module_name}.weight")
+    order = layout.row_order(module_name, config, up.shape[0])
+    if name is not None:
+        yield name, up if order is None else up[order]
 
 
 def lora_matrices(module: Any) -> tuple[torch.Tensor, torch.Tensor]:

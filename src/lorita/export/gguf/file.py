@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from lorita.training.events import OnEvent, unseen
 if TYPE_CHECKING:
     import gguf
     import numpy as np
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
@@ -144,31 +146,37 @@ def _planned(
 ) -> list[Planned]:
     """The tensors of the merged model, or only those that the adapter changes."""
     config = model.get_base_model().config
+    import torch
+
     names = TensorNames(layout, config)
     planned = []
     for weight in weights(model):
         if changed_only and not weight.changed:
             continue
-        name = names.of(weight.name)
-        if name is None or (name == "output.weight" and layout.output is None):
+        meta = torch.empty(weight.shape, device="meta")
+        found = layout.in_file(weight.name, meta, config, names)
+        if not found or (found[0][0] == "output.weight" and layout.output is None):
             if weight.name.endswith("lm_head.weight") and not weight.changed:
                 continue
             raise AdapterError(f"GGUF files of {config.model_type} cannot hold {weight.name}")
-        planned.append(_plan(weight, name, layout, config, quantize))
+        for number, (name, like) in enumerate(found):
+            convert = partial(_part, weight, number, layout, config, names)
+            planned.append(_plan(name, tuple(like.shape), quantize, convert))
     return planned
 
 
-def _plan(weight: Weight, name: str, layout: Layout, config: Any, quantize: str) -> Planned:
-    module = weight.name.rpartition(".")[0]
-    turned = layout.turns(module) and len(weight.shape) == 2
-    shape = weight.shape[::-1] if turned else weight.shape
+def _part(
+    weight: Weight, number: int, layout: Layout, config: Any, names: TensorNames
+) -> torch.Tensor:
+    """One of the tensors that a weight is in the file."""
+    return layout.in_file(weight.name, weight.read().float(), config, names)[number][1]
+
+
+def _plan(
+    name: str, shape: tuple[int, ...], quantize: str, convert: Callable[[], torch.Tensor]
+) -> Planned:
     kind = tensor_format(name, shape, quantize)
-
-    def make() -> np.ndarray[Any, Any]:
-        tensor = layout.to_file(weight.name, weight.read().float(), config)
-        return encode(numpy_float32(tensor), kind)
-
-    return Planned(name, shape, kind, make)
+    return Planned(name, shape, kind, lambda: encode(numpy_float32(convert()), kind))
 
 
 def _over_file(

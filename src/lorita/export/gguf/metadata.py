@@ -10,10 +10,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
+from lorita.export.gguf.metadata_families import (
+    add_newer_family,
+    feed_forward_length,
+    key_value_heads,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from gguf import GGUFWriter
+
+OWN_WINDOWS = ("gemma2", "gemma3_text", "phi3", "olmo3")
+"""Families whose windows llama.cpp knows."""
 
 
 def add_metadata(writer: GGUFWriter, config: Any) -> list[str]:
@@ -27,7 +35,7 @@ def add_metadata(writer: GGUFWriter, config: Any) -> list[str]:
     _add_family(writer, config)
     window = getattr(config, "sliding_window", None)
     uses = getattr(config, "use_sliding_window", True) and config.model_type != "qwen3"
-    if window and uses and config.model_type not in ("gemma2", "gemma3_text", "phi3"):
+    if window and uses and config.model_type not in OWN_WINDOWS:
         return [
             f"This model attends to the last {window} tokens only, but llama.cpp uses full "
             "attention in this family: longer texts may differ"
@@ -44,9 +52,10 @@ def _add_sizes(writer: GGUFWriter, config: Any) -> None:
     writer.add_context_length(context)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(inner or 4 * config.hidden_size)
+    inner = feed_forward_length(config) or inner or 4 * config.hidden_size
+    writer.add_feed_forward_length(inner)
     writer.add_head_count(heads)
-    writer.add_head_count_kv(getattr(config, "num_key_value_heads", None) or heads)
+    writer.add_head_count_kv(key_value_heads(config))
     writer.add_vocab_size(config.vocab_size)
     size = head_size(config)
     if getattr(config, "head_dim", None):
@@ -140,6 +149,8 @@ def _add_family(writer: GGUFWriter, config: Any) -> None:
         writer.add_embedding_scale(config.embedding_multiplier)
         writer.add_residual_scale(config.residual_multiplier)
         writer.add_logit_scale(config.logits_scaling)
+    else:
+        add_newer_family(writer, config)
 
 
 def _add_gemma(writer: GGUFWriter, config: Any) -> None:

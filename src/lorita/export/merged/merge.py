@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lorita.errors import CheckFailed, SettingsError
 from lorita.export.merged import weights as tensors
 from lorita.export.merged.combine import Part, combine
+from lorita.export.merged.left_out import copy_processor, left_out_entries
 from lorita.export.merged.original_names import entries
 from lorita.export.merged.safetensors_writer import write_safetensors
 from lorita.export.sources import check_apart
@@ -23,6 +24,7 @@ from lorita.inference.load import open_model
 from lorita.inference.resolve import resolve_adapter
 from lorita.models.base import Base, own_dtype
 from lorita.models.base_weights import load_model
+from lorita.models.language_part import left_out_names
 from lorita.models.memory_needs import require_memory
 from lorita.storage.manifest import MODEL
 from lorita.storage.targets import Target, check_target, replacing
@@ -129,4 +131,7 @@ def write_folder(
     tuned.tokenizer.save_pretrained(folder)
     wanted = torch_dtype(dtype)
     found = list(entries(model.get_base_model(), tensors.weights(model), wanted))
+    if left_out_names(model.get_base_model()):
+        found += left_out_entries(tuned, wanted)
+        copy_processor(tuned.base, folder)
     return write_safetensors(found, folder, max_shard_size, on_event)
