@@ -12,6 +12,7 @@ from lorita.errors import LoritaWarning, ModelError, SettingsError
 from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
 from lorita.models.memory_needs import Sizes, base_sizes
+from lorita.models.new_rows import grow
 from lorita.runs.memory_plan import fitting_itemsize
 from lorita.system.memory import memory_in_use, peak_memory
 from lorita.system.processes import launch_warning
@@ -84,6 +85,8 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
         itemsize, why = fitting_itemsize(settings, prepared, sizes, dtype.itemsize)
         dtype = dtype if itemsize == dtype.itemsize else torch.bfloat16
     model = load_model(prepared.base, dtype).to(device)
+    known = fingerprint(model)  # of the base as others have it
+    grow(model, prepared.new_tokens.pieces)
     check_tokenizer_fits(prepared.base, prepared.tokenizer, model)
     if looks_ahead(model):
         raise ModelError(
@@ -93,4 +96,4 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
             "like BERT do not.",
         )
     notes = (*numerics.reasons, *([why] if why else []))
-    return LoadedBase(model, dtype, accelerator, fingerprint(model), notes, sizes, used, peak)
+    return LoadedBase(model, dtype, accelerator, known, notes, sizes, used, peak)

@@ -76,7 +76,8 @@ def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attac
     step cannot do what is asked; the base is then as it was.
     """
     biases = adapters.untouched(base.model)
-    config, notes = adapters.plan_adapter(base.model, lora_options(settings))
+    new = list(prepared.new_tokens.pieces)
+    config, notes = adapters.plan_adapter(base.model, lora_options(settings), new)
     model = adapters.attach(base.model, config, seed=settings.seed)
     try:
         return _ready_to_train(model, base, biases, settings, prepared, notes)

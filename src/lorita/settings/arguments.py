@@ -47,6 +47,8 @@ class Options(TypedDict, total=False):
     chat_template: str | Path | None
     ignore_fields: str | Sequence[str] | None
     control_tokens: Literal["text", "tokens"] | None
+    add_tokens: str | Path | Sequence[str] | None
+    add_special_tokens: str | Path | Sequence[str] | None
     train_on: Literal["completion", "assistant", "all"] | None
     max_train_samples: int | None
     eval_data: str | Path | Rows | None
