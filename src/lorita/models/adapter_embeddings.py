@@ -32,6 +32,15 @@ def saved_rows(folder: Path) -> int | None:
     return next(iter(sizes.values()), None)
 
 
+def tokens_needed(folder: Path) -> int | None:
+    """The rows that an adapter needs which trains tokens one by one; None if it does not."""
+    from lorita.models.adapter_kinds import read_adapter_config
+
+    listed = read_adapter_config(folder).get("trainable_token_indices") or []
+    ids = listed if isinstance(listed, list) else [i for some in listed.values() for i in some]
+    return max(ids) + 1 if ids else None
+
+
 def replaces_base(folder: Path) -> bool:
     """Whether loading the adapter overwrites weights of the base, so that it cannot be put aside.
 
@@ -54,8 +63,8 @@ def fit_embeddings(model: PreTrainedModel, folder: Path) -> None:
     """
     rows = _rows(folder)
     before = model.get_input_embeddings().weight.shape[0]
-    if rows is None and (highest := _highest_token(folder)) is not None:
-        rows = max(before, highest + 1)
+    if rows is None and (needed := tokens_needed(folder)) is not None:
+        rows = max(before, needed)
     if rows is None or rows == before:
         return
     if rows > max(4 * before, before + MOST_ADDED):
@@ -81,15 +90,6 @@ def fit_embeddings(model: PreTrainedModel, folder: Path) -> None:
             LoritaWarning,
             stacklevel=2,
         )
-
-
-def _highest_token(folder: Path) -> int | None:
-    """The highest id of the tokens that the adapter trains one by one; None if it does not."""
-    from lorita.models.adapter_kinds import read_adapter_config
-
-    listed = read_adapter_config(folder).get("trainable_token_indices") or []
-    ids = listed if isinstance(listed, list) else [i for some in listed.values() for i in some]
-    return max(ids, default=None)
 
 
 def _brings_output(folder: Path) -> bool:
