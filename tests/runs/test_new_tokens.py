@@ -100,7 +100,14 @@ def test_every_way_to_use_a_run(kind: str, tmp_path: Path, monkeypatch: Any) -> 
     monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", (run / "README.md").read_text(), re.DOTALL)[1]
     place: dict[str, Any] = {}
-    exec(re.sub(r'(_pretrained\(base, |Config\.from_pretrained\(|Tokenizer\.from_pretrained\()"[^"]*"', rf'\1"{run}"', code), place)  # noqa: S102, E501
+    exec(
+        re.sub(
+            r'(_pretrained\(base, |Config\.from_pretrained\(|Tokenizer\.from_pretrained\()"[^"]*"',
+            rf'\1"{run}"',
+            code,
+        ),
+        place,
+    )
     plain = place["tuned"].eval()
     assert isinstance(plain, PeftModel)
     assert place["tokenizer"](PROMPT)["input_ids"] == ids

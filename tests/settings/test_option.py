@@ -43,7 +43,7 @@ NAMES = {
     "with commas": (
         options_where(holds_commas=True),
         "target_modules exclude_modules layers_to_transform modules_to_save rank_pattern "
-        "alpha_pattern ignore_fields report_to",
+        "alpha_pattern ignore_fields report_to add_tokens add_special_tokens",
     ),
     "swept": (
         options_where(swept=True),
@@ -60,8 +60,8 @@ NAMES = {
         "model revision trust_remote_code dtype base_precision data data_name data_split "
         "data_revision file_type text_unit streaming format text_field text_template "
         "messages_field prompt_field completion_field map_row chat_template ignore_fields "
-        "control_tokens train_on max_train_samples eval_data eval_fraction max_eval_samples "
-        "max_length overflow packing seed",
+        "control_tokens add_tokens add_special_tokens train_on max_train_samples eval_data "
+        "eval_fraction max_eval_samples max_length overflow packing seed",
     ),
     "LoRA": (options_where(group="LoRA"), " ".join(LORA_OPTIONS)),
 }
