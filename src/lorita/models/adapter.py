@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError, RunFailed
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from lorita.models.adapter_halves import attached_options
 from lorita.models.choose_targets import choose_targets
 from lorita.models.new_rows import require_free, trained_rows
 from lorita.storage.files import write_atomic
@@ -46,7 +47,8 @@ def plan_adapter(
 ) -> tuple[LoraConfig, tuple[str, ...]]:
     """PEFT's configuration for ``model``, and lines on what it leaves out.
 
-    By default it targets all linear layers that can learn from text.
+    By default it targets all linear layers that can learn from text. What ``start_adapter`` begins
+    is attached as plain LoRA, with twice the rank where it needs that.
 
     ``options`` are LoRA options only (``LORA_OPTIONS``); None leaves one at PEFT's default. The
     embeddings of ``new_tokens`` are trained as well. Raises ``TypeError`` for any other key, and
@@ -56,6 +58,7 @@ def plan_adapter(
     if unknown:
         raise TypeError(f"not LoRA options: {', '.join(unknown)}; use {', '.join(LORA_OPTIONS)}")
     # In the order of LORA_OPTIONS, whatever the caller's.
+    options = attached_options(options)
     given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
     if float(given.get("lora_alpha", 0.5)).is_integer():
         given["lora_alpha"] = int(given["lora_alpha"])  # as PEFT writes it
@@ -193,9 +196,13 @@ def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def parameter_line(model: PeftModel) -> str:
-    """The line printed by PEFT's ``print_trainable_parameters``."""
+def parameter_line(model: PeftModel, fixed: int = 0) -> str:
+    """The line printed by PEFT's ``print_trainable_parameters``.
+
+    ``fixed`` of the numbers that it counts are not trained.
+    """
     trainable, total = model.get_nb_trainable_parameters()
+    trainable -= fixed
     return (
         f"trainable params: {trainable:,d} || all params: {total:,d} || "
         f"trainable%: {100 * trainable / total:.4f}"

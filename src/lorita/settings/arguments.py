@@ -69,8 +69,9 @@ class Options(TypedDict, total=False):
     alpha_pattern: str | Mapping[str, float] | None
     use_rslora: bool
     use_dora: bool
-    init_lora_weights: bool | Literal["gaussian", "orthogonal"]
+    init_lora_weights: bool | str
     learning_rate: float
+    loraplus_lr_ratio: float | None
     num_train_epochs: float | None
     max_steps: int | None
     time_budget: float | str | None

@@ -103,13 +103,10 @@ class RunSettings(Holding):
         None,
     )
     add_tokens: Tokens | None = _data(
-        "New words of the tokenizer: a file with one in each line, or a list. Their embeddings "
-        "are trained.",
+        "New words of the tokenizer (a file, one a line, or a list), whose embeddings are trained.",
         None,
     )
-    add_special_tokens: Tokens | None = _data(
-        "The same for control tokens, such as those of a chat template.", None
-    )
+    add_special_tokens: Tokens | None = _data("The same for a template's control tokens.", None)
     train_on: Literal["completion", "assistant", "all"] | None = _data(
         "Train on the last answer (completion), every answer (assistant) or every token (all). "
         "Default: assistant; for plain text, all.",
@@ -169,8 +166,9 @@ class RunSettings(Holding):
     use_rslora: bool = _lora("Scale by lora_alpha/sqrt(r) instead (rsLoRA).", False)
     use_dora: bool = _lora("Train direction and magnitude separately (DoRA).", False)
     init_lora_weights: InitWeights = _lora(
-        "How the adapter's matrices are initialised, by PEFT's names.", True
-    )
+        "How the adapter starts: true, gaussian, orthogonal, pissa, pissa_niter_N, olora, mica; "
+        "from rows eva, lora_ga, corda.", True,
+    )  # fmt: skip
 
     # Training
     learning_rate: float = _training(
@@ -180,6 +178,9 @@ class RunSettings(Holding):
         gt=0,
         le=1e3,
         on_card=True,
+    )
+    loraplus_lr_ratio: float | None = _training(
+        "Learning rate of B as a multiple of A's (LoRA+); 16 is usual.", None, gt=0, on_card=True
     )
     num_train_epochs: float | None = _chosen(
         "Passes over the data. Default: by the number of rows.", gt=0, on_card=True
