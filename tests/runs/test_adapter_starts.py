@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 import lorita
 from lorita.models.adapter import attach, plan_adapter, take_off
-from lorita.models.adapter_halves import takes_out_start
+from lorita.models.adapter_halves import attached_options, takes_out_start
 from lorita.models.adapter_start import start_adapter
 from lorita.training.events import Note
 from tests import tiny
@@ -103,7 +103,7 @@ def test_the_start_is_that_of_peft(family: str, rslora: bool) -> None:
         LoraConfig(task_type="CAUSAL_LM", init_lora_weights="pissa", **given),
     )
     base = tiny.make_model(family)
-    config, _ = plan_adapter(base, {**options, "init_lora_weights": "pissa"})
+    config, _ = plan_adapter(base, attached_options({**options, "init_lora_weights": "pissa"}))
     ours = attach(base, config, seed=0)
     ids = torch.tensor([[5, 9, 2, 77, 3]])
     start_adapter(ours, "pissa", None)
@@ -129,7 +129,7 @@ def test_rows_decide_the_start(scheme: str) -> None:
     found = []
     for few in (True, True, False):
         model = tiny.make_model("llama")
-        config, _ = plan_adapter(model, {"r": 2, "init_lora_weights": scheme})
+        config, _ = plan_adapter(model, attached_options({"r": 2, "init_lora_weights": scheme}))
         ours = attach(model, config, seed=0)
         start_adapter(ours, scheme, lambda n=2 if few else 8: list(batches())[:n])  # type: ignore[misc]
         found.append({n: p for n, p in ours.named_parameters() if "lora_A" in n})

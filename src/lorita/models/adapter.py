@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError, RunFailed
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
-from lorita.models.adapter_halves import attached_options
 from lorita.models.choose_targets import choose_targets
 from lorita.models.new_rows import require_free, trained_rows
 from lorita.storage.files import write_atomic
@@ -47,8 +46,7 @@ def plan_adapter(
 ) -> tuple[LoraConfig, tuple[str, ...]]:
     """PEFT's configuration for ``model``, and lines on what it leaves out.
 
-    By default it targets all linear layers that can learn from text. What ``start_adapter`` begins
-    is attached as plain LoRA, with twice the rank where it needs that.
+    By default it targets all linear layers that can learn from text.
 
     ``options`` are LoRA options only (``LORA_OPTIONS``); None leaves one at PEFT's default. The
     embeddings of ``new_tokens`` are trained as well. Raises ``TypeError`` for any other key, and
@@ -58,7 +56,6 @@ def plan_adapter(
     if unknown:
         raise TypeError(f"not LoRA options: {', '.join(unknown)}; use {', '.join(LORA_OPTIONS)}")
     # In the order of LORA_OPTIONS, whatever the caller's.
-    options = attached_options(options)
     given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
     if float(given.get("lora_alpha", 0.5)).is_integer():
         given["lora_alpha"] = int(given["lora_alpha"])  # as PEFT writes it

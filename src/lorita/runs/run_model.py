@@ -23,7 +23,7 @@ from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
 from lorita.evaluation.measure import measure
 from lorita.models import adapter as adapters
-from lorita.models.adapter_halves import FixedHalves, start_notes
+from lorita.models.adapter_halves import FixedHalves, attached_options, start_notes
 from lorita.models.adapter_start import start_adapter
 from lorita.runs.memory_plan import can_checkpoint, longest_row_too_large
 from lorita.runs.start_batches import start_batches
@@ -84,7 +84,7 @@ def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attac
     biases = adapters.untouched(base.model)
     new = list(prepared.new_tokens.pieces)
     options = lora_options(settings)
-    config, notes = adapters.plan_adapter(base.model, options, new)
+    config, notes = adapters.plan_adapter(base.model, attached_options(options), new)
     model = adapters.attach(base.model, config, seed=settings.seed)
     try:
         batches = partial(start_batches, prepared, base.accelerator.device)

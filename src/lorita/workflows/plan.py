@@ -17,7 +17,7 @@ from lorita.data.tokens.new_tokens import NewTokens, add_new_tokens
 from lorita.engine.numerics import choose_numerics
 from lorita.errors import ModelError
 from lorita.models import adapter as adapters
-from lorita.models.adapter_halves import fixed_halves, start_notes
+from lorita.models.adapter_halves import attached_options, fixed_halves, start_notes
 from lorita.models.base import Base, load_tokenizer
 from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of
@@ -101,7 +101,7 @@ def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = u
     new = _new_tokens(settings, base)
     grow(model, new.pieces)
     options = lora_options(settings)
-    config, notes = adapters.plan_adapter(model, options, list(new.pieces))
+    config, notes = adapters.plan_adapter(model, attached_options(options), list(new.pieces))
     peft_model = adapters.attach(model, config, seed=settings.seed)
     fixed = fixed_halves(peft_model, settings.init_lora_weights).size
     trained = sum(p.numel() for p in adapters.trainable_parameters(peft_model).values())
