@@ -70,7 +70,8 @@ def test_types(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         "--target-modules NAME,...|REGEX ",
         "--rank-pattern NAME=INT,... ",
         "[choices: text, prompt-completion, messages, sharegpt, alpaca]",
-        "[choices: true, false, gaussian, orthogonal] [default: true]",
+        "--init-lora-weights NAME ",
+        "[default: true]",
         "[default: 0.002]",
     ):
         assert part in text

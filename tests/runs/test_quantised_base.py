@@ -88,7 +88,8 @@ def test_it_is_chosen_where_nothing_else_fits(
     ("options", "kind", "said"),
     [
         ({"base_precision": "native"}, ModelError, "is for GGUF files"),
-        ({"base_precision": "q8", "modules_to_save": "lm_head"}, SettingsError, "cannot be quan"),
+        ({"base_precision": "q8", "modules_to_save": "lm_head"}, SettingsError, "keeps quantised"),
+        ({"base_precision": "q8", "add_tokens": ["<x>"]}, SettingsError, "keeps quantised"),
         ({"base_precision": "q5"}, SettingsError, "'int8', 'native', 'q8' or"),
     ],
 )

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from lorita.settings import types as kinds
 from lorita.settings.durations import Seconds
 from lorita.settings.schema import RunSettings
+from lorita.settings.token_lists import Tokens
 
 FILE = Path(__file__).parents[2] / "src/lorita/settings/arguments.py"
 
@@ -48,6 +49,7 @@ class Options(TypedDict, total=False):
 '''
 WIDER = {
     kinds.Names: "str | Sequence[str]",
+    Tokens: "str | Path | Sequence[str]",
     kinds.Trackers: "str | Sequence[str]",
     kinds.Texts: "str | Path | Sequence[str | Path]",
     kinds.Layers: "str | Sequence[int]",

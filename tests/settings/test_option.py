@@ -36,20 +36,21 @@ NAMES = {
     ),
     "on the card": (
         options_where(on_card=True),
-        "r lora_alpha lora_dropout bias target_modules learning_rate num_train_epochs max_steps "
+        "r lora_alpha lora_dropout bias target_modules learning_rate loraplus_lr_ratio "
+        "num_train_epochs max_steps "
         "per_device_train_batch_size gradient_accumulation_steps lr_scheduler_type seed",
     ),
     "repeatable": (options_where(repeatable=True), "data compare_prompt"),
     "with commas": (
         options_where(holds_commas=True),
         "target_modules exclude_modules layers_to_transform modules_to_save rank_pattern "
-        "alpha_pattern ignore_fields report_to",
+        "alpha_pattern ignore_fields report_to add_tokens add_special_tokens",
     ),
     "swept": (
         options_where(swept=True),
         "r lora_alpha lora_dropout bias target_modules exclude_modules layers_to_transform "
         "modules_to_save rank_pattern alpha_pattern use_rslora use_dora init_lora_weights "
-        "learning_rate num_train_epochs max_steps per_device_train_batch_size "
+        "learning_rate loraplus_lr_ratio num_train_epochs max_steps per_device_train_batch_size "
         "gradient_accumulation_steps micro_batch_tokens lr_scheduler_type warmup_steps "
         "weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm max_skipped_steps "
         "early_stopping_patience load_best_model_at_end gradient_checkpointing seed speedup "
@@ -60,8 +61,8 @@ NAMES = {
         "model revision trust_remote_code dtype base_precision data data_name data_split "
         "data_revision file_type text_unit streaming format text_field text_template "
         "messages_field prompt_field completion_field map_row chat_template ignore_fields "
-        "control_tokens train_on max_train_samples eval_data eval_fraction max_eval_samples "
-        "max_length overflow packing seed",
+        "control_tokens add_tokens add_special_tokens train_on max_train_samples eval_data "
+        "eval_fraction max_eval_samples max_length overflow packing seed",
     ),
     "LoRA": (options_where(group="LoRA"), " ".join(LORA_OPTIONS)),
 }
@@ -105,9 +106,7 @@ def test_choices() -> None:
     fields = RunSettings.model_fields
     assert choices_of(fields["base_precision"].annotation) == ("int8", "native", "q8", "q4")
     assert choices_of(fields["format"].annotation)[:2] == ("text", "prompt-completion")
-    assert choices_of(fields["init_lora_weights"].annotation) == (
-        "true", "false", "gaussian", "orthogonal",
-    )  # fmt: skip
+    assert not choices_of(fields["init_lora_weights"].annotation)
     assert not choices_of(fields["target_modules"].annotation)
     assert not choices_of(fields["max_steps"].annotation)
     assert not choices_of(fields["use_cpu"].annotation)

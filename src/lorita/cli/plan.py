@@ -26,6 +26,7 @@ def command(*targets: Targets, json: Json = False, **options: Any) -> None:
     has_data = config is not None or "data" in options
     if not has_data:
         counted = {*options_where(group="LoRA"), *options_where(group="Base model")}
+        counted |= {"add_tokens", "add_special_tokens"}  # trained, and known without rows
         say_unused("without --data", *(name for name in options if name not in counted))
         options["data"] = "(none)"
     settings = build_settings(config, **options)

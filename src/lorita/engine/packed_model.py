@@ -24,6 +24,7 @@ from lorita.engine.kernels.products import for_products
 from lorita.engine.kernels.row_layout import RowLayout, computing
 from lorita.engine.patch import Patch, patch_of
 from lorita.engine.plans import Unsuited
+from lorita.engine.token_rows import token_rows
 
 IGNORE = -100
 """The label of a token that is not a target."""
@@ -180,8 +181,10 @@ def loss_at_targets(
     positions_N, targets_N = rows.targets(labels_T)
     hidden_ND = hidden_TD[positions_N]
     head, narrow = head_of(lm), autocast_dtype(hidden_ND)
-    if isinstance(head, LinearHead) and head.is_frozen_linear():
-        weight_VD = for_products(head.module.weight)
+    own = token_rows(head.module) if isinstance(head, LinearHead) else None
+    if isinstance(head, LinearHead) and (own is not None or head.is_frozen_linear()):
+        layer = head.module if own is None else own.base
+        weight_VD = for_products(layer.weight)
         is_tensor = isinstance(weight_VD, Tensor)
         if narrow is not None and isinstance(weight_VD, Tensor):
             weight_VD = patch.copies.of(weight_VD, narrow)
@@ -191,8 +194,9 @@ def loss_at_targets(
                 hidden_ND,
                 weight_VD,
                 targets_N,
-                bias=head.module.bias,
+                bias=layer.bias,
                 softcap=head.softcap,
                 logit_scale=head.scale,
+                rows=None if own is None else (own.ids_R, own.rows_RD),
             )
     return functional.cross_entropy(head.logits(hidden_ND), targets_N, reduction="sum")

@@ -29,6 +29,7 @@ from lorita.engine.recognise import (
     looks_like_rms_norm,
     norm_plan,
 )
+from lorita.engine.token_rows import token_rows, token_rows_forward
 
 MIXER = "recurrent layer (its own code, rows side by side)"
 
@@ -121,6 +122,9 @@ def _replace(
         casting = family.liger_casting if liger else None
         patch.put(module, forwards.norm_forward(module, how, original, casting))
         return "norm"
+    if token_rows(module) is not None and not hasattr(module, "token_adapter"):
+        patch.put(module, token_rows_forward(module, original))
+        return "rows of single tokens"
     if is_gelu_tanh(module) and "activation" not in without:
         patch.put(module, gelu_tanh)
         return "activation"
@@ -155,12 +159,13 @@ def _frozen_linears(lm: Any) -> list[Any]:
     from peft.tuners.lora import LoraLayer
 
     head = lm.get_output_embeddings()
+    of_head = {*head.modules()} if head is not None else set()
     inside = {m for layer in lm.modules() if isinstance(layer, LoraLayer) for m in layer.modules()}
     return [
         module
         for module in lm.modules()
         if is_plain_linear(module)
-        and module is not head
+        and module not in of_head
         and module not in inside
         and not module.weight.requires_grad
     ]

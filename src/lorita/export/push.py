@@ -16,6 +16,7 @@ from lorita.errors import AdapterError
 from lorita.evaluation.markdown import code, escaped
 from lorita.export.usage import hub_origin, hub_section, public_name, with_section
 from lorita.inference.resolve import resolve_folder
+from lorita.models.adapter_embeddings import tokens_needed
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.adapter_kinds import read_adapter_config
 from lorita.models.base import Base
@@ -137,7 +138,8 @@ def _card(
 
     path = folder / CARD_FILE
     text = read_text(path) if path.is_file() else f"# {hub_id}\n"
-    section = hub_section(hub_id, origin, trust_remote_code=runs_code)
+    tokens = tokens_needed(folder)
+    section = hub_section(hub_id, origin, trust_remote_code=runs_code, tokens=tokens)
     text = with_section(text, section)
     text = _without_place(text, base, origin or public_name(base))
     text = text if text.startswith("---") else f"---\n---\n{text}"

@@ -41,10 +41,13 @@ def load_path(folder: Path) -> str:
     return folder.relative_to(here).as_posix() if folder.is_relative_to(here) else folder.name
 
 
-def usage_section(run: str, base: Base, revision: str | None = None) -> str:
+def usage_section(
+    run: str, base: Base, revision: str | None = None, *, tokens: int | None = None
+) -> str:
     """The section "Use" for a run on this machine; ``run`` is its path or name.
 
-    ``revision`` is the branch, tag or commit of the base that was asked for.
+    ``revision`` is the branch, tag or commit of the base that was asked for. ``tokens`` is the
+    number of tokens that the base needs rows for, where the run has added some.
     """
     trust = ", trust_remote_code=True" if base.trust_remote_code else ""
     if base.is_hub:
@@ -57,18 +60,36 @@ def usage_section(run: str, base: Base, revision: str | None = None) -> str:
             loaded.append("folder, file = os.path.split(place)")
             where = 'folder, gguf_file=file, dtype="float32"'
         loaded.append(f"{_BASE}({where}{trust})")
-    section = _section(run, loaded, trust, is_here=True)
+    section = _section(run, [*loaded, *_grown(tokens)], trust, is_here=True, tokens=tokens)
     # The whole checkpoint: the adapter's layers have the names that they have there.
     whole = base.gguf_file is None and reads_images(load_config(base))
     return section.replace(_TEXT_CLASS, _WHOLE_CLASS) if whole else section
 
 
-def hub_section(run: str, origin: str | None, *, trust_remote_code: bool = False) -> str:
-    """The section "Use" for a run on the hub, whose base is ``origin`` (None: unknown)."""
+def hub_section(
+    run: str, origin: str | None, *, trust_remote_code: bool = False, tokens: int | None = None
+) -> str:
+    """The section "Use" for a run on the hub, whose base is ``origin`` (None: unknown).
+
+    ``tokens`` as in ``usage_section``.
+    """
     trust = ", trust_remote_code=True" if trust_remote_code else ""
+    grown = _grown(tokens)
     if origin is None:
-        return _section(run, [f'{_BASE}("BASE"{trust})  # the base model'], f', base="BASE"{trust}')
-    return _section(run, [f"{_BASE}({python_string(origin)}{trust})"], trust)
+        loaded = [f'{_BASE}("BASE"{trust})  # the base model', *grown]
+        return _section(run, loaded, f', base="BASE"{trust}', tokens=tokens)
+    loaded = [f"{_BASE}({python_string(origin)}{trust})", *grown]
+    return _section(run, loaded, trust, tokens=tokens)
+
+
+def _grown(tokens: int | None) -> list[str]:
+    """The lines that give a base rows for new tokens, whose weights PEFT then loads."""
+    if tokens is None:
+        return []
+    return [
+        f"if base.get_input_embeddings().num_embeddings < {tokens}:  # room for the new tokens",
+        f"    base.resize_token_embeddings({tokens})",
+    ]
 
 
 def with_section(card: str, section: str) -> str:
@@ -83,17 +104,26 @@ _BASE = "base = AutoModelForCausalLM.from_pretrained"
 _FIELD = "base_model_name_or_path"
 
 
-def _section(run: str, loaded: list[str], options: str, *, is_here: bool = False) -> str:
+def _section(
+    run: str,
+    loaded: list[str],
+    options: str,
+    *,
+    is_here: bool = False,
+    tokens: int | None = None,
+) -> str:
     code = "\n".join(loaded)
     remark = "  # the path of this folder" if is_here else ""
     imports = ["import os", ""] if "os.path" in code else []
     names = "PeftConfig, PeftModel" if "PeftConfig" in code else "PeftModel"
     name = python_string(run)
+    known = "AutoModelForCausalLM" + (", AutoTokenizer" if tokens is not None else "")
+    own = [f"tokenizer = AutoTokenizer.from_pretrained({name})"] if tokens is not None else []
     return "\n".join([
         "## Use", "", "```python", "import lorita", "",
         f"tuned = lorita.load({name}{options}){remark}",
         'print(tuned.generate("..."))', "```", "",
         "or with PEFT alone:", "", "```python", *imports,
-        f"from peft import {names}", "from transformers import AutoModelForCausalLM", "",
-        *loaded, f"tuned = PeftModel.from_pretrained(base, {name})", "```", "",
+        f"from peft import {names}", f"from transformers import {known}", "",
+        *loaded, f"tuned = PeftModel.from_pretrained(base, {name})", *own, "```", "",
     ])  # fmt: skip

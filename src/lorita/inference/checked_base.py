@@ -8,11 +8,13 @@ from lorita.errors import AdapterError, LoritaWarning, SettingsError
 from lorita.inference.resolve import Resolved
 from lorita.models.adapter_embeddings import fit_embeddings
 from lorita.models.adapter_files import require_files
-from lorita.models.base import Base
+from lorita.models.adapter_kinds import read_adapter_config
+from lorita.models.base import Base, load_tokenizer
 from lorita.models.base_precision import with_precision
 from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
 from lorita.models.fitting import fitting_form
+from lorita.models.new_rows import brought_tokens, grow
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +39,19 @@ def load_checked_base(
     check_same_base(resolved, model)
     if resolved.folder is not None:
         require_files(resolved.folder)
+        grow(model, _brought(resolved))
         fit_embeddings(model, resolved.folder)
     tokenizer = resolved.tokenizer()
     check_tokenizer_fits(resolved.base, tokenizer, model)
     return model, tokenizer
+
+
+def _brought(resolved: Resolved) -> dict[int, list[int]]:
+    """The tokens that an adapter adds to its base, with the pieces that they start from."""
+    config = read_adapter_config(resolved.adapter)
+    if not config.get("trainable_token_indices"):
+        return {}
+    return brought_tokens(config, load_tokenizer(resolved.base), resolved.tokenizer())
 
 
 def check_same_base(resolved: Resolved, model: torch.nn.Module) -> None:

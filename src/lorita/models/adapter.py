@@ -7,13 +7,14 @@ adapters saved here load with ``PeftModel.from_pretrained``. ``load_adapter`` re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError, RunFailed
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.choose_targets import choose_targets
+from lorita.models.new_rows import require_free, trained_rows
 from lorita.storage.files import write_atomic
 from lorita.system.quiet import quiet_libraries
 
@@ -41,15 +42,15 @@ LORA_OPTIONS = (
 
 
 def plan_adapter(
-    model: PreTrainedModel, options: Mapping[str, Any]
+    model: PreTrainedModel, options: Mapping[str, Any], new_tokens: Sequence[int] = ()
 ) -> tuple[LoraConfig, tuple[str, ...]]:
     """PEFT's configuration for ``model``, and lines on what it leaves out.
 
     By default it targets all linear layers that can learn from text.
 
-    ``options`` are LoRA options only (``LORA_OPTIONS``); None leaves one at PEFT's default. Raises
-    ``TypeError`` for any other key, and ``AdapterError`` for targets that the model does not have
-    and for values that PEFT rejects.
+    ``options`` are LoRA options only (``LORA_OPTIONS``); None leaves one at PEFT's default. The
+    embeddings of ``new_tokens`` are trained as well. Raises ``TypeError`` for any other key, and
+    ``AdapterError`` for targets that the model does not have and for values that PEFT rejects.
     """
     unknown = [name for name in options if name not in LORA_OPTIONS]
     if unknown:
@@ -58,7 +59,12 @@ def plan_adapter(
     given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
     if float(given.get("lora_alpha", 0.5)).is_integer():
         given["lora_alpha"] = int(given["lora_alpha"])  # as PEFT writes it
-    return choose_targets(model, {"target_modules": "all-linear", **given})
+    if new_tokens:
+        given["trainable_token_indices"] = trained_rows(model, new_tokens)
+    config, notes = choose_targets(model, {"target_modules": "all-linear", **given})
+    if new_tokens:
+        require_free(model, config)
+    return config, notes
 
 
 def lora_config(model: PreTrainedModel, options: Mapping[str, Any]) -> LoraConfig:
@@ -187,9 +193,13 @@ def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def parameter_line(model: PeftModel) -> str:
-    """The line printed by PEFT's ``print_trainable_parameters``."""
+def parameter_line(model: PeftModel, fixed: int = 0) -> str:
+    """The line printed by PEFT's ``print_trainable_parameters``.
+
+    ``fixed`` of the numbers that it counts are not trained.
+    """
     trainable, total = model.get_nb_trainable_parameters()
+    trainable -= fixed
     return (
         f"trainable params: {trainable:,d} || all params: {total:,d} || "
         f"trainable%: {100 * trainable / total:.4f}"

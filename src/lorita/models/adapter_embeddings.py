@@ -32,6 +32,15 @@ def saved_rows(folder: Path) -> int | None:
     return next(iter(sizes.values()), None)
 
 
+def tokens_needed(folder: Path) -> int | None:
+    """The rows that an adapter needs which trains tokens one by one; None if it does not."""
+    from lorita.models.adapter_kinds import read_adapter_config
+
+    listed = read_adapter_config(folder).get("trainable_token_indices") or []
+    ids = listed if isinstance(listed, list) else [i for some in listed.values() for i in some]
+    return max(ids) + 1 if ids else None
+
+
 def replaces_base(folder: Path) -> bool:
     """Whether loading the adapter overwrites weights of the base, so that it cannot be put aside.
 
@@ -54,6 +63,8 @@ def fit_embeddings(model: PreTrainedModel, folder: Path) -> None:
     """
     rows = _rows(folder)
     before = model.get_input_embeddings().weight.shape[0]
+    if rows is None and (needed := tokens_needed(folder)) is not None:
+        rows = max(before, needed)
     if rows is None or rows == before:
         return
     if rows > max(4 * before, before + MOST_ADDED):
@@ -72,13 +83,19 @@ def fit_embeddings(model: PreTrainedModel, folder: Path) -> None:
             weight = module.weight.data
             weight[before:] = weight[:before].mean(0)  # type: ignore[operator, index, union-attr]
     tied = bool(model.config.get_text_config().tie_word_embeddings)
-    if rows > before and not tied and not dict(_whole(folder, _OUTPUT)):
+    if rows > before and not tied and not _brings_output(folder):
         warnings.warn(
             f"{folder}: brings embeddings for {rows - before} added tokens, but not their rows of "
             "the output head: the model will not write these tokens as it did in training",
             LoritaWarning,
             stacklevel=2,
         )
+
+
+def _brings_output(folder: Path) -> bool:
+    """Whether the adapter has weights for tokens in the output layer."""
+    single = (re.search(rf"\.{_OUTPUT}\.token_adapter\.", name) for name, _ in _shapes(folder))
+    return bool(dict(_whole(folder, _OUTPUT))) or any(single)
 
 
 def _rows(folder: Path) -> int | None:

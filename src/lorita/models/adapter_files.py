@@ -71,4 +71,6 @@ def _kind(name: str) -> str:
     for part in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "magnitude"):
         if part in name:
             return part
+    if "trainable_tokens" in name:
+        return "new tokens"
     return "biases" if name.endswith(".bias") else "whole modules"

@@ -89,8 +89,8 @@ def _read_weights(
     if base.gguf_path is not None:
         file = open_mapped(base.gguf_path)
         if base.precision == NATIVE:  # the file stays open: its pages are the weights
-            keep = partial(read_blocks, file)
-            return load_weights(file, partial(read_tensor, file), config, dtype, keep)
+            keep = file.reader(read_blocks)
+            return load_weights(file, file.reader(read_tensor), config, dtype, keep)
         with file.data:
             return load_weights(file, file.reader(read_tensor), config, dtype)
     from transformers import AutoModelForCausalLM

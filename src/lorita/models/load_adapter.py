@@ -88,6 +88,8 @@ def why_not_shared(name: str, folder: Path) -> Iterator[str]:
         yield f"{folder}: DoRA adapters cannot be switched per row"
     elif config["peft_type"] != "LORA" or config.get("target_parameters"):
         yield f"{folder}: only LoRA on layers can be switched per row"
+    if config.get("trainable_token_indices"):
+        yield f"{folder}: adds tokens, for which the base has no rows"
     if saved_rows(folder) is not None:
         yield f"{folder}: has embeddings of its own, which would change the base"
 

@@ -43,6 +43,8 @@ def fitting_form(
         here,
         may_change=settings.dtype == "auto",
         may_page=False,  # every step reads all weights
-        may_quantise=not settings.modules_to_save,
+        may_quantise=not (
+            settings.modules_to_save or settings.add_tokens or settings.add_special_tokens
+        ),
         hint=HINT,
     )

@@ -12,6 +12,7 @@ from lorita.errors import LoritaWarning, ModelError, SettingsError
 from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint
 from lorita.models.memory_needs import Sizes, base_sizes
+from lorita.models.new_rows import grow
 from lorita.runs.base_form import fitting_form
 from lorita.system.memory import memory_in_use, peak_memory
 from lorita.system.processes import launch_warning
@@ -89,6 +90,8 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
     elif place.precision is not None:
         raise SettingsError(f"--base-precision {place.precision} is for a CPU: add --use-cpu")
     model = load_model(place, dtype).to(device)
+    known = fingerprint(model)  # of the base as others have it
+    grow(model, prepared.new_tokens.pieces)
     check_tokenizer_fits(prepared.base, prepared.tokenizer, model)
     if looks_ahead(model):
         raise ModelError(
@@ -98,7 +101,6 @@ def load_base(settings: RunSettings, prepared: Prepared) -> LoadedBase:
             "like BERT do not.",
         )
     notes = (*numerics.reasons, *([why] if why else []))
-    found = fingerprint(model)
     return LoadedBase(
-        model, dtype, accelerator, found, notes, sizes, used, peak, precision=place.precision
+        model, dtype, accelerator, known, notes, sizes, used, peak, precision=place.precision
     )

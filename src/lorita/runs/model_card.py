@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lorita.evaluation.markdown import code, escaped, one_line
 from lorita.export.usage import hub_origin, load_path, public_name, usage_section
+from lorita.models.adapter_embeddings import tokens_needed
 from lorita.settings.facts import options_where
 from lorita.storage.run_folder import LOSS_FILE, REPORT_FILE
 
@@ -42,7 +43,7 @@ def model_card(
         "",
         f"A LoRA adapter for {code(public_name(base))}, made with lorita.",
         "",
-        usage_section(load_path(folder), base, settings.revision),
+        usage_section(load_path(folder), base, settings.revision, tokens=tokens_needed(folder)),
     ]
     data_line = _without_places(data_line, settings)
     lines += ["## Training", "", escaped(data_line), "", parameter_line, "", "| option | value |"]

@@ -7,7 +7,7 @@ raised as one error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +21,7 @@ from lorita.data.rows import Row, Rows
 from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.long_rows import chat_notes, cut_notes, token_note
+from lorita.data.tokens.new_tokens import NewTokens, add_new_tokens, unused_note
 from lorita.data.tokens.prompt_format import PromptFormat, shared_system, shared_tools
 from lorita.data.tokens.tokenize import Treatment, tokenize_rows
 from lorita.data.tokens.tokenizer_template import saved_sources
@@ -37,6 +38,7 @@ from lorita.runs.read_data import (
     rendered_rows,
     split_data,
     treatment,
+    unclear_tokens,
 )
 from lorita.runs.trackers import check_trackers
 from lorita.runs.unused import unused_for_data, unused_for_run
@@ -80,6 +82,8 @@ class Prepared:
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     data: PreparedData
+    new_tokens: NewTokens = field(default_factory=NewTokens)
+    """Those that were added to the tokenizer; the model still needs rows for them."""
 
 
 def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True) -> Prepared:
@@ -105,7 +109,8 @@ def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True)
     base, config = model
     tokenizer = load_tokenizer(base)
     check_vocabulary(base, config, tokenizer)
-    data = _tokenize(settings, config, tokenizer, *rows)
+    new = add_new_tokens(tokenizer, settings.add_tokens, settings.add_special_tokens)
+    data = _tokenize(settings, config, tokenizer, *rows, new)
     if settings.evaluation_decides and not data.held_out:
         raise SettingsError(
             "load_best_model_at_end and early_stopping_patience need held-out rows, and there "
@@ -118,7 +123,7 @@ def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True)
         *unused_for_run(settings, len(data.held_out), on_gpu=has_gpu(settings)),
     ]
     data = replace(data, warnings=[*said, *data.warnings])
-    return Prepared(output_dir, base, config, tokenizer, data)
+    return Prepared(output_dir, base, config, tokenizer, data, new)
 
 
 def has_gpu(settings: RunSettings) -> bool:
@@ -161,6 +166,7 @@ def _tokenize(
     tokenizer: PreTrainedTokenizerBase,
     rows: Rows,
     eval_rows: Rows | None,
+    new: NewTokens,
 ) -> PreparedData:
     context, max_length = context_length(config), longest_row(settings, config)
     num_rows = len(rows.rows)
@@ -171,7 +177,7 @@ def _tokenize(
     )
     how = treatment(settings, max_length, template)
     first_rows = seen.first_rows(num_rows)
-    problems = _problems(settings, rows, first_rows, tokenizer, how)
+    problems = _problems(settings, rows, first_rows, tokenizer, how, new)
 
     def encode(source: Rows, numbers: list[int]) -> tuple[Sequence[Row], Tokenized]:
         chosen = select_rows(source.rows, numbers)
@@ -180,7 +186,7 @@ def _tokenize(
     train_rows, train = encode(rows, split.train)
     chosen, omitted = _held_out(rows, eval_rows, split, seen.groups, settings.max_eval_samples)
     held_rows, held = encode(*chosen) if chosen is not None else ([], None)
-    notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *template_notes]
+    notes = [f"{len(rows.rows)} rows: {rows.understood}", split.how, *new.notes, *template_notes]
     notes += chat_notes(train.rows_divided, train.left_out, rows=len(train_rows))
     notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
     notes.append(token_note(train.examples))
@@ -211,7 +217,7 @@ def _tokenize(
         max_length,
         notes,
         train.fingerprint,
-        short_form(problems),
+        [*unused_note(new, train.examples), *short_form(problems)],
         windows,
     )
 
@@ -222,12 +228,14 @@ def _problems(
     seen: Duplicates,
     tokenizer: PreTrainedTokenizerBase,
     how: Treatment,
+    new: NewTokens,
 ) -> list[Problem]:
     """What is wrong with the rows; ``DataError`` if it makes training pointless."""
     numbers, control = range(len(rows.rows)), how.encoder(tokenizer).control
     found = find_problems(rows.rows, numbers, seen, most=MOST_LOOKED_AT, control=control)
     rendered = rendered_rows(settings, rows.rows, numbers, tokenizer, how.template)
-    refuse_pointless([*found, *([rendered] if rendered else [])], str(rows.origin))
+    unclear = unclear_tokens(settings, rows.rows, numbers, new)
+    refuse_pointless([*found, *filter(None, (rendered, unclear))], str(rows.origin))
     return found
 
 

@@ -10,7 +10,7 @@ from lorita.data.formats.choose_format import Wanted
 from lorita.data.formats.preferences import preferred_rows
 from lorita.data.formats.readers import read_rows
 from lorita.data.quality.problems import Problem
-from lorita.data.quality.rendered_text import Asked, rendered_problem
+from lorita.data.quality.rendered_text import Asked, rendered_problem, spelled_problem
 from lorita.data.rows import Row, Rows
 from lorita.data.sources.load_source import load_source
 from lorita.data.sources.map_row import MapRow, map_rows
@@ -18,8 +18,9 @@ from lorita.data.sources.python_rows import rows_source
 from lorita.data.sources.source import Source
 from lorita.data.splits import Split, split_rows
 from lorita.data.tokens.chat_template import ChatTemplate
-from lorita.data.tokens.control_tokens import control_tokens
+from lorita.data.tokens.control_tokens import ControlTokens, control_tokens
 from lorita.data.tokens.encoder import AS_TEXT
+from lorita.data.tokens.new_tokens import NewTokens
 from lorita.data.tokens.tokenize import Treatment
 from lorita.errors import DataError
 from lorita.models.context import context_length
@@ -124,6 +125,15 @@ def rendered_rows(
     chosen = settings.format == "text" or settings.text_template is not None
     asked = Asked(chosen, template is not None and settings.chat_template is None, given)
     return rendered_problem(rows, numbers, control_tokens(tokenizer, template), asked)
+
+
+def unclear_tokens(
+    settings: RunSettings, rows: Sequence[Row], numbers: Sequence[int], new: NewTokens
+) -> Problem | None:
+    """The problem that rows spell a new control token, if the settings do not say what it means."""
+    if settings.control_tokens is not None or not new.special:
+        return None
+    return spelled_problem(rows, numbers, ControlTokens(tuple(sorted(new.special))))
 
 
 def split_data(settings: RunSettings, num_rows: int, groups: Sequence[int]) -> Split:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lorita.engine.frozen_layers import bottom_cache
@@ -22,7 +23,10 @@ from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
 from lorita.evaluation.measure import measure
 from lorita.models import adapter as adapters
+from lorita.models.adapter_halves import FixedHalves, attached_options, start_notes
+from lorita.models.adapter_start import start_adapter
 from lorita.runs.memory_plan import can_checkpoint, longest_row_too_large
+from lorita.runs.start_batches import start_batches
 from lorita.settings.facts import lora_options
 from lorita.system.memory import available_memory
 from lorita.training.objective import end_to_end_loss, padded_loss
@@ -57,6 +61,8 @@ class Attached:
     parameter_line: str
     notes: tuple[str, ...]
     may_share: bool = False
+    fixed: FixedHalves = field(default_factory=FixedHalves)
+    """What of the adapter is not trained."""
 
 
 @contextmanager
@@ -76,10 +82,15 @@ def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attac
     step cannot do what is asked; the base is then as it was.
     """
     biases = adapters.untouched(base.model)
-    config, notes = adapters.plan_adapter(base.model, lora_options(settings))
+    new = list(prepared.new_tokens.pieces)
+    options = lora_options(settings)
+    config, notes = adapters.plan_adapter(base.model, attached_options(options), new)
     model = adapters.attach(base.model, config, seed=settings.seed)
     try:
-        return _ready_to_train(model, base, biases, settings, prepared, notes)
+        batches = partial(start_batches, prepared, base.accelerator.device)
+        fixed = start_adapter(model, settings.init_lora_weights, batches)
+        said = [*notes, *start_notes(options)]
+        return _ready_to_train(model, base, biases, settings, prepared, said, fixed)
     except BaseException:
         _give_back(model, biases)
         raise
@@ -106,6 +117,7 @@ def _ready_to_train(
     settings: RunSettings,
     prepared: Prepared,
     said: Sequence[str],
+    fixed: FixedHalves,
 ) -> Attached:
     notes = [*said, *adapters.bias_note(model)]
     too_large = longest_row_too_large(settings, prepared, base.dtype.itemsize, available_memory())
@@ -129,11 +141,11 @@ def _ready_to_train(
     else:
         pad_id = prepared.tokenizer.eos_token_id
         loss_sum = padded_loss(base.model, pad_id=pad_id, device=device)
-    line = adapters.parameter_line(model)
+    line = adapters.parameter_line(model, fixed.size)
     # Kept lower layers are those of whole rows.
     may_share = settings.speedup and bottom is None
     return Attached(
-        model, base, biases, loss_sum, checkpointing, line, tuple(notes), may_share=may_share
+        model, base, biases, loss_sum, checkpointing, line, tuple(notes), may_share, fixed
     )
 
 

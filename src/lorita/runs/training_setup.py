@@ -112,7 +112,9 @@ def make_trainee(
         weight_decay=settings.weight_decay,
         betas=(settings.adam_beta1, settings.adam_beta2),
         epsilon=settings.adam_epsilon,
+        loraplus_lr_ratio=settings.loraplus_lr_ratio,
     )
+    attached.fixed.keep_in(optimizer)
     schedule = make_schedule(
         optimizer,
         settings.lr_scheduler_type,

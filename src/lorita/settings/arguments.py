@@ -47,6 +47,8 @@ class Options(TypedDict, total=False):
     chat_template: str | Path | None
     ignore_fields: str | Sequence[str] | None
     control_tokens: Literal["text", "tokens"] | None
+    add_tokens: str | Path | Sequence[str] | None
+    add_special_tokens: str | Path | Sequence[str] | None
     train_on: Literal["completion", "assistant", "all"] | None
     max_train_samples: int | None
     eval_data: str | Path | Rows | None
@@ -67,8 +69,9 @@ class Options(TypedDict, total=False):
     alpha_pattern: str | Mapping[str, float] | None
     use_rslora: bool
     use_dora: bool
-    init_lora_weights: bool | Literal["gaussian", "orthogonal"]
+    init_lora_weights: bool | str
     learning_rate: float
+    loraplus_lr_ratio: float | None
     num_train_epochs: float | None
     max_steps: int | None
     time_budget: float | str | None

@@ -10,8 +10,11 @@ def contradiction(values: Mapping[str, Any]) -> str | None:
     """The first contradiction among the values of all options, in words; None if there is none."""
     if values["base_precision"] == "int8" and not values["speedup"]:
         return "base_precision int8 is part of the fast step, so it needs speedup"
-    if values["base_precision"] in ("native", "q8", "q4") and values["modules_to_save"]:
-        return "modules_to_save trains whole weights, which cannot be quantised (base_precision)"
+    trained = ("modules_to_save", "add_tokens", "add_special_tokens")
+    if values["base_precision"] in ("native", "q8", "q4"):
+        for name in trained:
+            if values[name]:
+                return f"{name} changes weights of the base, which base_precision keeps quantised"
     if values["text_field"] is not None and values["text_template"] is not None:
         return "text_field and text_template cannot be used together"
     if values["streaming"] and values["max_train_samples"] is None:

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
+from pydantic import ConfigDict, model_validator
 
 from lorita.settings import types
 from lorita.settings.combinations import contradiction
 from lorita.settings.durations import Seconds
+from lorita.settings.held_objects import Holding
 from lorita.settings.option import option
+from lorita.settings.token_lists import Tokens
 from lorita.settings.types import Alphas, Format, InitWeights, Layers, Names, Ranks, Targets, Texts
 
 _base = partial(option, "Base model")
@@ -34,7 +36,7 @@ _report = partial(option, "Reports", identity=False)
 _record = partial(_report, reused=False)
 
 
-class RunSettings(BaseModel):
+class RunSettings(Holding):
     """All options of one training run. Unknown keys and impossible values are refused."""
 
     model_config = ConfigDict(extra="forbid", validate_default=False)
@@ -100,6 +102,11 @@ class RunSettings(BaseModel):
         "What <|im_end|> in a row means: text or the control token. Default: text, unless asked.",
         None,
     )
+    add_tokens: Tokens | None = _data(
+        "New words of the tokenizer (a file, one a line, or a list), whose embeddings are trained.",
+        None,
+    )
+    add_special_tokens: Tokens | None = _data("The same for a template's control tokens.", None)
     train_on: Literal["completion", "assistant", "all"] | None = _data(
         "Train on the last answer (completion), every answer (assistant) or every token (all). "
         "Default: assistant; for plain text, all.",
@@ -159,8 +166,9 @@ class RunSettings(BaseModel):
     use_rslora: bool = _lora("Scale by lora_alpha/sqrt(r) instead (rsLoRA).", False)
     use_dora: bool = _lora("Train direction and magnitude separately (DoRA).", False)
     init_lora_weights: InitWeights = _lora(
-        "How the adapter's matrices are initialised, by PEFT's names.", True
-    )
+        "How the adapter starts: true, gaussian, orthogonal, pissa, pissa_niter_N, olora, mica; "
+        "from rows eva, lora_ga, corda.", True,
+    )  # fmt: skip
 
     # Training
     learning_rate: float = _training(
@@ -170,6 +178,9 @@ class RunSettings(BaseModel):
         gt=0,
         le=1e3,
         on_card=True,
+    )
+    loraplus_lr_ratio: float | None = _training(
+        "Learning rate of B as a multiple of A's (LoRA+); 16 is usual.", None, gt=0, on_card=True
     )
     num_train_epochs: float | None = _chosen(
         "Passes over the data. Default: by the number of rows.", gt=0, on_card=True
@@ -276,21 +287,10 @@ class RunSettings(BaseModel):
     output_dir: Path | None = _record("Run folder. Default: runs/ and the name of the data.", None)
     overwrite: bool = _record("Replace the run in output_dir.", False)
 
-    # What Python code passes instead of a name, and the settings file; neither is written to one.
-    _objects: dict[str, Any] = PrivateAttr(default_factory=dict)
-
     @property
     def evaluation_decides(self) -> bool:
         """Whether the held-out loss influences the final adapter."""
         return bool(self.load_best_model_at_end) or bool(self.early_stopping_patience)
-
-    def given(self, name: str) -> Any:
-        """What Python code passed as this option, or ``file_wishes.FROM_FILE``; else None."""
-        return self._objects.get(name)
-
-    def hold(self, objects: dict[str, Any]) -> None:
-        """Keep what came with the settings, beside what is kept; ``given`` returns it."""
-        self._objects = {**self._objects, **objects}
 
     @model_validator(mode="after")
     def _combinations(self) -> RunSettings:

@@ -5,6 +5,7 @@ Types that Python's own do not describe carry a ``Written``: how people write su
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ class Written:
     form: str
     holds_commas: bool = False
     repeatable: bool = False
+
+
+INIT_NAMES = ("gaussian", "orthogonal", "pissa", "olora", "eva", "lora_ga", "corda", "mica")
+"""PEFT's names of initialisations, beside true, false and pissa_niter_N."""
 
 
 def _split_commas(value: Any) -> Any:
@@ -64,10 +69,17 @@ def _mapping_from_pairs(value: Any) -> Any:
 
 def _init_word(value: Any) -> Any:
     """YAML and the command line spell true and false in several ways."""
-    words = {"true": True, "default": True, "false": False}
+    words = {"true": True, "default": True, "false": False, "lora-ga": "lora_ga"}
     word = words.get(value.lower(), value.lower()) if isinstance(value, str) else value
-    if word not in (True, False, "gaussian", "orthogonal"):
-        raise ValueError("should be true, false, gaussian or orthogonal")
+    if word == "loftq":
+        raise ValueError(
+            "LoftQ makes up for a base that it quantises itself; lorita trains on the base as it "
+            "is. Use pissa"
+        )
+    if word in (True, False) or re.fullmatch(r"pissa_niter_\d{1,3}", str(word)):
+        return word
+    if word not in INIT_NAMES:
+        raise ValueError(f"should be true, false, pissa_niter_N, {', '.join(INIT_NAMES)}")
     return word
 
 
@@ -115,7 +127,7 @@ Trackers = Annotated[
     BeforeValidator(_tracker_names),
     Written("NAME,...", holds_commas=True),
 ]
-InitWeights = Annotated[bool | Literal["gaussian", "orthogonal"], BeforeValidator(_init_word)]
+InitWeights = Annotated[bool | str, BeforeValidator(_init_word), Written("NAME")]
 
 
 def how_written(annotation: Any) -> Written | None:

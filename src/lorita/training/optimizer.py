@@ -17,15 +17,27 @@ def make_optimizer(
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
+    loraplus_lr_ratio: float | None = None,
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter, 2019) over named parameters; vectors (biases) are not decayed."""
+    """AdamW (Loshchilov & Hutter, 2019) over named parameters; vectors (biases) are not decayed.
+
+    With ``loraplus_lr_ratio``, B and vectors learn that many times as fast as A and the rest
+    (LoRA+, Hayou et al., 2024, arXiv:2402.12354).
+    """
     import torch
 
-    decayed = [p for p in parameters.values() if p.ndim >= 2]
-    others = [p for p in parameters.values() if p.ndim < 2]
+    ratio = loraplus_lr_ratio or 1.0
+    named = parameters.items()
+    slow = [p for name, p in named if p.ndim >= 2 and not _is_up(name)]
+    ups = [p for name, p in named if p.ndim >= 2 and _is_up(name)]
+    vectors = [p for p in parameters.values() if p.ndim < 2]
+    if loraplus_lr_ratio is None:  # in the order of the parameters
+        slow, ups = [p for p in parameters.values() if p.ndim >= 2], []
+    fast = learning_rate * ratio
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": slow, "weight_decay": weight_decay},
+        {"params": ups, "weight_decay": weight_decay, "lr": fast},
+        {"params": vectors, "weight_decay": 0.0, "lr": fast},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
@@ -34,6 +46,11 @@ def make_optimizer(
         eps=epsilon,
         fused=True,
     )
+
+
+def _is_up(name: str) -> bool:
+    """Whether a parameter is a B of LoRA."""
+    return "lora_B" in name or "lora_embedding_B" in name
 
 
 def make_schedule(
@@ -57,12 +74,15 @@ def make_rising_schedule(
 ) -> LRScheduler:
     """A learning rate that grows by the same factor in every step.
 
-    It starts at ``lowest`` and reaches ``highest`` after ``steps`` steps.
+    It starts at ``lowest`` and reaches ``highest`` after ``steps`` steps. Groups of parameters keep
+    the ratio of their rates to that of the first.
     """
     from torch.optim.lr_scheduler import LambdaLR
 
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] = lowest
+    # An earlier schedule may have warmed the rates up from zero.
+    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = group["initial_lr"] = lowest * (rate / rates[0])
     return LambdaLR(optimizer, lambda step: (highest / lowest) ** (step / steps))
 
 

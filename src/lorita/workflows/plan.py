@@ -13,11 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lorita.data.tokens.new_tokens import NewTokens, add_new_tokens
 from lorita.engine.numerics import choose_numerics
 from lorita.errors import ModelError
 from lorita.models import adapter as adapters
+from lorita.models.adapter_halves import attached_options, fixed_halves, start_notes
+from lorita.models.base import Base, load_tokenizer
 from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of, weight_bytes
+from lorita.models.new_rows import grow
 from lorita.runs.asked import asked_base
 from lorita.runs.base_form import fitting_form
 from lorita.runs.chosen import chosen_lines, filled_in
@@ -94,18 +98,29 @@ def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = u
     base = asked_base(settings)
     model = empty_model(base)
     sizes = sizes_of(model)
-    config, notes = adapters.plan_adapter(model, lora_options(settings))
+    new = _new_tokens(settings, base)
+    grow(model, new.pieces)
+    options = lora_options(settings)
+    config, notes = adapters.plan_adapter(model, attached_options(options), list(new.pieces))
     peft_model = adapters.attach(model, config, seed=settings.seed)
+    fixed = fixed_halves(peft_model, settings.init_lora_weights).size
     trained = sum(p.numel() for p in adapters.trainable_parameters(peft_model).values())
     plan = Plan(
         model=settings.model,
-        parameter_line=adapters.parameter_line(peft_model),
+        parameter_line=adapters.parameter_line(peft_model, fixed),
         targets=adapters.target_line(config),
         adapter_bytes=4 * trained,
         weight_bytes={"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers},
-        notes=(*notes, *adapters.bias_note(peft_model)),
+        notes=(*new.notes, *notes, *start_notes(options), *adapters.bias_note(peft_model)),
     )
     return _with_data(plan, settings, model, sizes, trained, on_event) if data else plan
+
+
+def _new_tokens(settings: RunSettings, base: Base) -> NewTokens:
+    if settings.add_tokens is None and settings.add_special_tokens is None:
+        return NewTokens()
+    tokenizer = load_tokenizer(base)
+    return add_new_tokens(tokenizer, settings.add_tokens, settings.add_special_tokens)
 
 
 def _with_data(

@@ -26,6 +26,7 @@ from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
 from lorita.data.tokens.encoder import Encoder
 from lorita.data.tokens.long_rows import chat_notes, fit_rows
+from lorita.data.tokens.new_tokens import add_new_tokens, unused_note
 from lorita.data.tokens.token_view import RowView, view_row
 from lorita.data.tokens.tokenize import Treatment, encode_rows
 from lorita.models.base import load_config, load_tokenizer
@@ -38,6 +39,7 @@ from lorita.runs.read_data import (
     rendered_rows,
     split_data,
     treatment,
+    unclear_tokens,
     wanted_reading,
 )
 from lorita.runs.unused import unused_for_data
@@ -126,6 +128,7 @@ def look_through(settings: RunSettings) -> Preview:
     found = Problems(source.origin)
     rows = read_rows(source, wanted_reading(settings), found)
     tokenizer = load_tokenizer(base)
+    new = add_new_tokens(tokenizer, settings.add_tokens, settings.add_special_tokens)
     template, template_notes = choose_template(
         tokenizer, settings.chat_template, rows.kind, rows.rows
     )
@@ -144,11 +147,14 @@ def look_through(settings: RunSettings) -> Preview:
         chosen, numbers, seen.first_rows(len(chosen)), control=encoder.control
     )
     rendered = rendered_rows(settings, chosen, numbers, tokenizer, template)
-    problems += [rendered] if rendered else []
+    unclear = unclear_tokens(settings, chosen, numbers, new)
+    problems += filter(None, (rendered, unclear))
     known = _seen_in_training(split, len(chosen), seen)
     problems += _known_problem(known)
     fresh = min(len(held) - len(known), settings.max_eval_samples)
-    notes = [*source.notes, *rows.notes, split.how, *template_notes, *_chat_notes(encoded, found)]
+    notes = [*source.notes, *rows.notes, split.how, *new.notes, *template_notes]
+    notes += _chat_notes(encoded, found)
+    notes += unused_note(new, [text.example for text in train])
     notes += unused_for_data(settings, base, rows.kind)
     return Preview(
         origin=str(rows.origin),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import DataError, Interrupted, OutputError, RunFailed
 from lorita.models import adapter as adapters
+from lorita.models.adapter_halves import attached_options
 from lorita.runs.chosen import filled_in
 from lorita.runs.loaded_base import load_base
 from lorita.runs.output_folder import check_apart, default_output_dir
@@ -244,4 +245,4 @@ def _require_same_rows(first: Prepared, now: Prepared) -> None:
 def _check_targets(base: LoadedBase, points: Sequence[Point]) -> None:
     """Check that every adapter fits the base before the first run starts."""
     for point in points:
-        adapters.lora_config(base.model, lora_options(point.settings))
+        adapters.lora_config(base.model, attached_options(lora_options(point.settings)))

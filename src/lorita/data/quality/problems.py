@@ -238,7 +238,7 @@ def _control_problems(
     rows: Sequence[Row], numbers: Sequence[int], control: ControlTokens
 ) -> list[Problem]:
     found = {
-        n: token for n, row in zip(numbers, rows, strict=False) if (token := _spelled(row, control))
+        n: token for n, row in zip(numbers, rows, strict=False) if (token := spelled(row, control))
     }
     if not found:
         return []
@@ -250,7 +250,7 @@ def _control_problems(
     return [problem("text that spells a control token", list(found), fix, repr(shown))]
 
 
-def _spelled(row: Row, control: ControlTokens) -> str | None:
+def spelled(row: Row, control: ControlTokens) -> str | None:
     """The first control token that a row spells, in whatever part of it."""
     parts = [_all_text(row)]
     if isinstance(row, Chat):

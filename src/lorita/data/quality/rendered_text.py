@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from lorita.data.quality.problems import Problem, problem
+from lorita.data.quality.problems import Problem, problem, spelled
 from lorita.data.rows import Chat, Pair, Row, Text
 from lorita.data.tokens.control_tokens import ControlTokens
 
@@ -73,6 +73,23 @@ def rendered_problem(
         f"a chat that is already rendered: {marker!r}",
         list(found),
         _fix(tokens=tokens, in_template=pairs and asked.template),
+        stops=True,
+    )
+
+
+def spelled_problem(
+    rows: Sequence[Row], numbers: Sequence[int], new: ControlTokens
+) -> Problem | None:
+    """The problem that rows spell control tokens that are ``new``, which may mean either."""
+    looked = zip(numbers, islice(rows, LOOKED_AT), strict=False)
+    found = {number: token for number, row in looked if (token := spelled(row, new))}
+    if not found:
+        return None
+    return problem(
+        f"text that spells the new control token {next(iter(found.values()))!r}",
+        list(found),
+        "Say what it means there: --control-tokens tokens (the token) or text (ordinary text). A "
+        "word that people write is no control token: --add-tokens.",
         stops=True,
     )
 

@@ -17,6 +17,7 @@ from lorita.data.tokens.asking import ask_alike
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
 from lorita.data.tokens.encoder import adds_bos
 from lorita.data.tokens.masks import LostFields, MarkedTurn, render_chat
+from lorita.data.tokens.split_marks import split_note
 from lorita.data.tokens.tokenizer_template import (
     closes,
     own_sources,
@@ -72,7 +73,7 @@ def choose_template(
         notes = [note, *_marks_note(tokenizer, found)]
     chats = [as_chat(row) if isinstance(row, Pair) else row for row in islice(rows, LOOKED_AT)]
     found, said = ask_alike(found, [chat for chat in chats if isinstance(chat, Chat)])
-    return found, notes + said
+    return found, [*notes, *split_note(tokenizer, found), *said]
 
 
 def template_hint(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from lorita.engine.heads import LinearHead
 from lorita.engine.kernels.decode import JoinedLayers
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.plans import Unsuited
+from lorita.engine.token_rows import set_token_rows
 
 STRETCHING = ("dynamic", "longrope")
 """Rotary angles that depend on the length of a text: what is in the cache would have to change."""
@@ -70,6 +72,7 @@ class Decoder:
             self._call,
             one_adapter=not adapters,
         )
+        set_token_rows(self.twin)
         self._call.cache = Cache(shapes, weight.dtype)
         self._takes_places = (
             "position_ids" in inspect.signature(type(self._body).forward).parameters
@@ -176,4 +179,4 @@ def _head(lm: Any, twin: Any, names: Sequence[str]) -> tuple[Any, JoinedLayers |
     except Unsuited:
         if list(names) != [ACTIVE]:
             raise
-        return head, None
+        return replace(head, module=twin.get_output_embeddings()), None

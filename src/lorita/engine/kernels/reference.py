@@ -119,8 +119,13 @@ def cross_entropy_sum(
     bias: Tensor | None = None,
     softcap: float | None = None,
     logit_scale: float = 1.0,
+    rows: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The sum over positions of ``-log softmax(logits)[target]``, in nats."""
+    """The sum over positions of ``-log softmax(logits)[target]``, in nats.
+
+    ``rows`` are tokens [R] and the weights [R, D] that take the place of theirs.
+    """
+    weight_VD = weight_VD if rows is None else weight_VD.index_copy(0, *rows)
     logits = functional.linear(hidden_ND, weight_VD, bias) * logit_scale
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
 from lorita.export.gguf.adapter_file import MERGE_HINT, NotAlone, write_adapter
+from lorita.export.gguf.grown_vocabulary import grown_vocabulary
 from lorita.export.gguf.metadata import add_metadata, rope_tensors
 from lorita.export.gguf.number_formats import encode, file_type, tensor_format
 from lorita.export.gguf.vocabulary import add_vocabulary
@@ -96,7 +97,8 @@ def write_merged(
     if base_file is not None:
         reader = open_gguf(base_file)
         own = ("general.file_type", "general.quantization_version", "general.name")
-        copy_metadata(reader, writer, leave_out=own)
+        rows = model.get_input_embeddings().weight.shape[0]
+        copy_metadata(reader, writer, own, grown_vocabulary(reader, tokenizer, rows))
         planned = _over_file(model, layout, reader, quantize)
         notes = [f"Metadata and tokenizer are those of {base_file.name}"]
     else:

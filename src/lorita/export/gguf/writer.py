@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,11 +67,18 @@ def write_tensors(
 
 
 def copy_metadata(
-    reader: gguf.GGUFReader, writer: gguf.GGUFWriter, *, leave_out: Sequence[str]
+    reader: gguf.GGUFReader,
+    writer: gguf.GGUFWriter,
+    leave_out: Sequence[str],
+    changed: Mapping[str, Any] | None = None,
 ) -> None:
-    """Copy every key of a file, with its type, except ``leave_out``."""
+    """Copy every key of a file, with its type, except ``leave_out``, and add what has ``changed``.
+
+    What has changed and is in the file as well keeps its type.
+    """
     import gguf
 
+    changed = changed or {}
     left_out = {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", *leave_out}
     left_out.add("general.architecture")  # the writer has its own
     for name, field in reader.fields.items():
@@ -79,7 +86,10 @@ def copy_metadata(
             continue
         kind = field.types[0]
         inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(name, field.contents(), kind, sub_type=inner)
+        value = changed[name] if name in changed else field.contents()
+        writer.add_key_value(name, value, kind, sub_type=inner)
+    for name in changed.keys() - reader.fields.keys():
+        writer.add_array(name, changed[name])
 
 
 def numpy_float32(tensor: Any) -> np.ndarray[Any, Any]:

@@ -21,6 +21,8 @@ from lorita.inference import llamacpp
 from lorita.inference.options import GenerationOptions
 from lorita.inference.through_transformers import until_stop
 from lorita.inference.tuned_model import generation_options
+from lorita.models.adapter_embeddings import tokens_needed
+from lorita.models.base import load_tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -85,12 +87,27 @@ class LlamaModel:
                 raise SettingsError(f"the prompt {prompt!r} has no tokens to continue from")
         if not rows:
             return []
+        if not with_adapter:
+            self._require_known(rows)
         stops = set(self.prompt_format.stops(self.tokenizer))
         server = self._server(max(map(len, rows)) + options.max_new_tokens, with_adapter)
         said = server.answer(rows, options, with_adapter=with_adapter)
         if advance is not None:
             advance(len(rows))  # llama.cpp tells nothing before
         return [self.prompt_format.answer(self.tokenizer, until_stop(ids, stops)) for ids in said]
+
+    def _require_known(self, rows: Sequence[Sequence[int]]) -> None:
+        """``SettingsError`` for tokens that only the adapter brings: the base has no rows for them.
+
+        llama.cpp would stop the process.
+        """
+        needed = tokens_needed(self._resolved.folder) if self._resolved.folder else None
+        own = {*load_tokenizer(self.base).get_vocab().values()} if needed else set()
+        if needed and any(token not in own for ids in rows for token in ids):
+            raise SettingsError(
+                "the base's answers through llama.cpp: prompts have tokens that the adapter adds",
+                hint="Use --engine transformers, which starts them as the mean of their pieces.",
+            )
 
     def _server(self, tokens: int, with_adapter: bool) -> llamacpp.LlamaCpp:
         """The file that answers, loaded with room for ``tokens`` in each of its rows."""

@@ -67,7 +67,15 @@ def is_tied(model: PeftModel) -> bool:
     if output is None or not getattr(base.config, "tie_word_embeddings", False):
         return False
     embeddings = base.get_input_embeddings()
+    if _follows(output):
+        return True
     return not any(_is_wrapped(module) for module in (output, embeddings))
+
+
+def _follows(module: Any) -> bool:
+    """Whether single tokens are trained in a layer through the layer that it is tied to."""
+    adapter = getattr(module, "token_adapter", None)
+    return adapter is not None and adapter.tied_adapter is not None
 
 
 def _is_wrapped(module: Any) -> bool:
@@ -102,6 +110,8 @@ def _places(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module, str, bool]
             yield from walk(module.modules_to_save[adapter], prefix, True)
             return
         if isinstance(module, TrainableTokensWrapper):
+            if _follows(module):
+                return
             module = module.token_adapter
         if isinstance(module, BaseTunerLayer):
             changed = _changed(module, adapter, biases)
