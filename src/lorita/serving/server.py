@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import OutputError, SettingsError
 from lorita.serving.prepare import Defaults
-from lorita.serving.registry import Registry, finished_runs, open_registry
+from lorita.serving.registry import BASE_NAME, Registry, finished_runs, open_registry
 from lorita.serving.scheduler import Scheduler
 from lorita.serving.security import check_key, is_loopback
 from lorita.serving.service import Service
@@ -20,22 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lorita.inference.resolve import Resolved
+    from lorita.jobs.desk import Desk
 
-INSTALL = 'pip install "lorita[serve]"'
 CACHE_SHARE = 3
 """One part in so many of the free memory is for keys and values: they are copied as they grow."""
-
-
-def require_extra() -> None:
-    """``SettingsError`` if the packages of the extra ``serve`` are not installed."""
-    from importlib.util import find_spec
-
-    needed = {"fastapi": "fastapi", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}
-    missing = [package for module, package in needed.items() if find_spec(module) is None]
-    if missing:
-        raise SettingsError(
-            f"lorita serve needs {', '.join(missing)}", hint=f"Install them: {INSTALL}"
-        )
 
 
 def find_models(
@@ -71,6 +59,28 @@ def load_registry(found: Sequence[Resolved], watched: Path | None, dtype: str) -
     from lorita.inference.load import open_model
 
     return open_registry(found, watched, lambda one: open_model(one, dtype))
+
+
+def make_desk(registry: Registry, dtype: str) -> Desk | None:
+    """What sees to files and jobs, in the watched folder; None if no folder is watched.
+
+    ``OutputError`` if another server sees to the folder.
+    """
+    from lorita.jobs.desk import Desk
+
+    if registry.watched is None:
+        return None
+    base = registry.base
+    options: dict[str, Any] = {"model": base.reference if not base.is_hub else base.location}
+    if base.is_hub and base.revision is not None:
+        options["revision"] = base.revision
+    if base.trust_remote_code:
+        options["trust_remote_code"] = True
+    if dtype != "auto":
+        options["dtype"] = dtype
+    desk = Desk(registry.watched, options, [base.name, base.reference, BASE_NAME])
+    registry.called = desk.served_as
+    return desk
 
 
 def make_service(
@@ -112,16 +122,20 @@ def serve(
     *,
     host: str,
     key: str | None,
+    desk: Desk | None = None,
     server_made: Callable[[Any], None] = lambda server: None,
 ) -> None:
-    """Answer requests until the server is told to exit; ``server_made`` is given uvicorn's."""
+    """Answer requests until the server is told to exit; ``server_made`` is given uvicorn's.
+
+    ``desk`` begins with the server to do its jobs, and stops with it.
+    """
     import uvicorn
 
     from lorita.serving.app import make_app
 
     check_key(host, key)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it logs errors' messages
-    app = make_app(service, key=key, local=is_loopback(host))
+    app = make_app(service, key=key, local=is_loopback(host), desk=desk)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -135,7 +149,11 @@ def serve(
     server = uvicorn.Server(config)
     server_made(server)
     try:
+        if desk is not None:
+            desk.start()
         server.run(sockets=[listening])
     finally:
         service.scheduler.stop()
+        if desk is not None:
+            desk.stop()
         listening.close()
