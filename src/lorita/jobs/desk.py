@@ -22,6 +22,7 @@ from lorita.jobs.records import (
     PAUSED,
     QUEUED,
     RUNNING,
+    SUCCEEDED,
     TRAINING_FILE,
     UNFINISHED,
     VALIDATING,
@@ -33,12 +34,14 @@ from lorita.jobs.records import (
     new_id,
 )
 from lorita.jobs.supervisor import Supervisor
+from lorita.jobs.work_folder import DATA_FOLDER
 from lorita.storage.locks import LOCK_FILE, hold
 from lorita.storage.private import PRIVATE_FOLDER
 
-DATA_FOLDER = ".lorita-jobs"
 MOST_UNFINISHED = 100
 ORGANIZATION = "lorita"
+CHECKPOINT = ":ckpt-step-"
+"""Between the name of a job's model and a step, in the name of a checkpoint."""
 T = TypeVar("T", StoredFile, Job)
 
 
@@ -237,6 +240,17 @@ class Desk:
     def checkpoints(self, job: str) -> list[Checkpoint]:
         """The checkpoints of a job that are kept, the newest first."""
         return checkpoints(self.runs / self.job(job).run)
+
+    def checkpoint_folder(self, name: str) -> Path | None:
+        """The folder of a checkpoint of a job that has succeeded, by the name of its model."""
+        of_job, _, step = name.rpartition(CHECKPOINT)
+        if not step.isdecimal() or not step.isascii():
+            return None
+        for job in self.database.jobs([SUCCEEDED]):
+            folder = self.runs / job.run
+            if job.served_as == of_job and any(c.step == int(step) for c in checkpoints(folder)):
+                return folder / f"checkpoint-{int(step)}"
+        return None
 
     def _say(self, job: Job, text: str) -> None:
         self.database.add_event(job.id, JobEvent(text))

@@ -12,8 +12,8 @@ from lorita.settings.schema import RunSettings
 LEARNING_RATE: float = RunSettings.model_fields["learning_rate"].default
 """What a ``learning_rate_multiplier`` of 1 means: the default of ``lorita train``."""
 KEPT_CHECKPOINTS = 3
-_LEAST, _MOST = 10, 50
-"""Steps between two checkpoints."""
+LEAST_STEPS, MOST_STEPS = 10, 50
+"""Between two checkpoints."""
 
 
 def run_options(
@@ -40,11 +40,11 @@ def run_options(
         "output_dir": str(folder),
         "seed": asked.seed,
         "save_total_limit": KEPT_CHECKPOINTS,
-        "resume": True,
-        "resume_inexact": True,  # a job goes on although the machine changed; that is an event
+        "save_steps": MOST_STEPS,
     }
     if asked.n_epochs != "auto":
-        options |= {"num_train_epochs": float(asked.n_epochs), "early_stopping_patience": 0}
+        options["num_train_epochs"] = float(asked.n_epochs)
+        options["early_stopping_patience"] = 0 if validation else None
     if asked.batch_size != "auto":
         options["per_device_train_batch_size"] = asked.batch_size
     if asked.learning_rate_multiplier != "auto":
@@ -58,7 +58,7 @@ def pauses(steps_per_epoch: int) -> tuple[int, int]:
     Both come at the end of an epoch, or of several where these are short; a long epoch has
     checkpoints within it, so that little is lost when a process is killed.
     """
-    epochs = max(1, math.ceil(_LEAST / steps_per_epoch))
+    epochs = max(1, math.ceil(LEAST_STEPS / steps_per_epoch))
     evaluate = steps_per_epoch * epochs
-    save = math.ceil(steps_per_epoch / math.ceil(steps_per_epoch / _MOST))
-    return (evaluate if steps_per_epoch <= _MOST else save), evaluate
+    save = math.ceil(steps_per_epoch / math.ceil(steps_per_epoch / MOST_STEPS))
+    return (evaluate if steps_per_epoch <= MOST_STEPS else save), evaluate

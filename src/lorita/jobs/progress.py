@@ -15,7 +15,7 @@ from typing import Any
 
 from lorita.errors import LoritaError
 from lorita.jobs.records import JobEvent
-from lorita.jobs.work_folder import NOTES
+from lorita.jobs.work_folder import DATA_FOLDER, NOTES
 from lorita.storage.run_folder import LOG_FILE, list_checkpoints
 from lorita.storage.run_log import read_log
 from lorita.storage.run_record import read_record
@@ -71,7 +71,7 @@ class Progress:
     def new_events(self) -> Iterator[JobEvent]:
         """What has happened since the last call. Steps that are repeated have the same marks."""
         for note in self._notes.new():
-            text = str(note.get("text", ""))
+            text = without_paths(str(note.get("text", "")), self.run.parent)
             mark = "note " + hashlib.sha256(text.encode(errors="replace")).hexdigest()
             yield JobEvent(text, "warn" if note.get("is_warning") else "info", mark=mark)
         for event in self._log.new():
@@ -103,6 +103,13 @@ class Progress:
             said = f"{place}: training ended early, the validation loss no longer falls"
             return JobEvent(said, mark="early stop")
         return None
+
+
+def without_paths(text: str, runs: Path) -> str:
+    """A message of lorita's for a client, who has no use for this machine's folders."""
+    for folder in (runs / DATA_FOLDER / "files", runs / DATA_FOLDER / "work", runs):
+        text = text.replace(f"{folder}/", "")
+    return text
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from lorita.jobs.database import Database
 from lorita.jobs.files import FileStore
 from lorita.jobs.options import run_options
 from lorita.jobs.process import JobProcess, held, outcome
-from lorita.jobs.progress import Progress, final_losses
+from lorita.jobs.progress import Progress, final_losses, without_paths
 from lorita.jobs.records import (
     CANCELLED,
     FAILED,
@@ -235,8 +235,7 @@ class Supervisor:
         if kind == "bug":
             text = f"This is a bug in lorita ({said}). The server's data folder has its log."
             return Failure("server_error", text)
-        for folder in (self._files.folder, self._work, self._runs):
-            said = said.replace(f"{folder}/", "")
+        said = without_paths(said, self._runs)
         if kind == "DataError":
             return Failure("invalid_training_file", said, "training_file")
         return Failure("training_failed", said)

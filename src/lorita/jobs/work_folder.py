@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+DATA_FOLDER = ".lorita-jobs"
+"""In the folder of runs: the database, ``files``, and ``work`` with a folder for each job."""
 SETTINGS = "settings.json"
 """The options of the run, written once."""
 NOTES = "notes.jsonl"

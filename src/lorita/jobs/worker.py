@@ -20,6 +20,7 @@ from lorita.errors import Interrupted, LoritaError, LoritaWarning, OutputError
 from lorita.jobs.work_folder import DONE, FAILED, LOCK, NOTES, OUTCOME, SETTINGS, STOPPED
 from lorita.storage.files import append_line, write_atomic
 from lorita.storage.locks import hold
+from lorita.storage.run_folder import SETTINGS_FILE
 from lorita.system.signals import Terminated, caused_by_signal, leave, watch_signals
 
 BUSY = 75
@@ -86,6 +87,9 @@ def _train(options: dict[str, Any], note: Note) -> None:
         if isinstance(event, events.Note):
             note(event.text, event.is_warning)
 
+    if (Path(options["output_dir"]) / SETTINGS_FILE).is_file():
+        # It goes on although the machine may be another one now; then it says so.
+        options |= {"resume": True, "resume_inexact": True}
     settings = build_settings(**options)
     if finished(settings, default_output_dir(settings)):
         return

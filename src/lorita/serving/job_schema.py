@@ -75,7 +75,7 @@ class JobRequest(_Strict):
     validation_file: Annotated[str, Field(max_length=100)] | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
-    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")] | None = None
+    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] | None = None
     metadata: (
         Annotated[

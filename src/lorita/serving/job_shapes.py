@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorita.jobs.desk import ORGANIZATION
+from lorita.jobs.desk import CHECKPOINT, ORGANIZATION
 from lorita.jobs.records import FAILED, SUCCEEDED
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def checkpoint_shape(job: Job, found: Checkpoint) -> dict[str, Any]:
         "object": "fine_tuning.job.checkpoint",
         "created_at": found.created_at,
         "fine_tuning_job_id": job.id,
-        "fine_tuned_model_checkpoint": f"{job.served_as}:ckpt-step-{found.step}",
+        "fine_tuned_model_checkpoint": f"{job.served_as}{CHECKPOINT}{found.step}",
         "step_number": found.step,
         "metrics": {name: value for name, value in metrics.items() if value is not None},
     }

@@ -63,6 +63,8 @@ class Registry:
         self.served: dict[str, Served] = {}
         self.called: Callable[[Path], str | None] = lambda run: run.name
         """What a run in the watched folder is called; None: it is not served."""
+        self.on_demand: Callable[[str], Resolved | None] = lambda name: None
+        """What is served from the first request that names it on."""
         self.refused: dict[str, tuple[tuple[int, int], str]] = {}
         """Runs in the watched folder that cannot be served: their stamp, and why."""
         self._loaded, self._count = {}, 0  # type: ignore[var-annotated]
@@ -103,6 +105,15 @@ class Registry:
         served = self._load(found, name)
         self.served[name] = served
         return served
+
+    def add_named(self, name: str) -> bool:
+        """Serve what is only served on demand; whether there is such a model."""
+        found = self.on_demand(name)
+        if found is None:
+            return False
+        if name not in self.served:
+            self.served[name] = replace(self._load(found, name), name=name)
+        return True
 
     def changed(self) -> bool:
         """Whether the watched folder holds other runs than before. Quick: only names and times."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,6 @@ def find_models(
         raise SettingsError(
             "nothing to serve", hint="Name run folders or a base model, or give --watch FOLDER."
         )
-    from dataclasses import replace
-
     if base is not None:
         return [resolve(base, trust_remote_code=trust_remote_code)]
     for folder in finished_runs(watched):
@@ -61,25 +60,39 @@ def load_registry(found: Sequence[Resolved], watched: Path | None, dtype: str) -
     return open_registry(found, watched, lambda one: open_model(one, dtype))
 
 
-def make_desk(registry: Registry, dtype: str) -> Desk | None:
+def make_desk(registry: Registry, dtype: str, **more: Any) -> Desk | None:
     """What sees to files and jobs, in the watched folder; None if no folder is watched.
 
-    ``OutputError`` if another server sees to the folder.
+    ``more`` are options of ``lorita train`` for all jobs. ``OutputError`` if another server sees
+    to the folder.
     """
+    from lorita.inference.resolve import resolve_folder
     from lorita.jobs.desk import Desk
 
     if registry.watched is None:
         return None
     base = registry.base
-    options: dict[str, Any] = {"model": base.reference if not base.is_hub else base.location}
+    here = Path(base.name).expanduser()
+    # Jobs may go on under a server that was started elsewhere.
+    options: dict[str, Any] = {"model": str(here.absolute()) if here.exists() else base.name}
     if base.is_hub and base.revision is not None:
         options["revision"] = base.revision
     if base.trust_remote_code:
         options["trust_remote_code"] = True
     if dtype != "auto":
         options["dtype"] = dtype
-    desk = Desk(registry.watched, options, [base.name, base.reference, BASE_NAME])
+    desk = Desk(registry.watched, options | more, [base.name, base.reference, BASE_NAME])
     registry.called = desk.served_as
+
+    def checkpoint(name: str) -> Resolved | None:
+        found = desk.checkpoint_folder(name)
+        if found is None:
+            return None
+        code = base.trust_remote_code
+        run = resolve_folder(found.parent, base.name, trust_remote_code=code)
+        return replace(run, folder=found)
+
+    registry.on_demand = checkpoint
     return desk
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from python_multipart.exceptions import FormParserError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_UPLOADS = 8
 """Uploads at the same time."""
+MOST_DRAINED, DRAINING_SECONDS = 64 * 2**20, 10
 _MOST_FIELD_BYTES = 1024
 _IDLE_SECONDS = 60
 _OTHER_PURPOSES = ("assistants", "batch", "vision", "user_data", "evals")
@@ -111,6 +113,9 @@ class Uploads:
         self._open += 1
         try:
             return await self._written(request, parser, form)
+        except ApiError:
+            await _drain(request)
+            raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise disk_full() from None
@@ -171,6 +176,20 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
             raise ApiError(408, "The request was not sent to its end.") from None
         except ClientDisconnect:
             raise ClientGone from None
+
+
+async def _drain(request: Request) -> None:
+    """Read what the client still sends, within reason: it looks for the answer only then."""
+
+    async def rest() -> None:
+        left = MOST_DRAINED
+        async for piece in request.stream():
+            left -= len(piece)
+            if left < 0:
+                return
+
+    with suppress(asyncio.TimeoutError, ClientDisconnect, RuntimeError, ApiError):
+        await asyncio.wait_for(rest(), DRAINING_SECONDS)
 
 
 def _purpose(form: _Form) -> str:
