@@ -41,6 +41,10 @@ class Upload:
         self._file.write(data)
         self.bytes += len(data)
 
+    def flush(self) -> None:
+        """Hand all that was written to the system."""
+        self._file.flush()
+
     def keep(self, filename: str, purpose: str) -> StoredFile:
         """The file is whole: from now on it exists."""
         self._file.flush()
