@@ -41,7 +41,9 @@ def make_app(
 
 def make_routes(service: Service, metrics: Metrics, desk: Desk | None = None) -> FastAPI:
     """All addresses, for whoever has been let in."""
-    app = FastAPI(title="lorita", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="lorita", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     service.counted = metrics.tokens
     _add_routes(app, service, metrics)
     add_job_routes(app, desk)

@@ -147,7 +147,8 @@ def serve(
     from lorita.serving.app import make_app
 
     check_key(host, key)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it logs errors' messages
+    for other in ("uvicorn.error", "python_multipart"):  # they log what requests hold
+        logging.getLogger(other).setLevel(logging.CRITICAL)
     app = make_app(service, key=key, local=is_loopback(host), desk=desk)
     config = uvicorn.Config(
         app,

@@ -96,8 +96,8 @@ class _Form:
 class Uploads:
     """Takes uploads for a store of files, some at a time."""
 
-    def __init__(self, store: FileStore, most_bytes: int = MOST_BYTES) -> None:
-        self._store, self.most_bytes, self._open = store, most_bytes, 0
+    def __init__(self, store: FileStore) -> None:
+        self._store, self._open = store, 0
 
     async def receive(self, request: Request) -> StoredFile:
         """Store the file of a request. Raises ``ApiError``; then nothing of it is left."""
@@ -142,8 +142,8 @@ class Uploads:
 
     async def _write(self, upload: Upload, form: _Form) -> None:
         pieces, form.pieces = b"".join(form.pieces), []
-        if upload.bytes + len(pieces) > self.most_bytes:
-            raise too_large(self.most_bytes, "file")
+        if upload.bytes + len(pieces) > MOST_BYTES:
+            raise too_large(MOST_BYTES, "file")
         if pieces:
             await run_in_threadpool(upload.write, pieces)
 
