@@ -127,6 +127,25 @@ def test_a_process_that_never_gets_on_fails_the_job(desk: Desk) -> None:
     assert "signal 9" in failed.error.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "param"),
+    [
+        ("DataError", "invalid_training_file", "training_file"),
+        ("ModelError", "training_failed", None),
+        ("bug", "server_error", None),
+    ],
+)
+def test_why_a_run_failed(desk: Desk, kind: str, code: str, param: str | None) -> None:
+    job = new_job(desk)
+    message = f"{desk.files.path(job.request.training_file)}, row 3: no"
+    ended = {"status": "failed", "kind": kind, "message": message}
+    desk._supervisor._conclude(job, ended, "")
+    failed = desk.job(job.id)
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.param) == (code, param)
+    assert (f"{job.request.training_file}, row 3: no" == failed.error.message) == (kind != "bug")
+
+
 @pytest.mark.parametrize("status", [PAUSED, CANCELLED])
 def test_what_was_stopped_stays_stopped(desk: Desk, status: str) -> None:
     job = new_job(desk)

@@ -205,6 +205,7 @@ def test_bad_data_fails_the_job(
     assert (last.level, last.message) == ("error", failed.error.message)
 
 
+@pytest.mark.slow
 def test_data_that_the_model_cannot_learn_fails_the_job(client: openai.OpenAI) -> None:
     """It passes OpenAI's rules, but this model's template has no place for tools."""
     tools = b', "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}\n'
@@ -285,8 +286,8 @@ def test_what_is_not_there(client: openai.OpenAI, finished: Any) -> None:
         client.get("/fine_tuning/jobs?order=asc", cast_to=object)
 
 
-def test_without_a_watched_folder_it_is_said(runs: Path, tmp_path: Path) -> None:
-    with running(runs / "red") as server:
+def test_without_a_watched_folder_it_is_said(chat_base: Path) -> None:
+    with running(chat_base) as server:
         for ask in (server.client().files.list, server.client().fine_tuning.jobs.list):
             with pytest.raises(openai.NotFoundError, match="--watch FOLDER"):
                 ask()

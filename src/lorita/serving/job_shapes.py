@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def file_shape(file: StoredFile) -> dict[str, Any]:
-    """A file."""
+    """A file that was uploaded or made, by its id."""
     return {
         "id": file.id,
         "object": "file",
@@ -98,7 +98,7 @@ def checkpoint_shape(job: Job, found: Checkpoint) -> dict[str, Any]:
 
 
 def page_shape(items: Sequence[dict[str, Any]], more: bool) -> dict[str, Any]:
-    """A list."""
+    """A page of a list, and whether there is more."""
     return {
         "object": "list",
         "data": list(items),
