@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from lorita.errors import OutputError
 from lorita.jobs.database import Database
@@ -99,9 +99,12 @@ class Desk:
         """Begin to do jobs."""
         self._supervisor.start()
 
-    def stop(self) -> None:
-        """Stop; the running job saves a checkpoint and goes on with the next server."""
-        self._supervisor.stop()
+    def stop(self, *, signalled: bool = False) -> None:
+        """Stop; the running job saves a checkpoint and goes on with the next server.
+
+        ``signalled``: this process was told to end, and its children with it (``system/signals``).
+        """
+        self._supervisor.stop(signalled=signalled)
         self.database.close()
         self._held.close()
 
@@ -126,8 +129,16 @@ class Desk:
         """The file of this id; ``Missing`` if there is none."""
         found = self.database.file(file)
         if found is None:
-            raise Missing(f"No such File object: {file[:100]}", "id")
+            raise _no_file(file)
         return found
+
+    def open_file(self, file: str) -> tuple[StoredFile, BinaryIO]:
+        """A file and its content, to be read and closed; ``Missing`` if there is none."""
+        found = self.file(file)
+        try:
+            return found, self.files.path(found.id).open("rb")
+        except FileNotFoundError:  # deleted just now
+            raise _no_file(file) from None
 
     def delete_file(self, file: str) -> None:
         """Delete a file. ``Refused`` while a job needs it."""
@@ -254,6 +265,10 @@ class Desk:
 
     def _say(self, job: Job, text: str) -> None:
         self.database.add_event(job.id, JobEvent(text))
+
+
+def _no_file(file: str) -> Missing:
+    return Missing(f"No such File object: {file[:100]}", "id")
 
 
 def _page(found: list[T], after: str | None, limit: int) -> tuple[list[T], bool]:

@@ -54,6 +54,11 @@ class JobProcess:
             return True
         return held(self.work)
 
+    @property
+    def is_child(self) -> bool:
+        """Whether this server has started the process, not an earlier one."""
+        return self._child is not None
+
     def ended_by(self) -> str:
         """What ended a child, for a message."""
         code = self._child.returncode if self._child is not None else None

@@ -70,14 +70,18 @@ class Supervisor:
                 self._follow(job, JobProcess(self._work / job.id))
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop. The running job saves a checkpoint and goes on with the next server."""
+    def stop(self, *, signalled: bool) -> None:
+        """Stop. The running job saves a checkpoint and goes on with the next server.
+
+        ``signalled``: child processes were told already. Told twice, one ends without a checkpoint.
+        """
         self._ending = True
         self.wake()
         if self._thread.is_alive():
             self._thread.join()
         if self._process is not None and self._process.alive:
-            self._process.send(signal.SIGTERM)
+            if not (signalled and self._process.is_child):
+                self._process.send(signal.SIGTERM)
             self._process.wait(PATIENCE)
 
     def wake(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=BaseModel)
+BINARY = "application/octet-stream"
 _METADATA = re.compile(r"metadata\[([^\]]{1,64})\]")
 
 
@@ -86,12 +87,13 @@ def _add_file_routes(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/v1/files/{file}/content")
     async def content(file: str) -> Response:
-        found = await done(lambda: desk.file(file))
-        return FileResponse(
-            desk.files.path(found.id),
-            media_type="application/octet-stream",
-            headers={"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"},
-        )
+        found, opened = await done(lambda: desk.open_file(file))
+        headers = {
+            "Content-Length": str(found.bytes),
+            "Content-Disposition": "attachment",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return StreamingResponse(_pieces(opened), headers=headers, media_type=BINARY)
 
     @app.delete("/v1/files/{file}")
     async def delete(file: str) -> dict[str, Any]:
@@ -159,6 +161,12 @@ def _add_job_lists(app: FastAPI, desk: Desk) -> None:
                 raise not_found("No such checkpoint of this job.", param="after")
             shown = shown[ids.index(asked.after) + 1 :]
         return page_shape(shown[: asked.limit], len(shown) > asked.limit)
+
+
+def _pieces(opened: BinaryIO) -> Iterator[bytes]:
+    with opened:
+        while piece := opened.read(2**16):
+            yield piece
 
 
 async def done(work: Callable[[], T]) -> T:

@@ -16,6 +16,7 @@ from lorita.serving.scheduler import Scheduler
 from lorita.serving.security import check_key, is_loopback
 from lorita.serving.service import Service
 from lorita.system.memory import room
+from lorita.system.signals import Terminated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,12 +163,16 @@ def serve(
     )
     server = uvicorn.Server(config)
     server_made(server)
+    signalled = False
     try:
         if desk is not None:
             desk.start()
         server.run(sockets=[listening])
+    except (KeyboardInterrupt, Terminated):
+        signalled = True
+        raise
     finally:
         service.scheduler.stop()
         if desk is not None:
-            desk.stop()
+            desk.stop(signalled=signalled)
         listening.close()
