@@ -29,7 +29,7 @@ from lorita.jobs.records import (
     JobEvent,
 )
 from lorita.jobs.supervisor import MOST_CRASHES
-from lorita.jobs.work_folder import DATA_FOLDER, LOCK
+from lorita.jobs.work_folder import DATA_FOLDER, LOCK, SETTINGS
 from tests.command import write
 from tests.jobs.killed import open_desk, request
 from tests.serving.conftest import save_chat_model
@@ -155,6 +155,17 @@ def test_what_was_stopped_stays_stopped(desk: Desk, status: str) -> None:
     desk._supervisor._turn()
     assert desk.job(job.id).status == status
     assert desk._supervisor._process is None
+
+
+def test_a_job_keeps_the_base_that_it_was_created_for(base: str, tmp_path: Path) -> None:
+    desk = open_desk(tmp_path, base)
+    job = new_job(desk)
+    desk.stop()
+    other = Desk(tmp_path, {"model": "another", "r": 3}, ["base"])
+    other._supervisor._validate(other.job(job.id))
+    settings = tmp_path / DATA_FOLDER / "work" / job.id / SETTINGS
+    assert json.loads(settings.read_text())["model"] == base
+    other.stop()
 
 
 def test_events_are_told_once(desk: Desk) -> None:

@@ -13,8 +13,11 @@ import openai
 import pytest
 
 from lorita.cli import run
+from lorita.jobs.options import read_job_settings, run_options
+from lorita.jobs.records import Job, Request
 from lorita.serving.job_schema import FileQuery, Hyperparameters, JobQuery, JobRequest
-from tests.command import environment, refused
+from lorita.settings.build import build_settings
+from tests.command import environment, refused, write
 from tests.docs.pages import ROOT
 from tests.serving.jobs import QUICK
 from tests.serving.server import running
@@ -67,3 +70,38 @@ def test_one_server_sees_to_the_jobs_of_a_folder(
         assert "--no-jobs" in said
         assert run([*asked, "--no-jobs"]) == 0
     assert served == [None]
+
+
+def test_settings_of_jobs(tmp_path: Path) -> None:
+    shown = re.search(r"^```yaml\n(.*?)^```$", PAGE, re.M | re.S)
+    assert shown
+    file = write(tmp_path / "jobs.yaml", shown[1] + "learning-rate: 1e-3\n")
+    found = read_job_settings(file)
+    assert found == {"r": 16, "chat_template": "chatml", "learning_rate": 1e-3}
+    asked = Request("base", "f", learning_rate_multiplier=2, base={"model": "m", **found})
+    job = Job("j", 0, "queued", asked, "run", "ft")
+    options = run_options(job, tmp_path / "run", file, None)
+    assert options["learning_rate"] == 2e-3
+    assert (options["r"], options["output_dir"]) == (16, str(tmp_path / "run"))
+    assert build_settings(**options).chat_template == "chatml"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: x\ndata: y\n", "model, data: not for the settings of jobs"),
+        ("base_model: x\n", "model: not for the settings of jobs"),
+        ("map-row: x.py:f\n", "map_row: not for"),
+        ("trust_remote_code: true\n", "trust_remote_code: not for"),
+        ("rang: 3\n", "unknown option 'rang'"),
+        ("r: -3\n", "r = -3"),
+        ("- 3\n", "settings"),
+    ],
+)
+def test_settings_that_jobs_cannot_have(
+    chat_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    file = write(tmp_path / "jobs.yaml", text)
+    asked = ["serve", chat_base, "--job-settings", file]
+    assert "there are no jobs" in refused(capsys, *asked)
+    assert said in refused(capsys, *asked, "--watch", tmp_path)

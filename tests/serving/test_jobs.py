@@ -213,6 +213,7 @@ def test_data_that_the_model_cannot_learn_fails_the_job(client: openai.OpenAI) -
     failed = until(client, job.id, "failed", seconds=60)
     assert failed.error.code == "invalid_training_file"
     assert "tools" in failed.error.message
+    assert "--job-settings" in failed.error.message
     assert "/" not in failed.error.message.partition(":")[0]  # no folder of this machine
 
 
@@ -239,7 +240,8 @@ CREATED = {"model": "base", "training_file": "file-x"}
         ({"hyperparameters": {}, "method": {"type": "supervised", "supervised": {
             "hyperparameters": {}}}}, "given twice", None),
         ({"suffix": "a/b"}, "suffix", "suffix"),
-        ({"suffix": "x" * 65}, "suffix", "suffix"),
+        ({"suffix": "x" * 65}, "up to 64 letters", "suffix"),
+        ({"suffix": "my model"}, "up to 64 letters", "suffix"),
         ({"seed": -1}, "seed", "seed"),
         ({"metadata": {"x" * 65: "y"}}, "64", None),
         ({"integrations": [{"type": "wandb"}]}, "sends nothing to other services", None),
@@ -299,6 +301,22 @@ def test_the_queue_has_an_end(
     monkeypatch.setattr("lorita.jobs.desk.MOST_UNFINISHED", 0)
     with pytest.raises(openai.RateLimitError, match="not finished yet"):
         create(client, finished.training_file)
+
+
+def test_a_model_is_deleted(
+    client: openai.OpenAI, serving: Running, finished: Any, watched: Path
+) -> None:
+    """The last of these tests: it deletes the model of the others."""
+    (watched / "ft-mine").mkdir()
+    [run] = watched.glob("ft-whole-*")
+    (run / "mine.txt").write_text("kept")
+    assert client.models.delete(finished.fine_tuned_model).deleted
+    assert {path.name for path in run.iterdir()} == {".lorita-files", "mine.txt"}
+    assert finished.fine_tuned_model not in {model.id for model in client.models.list()}
+    assert client.fine_tuning.jobs.retrieve(finished.id).status == "succeeded"
+    for name in ("base", "ft-mine", "../watched", "ft:x"):
+        with pytest.raises(openai.BadRequestError, match="Only models that a fine-tuning job"):
+            client.models.delete(name)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -37,6 +38,7 @@ from lorita.jobs.supervisor import Supervisor
 from lorita.jobs.work_folder import DATA_FOLDER
 from lorita.storage.locks import LOCK_FILE, hold
 from lorita.storage.private import PRIVATE_FOLDER
+from lorita.storage.run_folder import remove_run
 
 MOST_UNFINISHED = 100
 ORGANIZATION = "lorita"
@@ -64,13 +66,13 @@ class QueueFull(Refused):
 class Desk:
     """The files and jobs of one folder of runs, which one server at a time sees to.
 
-    ``base`` are the options of ``lorita train`` that name the base model, and ``names`` what
-    requests may call it; its first name is part of the names of models. ``OutputError`` if another
-    server sees to the folder, or it cannot be written.
+    ``base`` are options of ``lorita train`` for all jobs, the base model among them, and ``names``
+    what requests may call that; the first one is part of the names of models. ``OutputError`` if
+    another server sees to the folder, or it cannot be written.
     """
 
     def __init__(self, runs: Path, base: dict[str, Any], names: list[str]) -> None:
-        self.runs, self.names = runs.resolve(), names
+        self.runs, self.names, self._base = runs.resolve(), names, base
         self._held = ExitStack()
         data = self.runs / DATA_FOLDER
         try:
@@ -82,7 +84,7 @@ class Desk:
             self.database = Database(data / "jobs.sqlite3")
             self.files = FileStore(data / "files", self.database)
             self._supervisor = Supervisor(
-                self.database, self.files, work=data / "work", runs=self.runs, base=base
+                self.database, self.files, work=data / "work", runs=self.runs
             )
         except OSError as error:
             self._held.close()
@@ -115,6 +117,14 @@ class Desk:
             return run.name
         now = self.database.job(job.id)
         return job.served_as if now is not None and now.status != CANCELLED else None
+
+    def delete_model(self, name: str) -> None:
+        """Delete the run of a job that has succeeded. ``Refused`` for any other model."""
+        for job in self.database.jobs([SUCCEEDED]):
+            if job.served_as == name:
+                remove_run(self.runs / job.run)
+                return
+        raise Refused("Only models that a fine-tuning job has made can be deleted.", "model")
 
     # Files
 
@@ -174,6 +184,7 @@ class Desk:
             short = new_id("", 8)
             name = f"ft:{_plain(self.names[0])}:{ORGANIZATION}:{request.suffix or ''}:{short}"
             run = f"ft-{request.suffix + '-' if request.suffix else ''}{short}"
+            request = replace(request, base=self._base)
             job = Job(new_id("ftjob-"), int(time.time()), VALIDATING, request, run, name)
             self.database.add_job(job)
             self._say(job, f"Created fine-tuning job: {job.id}")

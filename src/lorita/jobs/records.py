@@ -47,7 +47,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Request:
-    """What a job was asked to do. Hyperparameters are numbers, or "auto" where lorita chooses."""
+    """What a job was asked to do. Hyperparameters are numbers, or "auto" where lorita chooses.
+
+    ``base`` are the options of ``lorita train`` that the server had for its jobs then: its base
+    model, and what lorita need not choose. A later server may have others.
+    """
 
     model: str
     training_file: str
@@ -58,6 +62,7 @@ class Request:
     suffix: str | None = None
     seed: int = 42
     metadata: dict[str, str] | None = None
+    base: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

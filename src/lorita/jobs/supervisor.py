@@ -19,7 +19,7 @@ from lorita.jobs import work_folder
 from lorita.jobs.chosen import chosen_hyperparameters
 from lorita.jobs.database import Database
 from lorita.jobs.files import FileStore
-from lorita.jobs.options import run_options
+from lorita.jobs.options import run_options, usual_rate
 from lorita.jobs.process import JobProcess, held, outcome
 from lorita.jobs.progress import Progress, final_losses, without_paths
 from lorita.jobs.records import (
@@ -51,10 +51,8 @@ log = logging.getLogger("lorita.serving")
 class Supervisor:
     """The jobs of one data folder. ``work`` has a folder for each, ``runs`` the run folders."""
 
-    def __init__(
-        self, database: Database, files: FileStore, *, work: Path, runs: Path, base: dict[str, Any]
-    ) -> None:
-        self._database, self._files, self._base = database, files, base
+    def __init__(self, database: Database, files: FileStore, *, work: Path, runs: Path) -> None:
+        self._database, self._files = database, files
         self._work, self._runs = work, runs
         self._work.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         self._awake, self._ending = threading.Event(), False
@@ -132,7 +130,7 @@ class Supervisor:
         if asked.validation_file is not None:
             validation = (self._files.path(asked.validation_file), held_out)
         training = self._files.path(asked.training_file)
-        options = run_options(job, self._base, self._runs / job.run, training, validation)
+        options = run_options(job, self._runs / job.run, training, validation)
         work = self._work / job.id
         work.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         write_atomic(work / work_folder.SETTINGS, json.dumps(options))
@@ -187,7 +185,8 @@ class Supervisor:
                 if is_new and job.crashes and (event.mark or "").startswith("checkpoint"):
                     self._database.set_job(self._job, crashes=0)  # it gets on
             if not job.chosen and self._progress.steps is not None:
-                chosen = chosen_hyperparameters(self._runs / job.run)
+                rate = usual_rate(job.request)
+                chosen = chosen_hyperparameters(self._runs / job.run, rate)
                 self._database.set_job(job.id, chosen={**chosen, "steps": self._progress.steps})
 
     def _stop_if_unwanted(self) -> None:
@@ -239,6 +238,11 @@ class Supervisor:
         if kind == "bug":
             text = f"This is a bug in lorita ({said}). The server's data folder has its log."
             return Failure("server_error", text)
+        if ended.get("hint"):
+            said += (
+                "\nAdvice for lorita train, whose options the server's --job-settings can hold: "
+            )
+            said += str(ended["hint"])
         said = without_paths(said, self._runs)
         if kind == "DataError":
             return Failure("invalid_training_file", said, "training_file")

@@ -11,5 +11,6 @@ NOTES = "notes.jsonl"
 LOCK = "lock"
 """Held by the process as long as it lives."""
 OUTCOME = "outcome.json"
-"""How the process ended: its ``status``, and ``kind`` and ``message`` of an error."""
+"""How the process ended: its ``status``, and ``kind``, ``message`` and ``hint`` of an
+error."""
 DONE, FAILED, STOPPED = "done", "failed", "stopped"

@@ -63,7 +63,8 @@ def _outcome(folder: Path) -> dict[str, Any]:
     except (KeyboardInterrupt, Terminated, Interrupted):
         return {"status": STOPPED}
     except LoritaError as error:
-        return {"status": FAILED, "kind": type(error).__name__, "message": str(error)}
+        found = {"status": FAILED, "kind": type(error).__name__, "hint": error.hint}
+        return {**found, "message": "\n".join(error.problems)}
     except Exception as error:
         if caused_by_signal(error):
             return {"status": STOPPED}

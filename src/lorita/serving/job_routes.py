@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from lorita.errors import UserError
 from lorita.jobs.desk import Desk, Missing, QueueFull, Refused
 from lorita.serving.api_errors import ApiError, from_validation, invalid, not_found
 from lorita.serving.job_schema import (
@@ -48,6 +49,11 @@ def add_job_routes(app: FastAPI, desk: Desk | None) -> None:
     _add_file_routes(app, desk)
     _add_job_routes(app, desk)
     _add_job_lists(app, desk)
+
+    @app.delete("/v1/models/{name:path}")
+    async def delete(name: str) -> dict[str, Any]:
+        await done(lambda: desk.delete_model(name))
+        return {"id": name, "object": "model", "deleted": True}
 
 
 def _add_refusals(app: FastAPI) -> None:
@@ -185,6 +191,8 @@ async def done(work: Callable[[], T]) -> T:
         ) from None
     except Refused as refused:
         raise invalid(str(refused), refused.param, refused.code) from None
+    except UserError as error:  # somebody writes to a run
+        raise invalid(error.problems[0].rpartition("/")[2]) from None
 
 
 def query(request: Request, kind: type[Query]) -> Query:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
 from lorita.jobs.records import Request
 
@@ -31,6 +32,12 @@ def _number(kind: type, least: float, most: float) -> Callable[[Any], Any]:
         return value
 
     return check
+
+
+def _suffix(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise ValueError("should be up to 64 letters, digits, - and _")
+    return value
 
 
 class _Strict(BaseModel):
@@ -75,7 +82,7 @@ class JobRequest(_Strict):
     validation_file: Annotated[str, Field(max_length=100)] | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
-    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    suffix: Annotated[str, AfterValidator(_suffix)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] | None = None
     metadata: (
         Annotated[
