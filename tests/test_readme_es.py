@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 ENGLISH, SPANISH = (
     (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.es.md")
 )
-PLACEHOLDERS = {"ARCHIVO": "FILE", "CARPETA": "FOLDER"}
+PLACEHOLDERS = {"ARCHIVO": "FILE", "CARPETA": "FOLDER", "MODELO": "MODEL"}
 
 
 def commands(text: str) -> list[str]:

@@ -31,6 +31,8 @@ def flags(module: str) -> set[str]:
     names = set()
     for name, parameter in inspect.signature(import_module(module).command).parameters.items():
         names.add(name)
+        if parameter.default is True:
+            names.add(f"no_{name}")
         if "Sampling" in str(parameter.annotation):
             names |= set(Sampling.__dataclass_fields__)
         for found in re.findall(r"--([a-z][a-z-]+)", str(parameter.annotation)):

@@ -12,10 +12,12 @@ from typing import Any
 
 import openai
 
+from lorita.jobs.desk import Desk
 from lorita.serving.prepare import Defaults
 from lorita.serving.server import (
     find_models,
     load_registry,
+    make_desk,
     make_service,
     open_socket,
     serve,
@@ -28,6 +30,7 @@ class Running:
     service: Service
     url: str
     key: str | None
+    desk: Desk | None = None
 
     def client(self, key: str | None = None, **more: Any) -> openai.OpenAI:
         """OpenAI's client, which does not try again by itself."""
@@ -51,30 +54,32 @@ def running(
     defaults: Defaults | None = None,
     most_waiting: int = 64,
     timeout: float = 60.0,
+    jobs: dict[str, Any] | None = None,
 ) -> Iterator[Running]:
-    """A server with these models, in float32."""
+    """A server with these models, in float32; ``jobs`` are options of its fine-tuning jobs."""
     given: Sequence[str] = [str(name) for name in names]
     found = find_models(given, base, watch, trust_remote_code=False)
     registry = load_registry(found, watch, "float32")
     service = make_service(
         registry, defaults or Defaults(max_tokens=16), most_waiting=most_waiting, timeout=timeout
     )
+    desk = None if jobs is None else make_desk(registry, "float32", **jobs)
     listening = open_socket("127.0.0.1", 0)
     port = listening.getsockname()[1]
     made: list[Any] = []
     thread = threading.Thread(
         target=serve,
         args=(service, listening),
-        kwargs={"host": "127.0.0.1", "key": key, "server_made": made.append},
+        kwargs={"host": "127.0.0.1", "key": key, "server_made": made.append, "desk": desk},
         daemon=True,
     )
     thread.start()
     try:
-        yield Running(service, f"http://127.0.0.1:{port}/v1", key)
+        yield Running(service, f"http://127.0.0.1:{port}/v1", key, desk)
     finally:
         while not made and thread.is_alive():  # a test may end before the server has begun
             time.sleep(0.01)
         made[0].should_exit = True
         made[0].force_exit = True
-        thread.join(20)
+        thread.join(40)
         assert not thread.is_alive()

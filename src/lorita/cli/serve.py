@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -37,6 +37,14 @@ Watched = Annotated[
     Path | None,
     Parameter(help="Folder of runs: each run that is finished in it is served at once."),
 ]
+Jobs = Annotated[
+    bool,
+    Parameter(help="Keep files and do fine-tuning jobs in the watched folder."),
+]
+JobSettings = Annotated[
+    Path | None,
+    Parameter(help="YAML file with options of lorita train for all fine-tuning jobs."),
+]
 Longest = Annotated[
     int, Parameter(help="Maximum length of an answer, where a request does not say.")
 ]
@@ -56,6 +64,8 @@ def command(
     port: Port = 8000,
     api_key: Key = None,
     watch: Watched = None,
+    jobs: Jobs = True,
+    job_settings: JobSettings = None,
     max_new_tokens: Longest = 1024,
     temperature: Temperature = 0.0,
     max_queue: Queue = 256,
@@ -68,13 +78,15 @@ def command(
 
     A request's "model" is the name of a run's folder, or "base". Ctrl-C ends the server.
     """
-    from lorita.serving.security import check_key
-    from lorita.serving.server import require_extra
+    from lorita.serving.extra import require_extra
 
     require_extra()
+    from lorita.serving.security import check_key
+
     key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE) or None
     check_key(host, key)
     _check(max_new_tokens, temperature, max_queue, timeout)
+    settings = _read(job_settings, used=jobs and watch is not None)
     with waiting() as show:
         from lorita.serving import server
         from lorita.serving.prepare import Defaults
@@ -84,6 +96,7 @@ def command(
         found = server.find_models(runs_or_model, base, watch, trust_remote_code=trust_remote_code)
         show(PhaseStarted(f"Loading {found[0].base.name}"))
         registry = server.load_registry(found, watch, dtype)
+        desk = server.make_desk(registry, dtype, **settings) if jobs else None
         service = server.make_service(
             registry,
             Defaults(max_new_tokens, temperature),
@@ -97,7 +110,7 @@ def command(
         f"http://{shown}:{listening.getsockname()[1]}/v1"
     )
     sys.stdout.flush()
-    _until_stopped(lambda: server.serve(service, listening, host=host, key=key))
+    _until_stopped(lambda: server.serve(service, listening, host=host, key=key, desk=desk))
 
 
 def _until_stopped(serve: object) -> None:
@@ -125,6 +138,19 @@ def _check(max_new_tokens: int, temperature: float, max_queue: int, timeout: flo
     ]
     if problems:
         raise SettingsError(problems)
+
+
+def _read(job_settings: Path | None, *, used: bool) -> dict[str, Any]:
+    from lorita.errors import SettingsError
+    from lorita.jobs.options import read_job_settings
+
+    if job_settings is None:
+        return {}
+    if not used:
+        raise SettingsError(
+            f"job_settings = {job_settings}: there are no jobs", hint="Give --watch FOLDER as well."
+        )
+    return read_job_settings(job_settings)
 
 
 def _log() -> None:

@@ -54,9 +54,17 @@ def wrong_key() -> ApiError:
     )
 
 
-def too_large(most: int) -> ApiError:
+def too_large(most: int, what: str = "request") -> ApiError:
     """The body has more bytes than are read (413)."""
-    return ApiError(413, f"The request has more than {most:,} bytes.", code="request_too_large")
+    param = None if what == "request" else what
+    message = f"The {what} has more than {most:,} bytes."
+    return ApiError(413, message, code="request_too_large", param=param)
+
+
+def disk_full() -> ApiError:
+    """There is no room for what was sent (507)."""
+    message = "The server's disk is full, so nothing was stored."
+    return ApiError(507, message, kind="server_error", code="disk_full", headers=DO_NOT_RETRY)
 
 
 def queue_full(waiting: int, seconds: int) -> ApiError:
@@ -113,4 +121,5 @@ def _meant(errors: Sequence[Any]) -> Any:
 
 def _is_choice(part: object) -> bool:
     """Whether a part of a place is pydantic's name of one of several types, not a key."""
-    return isinstance(part, str) and ("[" in part or part in ("str", "int", "constrained-str"))
+    names = ("str", "int", "constrained-str")
+    return isinstance(part, str) and ("[" in part or part in names)

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import traceback
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from lorita.serving.api_errors import ApiError, failed, from_validation, not_found
+from lorita.serving.api_errors import ApiError, failed, not_found
 from lorita.serving.exchange import ClientGone
+from lorita.serving.job_routes import add_job_routes
 from lorita.serving.metrics import Metrics, Watch
+from lorita.serving.reading import read
 from lorita.serving.schema import ChatRequest, CompletionRequest
 from lorita.serving.security import Guard
 from lorita.serving.service import Service
 from lorita.serving.streaming import StreamedAnswer
 
 if TYPE_CHECKING:
+    from lorita.jobs.desk import Desk
     from lorita.serving.service import Run
 
-READING_SECONDS = 60
-"""How long a client may take to send its request."""
-Body = TypeVar("Body", bound=BaseModel)
 log = logging.getLogger("lorita.serving")
 
 
-def make_app(service: Service, *, key: str | None = None, local: bool = True) -> Any:
-    """The ASGI application. ``local``: it is asked under names of this machine only."""
-    app = FastAPI(title="lorita", docs_url=None, redoc_url=None, openapi_url=None)
+def make_app(
+    service: Service, *, key: str | None = None, local: bool = True, desk: Desk | None = None
+) -> Any:
+    """The ASGI application. ``local``: it is asked under names of this machine only.
+
+    ``desk`` sees to files and fine-tuning jobs; None: there are none.
+    """
     metrics = Metrics(service.scheduler)
+    app = make_routes(service, metrics, desk)
+    return Watch(Guard(app, key=key, local=local), metrics)
+
+
+def make_routes(service: Service, metrics: Metrics, desk: Desk | None = None) -> FastAPI:
+    """All addresses, for whoever has been let in."""
+    app = FastAPI(
+        title="lorita", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     service.counted = metrics.tokens
     _add_routes(app, service, metrics)
+    add_job_routes(app, desk)
     _add_errors(app)
-    return Watch(Guard(app, key=key, local=local), metrics)
+    return app
 
 
 def _add_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
@@ -77,18 +89,6 @@ async def _answer(run: Run, *, stream: bool) -> Response:
         await run.begin()  # what fails before the first token is an answer of its own
         return StreamedAnswer(run)
     return JSONResponse(await run.whole())
-
-
-async def read(request: Request, kind: type[Body]) -> Body:
-    """The body of a request; ``ApiError`` if it is not what it should be, or does not come."""
-    try:
-        raw = await asyncio.wait_for(request.body(), READING_SECONDS)
-    except asyncio.TimeoutError:
-        raise ApiError(408, "The request was not sent to its end.") from None
-    try:
-        return kind.model_validate_json(raw)
-    except ValidationError as error:
-        raise from_validation(error) from None
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,10 @@ class Registry:
         self.base, self.model = tuned.base, tuned.model
         self.watched = watched
         self.served: dict[str, Served] = {}
+        self.called: Callable[[Path], str | None] = lambda run: run.name
+        """What a run in the watched folder is called; None: it is not served."""
+        self.on_demand: Callable[[str], Resolved | None] = lambda name: None
+        """What is served from the first request that names it on."""
         self.refused: dict[str, tuple[tuple[int, int], str]] = {}
         """Runs in the watched folder that cannot be served: their stamp, and why."""
         self._loaded, self._count = {}, 0  # type: ignore[var-annotated]
@@ -102,6 +106,15 @@ class Registry:
         self.served[name] = served
         return served
 
+    def add_named(self, name: str) -> bool:
+        """Serve what is only served on demand; whether there is such a model."""
+        found = self.on_demand(name)
+        if found is None:
+            return False
+        if name not in self.served:
+            self.served[name] = replace(self._load(found, name), name=name)
+        return True
+
     def changed(self) -> bool:
         """Whether the watched folder holds other runs than before. Quick: only names and times."""
         return self.watched is not None and self._changes() != ([], [])
@@ -111,17 +124,17 @@ class Registry:
         gone, new = self._changes()
         for name in gone:
             self.served.pop(name)
-        for folder in new:
+        for name, folder in new:
             try:
                 found = resolve_folder(
                     folder, self.base.name, trust_remote_code=self.base.trust_remote_code
                 )
-                self.served[folder.name] = self._load(found, folder.name)
+                self.served[name] = replace(self._load(found, name), name=name)
             except LoritaError as error:
-                self.refused[folder.name] = (_stamp(folder), str(error))
+                self.refused[name] = (_stamp(folder), str(error))
                 log.warning("cannot serve %s: %s", folder.name, error)
             else:
-                self.refused.pop(folder.name, None)
+                self.refused.pop(name, None)
         return bool(gone or new)
 
     def drop_unused(self) -> None:
@@ -133,16 +146,17 @@ class Registry:
                     self.model.delete_adapter(adapter)  # type: ignore[operator]
                 del self._loaded[adapter]
 
-    def _changes(self) -> tuple[list[str], list[Path]]:
-        """The names of runs that are gone, and the folders of new ones."""
+    def _changes(self) -> tuple[list[str], list[tuple[str, Path]]]:
+        """The names of runs that are gone, and the names and folders of new ones."""
         if self.watched is None:
             return [], []
-        there = {folder.name: folder for folder in finished_runs(self.watched)}
+        called = ((self.called(folder), folder) for folder in finished_runs(self.watched))
+        there = {name: folder for name, folder in called if name is not None}
         known = {s.name: s for s in self.served.values() if s.folder and s.folder in _own(self)}
         gone = [n for n, s in known.items() if n not in there or _stamp(there[n]) != s.stamp]
         left = self.served.keys() - set(gone)
         new = [
-            folder
+            (name, folder)
             for name, folder in there.items()
             if name not in left and self.refused.get(name, (None, ""))[0] != _stamp(folder)
         ]

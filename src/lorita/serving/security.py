@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from lorita.errors import SettingsError
+from lorita.jobs.files import MOST_BYTES as MOST_FILE_BYTES
 from lorita.serving.api_errors import ApiError, too_large, wrong_key
 
 Scope = MutableMapping[str, Any]
@@ -17,6 +18,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BYTES = 8 * 2**20
 """Of the body of a request."""
+UPLOADS = "/v1/files"
+"""The address of bodies that are files; they are written to the disk in pieces."""
+_MOST_UPLOADED = MOST_FILE_BYTES + 2**16
 OPEN_PATHS = ("/health",)
 """Answered without a key: they say nothing about models or users."""
 SHORTEST_KEY = 8
@@ -69,7 +73,7 @@ class Guard:
         except ApiError as error:
             await answer_with(error, scope, receive, send)
             return
-        await self._app(scope, _bounded(receive), send)
+        await self._app(scope, _bounded(receive, _most(scope)), send)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if self._key is not None and scope["path"] not in OPEN_PATHS:
@@ -82,13 +86,34 @@ class Guard:
             host = headers.get(b"host", b"").decode("latin-1")
             if not is_loopback(_without_port(host)):
                 raise ApiError(403, f"This server answers on this machine only, not as {host!r}.")
+            if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+                _check_origin(headers.get(b"origin"))
         if scope["method"] == "POST":
+            wanted = "multipart/form-data" if _is_upload(scope) else "application/json"
             kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-            if kind not in (b"application/json", b"multipart/form-data"):
-                raise ApiError(415, "The Content-Type should be application/json.")
-            length = headers.get(b"content-length", b"0")
-            if length.isdigit() and int(length[:20]) > MOST_BYTES:
-                raise too_large(MOST_BYTES)
+            if kind != wanted.encode():
+                raise ApiError(415, f"The Content-Type should be {wanted}.")
+            length, most = headers.get(b"content-length", b"0"), _most(scope)
+            if length.isdigit() and int(length[:20]) > most:
+                raise too_large(most)
+
+
+def _is_upload(scope: Scope) -> bool:
+    return bool(scope["path"] == UPLOADS and scope["method"] == "POST")
+
+
+def _most(scope: Scope) -> int:
+    """The bytes that a body may have."""
+    return _MOST_UPLOADED if _is_upload(scope) else MOST_BYTES
+
+
+def _check_origin(origin: bytes | None) -> None:
+    """``ApiError`` for a page of another site: browsers let it send forms to this machine."""
+    if origin is None:
+        return
+    _, _, host = origin.decode("latin-1").partition("://")
+    if not is_loopback(_without_port(host)):
+        raise ApiError(403, "Pages of other sites cannot use this server.")
 
 
 def _digest(key: bytes) -> bytes:
@@ -102,7 +127,7 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0]
 
 
-def _bounded(receive: Receive) -> Receive:
+def _bounded(receive: Receive, most: int) -> Receive:
     """``receive`` that raises ``ApiError`` when a body becomes too long."""
     read = 0
 
@@ -111,8 +136,8 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             read += len(message.get("body", b""))
-            if read > MOST_BYTES:
-                raise too_large(MOST_BYTES)
+            if read > most:
+                raise too_large(most)
         return message
 
     return bounded

@@ -5,37 +5,27 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import OutputError, SettingsError
 from lorita.serving.prepare import Defaults
-from lorita.serving.registry import Registry, finished_runs, open_registry
+from lorita.serving.registry import BASE_NAME, Registry, finished_runs, open_registry
 from lorita.serving.scheduler import Scheduler
 from lorita.serving.security import check_key, is_loopback
 from lorita.serving.service import Service
 from lorita.system.memory import room
+from lorita.system.signals import Terminated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lorita.inference.resolve import Resolved
+    from lorita.jobs.desk import Desk
 
-INSTALL = 'pip install "lorita[serve]"'
 CACHE_SHARE = 3
 """One part in so many of the free memory is for keys and values: they are copied as they grow."""
-
-
-def require_extra() -> None:
-    """``SettingsError`` if the packages of the extra ``serve`` are not installed."""
-    from importlib.util import find_spec
-
-    needed = {"fastapi": "fastapi", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}
-    missing = [package for module, package in needed.items() if find_spec(module) is None]
-    if missing:
-        raise SettingsError(
-            f"lorita serve needs {', '.join(missing)}", hint=f"Install them: {INSTALL}"
-        )
 
 
 def find_models(
@@ -53,8 +43,6 @@ def find_models(
         raise SettingsError(
             "nothing to serve", hint="Name run folders or a base model, or give --watch FOLDER."
         )
-    from dataclasses import replace
-
     if base is not None:
         return [resolve(base, trust_remote_code=trust_remote_code)]
     for folder in finished_runs(watched):
@@ -71,6 +59,42 @@ def load_registry(found: Sequence[Resolved], watched: Path | None, dtype: str) -
     from lorita.inference.load import open_model
 
     return open_registry(found, watched, lambda one: open_model(one, dtype))
+
+
+def make_desk(registry: Registry, dtype: str, **more: Any) -> Desk | None:
+    """What sees to files and jobs, in the watched folder; None if no folder is watched.
+
+    ``more`` are options of ``lorita train`` for all jobs. ``OutputError`` if another server sees
+    to the folder.
+    """
+    from lorita.inference.resolve import resolve_folder
+    from lorita.jobs.desk import Desk
+
+    if registry.watched is None:
+        return None
+    base = registry.base
+    here = Path(base.name).expanduser()
+    # Jobs may go on under a server that was started elsewhere.
+    options: dict[str, Any] = {"model": str(here.absolute()) if here.exists() else base.name}
+    if base.is_hub and base.revision is not None:
+        options["revision"] = base.revision
+    if base.trust_remote_code:
+        options["trust_remote_code"] = True
+    if dtype != "auto":
+        options["dtype"] = dtype
+    desk = Desk(registry.watched, options | more, [base.name, base.reference, BASE_NAME])
+    registry.called = desk.served_as
+
+    def checkpoint(name: str) -> Resolved | None:
+        found = desk.checkpoint_folder(name)
+        if found is None:
+            return None
+        code = base.trust_remote_code
+        run = resolve_folder(found.parent, base.name, trust_remote_code=code)
+        return replace(run, folder=found)
+
+    registry.on_demand = checkpoint
+    return desk
 
 
 def make_service(
@@ -112,16 +136,21 @@ def serve(
     *,
     host: str,
     key: str | None,
+    desk: Desk | None = None,
     server_made: Callable[[Any], None] = lambda server: None,
 ) -> None:
-    """Answer requests until the server is told to exit; ``server_made`` is given uvicorn's."""
+    """Answer requests until the server is told to exit; ``server_made`` is given uvicorn's.
+
+    ``desk`` begins with the server to do its jobs, and stops with it.
+    """
     import uvicorn
 
     from lorita.serving.app import make_app
 
     check_key(host, key)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it logs errors' messages
-    app = make_app(service, key=key, local=is_loopback(host))
+    for other in ("uvicorn.error", "python_multipart"):  # they log what requests hold
+        logging.getLogger(other).setLevel(logging.CRITICAL)
+    app = make_app(service, key=key, local=is_loopback(host), desk=desk)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -134,8 +163,16 @@ def serve(
     )
     server = uvicorn.Server(config)
     server_made(server)
+    signalled = False
     try:
+        if desk is not None:
+            desk.start()
         server.run(sockets=[listening])
+    except (KeyboardInterrupt, Terminated):
+        signalled = True
+        raise
     finally:
         service.scheduler.stop()
+        if desk is not None:
+            desk.stop(signalled=signalled)
         listening.close()

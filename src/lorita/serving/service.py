@@ -119,6 +119,8 @@ class Service:
     async def find(self, name: str) -> Served:
         """The model of this name; ``ApiError`` (404) if there is none."""
         await self._look()
+        if name not in self.registry.served and ":" in name:
+            await self._add(name)
         served = self.registry.served.get(name)
         if served is not None:
             return served
@@ -203,6 +205,22 @@ class Service:
                     raise invalid(str(error)[:500]) from None
 
         return await run_in_threadpool(prepared)
+
+    async def _add(self, name: str) -> None:
+        """Serve a checkpoint, if it is one that is named."""
+        if await run_in_threadpool(self.registry.on_demand, name) is None:
+            return
+
+        def add() -> None:
+            if self.registry.add_named(name):
+                self.scheduler.renew()
+
+        try:
+            await asyncio.wrap_future(self.scheduler.call(add))
+        except UserError as error:
+            raise not_found(
+                f"The model cannot be served: {error}"[:500], "model_not_found"
+            ) from None
 
     async def _look(self) -> None:
         """Serve the runs that have appeared in the watched folder."""

@@ -116,6 +116,18 @@ def _emptied(folder: Path, known: Manifest, *, keep_checkpoints: bool) -> Manife
     return Manifest(RUN, frozenset(kept))
 
 
+def remove_run(folder: Path) -> None:
+    """Delete a run; what lorita did not write stays. ``OutputError`` if somebody writes there."""
+    if not folder.is_dir():
+        return
+    with _trouble_said(folder), _only_writer(folder):
+        known = _known(folder)
+        if known is not None and known.kind == RUN:
+            _emptied(folder, known, keep_checkpoints=False)
+    with suppress(OSError):
+        folder.rmdir()
+
+
 @contextmanager
 def open_sweep_dir(folder: Path) -> Iterator[None]:
     """Be the only writer of a sweep's folder while the block runs; its runs have their own."""

@@ -1,0 +1,1 @@
+"""Files and fine-tuning jobs: runs of lorita in processes of their own, one after another."""
