@@ -116,8 +116,13 @@ class LlamaCpp:
         answer = self._ask("completion", {**_GREEDY, "prompt": list(prompt), "n_predict": tokens})
         return [int(token) for token in answer["tokens"]], answer["stop_type"] == "eos"
 
-    def likeliest(self, prompt: Sequence[int], *, count: int = 10) -> dict[int, float]:
-        """Log-probabilities of the ``count`` likeliest tokens after ``prompt``, by token id."""
+    def likeliest(
+        self, prompt: Sequence[int], *, count: int = 10, goes_on: bool = False
+    ) -> dict[int, float]:
+        """Log-probabilities of the ``count`` likeliest tokens after ``prompt``, by token id.
+
+        ``goes_on``: the prompt continues that of the last call, which need not be read again.
+        """
         # llama.cpp reports nothing if the token it draws is only part of a character or ends the
         # text. A grammar makes it draw another; the reported probabilities stay the model's own.
         body = {
@@ -125,6 +130,7 @@ class LlamaCpp:
             "prompt": list(prompt),
             "n_predict": 1,
             "n_probs": count,
+            "cache_prompt": goes_on,
             "ignore_eos": True,
         }
         for _ in range(2):
