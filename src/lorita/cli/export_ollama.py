@@ -90,7 +90,7 @@ def command(
     ] = False,
     overwrite: Annotated[bool, Parameter(help="Replace an existing folder.", negative=())] = False,
 ) -> None:
-    """Write a merged model for Ollama: a Modelfile and its GGUF file.
+    """Write a Modelfile and its GGUF file for Ollama.
 
     Ollama's chat template is derived from the run's and compared with it on ten chats. If llama.cpp
     is installed (pip install lorita[llamacpp]), the model is loaded in it and asked for answers.
