@@ -39,12 +39,16 @@ class Grammar(Protocol):
 
 @dataclass(frozen=True)
 class Rules:
-    """What a request says about the tokens of an answer; see ``TokenGuide``."""
+    """What a request says about the tokens of an answer; see ``TokenGuide``.
+
+    ``grammar_of`` is the part of the request that asks for a grammar.
+    """
 
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     make_grammar: Callable[[], Grammar] | None = None
+    grammar_of: str = "response_format"
     logprobs: int | None = None
     stops: frozenset[int] = frozenset()
 

@@ -66,7 +66,7 @@ class LlamaRegistry(Registry):
             ("presence_penalty", rules.presence_penalty),
             ("frequency_penalty", rules.frequency_penalty),
             ("logprobs", rules.logprobs is not None),
-            ("response_format", rules.make_grammar is not None),
+            (rules.grammar_of, rules.make_grammar is not None),
         ):
             if given:
                 raise invalid(f"{name}: not with the engine llama.cpp. {_HINT}", name)

@@ -15,6 +15,7 @@ from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.data.tokens.rendered_chat import RenderedChat
 from lorita.serving.answer import Asked
 from lorita.serving.api_errors import invalid
+from lorita.serving.forced_calls import forced_call
 from lorita.serving.rules import Defaults, each_choice, one_answer
 from lorita.serving.schema import ChatRequest, CompletionRequest, Message
 from lorita.serving.tool_calls import CallForm, call_form
@@ -31,6 +32,8 @@ class Prepared:
     prompt_tokens: int
     calls: CallForm | None = None
     tools: tuple[str, ...] = ()
+    is_call: bool = False
+    """Whether the prompt ends with the beginning of a call."""
 
 
 def prepare_chat(
@@ -59,11 +62,15 @@ def prepare_chat(
         raise invalid(str(error)[:500], "messages") from None
     most = body.max_completion_tokens or body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    asked = one_answer(registry, served, form, body, ids, most, defaults, logprobs, _schema(body))
+    schema = (_schema(body), "response_format")
+    names = tuple(tool.get("function", tool).get("name", "") for tool in tools)
+    if (forced := forced_call(body, form.template, tools)) is not None:
+        ids, names = [*ids, *forced.ids(registry.tokenizer)], forced.names
+        schema = (forced.schema, "tool_choice")
+    asked = one_answer(registry, served, form, body, ids, most, defaults, logprobs, *schema)
     if calls is not None:
         asked = replace(asked, control_tokens=True)
-    names = tuple(tool.get("function", tool).get("name", "") for tool in tools)
-    return Prepared(each_choice(asked, body), len(ids), calls, names)
+    return Prepared(each_choice(asked, body), len(ids), calls, names, forced is not None)
 
 
 def prepare_completion(
@@ -95,6 +102,8 @@ def _without_template(
 ) -> Prepared:
     """A model without a chat template continues a single text, as ``lorita chat`` does."""
     one, *more = body.messages
+    if body.wanted_tool is not None or body.tool_choice == "required":
+        raise invalid(f"tool_choice: {served.name} knows no tool calls", "tool_choice")
     if more or one.role != "user" or body.tools:
         raise invalid(
             f"{served.name} was not trained on chats and has no chat template: send a single user "

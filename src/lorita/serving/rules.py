@@ -40,6 +40,7 @@ def one_answer(
     defaults: Defaults,
     logprobs: int | None,
     schema: Any,
+    schema_of: str = "response_format",
 ) -> Asked:
     """A prompt of tokens, and how it is answered; ``schema`` is that of the answer's JSON."""
     temperature = defaults.temperature if body.temperature is None else body.temperature
@@ -51,12 +52,14 @@ def one_answer(
     bias = _bias(body.logit_bias, registry.words)
     parts = None
     if schema is not None:
-        parts = json_grammar(registry.tokenizer, registry.words, sorted(stops), schema)
+        place = registry.tokenizer, registry.words, sorted(stops)
+        parts = json_grammar(*place, schema, param=schema_of)
     rules = Rules(
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias=bias,
         make_grammar=None if parts is None else partial(JsonGrammar, *parts, stops),
+        grammar_of=schema_of,
         logprobs=logprobs,
         stops=stops,
     )
