@@ -82,6 +82,7 @@ CASES: dict[str, Case] = {
     "push": lambda m, d, r, out: ["push", str(r), f"me/{EVIL}"],
     "merge": lambda m, d, r, out: ["merge", str(r), str(out)],
     "export gguf": lambda m, d, r, out: ["export", "gguf", str(r), f"{out}.gguf"],
+    "export llama-server": lambda m, d, r, out: ["export", "llama-server", str(r), str(out)],
     "export ollama": lambda m, d, r, out: ["export", "ollama", str(r), str(out)],
 }
 

@@ -53,7 +53,6 @@ AdapterOnly = Annotated[
 From = Annotated[
     str | None,
     Parameter(
-        name="--from",
         help="With --adapter-only: a model that Ollama has, or a GGUF file of the same base. "
         "Default: the run's own base if that is a GGUF file.",
     ),
@@ -79,7 +78,7 @@ def command(
     /,
     *,
     adapter_only: AdapterOnly = False,
-    from_: From = None,
+    from_: Annotated[From, Parameter(name="--from")] = None,
     quantize: Format = None,
     template: Template = None,
     sampling: SamplingFlags = BY_DEFAULT,
