@@ -109,7 +109,10 @@ def test_nothing_controls_the_terminal(
     said = capsys.readouterr()
     both = said.out + said.err
     assert RAW.search(both) is None, both
-    assert code in (0, 2) and both
+    # llama.cpp cannot load this model's tokenizer, which ends an export with a failed check.
+    failed = "llama.cpp cannot load this file" in both
+    assert code in (0, 2) or (code == 1 and failed), both
+    assert both
     if name == "preview --json":
         tokens = json.loads(said.out)["first_rows"][0]["tokens"]
         assert EVIL in "".join(token["text"] for token in tokens)
