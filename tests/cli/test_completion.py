@@ -38,7 +38,7 @@ def completed(script: Path, line: str) -> list[str]:
     ("line", "offered"),
     [
         ("lorita tr", ["train"]),
-        ("lorita export ", ["gguf", "ollama"]),
+        ("lorita export ", ["gguf", "ollama", "llama-server"]),
         ("lorita train --lr", ["--lr-scheduler-type"]),
         ("lorita train --use-cpu --lea", ["--learning-rate"]),
         ("lorita train --dtype b", ["bfloat16"]),

@@ -17,7 +17,7 @@ from lorita.settings.schema import RunSettings
 
 LINES = {
     **{f"lorita.cli.{name}": line for name, line in COMMANDS.items() if name != "export"},
-    **{f"lorita.cli.export_{name}": line for name, line in EXPORTS.items()},
+    **{f"lorita.cli.export_{name.replace('-', '_')}": line for name, line in EXPORTS.items()},
 }
 
 

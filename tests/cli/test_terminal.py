@@ -82,6 +82,7 @@ CASES: dict[str, Case] = {
     "push": lambda m, d, r, out: ["push", str(r), f"me/{EVIL}"],
     "merge": lambda m, d, r, out: ["merge", str(r), str(out)],
     "export gguf": lambda m, d, r, out: ["export", "gguf", str(r), f"{out}.gguf"],
+    "export llama-server": lambda m, d, r, out: ["export", "llama-server", str(r), str(out)],
     "export ollama": lambda m, d, r, out: ["export", "ollama", str(r), str(out)],
 }
 
@@ -108,7 +109,10 @@ def test_nothing_controls_the_terminal(
     said = capsys.readouterr()
     both = said.out + said.err
     assert RAW.search(both) is None, both
-    assert code in (0, 2) and both
+    # llama.cpp cannot load this model's tokenizer, which ends an export with a failed check.
+    failed = "llama.cpp cannot load this file" in both
+    assert code in (0, 2) or (code == 1 and failed), both
+    assert both
     if name == "preview --json":
         tokens = json.loads(said.out)["first_rows"][0]["tokens"]
         assert EVIL in "".join(token["text"] for token in tokens)

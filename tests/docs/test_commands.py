@@ -61,6 +61,7 @@ EXPECTED = {
     r"lorita merge \S+ (\S+).*": [r"files: \1/*.safetensors"],
     r"lorita export gguf \S+ (\S+).*": [r"files: \1"],
     r"lorita export ollama \S+ (\S+).*": [r"files: \1/Modelfile"],
+    r"lorita export llama-server \S+ (\S+).*": [r"files: \1/start.sh", r"files: \1/base.gguf"],
     r"lorita push \S+ (\S+)": [r"\1"],
     r"lorita evaluate .*": ["held-out rows|rows", "general passages"],
     r"lorita compare .*": ["base", "tuned"],

@@ -17,7 +17,7 @@ from tests.docs.pages import ROOT
 
 MODULES = {
     **{name: f"lorita.cli.{name}" for name in COMMANDS if name != "export"},
-    **{f"export {name}": f"lorita.cli.export_{name}" for name in EXPORTS},
+    **{f"export {name}": f"lorita.cli.export_{name.replace('-', '_')}" for name in EXPORTS},
 }
 OTHERS = {"help", "version"}
 _COMMAND = re.compile(r"lorita ((?:export )?[a-z]+)((?: (?:--)?[\w./{}-]+)*)")
@@ -79,7 +79,10 @@ def test_flags_that_are_named_exist() -> None:
             assert flag in EVERY | FOREIGN, f"{place}: --{flag}"
 
 
-FOREIGN = {"jinja", "lora", "no-deps", "modelfile", "nproc-per-node"}
+FOREIGN = {
+    "jinja", "lora", "no-deps", "modelfile", "nproc-per-node", "alias", "chat-template-file",
+    "temp", "repeat-penalty", "repeat-last-n", "lora-init-without-apply", "no-cache-prompt",
+}  # fmt: skip
 """Flags of other programs: llama.cpp, pip, Ollama, torchrun."""
 
 

@@ -283,10 +283,13 @@ COMMANDS: list[tuple[list[str], str]] = [
     (["targets", "llama", "--revision", "v2"], "--revision does nothing here"),
     (["plan", "llama", "--max-length", "9", "--seed", "1"], "--max-length, --seed do nothing"),
     (
-        ["export", "ollama", "run", "o", "--merged", "--top-k", "3", "--from", "x"],
+        ["export", "ollama", "run", "o", "--top-k", "3"],
         "--top-k does nothing without --temperature",
     ),
-    (["export", "ollama", "run", "o2", "--merged", "--from", "x"], "--from does nothing"),
+    (
+        ["export", "ollama", "run", "o2", "--adapter-only", "--from", "x", "--quantize", "q4_0"],
+        "--quantize does nothing with --adapter-only",
+    ),
     (["evaluate", "run", "--lm-eval", "x", "--data", "rows.csv"], "--data does nothing with --lm"),
     (
         ["sweep", "run", "--find-lr", "--learning-rate", "1e-3", "--max-steps", "2"],

@@ -25,12 +25,12 @@ TOOLS = (
 )
 
 
-def save_chat_model(folder: Path, template: str = TEMPLATE) -> Path:
-    """A tiny model whose tokenizer has a chat template and room for 512 tokens."""
+def save_chat_model(folder: Path, template: str = TEMPLATE, room: int = 512) -> Path:
+    """A tiny model whose tokenizer has a chat template and room for so many tokens."""
     from lorita.system.quiet import quiet_libraries
 
     model = tiny.make_model("llama")
-    model.config.max_position_embeddings = 512
+    model.config.max_position_embeddings = room
     with quiet_libraries(hide_bars=True):
         model.save_pretrained(folder)
     tokenizer = tiny.make_tokenizer()

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from lorita.jobs.desk import Desk
-from lorita.serving.prepare import Defaults
+from lorita.serving.rules import Defaults
 from lorita.serving.server import (
     find_models,
     load_registry,
@@ -55,11 +55,12 @@ def running(
     most_waiting: int = 64,
     timeout: float = 60.0,
     jobs: dict[str, Any] | None = None,
+    engine: str = "transformers",
 ) -> Iterator[Running]:
     """A server with these models, in float32; ``jobs`` are options of its fine-tuning jobs."""
     given: Sequence[str] = [str(name) for name in names]
     found = find_models(given, base, watch, trust_remote_code=False)
-    registry = load_registry(found, watch, "float32")
+    registry = load_registry(found, watch, "float32", engine)
     service = make_service(
         registry, defaults or Defaults(max_tokens=16), most_waiting=most_waiting, timeout=timeout
     )

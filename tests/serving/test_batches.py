@@ -20,7 +20,7 @@ import pytest
 import lorita
 from lorita.engine.decoding.writer import Request, Text
 from lorita.serving.api_errors import ApiError, failed
-from lorita.serving.prepare import Defaults
+from lorita.serving.rules import Defaults
 from lorita.serving.scheduler import Scheduler
 from tests import tiny
 from tests.inference.test_several_adapters import make_adapter

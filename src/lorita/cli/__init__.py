@@ -47,6 +47,7 @@ COMMANDS = {
 EXPORTS = {
     "gguf": "Write an adapter or a merged model as a GGUF file for llama.cpp.",
     "ollama": "Write a Modelfile and its GGUF file for Ollama.",
+    "llama-server": "Write base and adapters with a start script for llama-server.",
 }
 """Target: its line in the help of ``lorita export``. Each is in ``cli/export_TARGET.py``."""
 
@@ -63,7 +64,14 @@ def make_app(tokens: Sequence[str] = ()) -> App:
             _add(app, f"lorita.cli.{name}", name, COMMANDS[name], order, used=name == first)
     for order, name in enumerate(EXPORTS):
         used = first == "export" and name == second
-        _add(export, f"lorita.cli.export_{name}", name, EXPORTS[name], order, used=used)
+        _add(
+            export,
+            f"lorita.cli.export_{name.replace('-', '_')}",
+            name,
+            EXPORTS[name],
+            order,
+            used=used,
+        )
     return app
 
 

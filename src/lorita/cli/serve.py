@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import BasePlace, Dtype, TrustCode
+from lorita.cli.options import BasePlace, Dtype, Engine, TrustCode
 from lorita.cli.say import say, tell
 from lorita.cli.waiting import waiting
 
@@ -55,6 +55,13 @@ Temperature = Annotated[
 Queue = Annotated[
     int, Parameter(help="Answers that wait at most; more requests are refused with 429.")
 ]
+ServeEngine = Annotated[
+    Engine,
+    Parameter(
+        help="What writes the answers: transformers' models, as lorita runs them, or llama.cpp "
+        "(pip install lorita[llamacpp]), which is faster on a CPU and knows fewer options."
+    ),
+]
 Patience = Annotated[float, Parameter(help="Seconds after which a request is given up.")]
 
 
@@ -70,6 +77,7 @@ def command(
     temperature: Temperature = 0.0,
     max_queue: Queue = 256,
     timeout: Patience = 600.0,
+    engine: ServeEngine = "transformers",
     dtype: Dtype = "auto",
     base: BasePlace = None,
     trust_remote_code: TrustCode = False,
@@ -89,13 +97,13 @@ def command(
     settings = _read(job_settings, used=jobs and watch is not None)
     with waiting() as show:
         from lorita.serving import server
-        from lorita.serving.prepare import Defaults
+        from lorita.serving.rules import Defaults
         from lorita.training.events import PhaseStarted
 
         listening = server.open_socket(host, port)
         found = server.find_models(runs_or_model, base, watch, trust_remote_code=trust_remote_code)
         show(PhaseStarted(f"Loading {found[0].base.name}"))
-        registry = server.load_registry(found, watch, dtype)
+        registry = server.load_registry(found, watch, dtype, engine)
         desk = server.make_desk(registry, dtype, **settings) if jobs else None
         service = server.make_service(
             registry,

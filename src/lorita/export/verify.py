@@ -7,7 +7,7 @@ itself can be freed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,11 @@ def _logits(model: Any, ids: Sequence[int], answer: Sequence[int]) -> torch.Tens
     with torch.inference_mode():
         logits_NV = last_logits(model, torch.tensor([[*ids, *answer]]), len(answer) + 1).float()
     return refuse_no_numbers(logits_NV, logits_NV)
+
+
+def with_logits(model: Any, references: Sequence[Reference]) -> list[Reference]:
+    """The same prompts and answers, with the logits of another model."""
+    return [replace(one, logits_NV=_logits(model, one.ids, one.answer)) for one in references]
 
 
 def agreement(model: Any, references: Sequence[Reference], on_event: OnEvent = unseen) -> Agreement:

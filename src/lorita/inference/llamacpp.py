@@ -5,11 +5,15 @@ Used to check exports, and to answer prompts faster than transformers does on a 
 
 from __future__ import annotations
 
+import http.client
 import json
+import secrets
+import socket
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +37,18 @@ def require() -> None:
         )
 
 
+def threads() -> int:
+    """How many threads llama.cpp is to use on this machine."""
+    import os
+
+    import torch
+
+    from lorita.engine.numerics import choose_threads, usable_cores
+
+    wanted = os.environ.get("OMP_NUM_THREADS")
+    return choose_threads(usable_cores(), torch.get_num_threads(), wanted)[0]
+
+
 _GREEDY = {
     "temperature": 0.0,
     "repeat_penalty": 1.0,
@@ -42,11 +58,12 @@ _GREEDY = {
 
 
 class LlamaCpp:
-    """A GGUF model, with or without an adapter, loaded by llama.cpp on the CPU.
+    """A GGUF model, with or without adapters, loaded by llama.cpp on the CPU.
 
     ``context`` is the longest prompt with its answer, in tokens; ``parallel`` prompts are answered
-    at once. ``threads`` 0 leaves the choice to llama.cpp. With ``exact``, everything that llama.cpp
-    lets us choose is float32, so that any difference from transformers comes from the file.
+    at once, each with that much room, or with ``share`` all of them in the same room. ``threads`` 0
+    leaves the choice to llama.cpp. With ``exact``, everything that llama.cpp lets us choose is
+    float32, so that any difference from transformers comes from the file.
     """
 
     def __init__(
@@ -54,25 +71,30 @@ class LlamaCpp:
         path: Path,
         *,
         adapter: Path | None = None,
+        adapters: Sequence[Path] = (),
         context: int = 1024,
         threads: int = 0,
         parallel: int = 1,
+        share: bool = False,
         exact: bool = True,
     ) -> None:
         require()
+        used = [*([] if adapter is None else [adapter]), *adapters]
         import xllamacpp as llama
 
         params = llama.CommonParams()
         params.model.path = str(path)
-        if adapter is not None:
-            params.lora_adapters = [llama.CommonAdapterLoraInfo(str(adapter), 1.0)]
-        params.n_ctx = context * parallel
+        params.lora_adapters = [llama.CommonAdapterLoraInfo(str(path), 1.0) for path in used]
+        params.n_ctx = context if share else context * parallel
+        params.kv_unified = share
         params.n_parallel = parallel
         params.n_gpu_layers = 0
         params.warmup = False
         params.fit_params = False
         params.verbosity = 0
-        params.cache_ram_mib = 0
+        params.cache_ram_mib = 0  # such a cache would be searched whatever the adapter
+        self._key = secrets.token_urlsafe(16)  # others on this machine could ask it, too
+        params.api_keys = [self._key]
         if exact:
             params.cache_type_k = params.cache_type_v = llama.ggml_type.GGML_TYPE_F32
             params.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -80,7 +102,7 @@ class LlamaCpp:
         if threads:
             params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         self._parallel = parallel
-        self._has_adapter = adapter is not None
+        self._adapters = len(used)
         try:
             self._server = llama.Server(params)
         except Exception as error:
@@ -98,8 +120,7 @@ class LlamaCpp:
         ``with_adapter=False`` switches the adapter off.
         """
         body = _steered(options)
-        if self._has_adapter:
-            body["lora"] = [{"id": 0, "scale": float(with_adapter)}]
+        body["lora"] = self.scales(0 if with_adapter else None)
 
         def ask(prompt: Sequence[int]) -> list[int]:
             whole = len(prompt) + options.max_new_tokens  # how far back the penalty looks
@@ -111,13 +132,29 @@ class LlamaCpp:
         with ThreadPoolExecutor(self._parallel) as pool:
             return list(pool.map(ask, prompts))
 
+    def scales(self, adapter: int | None) -> list[dict[str, Any]]:
+        """A request's ``lora`` that switches on the adapter of this number, and no other.
+
+        All are named: what llama.cpp does with the others depends on its version.
+        """
+        return [{"id": n, "scale": float(n == adapter)} for n in range(self._adapters)]
+
+    def stream(self, body: dict[str, Any]) -> LlamaStream:
+        """Begin a completion that comes in pieces; ``CheckFailed`` or ``UserError`` if refused."""
+        return LlamaStream(self._server.listening_address, self._key, {**body, "stream": True})
+
     def complete(self, prompt: Sequence[int], *, tokens: int) -> tuple[list[int], bool]:
         """The greedy continuation of a prompt of token ids, and whether an end token ended it."""
         answer = self._ask("completion", {**_GREEDY, "prompt": list(prompt), "n_predict": tokens})
         return [int(token) for token in answer["tokens"]], answer["stop_type"] == "eos"
 
-    def likeliest(self, prompt: Sequence[int], *, count: int = 10) -> dict[int, float]:
-        """Log-probabilities of the ``count`` likeliest tokens after ``prompt``, by token id."""
+    def likeliest(
+        self, prompt: Sequence[int], *, count: int = 10, goes_on: bool = False
+    ) -> dict[int, float]:
+        """Log-probabilities of the ``count`` likeliest tokens after ``prompt``, by token id.
+
+        ``goes_on``: the prompt continues that of the last call, which need not be read again.
+        """
         # llama.cpp reports nothing if the token it draws is only part of a character or ends the
         # text. A grammar makes it draw another; the reported probabilities stay the model's own.
         body = {
@@ -125,6 +162,7 @@ class LlamaCpp:
             "prompt": list(prompt),
             "n_predict": 1,
             "n_probs": count,
+            "cache_prompt": goes_on,
             "ignore_eos": True,
         }
         for _ in range(2):
@@ -143,7 +181,7 @@ class LlamaCpp:
         request = urllib.request.Request(
             f"{self._server.listening_address}/{path}",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"},
         )
         try:
             with urllib.request.urlopen(request) as answer:
@@ -151,6 +189,39 @@ class LlamaCpp:
                 return found
         except urllib.error.HTTPError as error:
             raise _refusal(error.read().decode(errors="replace")) from error
+
+
+class LlamaStream:
+    """The pieces of a completion, as llama.cpp sends them. ``close`` ends it from any thread."""
+
+    def __init__(self, address: str, key: str, body: dict[str, Any]) -> None:
+        self._connection = http.client.HTTPConnection(address.removeprefix("http://"))
+        self._connection.connect()
+        self._socket = self._connection.sock
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        self._connection.request("POST", "/completion", json.dumps(body), headers)
+
+    def pieces(self) -> Iterator[dict[str, Any]]:
+        """Each piece; the last has ``stop``. Raises like ``LlamaCpp.stream``, and ``OSError`` or
+        ``http.client.HTTPException`` where the stream was closed."""
+        with self._connection.getresponse() as answer:
+            if answer.status != 200:
+                raise _refusal(answer.read().decode(errors="replace"))
+            for line in answer:
+                name, _, value = line.strip().partition(b":")
+                if name == b"error":
+                    raise _refusal(f'{{"error": {value.decode(errors="replace")}}}')
+                if name == b"data":
+                    piece = json.loads(value)
+                    if "error" in piece:
+                        raise _refusal(value.decode(errors="replace"))
+                    yield piece
+
+    def close(self) -> None:
+        """Stop the completion."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
 
 
 def _refusal(text: str) -> LoritaError:

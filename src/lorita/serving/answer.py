@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lorita.serving.api_errors import failed
-from lorita.serving.guides import TokenGuide, TokenLogprob
+from lorita.serving.guides import LlamaGuide, TokenGuide, TokenLogprob
 from lorita.serving.text_pieces import Detokenizer, StopTexts
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ class Answer:
         asked = self.asked
         self._guide = asked.make_guide()
         self._text = Detokenizer(self._decoded)
+        if isinstance(self._guide, LlamaGuide):
+            self._guide.shows_controls = asked.control_tokens
+            self._text = Detokenizer(self._guide.decode)
         self._stops = StopTexts([*asked.stop_texts, *self._end_of_turn()])
         return Request(
             asked.prompt, asked.most_tokens, asked.stops, asked.choice, asked.adapter, self._guide
@@ -71,6 +74,12 @@ class Answer:
     _guide: TokenGuide | None = field(default=None, init=False)
     _text: Detokenizer = field(init=False, repr=False)
     _stops: StopTexts = field(init=False, repr=False)
+
+    @property
+    def written(self) -> int:
+        """How many tokens were written, the one that ended the answer included."""
+        guide = self._guide
+        return guide.written if isinstance(guide, LlamaGuide) else len(self.tokens)
 
     def add(self, token: int) -> bool:
         """Take a token; whether a stop text ends the answer here."""

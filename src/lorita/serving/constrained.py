@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _OPTIONS = {"whitespace_flexible": False}
 """Otherwise a small model may write white space to the end."""
+_AS_TEMPLATES = {"item_separator": ", ", "key_separator": ": "}
+"""Calls are written as chat templates write them (``tojson``)."""
 _known: WeakKeyDictionary[Any, dict[tuple[int, tuple[int, ...]], Any]] = WeakKeyDictionary()
 
 
@@ -48,12 +50,18 @@ class JsonGrammar:
 
 
 def json_grammar(
-    tokenizer: PreTrainedTokenizerBase, words: int, stops: Sequence[int], schema: Any
+    tokenizer: PreTrainedTokenizerBase,
+    words: int,
+    stops: Sequence[int],
+    schema: Any,
+    *,
+    param: str = "response_format",
 ) -> tuple[Any, str]:
     """llguidance's tokenizer and the grammar of a schema, for ``JsonGrammar``.
 
-    ``words`` is the size of the model's output, ``stops`` what may end the answer. ``ApiError`` if
-    llguidance is not installed, or the schema is not one that can be followed.
+    ``words`` is the size of the model's output, ``stops`` what may end the answer, ``param`` the
+    part of the request that asks for it. ``ApiError`` if llguidance is not installed, or the schema
+    is not one that can be followed.
     """
     try:
         from llguidance import LLMatcher
@@ -61,23 +69,24 @@ def json_grammar(
     except ImportError:
         raise ApiError(
             501,
-            "response_format needs llguidance on the server: pip install llguidance",
+            f"{param} needs llguidance on the server: pip install llguidance",
             code="not_installed",
-            param="response_format",
+            param=param,
         ) from None
     known = _known.setdefault(tokenizer, {})
     key = (words, tuple(sorted(stops)))
     if key not in known:
         if not tokenizer.is_fast:
-            raise invalid("response_format: this model's tokenizer has no fast form, which "
-                          "constrained answers need", "response_format")  # fmt: skip
+            raise invalid(f"{param}: this model's tokenizer has no fast form, which constrained "
+                          "answers need", param)  # fmt: skip
         known[key] = from_tokenizer(tokenizer, n_vocab=words, eos_token=sorted(stops))  # type: ignore[arg-type]
     try:
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=_OPTIONS)  # type: ignore[arg-type]
+        options = {**_OPTIONS, **(_AS_TEMPLATES if param == "tool_choice" else {})}
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=options)  # type: ignore[arg-type]
         wrong = LLMatcher.validate_grammar(grammar, known[key])
     except ValueError as error:
         wrong = str(error)
     if wrong and not wrong.startswith("WARNING"):
         said = wrong.strip().partition("\n")[0][:300]
-        raise invalid(f"response_format: the schema cannot be followed: {said}", "response_format")
+        raise invalid(f"{param}: the schema cannot be followed: {said}", param)
     return known[key], grammar

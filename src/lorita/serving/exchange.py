@@ -59,7 +59,7 @@ class Exchange:
     @property
     def tokens(self) -> int:
         """How many tokens were written, those that ended answers included."""
-        return sum(len(answer.tokens) for answer in self.answers)
+        return sum(answer.written for answer in self.answers)
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """The pieces of all answers. Raises ``ApiError`` where one fails, and ``ClientGone``."""

@@ -6,7 +6,7 @@ The rules are those of OpenAI's API. Probabilities are the model's own, before a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,6 +35,36 @@ class Grammar(Protocol):
     def chosen(self, token: int) -> None:
         """The token that came."""
         ...
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a request says about the tokens of an answer; see ``TokenGuide``.
+
+    ``grammar_of`` is the part of the request that asks for a grammar.
+    """
+
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    make_grammar: Callable[[], Grammar] | None = None
+    grammar_of: str = "response_format"
+    logprobs: int | None = None
+    stops: frozenset[int] = frozenset()
+
+    def guide(self) -> TokenGuide | None:
+        """The guide of one answer; None where there is nothing to guide."""
+        penalties = self.presence_penalty or self.frequency_penalty
+        if not (penalties or self.logit_bias or self.make_grammar) and self.logprobs is None:
+            return None
+        return TokenGuide(
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=self.logit_bias,
+            grammar=None if self.make_grammar is None else self.make_grammar(),
+            logprobs=self.logprobs,
+            stops=self.stops,
+        )
 
 
 class TokenGuide:
@@ -94,3 +124,34 @@ class TokenGuide:
         """The probabilities of the tokens since the last call."""
         found, self._found = self._found, []
         return found
+
+
+class LlamaGuide(TokenGuide):
+    """The pieces of one text, which llama.cpp gives as text: a number stands for each.
+
+    ``decode`` turns numbers back into text, ``written`` counts tokens. ``bias`` is added to the
+    logits of tokens. ``shows_controls``: control tokens are part of the text.
+    """
+
+    def __init__(self, bias: Mapping[int, float]) -> None:
+        super().__init__()
+        self.bias = dict(bias)
+        self.shows_controls = False
+        self.texts: list[str] = []
+        self.written = 0
+        self.error: Exception | None = None
+
+    def add(self, text: str) -> int:
+        """The number of a new piece. Numbers are negative: others are real tokens."""
+        self.texts.append(text)
+        return -len(self.texts)
+
+    def decode(self, pieces: Sequence[int]) -> str:
+        """The text of pieces."""
+        if self.error is not None:
+            raise self.error
+        return "".join(self.texts[-number - 1] for number in pieces if number < 0)
+
+    def take_found(self) -> list[TokenLogprob]:
+        """Nothing: llama.cpp is not asked for probabilities."""
+        return []

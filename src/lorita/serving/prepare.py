@@ -13,29 +13,15 @@ from typing import TYPE_CHECKING, Any
 from lorita.data.tokens.chat_template import TemplateError
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.data.tokens.rendered_chat import RenderedChat
-from lorita.engine.decoding.choose import Choice
-from lorita.inference.options import all_stops
 from lorita.serving.answer import Asked
 from lorita.serving.api_errors import invalid
-from lorita.serving.constrained import JsonGrammar, json_grammar
-from lorita.serving.guides import TokenGuide
-from lorita.serving.schema import ChatRequest, CompletionRequest, GenerationRequest, Message
+from lorita.serving.forced_calls import forced_call
+from lorita.serving.rules import Defaults, each_choice, one_answer
+from lorita.serving.schema import ChatRequest, CompletionRequest, Message
 from lorita.serving.tool_calls import CallForm, call_form
 
 if TYPE_CHECKING:
     from lorita.serving.registry import Registry, Served
-
-
-COLDEST = 0.01
-"""A lower temperature is the likeliest token: divided by it, logits would leave float32."""
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What holds for requests that do not say: the length of answers, and their temperature."""
-
-    max_tokens: int = 1024
-    temperature: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +32,8 @@ class Prepared:
     prompt_tokens: int
     calls: CallForm | None = None
     tools: tuple[str, ...] = ()
+    is_call: bool = False
+    """Whether the prompt ends with the beginning of a call."""
 
 
 def prepare_chat(
@@ -74,11 +62,15 @@ def prepare_chat(
         raise invalid(str(error)[:500], "messages") from None
     most = body.max_completion_tokens or body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    asked = _asked(registry, served, form, body, ids, most, defaults, logprobs, _schema(body))
+    schema = (_schema(body), "response_format")
+    names = tuple(tool.get("function", tool).get("name", "") for tool in tools)
+    if (forced := forced_call(body, form.template, tools)) is not None:
+        ids, names = [*ids, *forced.ids(registry.tokenizer)], forced.names
+        schema = (forced.schema, "tool_choice")
+    asked = one_answer(registry, served, form, body, ids, most, defaults, logprobs, *schema)
     if calls is not None:
         asked = replace(asked, control_tokens=True)
-    names = tuple(tool.get("function", tool).get("name", "") for tool in tools)
-    return Prepared(_choices(asked, body), len(ids), calls, names)
+    return Prepared(each_choice(asked, body), len(ids), calls, names, forced is not None)
 
 
 def prepare_completion(
@@ -98,8 +90,10 @@ def prepare_completion(
             raise invalid("prompt: it has no tokens to continue from", "prompt")
         tokens += len(ids)
         most = body.max_tokens
-        one = _asked(registry, served, served.texts, body, ids, most, defaults, body.logprobs, None)
-        asked += _choices(one, body)
+        one = one_answer(
+            registry, served, served.texts, body, ids, most, defaults, body.logprobs, None
+        )
+        asked += each_choice(one, body)
     return Prepared(asked, tokens)
 
 
@@ -108,6 +102,8 @@ def _without_template(
 ) -> Prepared:
     """A model without a chat template continues a single text, as ``lorita chat`` does."""
     one, *more = body.messages
+    if body.wanted_tool is not None or body.tool_choice == "required":
+        raise invalid(f"tool_choice: {served.name} knows no tool calls", "tool_choice")
     if more or one.role != "user" or body.tools:
         raise invalid(
             f"{served.name} was not trained on chats and has no chat template: send a single user "
@@ -120,10 +116,10 @@ def _without_template(
         raise invalid("messages: there is no text to continue", "messages")
     most = body.max_completion_tokens or body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    asked = _asked(
+    asked = one_answer(
         registry, served, served.texts, body, ids, most, defaults, logprobs, _schema(body)
     )
-    return Prepared(_choices(asked, body), len(ids))
+    return Prepared(each_choice(asked, body), len(ids))
 
 
 def _message(message: Message, number: int) -> dict[str, Any]:
@@ -198,81 +194,3 @@ def _schema(body: ChatRequest) -> Any:
     if wanted is None or wanted.type == "text":
         return None
     return {"type": "object"} if wanted.json_schema is None else wanted.json_schema.schema_
-
-
-def _asked(
-    registry: Registry,
-    served: Served,
-    form: PromptFormat,
-    body: GenerationRequest,
-    ids: list[int],
-    most: int | None,
-    defaults: Defaults,
-    logprobs: int | None,
-    schema: Any,
-) -> Asked:
-    temperature = defaults.temperature if body.temperature is None else body.temperature
-    penalty = body.repetition_penalty if body.repetition_penalty is not None else form.penalty
-    sample = temperature >= COLDEST
-    top_k, top_p = body.top_k or 0, body.top_p or 1.0
-    choice = Choice(penalty, sample, temperature if sample else 1.0, top_k, top_p)
-    stops = all_stops(registry.model, form.stops(registry.tokenizer))
-    bias = _bias(body.logit_bias, registry.words)
-    parts = None
-    if schema is not None:
-        parts = json_grammar(registry.tokenizer, registry.words, sorted(stops), schema)
-    plain = not (bias or body.presence_penalty or body.frequency_penalty)
-
-    def make_guide() -> TokenGuide | None:
-        if plain and parts is None and logprobs is None:
-            return None
-        return TokenGuide(
-            presence_penalty=body.presence_penalty or 0.0,
-            frequency_penalty=body.frequency_penalty or 0.0,
-            logit_bias=bias,
-            grammar=None if parts is None else JsonGrammar(*parts, stops),
-            logprobs=logprobs,
-            stops=stops,
-        )
-
-    room = _room(registry.context, len(ids), most, defaults.max_tokens)
-    return Asked(ids, form, served.adapter, room, stops, body.stops, choice, make_guide)
-
-
-def _room(context: int | None, prompt: int, most: int | None, default: int) -> int:
-    """How many tokens the answer may have. ``ApiError`` if the model has no room for them."""
-    if context is None:
-        return most or default
-    if prompt + (most or 1) > context:
-        wanted = f" and {most} for the answer" if most else ""
-        raise invalid(
-            f"This model's maximum context length is {context} tokens, but the request has "
-            f"{prompt} in the prompt{wanted}.",
-            "messages",
-            "context_length_exceeded",
-        )
-    return most or min(default, context - prompt)
-
-
-def _bias(given: Mapping[str, float] | None, words: int) -> dict[int, float]:
-    bias: dict[int, float] = {}
-    for text, value in (given or {}).items():
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
-        if not 0 <= number < words or not -100 <= value <= 100:
-            raise invalid(
-                "logit_bias: should be numbers of tokens with values from -100 to 100", "logit_bias"
-            )
-        # 100 means always, and -100 never.
-        bias[number] = value if abs(value) < 100 else value * 1e4
-    return bias
-
-
-def _choices(asked: Asked, body: GenerationRequest) -> list[Asked]:
-    """As many as are wanted, each drawn with a seed of its own."""
-    import secrets
-
-    first = secrets.randbits(62) if body.seed is None else body.seed % 2**62
-    return [
-        replace(asked, choice=replace(asked.choice, seed=first + number))
-        for number in range(body.choices)
-    ]

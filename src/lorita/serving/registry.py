@@ -17,17 +17,22 @@ from lorita.data.tokens.tokenizer_template import own_template
 from lorita.engine.decoding import ACTIVE
 from lorita.errors import AdapterError, LoritaError, SettingsError
 from lorita.inference.one_at_a_time import TextWriter, open_writer
+from lorita.inference.options import all_stops
 from lorita.inference.resolve import Resolved, resolve_folder
 from lorita.models.context import context_length
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
 from lorita.models.load_adapter import load_adapters
+from lorita.serving.guides import Rules, TokenGuide
 from lorita.storage.run_folder import RECORD_FILE
+from lorita.system.memory import room
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lorita.inference.tuned_model import TunedModel
 
+CACHE_SHARE = 3
+"""One part in so many of the free memory is for keys and values: they are copied as they grow."""
 BASE_NAME = "base"
 """What the base is called in requests."""
 log = logging.getLogger("lorita.serving")
@@ -71,27 +76,30 @@ class Registry:
         config: Any = self.model.config
         self.context = context_length(config)
         head = self.model.get_output_embeddings()  # type: ignore[operator]
+        self.own_stops = all_stops(self.model, [])
         self.words = int(head.weight.shape[0] if head is not None else config.vocab_size)
         if sole is not None:
             form = tuned.prompt_format
-            self.served[_name(sole)] = _served(sole, ACTIVE, form, self.tokenizer)
+            self.served[_name(sole)] = run_served(sole, ACTIVE, form, self.tokenizer)
         else:
             self._fingerprint = fingerprint(self.model)
-            chat = own_template(self.tokenizer)
-            self.served[BASE_NAME] = Served(
-                BASE_NAME,
-                None,
-                _texts(PromptFormat()),
-                None if chat is None else PromptFormat("chat", chat),
-                _written(None),
-            )
+            self.served[BASE_NAME] = base_served(self.tokenizer)
 
     _loaded: dict[str, str]
     """Adapters on the model, and the model that each belongs to."""
 
+    def guide_maker(self, rules: Rules) -> Callable[[], TokenGuide | None]:
+        """What makes the guide of each answer with these rules."""
+        return rules.guide
+
     def writer(self) -> TextWriter:
         """What writes texts with every adapter that is on the model now."""
         return open_writer(self.model, self.tokenizer, sorted(self._loaded))
+
+    def cache_limit(self) -> int | None:
+        """How much keys and values may take, as the writer counts it; None: anything."""
+        here = room()
+        return None if here is None else max(here.free, 0) // CACHE_SHARE
 
     def add(self, found: Resolved, name: str | None = None) -> Served:
         """Put a run's adapter on the base; ``AdapterError`` if it cannot share it."""
@@ -178,7 +186,7 @@ class Registry:
         adapter = f"m{self._count}"
         self.model = load_adapters(self.model, {adapter: found.adapter}).eval()  # type: ignore[arg-type]
         self._loaded[adapter] = name
-        return _served(found, adapter, found.prompt_format(own), own)
+        return run_served(found, adapter, found.prompt_format(own), own)
 
 
 def finished_runs(folder: Path) -> list[Path]:
@@ -196,11 +204,18 @@ def _own(registry: Registry) -> set[Path]:
             and s.folder.resolve().parent == registry.watched.resolve()}  # fmt: skip
 
 
+def base_served(tokenizer: PreTrainedTokenizerBase) -> Served:
+    """The base's forms: chats through its own template, if it has one."""
+    chat = own_template(tokenizer)
+    chat_format = None if chat is None else PromptFormat("chat", chat)
+    return Served(BASE_NAME, None, _texts(PromptFormat()), chat_format, _written(None))
+
+
 def _name(found: Resolved) -> str:
     return found.adapter.resolve().name
 
 
-def _served(
+def run_served(
     found: Resolved, adapter: str, form: PromptFormat, tokenizer: PreTrainedTokenizerBase
 ) -> Served:
     """A run's forms: chats through its template; an adapter of another tool, through its base's."""

@@ -220,7 +220,7 @@ class Scheduler:
             return
         for asked, text in zip(joining, texts, strict=True):
             self._open[id(text)] = (asked, text, writer)
-        self._pass_on(texts)
+        self._pass_on([text for text in texts if text.tokens])  # llama.cpp's come later
 
     def _fits(self, writer: TextWriter, joining: Sequence[_Waiting], asked: _Waiting) -> bool:
         if writer.room <= len(joining):

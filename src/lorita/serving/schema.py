@@ -16,6 +16,7 @@ MOST_TOOLS = 128
 MOST_STOPS = 16
 MOST_PROMPTS = 64
 MOST_CHARACTERS = 2_000_000
+TOOL_WORDS = ("auto", "none", "required")
 IGNORED = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
     "prompt_cache_retention", "parallel_tool_calls",
@@ -88,6 +89,19 @@ class Tool(_Strict):
 
     type: Literal["function"]
     function: Function
+
+
+class NamedFunction(_Strict):
+    """The name of a function."""
+
+    name: Annotated[str, Field(max_length=256)]
+
+
+class NamedTool(_Strict):
+    """A tool that has to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class StreamOptions(_Strict):
@@ -184,16 +198,27 @@ class ChatRequest(GenerationRequest):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
-    tool_choice: Any = None
+    tool_choice: NamedTool | str | dict[str, Any] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> ChatRequest:
-        if self.tool_choice not in (None, "auto", "none"):
-            raise ValueError("tool_choice: this server knows auto and none")
+        if (
+            not isinstance(self.tool_choice, NamedTool | None)
+            and self.tool_choice not in TOOL_WORDS
+        ):
+            raise ValueError(
+                'tool_choice: should be auto, none, required, or {"type": "function", "function": '
+                '{"name": ...}}'
+            )
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs to be true")
         return self
+
+    @property
+    def wanted_tool(self) -> str | None:
+        """The name of the tool that has to be called."""
+        return self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
 
 
 class CompletionRequest(GenerationRequest):

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import OutputError, SettingsError
-from lorita.serving.prepare import Defaults
 from lorita.serving.registry import BASE_NAME, Registry, finished_runs, open_registry
+from lorita.serving.rules import Defaults
 from lorita.serving.scheduler import Scheduler
 from lorita.serving.security import check_key, is_loopback
 from lorita.serving.service import Service
-from lorita.system.memory import room
 from lorita.system.signals import Terminated
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
     from lorita.inference.resolve import Resolved
     from lorita.jobs.desk import Desk
-
-CACHE_SHARE = 3
-"""One part in so many of the free memory is for keys and values: they are copied as they grow."""
 
 
 def find_models(
@@ -54,8 +50,14 @@ def find_models(
     )
 
 
-def load_registry(found: Sequence[Resolved], watched: Path | None, dtype: str) -> Registry:
-    """The models in memory."""
+def load_registry(
+    found: Sequence[Resolved], watched: Path | None, dtype: str, engine: str = "transformers"
+) -> Registry:
+    """The models in memory, for lorita's own engine or for llama.cpp."""
+    if engine == "llama.cpp":
+        from lorita.serving.llama_registry import open_llama_registry
+
+        return open_llama_registry(list(found), watched, dtype)
     from lorita.inference.load import open_model
 
     return open_registry(found, watched, lambda one: open_model(one, dtype))
@@ -101,12 +103,11 @@ def make_service(
     registry: Registry, defaults: Defaults, *, most_waiting: int, timeout: float
 ) -> Service:
     """What answers requests."""
-    here = room()
     scheduler = Scheduler(
         registry.writer,
         most_waiting=most_waiting,
         timeout=timeout,
-        cache_bytes=None if here is None else max(here.free, 0) // CACHE_SHARE,
+        cache_bytes=registry.cache_limit(),
     )
     return Service(registry, scheduler, defaults)
 

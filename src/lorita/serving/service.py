@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from lorita.errors import UserError
 from lorita.serving.api_errors import ApiError, invalid, not_found
 from lorita.serving.exchange import DONE, ClientGone, Exchange, event
-from lorita.serving.prepare import Defaults, Prepared, prepare_chat, prepare_completion
+from lorita.serving.prepare import Prepared, prepare_chat, prepare_completion
+from lorita.serving.rules import Defaults
 from lorita.serving.shapes import ChatChoice, Head, TextChoice, chat_choices, usage
 
 if TYPE_CHECKING:

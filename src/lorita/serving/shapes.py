@@ -152,12 +152,14 @@ def chat_choices(
     prepared: Prepared, tokenizer: PreTrainedTokenizerBase, *, wants_logprobs: bool
 ) -> list[ChatChoice]:
     """The choices of a chat, still empty."""
+    readers: list[CallReader | None] = [None] * len(prepared.asked)
+    if prepared.calls is not None:
+        readers = [CallReader(prepared.calls, prepared.tools) for _ in prepared.asked]
+    if prepared.is_call:
+        for reader in readers:
+            assert reader is not None
+            reader.begin()
     return [
-        ChatChoice(
-            number,
-            tokenizer,
-            None if prepared.calls is None else CallReader(prepared.calls, prepared.tools),
-            wants_logprobs,
-        )
-        for number in range(len(prepared.asked))
+        ChatChoice(number, tokenizer, reader, wants_logprobs)
+        for number, reader in enumerate(readers)
     ]

@@ -32,6 +32,18 @@ class CallForm:
 
 def call_form(template: ChatTemplate) -> CallForm | None:
     """The form of the template's calls; None if it writes none, or not as JSON."""
+    found = _written_call(template)
+    return None if found is None else CallForm(found[0].strip(), found[2].strip())
+
+
+def call_example(template: ChatTemplate) -> tuple[str, Any] | None:
+    """What stands before a call, and the JSON of one, as the template writes them; or None."""
+    found = _written_call(template)
+    return None if found is None else found[:2]
+
+
+def _written_call(template: ChatTemplate) -> tuple[str, Any, str] | None:
+    """The text before a call, its JSON, and the text behind it."""
     used = template.with_tools([TOOL])
     try:
         prompt = used.prompt([QUESTION], [TOOL])
@@ -42,11 +54,11 @@ def call_form(template: ChatTemplate) -> CallForm | None:
     found = _first_json(said)
     if found is None or not any(name == NAME for name, _ in _calls_in(found[0])):
         return None
-    _, start, stop = found
+    value, start, stop = found
     end = said[stop:]
     if template.end_of_turn and template.end_of_turn in end:
         end = end.partition(template.end_of_turn)[0]
-    return CallForm(said[:start].strip(), end.strip())
+    return said[:start], value, end
 
 
 def _first_json(text: str) -> tuple[Any, int, int] | None:
@@ -93,6 +105,10 @@ class CallReader:
 
     def __post_init__(self) -> None:
         self._marks = StopTexts([self.form.mark])
+
+    def begin(self) -> None:
+        """A call has begun: what follows is its JSON."""
+        self._begun, self._held = True, self.form.mark
 
     def add(self, piece: str) -> str:
         """What can be shown of the answer now."""

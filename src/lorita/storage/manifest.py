@@ -23,6 +23,7 @@ from lorita.storage.locks import LOCK_FILE
 MANIFEST = ".lorita-files"
 FORMAT = 1
 RUN, SWEEP, MODEL, OLLAMA = "run", "sweep", "merged model", "model for Ollama"
+LLAMA_SERVER = "folder for llama-server"
 """What a folder can hold. A command replaces only a folder of its own kind."""
 _MOST_BYTES = 10_000_000
 _MOST_NAMED = 5

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import lorita
-from lorita.export.gguf.export import ask_llamacpp, export_gguf
+from lorita.export.gguf.check import ask_llamacpp
+from lorita.export.gguf.export import export_gguf
 from lorita.export.verify import ask_reference
 from lorita.inference.load import load
 

@@ -19,9 +19,9 @@ from tests.export.ollama.test_chat_layout import TEMPLATES
 from tests.inference.test_several_adapters import make_adapter
 
 
-def write(tuned: Any, path: Path) -> list[str]:
+def write(tuned: Any, path: Path) -> tuple[list[str], list[str]]:
     path.write_bytes(b"GGUF")
-    return [f"wrote {path.name}"]
+    return [f"wrote {path.name}"], ["not checked"]
 
 
 def values(modelfile: str) -> dict[str, list[str]]:
@@ -60,11 +60,14 @@ def test_a_chat_on_a_model_that_ollama_has(adapter: Path, llama: Path, tmp_path:
     tokenizer = tiny.make_tokenizer()
     tokenizer.chat_template = TEMPLATES["chatml"].source
     tokenizer.save_pretrained(adapter)
-    wanted = Wanted(start="ollama:llama3.2:1b", temperature=0.7, top_p=0.9, repetition_penalty=1.0)
+    sampling: Any = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.0}
+    wanted = Wanted(adapter_only=True, start="ollama:llama3.2:1b", **sampling)
     done = export_ollama(adapter, tmp_path / "out", wanted, write, base=str(llama))
     said = values(done.modelfile)
     assert said["FROM"] == ["llama3.2:1b"]
     assert said["ADAPTER"] == ["./adapter.gguf"]
+    assert any("Only Ollama before 0.34.1" in note for note in done.notes)
+    assert "# Only Ollama before 0.34.1" in done.modelfile
     assert "range .Messages" in said["TEMPLATE"][0]
     assert said["PARAMETER stop"][0] == "<|im_end|>"
     assert said["PARAMETER temperature"] == ["0.7"]
@@ -87,13 +90,21 @@ def test_a_template_written_by_hand(adapter: Path, llama: Path, tmp_path: Path) 
 
 
 def test_nothing_is_left_where_the_gguf_fails(adapter: Path, llama: Path, tmp_path: Path) -> None:
-    def fail(tuned: Any, path: Path) -> list[str]:
+    def fail(tuned: Any, path: Path) -> tuple[list[str], list[str]]:
         raise OutputError("the disk is full")
 
     before = set(tmp_path.iterdir())
     with pytest.raises(OutputError):
         export_ollama(adapter, tmp_path / "out", Wanted(), fail, base=str(llama))
     assert set(tmp_path.iterdir()) == before
+
+
+def test_an_adapter_needs_a_base_in_ollama(adapter: Path, llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no GGUF file"):
+        export_ollama(adapter, tmp_path / "out", Wanted(adapter_only=True), write, base=str(llama))
+    with pytest.raises(SettingsError, match="a merged model holds its base"):
+        export_ollama(adapter, tmp_path / "out", Wanted(start="x"), write, base=str(llama))
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_modelfile_cannot_hold() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,15 @@ from lorita.errors import AdapterError
 from lorita.export.gguf.adapter_file import MERGE_HINT, NotAlone, write_adapter
 from lorita.export.gguf.grown_vocabulary import grown_vocabulary
 from lorita.export.gguf.metadata import add_metadata, rope_tensors
-from lorita.export.gguf.number_formats import encode, file_type, tensor_format
+from lorita.export.gguf.number_formats import (
+    AS_BASE,
+    AT_LEAST_8,
+    closest_format,
+    eight_bits,
+    encode,
+    file_type,
+    tensor_format,
+)
 from lorita.export.gguf.vocabulary import add_vocabulary
 from lorita.export.gguf.writer import (
     Planned,
@@ -50,8 +59,9 @@ def write_run(
 ) -> list[str]:
     """Write the adapter, or the merged model with the stop tokens of the run in ``folder``.
 
-    ``name`` is the model's name in the file, ``quantize`` the format of the merged model. Returns
-    notes for the user. The file is not checked.
+    ``name`` is the model's name in the file, ``quantize`` the format of the merged model, which may
+    be ``AS_BASE`` or ``AT_LEAST_8``: q8_0 where the base is no GGUF file. Returns notes for the
+    user. The file is not checked.
     """
     own_embeddings = folder is not None and saved_rows(folder) is not None
     if not merged:
@@ -59,13 +69,16 @@ def write_run(
             raise NotAlone("a GGUF adapter cannot hold embeddings of its own", hint=MERGE_HINT)
         return write_adapter(tuned.model, path, base_name=tuned.base.name, on_event=on_event)
     record = read_record(folder) if folder is not None else None
+    base_file = None if own_embeddings else tuned.base.gguf_path
+    if quantize in (AS_BASE, AT_LEAST_8) and base_file is None:
+        quantize = "q8_0"
     return write_merged(
         tuned.model,
         tuned.tokenizer,
         path,
         quantize=quantize,
         base_name=tuned.base.name,
-        base_file=None if own_embeddings else tuned.base.gguf_path,
+        base_file=base_file,
         name=name,
         stop_tokens=record.stop_tokens if record else (),
         on_event=on_event,
@@ -96,7 +109,7 @@ def write_merged(
     writer = new_writer(layout)
     if base_file is not None:
         reader = open_gguf(base_file)
-        own = ("general.file_type", "general.quantization_version", "general.name")
+        own = ["general.file_type", "general.quantization_version", "general.name"]
         rows = model.get_input_embeddings().weight.shape[0]
         copy_metadata(reader, writer, own, grown_vocabulary(reader, tokenizer, rows))
         planned = _over_file(model, layout, reader, quantize)
@@ -107,11 +120,47 @@ def write_merged(
         add_vocabulary(writer, tokenizer, rows, stop_tokens)
         planned = _whole(model, layout, quantize)
     writer.add_name(name)
-    writer.add_file_type(file_type(quantize))
+    if base_file is not None and quantize in (AS_BASE, AT_LEAST_8):
+        _add_file_type_of_base(writer, reader, planned)
+    else:
+        writer.add_file_type(file_type(quantize))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     check_room(path, sum(tensor.size for tensor in planned))
     write_tensors(writer, path, planned, on_event)
+    if base_file is not None and quantize in (AS_BASE, AT_LEAST_8):
+        return [*notes, *_as_base_notes(planned, reader)]
     return [*notes, *_format_notes(planned, quantize)]
+
+
+def _add_file_type_of_base(
+    writer: gguf.GGUFWriter, reader: gguf.GGUFReader, planned: Sequence[Planned]
+) -> None:
+    """``general.file_type``: the base's, or that of the format that most other matrices have."""
+    others = _other_formats(planned, reader)
+    own = reader.get_field("general.file_type")
+    if others:
+        ((_, new), _), *_ = others.most_common(1)
+        writer.add_file_type(file_type(new.lower()))
+    elif own is not None:
+        writer.add_file_type(int(own.contents()))
+
+
+def _as_base_notes(planned: Sequence[Planned], reader: gguf.GGUFReader) -> list[str]:
+    """In which formats matrices are that have another one in the base's file."""
+    return [
+        f"{count} matrices that the adapter changes are {new}, not {old} as in the base's file"
+        for (old, new), count in sorted(_other_formats(planned, reader).items())
+    ]
+
+
+def _other_formats(planned: Sequence[Planned], reader: gguf.GGUFReader) -> Counter[tuple[str, str]]:
+    """How many tensors have another format than in the base's file: (old, new)."""
+    own = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    return Counter(
+        (own[tensor.name], tensor.kind.name)
+        for tensor in planned
+        if own.get(tensor.name, tensor.kind.name) != tensor.kind.name
+    )
 
 
 def _format_notes(planned: Sequence[Planned], quantize: str) -> list[str]:
@@ -143,10 +192,21 @@ def _whole(model: PeftModel, layout: Layout, quantize: str) -> list[Planned]:
     return planned
 
 
+Kinds = Mapping[str, "gguf.GGMLQuantizationType"]
+
+
 def _planned(
-    model: PeftModel, layout: Layout, quantize: str, *, changed_only: bool
+    model: PeftModel,
+    layout: Layout,
+    quantize: str,
+    *,
+    changed_only: bool,
+    kinds: Kinds | None = None,
 ) -> list[Planned]:
-    """The tensors of the merged model, or only those that the adapter changes."""
+    """The tensors of the merged model, or only those that the adapter changes.
+
+    ``kinds`` are formats by a tensor's name in the file, for ``AS_BASE``.
+    """
     config = model.get_base_model().config
     import torch
 
@@ -163,7 +223,7 @@ def _planned(
             raise AdapterError(f"GGUF files of {config.model_type} cannot hold {weight.name}")
         for number, (name, like) in enumerate(found):
             convert = partial(_part, weight, number, layout, config, names)
-            planned.append(_plan(name, tuple(like.shape), quantize, convert))
+            planned.append(_plan(name, tuple(like.shape), quantize, kinds or {}, convert))
     return planned
 
 
@@ -175,9 +235,18 @@ def _part(
 
 
 def _plan(
-    name: str, shape: tuple[int, ...], quantize: str, convert: Callable[[], torch.Tensor]
+    name: str,
+    shape: tuple[int, ...],
+    quantize: str,
+    kinds: Kinds,
+    convert: Callable[[], torch.Tensor],
 ) -> Planned:
-    kind = tensor_format(name, shape, quantize)
+    if quantize in (AS_BASE, AT_LEAST_8):
+        # An output matrix of its own was tied to the embeddings before the adapter changed it.
+        own = kinds.get(name, kinds["token_embd.weight"])
+        kind = closest_format(own) if quantize == AS_BASE else eight_bits(own)
+    else:
+        kind = tensor_format(name, shape, quantize)
     return Planned(name, shape, kind, lambda: encode(numpy_float32(convert()), kind))
 
 
@@ -185,7 +254,9 @@ def _over_file(
     model: PeftModel, layout: Layout, reader: gguf.GGUFReader, quantize: str
 ) -> list[Planned]:
     """The tensors of a GGUF base, with those that the adapter changes replaced."""
-    changed = {t.name: t for t in _planned(model, layout, quantize, changed_only=True)}
+    kinds = {tensor.name: tensor.tensor_type for tensor in reader.tensors}
+    found = _planned(model, layout, quantize, changed_only=True, kinds=kinds)
+    changed = {tensor.name: tensor for tensor in found}
     planned = []
     for tensor in reader.tensors:
         taken = changed.pop(tensor.name, None)
@@ -199,7 +270,9 @@ def _kept(tensor: Any, quantize: str) -> Planned:
     import gguf
 
     shape = tuple(int(n) for n in reversed(tensor.shape))
-    kind = tensor_format(tensor.name, shape, quantize)
+    kind = tensor.tensor_type
+    if quantize not in (AS_BASE, AT_LEAST_8):
+        kind = tensor_format(tensor.name, shape, quantize)
 
     def make() -> np.ndarray[Any, Any]:
         if tensor.tensor_type == kind:

@@ -21,6 +21,10 @@ FORMATS = {
     "q5_1": "MOSTLY_Q5_1",
 }
 """The values of ``--quantize``, and gguf-py's names for files in these formats."""
+AS_BASE = "as the base"
+"""Each tensor in the format that it has in the base's own GGUF file."""
+AT_LEAST_8 = "as the base, at least q8_0"
+"""The same, but tensors that the adapter changes have eight bits or more."""
 
 
 def check_format(name: str) -> str:
@@ -35,6 +39,38 @@ def check_format(name: str) -> str:
             f"run `llama-quantize model.gguf out.gguf {word.upper()}`."
         )
     raise SettingsError(f"quantize = {name!r}: gguf-py cannot write this format", hint=hint)
+
+
+def closest_format(kind: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
+    """The format itself if gguf-py can write it, else the smallest with at least a bit more.
+
+    llama.cpp's K- and I-quants lose less per bit than the formats that gguf-py can write.
+    """
+    import gguf
+
+    kinds = gguf.GGMLQuantizationType
+    if kind.name.lower() in FORMATS:
+        return kind
+    finer = (
+        kinds[name.upper()] for name in FORMATS if _bits(kinds[name.upper()]) >= _bits(kind) + 1
+    )
+    return min(finer, key=_bits)
+
+
+def eight_bits(kind: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
+    """The format itself if it has eight bits or more, else q8_0."""
+    import gguf
+
+    q8_0 = gguf.GGMLQuantizationType.Q8_0
+    return kind if _bits(kind) >= 8 else q8_0
+
+
+def _bits(kind: gguf.GGMLQuantizationType) -> float:
+    """Bits of a weight."""
+    import gguf
+
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    return 8.0 * int(size) / int(block)
 
 
 def file_type(name: str) -> int:

@@ -36,16 +36,16 @@ def base_file(base: Base, dtype: str = "auto") -> Path:
         return base.gguf_path
     quantize = _format(dtype)
 
-    def make(path: Path) -> None:
-        model, tokenizer = load_checked_base(Resolved(base), _widest(base))
-        # write_run writes merged models, so merge an adapter that changes nothing.
-        idle = attach(model, lora_config(model, {"r": 1}), seed=0)
-        tuned = TunedModel(idle, tokenizer, base)
-        write_run(
-            tuned, path.parent, path, merged=True, quantize=quantize, name=Path(base.name).name
-        )
+    return _kept(f"{_base_mark(base)}:{quantize}", lambda path: write_base(base, path, quantize))
 
-    return _kept(f"{_base_mark(base)}:{quantize}", make)
+
+def write_base(base: Base, path: Path, quantize: str) -> None:
+    """Write the base to ``path`` in the number format ``quantize``."""
+    model, tokenizer = load_checked_base(Resolved(base), _widest(base))
+    # write_run writes merged models, so merge an adapter that changes nothing.
+    idle = attach(model, lora_config(model, {"r": 1}), seed=0)
+    tuned = TunedModel(idle, tokenizer, base)
+    write_run(tuned, path.parent, path, merged=True, quantize=quantize, name=Path(base.name).name)
 
 
 def adapter_file(resolved: Resolved) -> Path | None:

@@ -7,14 +7,10 @@ on how llama.cpp cuts a text.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from lorita.engine.numerics import choose_threads, usable_cores
 from lorita.errors import SettingsError
 from lorita.export.llamacpp import files as llama_files
 from lorita.inference import llamacpp
@@ -120,14 +116,11 @@ class LlamaModel:
         if server is None or room < tokens:
             self._servers.pop(path, None)
             room = max(SMALLEST_CONTEXT, 1 << (tokens - 1).bit_length())
-            threads, _ = choose_threads(
-                usable_cores(), torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
-            )
             server = llamacpp.LlamaCpp(
                 path,
                 adapter=None if merged else self._adapter,
                 context=room,
-                threads=threads,
+                threads=llamacpp.threads(),
                 parallel=AT_ONCE,
                 exact=self._dtype == "float32",
             )

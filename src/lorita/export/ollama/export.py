@@ -37,28 +37,37 @@ if TYPE_CHECKING:
     from lorita.inference.tuned_model import TunedModel
 
 ADAPTER, MODEL, FILE = "adapter.gguf", "model.gguf", "Modelfile"
+ADAPTERS_UNTIL = "0.34.1"
+"""The first version of Ollama that refuses to create a model from a Modelfile with ADAPTER."""
+OLD_OLLAMA = (
+    f"Only Ollama before {ADAPTERS_UNTIL} creates a model from an adapter. For later versions, "
+    "export without --adapter-only."
+)
 
 
 @dataclass(frozen=True)
 class OllamaExport:
-    """The folder that was written, the text of its Modelfile, and notes for the user."""
+    """The folder that was written, the text of its Modelfile, notes for the user, and what the
+    check of the GGUF file found."""
 
     folder: Path
     modelfile: str
     notes: tuple[str, ...]
+    checked: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What the user can choose.
 
-    ``start`` is what FROM names instead of the base; ``merged`` asks for one merged GGUF file;
-    ``template`` is a file with a template for Ollama. The rest are sampling parameters; the penalty
-    is by default that of the run (``PromptFormat.penalty``).
+    ``adapter_only`` asks for the adapter on a base instead of one merged model, and ``start`` is
+    what FROM then names instead of the run's base; ``template`` is a file with a template for
+    Ollama. The rest are sampling parameters; the penalty is by default that of the run
+    (``PromptFormat.penalty``).
     """
 
+    adapter_only: bool = False
     start: str | None = None
-    merged: bool = False
     template: Path | None = None
     temperature: float = 0.0
     top_k: int | None = None
@@ -70,21 +79,26 @@ def export_ollama(
     run: str | Path,
     out: Path,
     wanted: Wanted,
-    write_gguf: Callable[[TunedModel, Path], list[str]],
+    write_gguf: Callable[[TunedModel, Path], tuple[list[str], list[str]]],
     *,
     base: str | None = None,
     overwrite: bool = False,
     trust_remote_code: bool = False,
     on_event: OnEvent = unseen,
 ) -> OllamaExport:
-    """Write the folder ``out``: a Modelfile, and the adapter or the merged model as a GGUF file.
+    """Write the folder ``out``: a Modelfile, and the merged model or the adapter as a GGUF file.
 
     ``run`` is anything that ``adapter_sources`` understands. ``write_gguf`` writes the GGUF file at
-    the path it is given and returns notes: ``adapter.gguf`` if Ollama can put the adapter on a base
-    (a GGUF file, or ``wanted.start``), else ``model.gguf``. Raises ``UserError``, and writes
-    nothing, if a Modelfile cannot express what the run needs.
+    the path it is given, ``model.gguf`` or, with ``wanted.adapter_only``, ``adapter.gguf``, checks
+    it, and returns notes and what the check found. Raises ``UserError``, and writes nothing, if a
+    Modelfile cannot express what the run needs.
     """
     out = out.expanduser()
+    if wanted.start is not None and not wanted.adapter_only:
+        raise SettingsError(
+            "from: a merged model holds its base, so it is not put on another one",
+            hint=f"Leave out --from, or add --adapter-only. {OLD_OLLAMA}",
+        )
     check_target(place := Target(out, overwrite, OLLAMA))
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     check_apart(out, resolved, [run])
@@ -94,6 +108,7 @@ def export_ollama(
     penalty = asked.penalty if wanted.repetition_penalty is None else wanted.repetition_penalty
     sampling = Sampling(wanted.temperature, wanted.top_k, wanted.top_p, penalty)
     start, adapter = _start(resolved.base, wanted)
+    old = [OLD_OLLAMA] if wanted.adapter_only else []
     record = resolved.record
     stops = record.stop_tokens if record else [str(tokenizer.eos_token)]
     text = str(
@@ -104,16 +119,20 @@ def export_ollama(
             stop_texts(asked, stops),
             asked.system,
             sampling,
-            (f"{Path(run).name}, made with lorita. To use it:", *_how_to_use(out)),
+            (
+                f"{Path(run).name}, made with lorita. To use it:",
+                *_how_to_use(out),
+                *old,
+            ),
         )
     )
     with replacing(place) as part:
         part.mkdir()
         file = part / (MODEL if adapter is None else ADAPTER)
         on_event(PhaseStarted(f"Loading {resolved.base.name}"))
-        said = write_gguf(open_model(resolved, "float32"), file)
+        notes, checked = write_gguf(open_model(resolved, "float32"), file)
         write_atomic(part / FILE, text)
-    return OllamaExport(out, text, (*layout.notes, *said))
+    return OllamaExport(out, text, (*layout.notes, *notes, *old), tuple(checked))
 
 
 def _how_to_use(out: Path) -> tuple[str, str]:
@@ -168,8 +187,14 @@ def _runner_bos(base: Base, tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _start(base: Base, wanted: Wanted) -> tuple[str, str | None]:
     """The values of FROM and ADAPTER; no ADAPTER (None) for a merged model."""
-    if wanted.merged or (base.gguf_path is None and wanted.start is None):
+    if not wanted.adapter_only:
         return f"./{MODEL}", None
+    if base.gguf_path is None and wanted.start is None:
+        raise SettingsError(
+            f"adapter_only: the base {base.name} is no GGUF file, so Ollama needs another one",
+            hint="Name a model that Ollama has, or a GGUF file of the same base, with --from; or "
+            "leave out --adapter-only.",
+        )
     if wanted.start is not None:
         path = Path(wanted.start).expanduser()
         start = str(path.absolute()) if path.exists() else wanted.start.removeprefix(PREFIX)
