@@ -81,11 +81,11 @@ class TunedModel:
     ) -> list[str]:
         """As ``generate_batch``, with the options as they are; see ``Answers``."""
         questions = [Question(prompt, self.prompt_format) for prompt in prompts]
-        with nullcontext(self.model) if with_adapter else self._bare() as model:
+        with nullcontext(self.model) if with_adapter else self.bare() as model:
             return answer(model, self.tokenizer, questions, options, advance=advance)
 
     @contextmanager
-    def _bare(self) -> Iterator[torch.nn.Module]:
+    def bare(self) -> Iterator[torch.nn.Module]:
         """The base without its adapter, for a while."""
         model: Any = self.model
         if not hasattr(model, "peft_config"):
