@@ -17,7 +17,7 @@ import pytest
 from lorita.serving.server import open_socket
 from lorita.studio import app
 
-WAIT = 60_000
+WAIT = 120_000
 """Milliseconds that a browser waits at most."""
 
 
@@ -95,7 +95,7 @@ class Window:
     def value(self, selector: str) -> str:
         return str(self.page.locator(f"{selector} textarea, {selector} input").first.input_value())
 
-    def until(self, condition: Any, seconds: float = 60.0) -> None:
+    def until(self, condition: Any, seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not come to that"

@@ -32,7 +32,7 @@ def build_page(words: Words, studio: Studio) -> gr.Blocks:
         parts.run = gr.Dropdown(
             [], label=words("run"), visible=False, elem_id="run", filterable=False, container=True
         )
-        with gr.Tabs(selected="data", elem_id="tabs") as tabs:
+        with gr.Tabs(selected="data", elem_id="tabs", overflow_behavior="wrap") as tabs:
             parts.tabs = tabs
             data_tab(parts)
             model_tab(parts)

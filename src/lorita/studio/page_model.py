@@ -28,9 +28,14 @@ def model_tab(parts: Parts) -> None:
                 label=words("model"),
                 info=words("model_help"),
                 elem_id="model",
+                min_width=280,
             )
             form["name"] = gr.Textbox(
-                label=words("name"), info=words("name_help"), elem_id="name", max_length=80
+                label=words("name"),
+                info=words("name_help"),
+                elem_id="name",
+                max_length=80,
+                min_width=280,
             )
         with gr.Row():
             _fields(words, form, FIRST)
@@ -41,18 +46,19 @@ def model_tab(parts: Parts) -> None:
                 label=words("others"), lines=3, placeholder=words("others_example"),
                 elem_id="others",
             )  # fmt: skip
-        message = gr.HTML(elem_id="model-message")
+        wrong = gr.HTML(elem_id="form-message")
         foreseen = gr.HTML(quiet(words("no_forecast_yet")), elem_id="forecast")
         command = gr.Textbox(
             label=words("command"), interactive=False, buttons=["copy"], lines=2, max_lines=8,
             elem_id="command",
         )  # fmt: skip
         yaml = gr.HTML(elem_id="yaml")
+        message = gr.HTML(elem_id="model-message")
         start = gr.Button(words("train"), variant="primary", elem_id="train")
 
     def connect() -> None:
         everything = [parts.data, *parts.form_list]
-        outputs = [message, foreseen, command, yaml]
+        outputs = [wrong, foreseen, command, yaml]
         gr.on(
             [widget.change for widget in everything],
             _foreseeing(parts),

@@ -16,6 +16,7 @@ from lorita.studio.understood import understood
 from lorita.studio.wishes import Wish, read_options, read_wish
 from lorita.studio.words import Told, Words
 from lorita.studio.workspace import Workspace
+from lorita.workflows.plan import Plan
 from lorita.workflows.preview import look_through
 
 
@@ -28,6 +29,8 @@ class Studio:
     jobs: Jobs = field(init=False)
     version: int = 0
     """Counts what was asked for, so that a forecast that is no longer wanted ends early."""
+    _timed: tuple[str, Plan | None] = ("", None)
+    """The last options whose steps were timed, and their plan: opening a window times nothing."""
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.workspace)
@@ -63,12 +66,20 @@ class Studio:
         if self.jobs.running() is not None:
             yield forecast(words, plan, words("no_timing_now"))
             return
-        yield forecast(words, plan, words("forecasting"))
-        if version == self.version and wish.settings.probe:
+        if not wish.settings.probe:
+            yield forecast(words, plan)
+            return
+        key = repr({**wish.options, "output_dir": None})
+        if self._timed[0] != key:
+            yield forecast(words, plan, words("forecasting"))
+            if version != self.version:
+                return
             try:
-                yield forecast(words, timed(wish.settings))
+                self._timed = (key, timed(wish.settings))
             except (Told, UserError) as error:
                 yield forecast(words, plan) + explained(words, error)
+                return
+        yield forecast(words, self._timed[1] or plan)
 
     def start(self, words: Words, data: str, form: Mapping[str, str]) -> str:
         """Begin the run that the form asks for; returns its name."""

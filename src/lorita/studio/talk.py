@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST_NEW = 200
 MOST_TURNS = 50
 LONGEST = 20_000
+PATIENCE = 120.0
+"""Seconds to wait for another answer or a forecast."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ def ask(models: Models, talk: Talk, folder: Path, text: str) -> None:
     """
     if not text.strip():
         raise Told("empty_question")
-    if not MODEL_WORK.acquire(timeout=30):
+    if not MODEL_WORK.acquire(timeout=PATIENCE):
         raise Told("busy")
     try:
         tuned = models.open(folder)

@@ -174,7 +174,7 @@ TEXTS = {
     "continued": "This model was trained on plain texts: each message is continued by itself.",
     "was_cut": "(cut at {most} tokens)",
     # Runs
-    "runs_of": "Runs in {folder}",
+    "runs_of": "Folder: {folder}",
     "when": "When",
     "held_out_change": "Held-out loss",
     "verdict": "Verdict",

@@ -12,7 +12,7 @@ TEXTS = {
     "tab_training": "3 Entrenar",
     "tab_result": "4 Resultado",
     "tab_chat": "5 Chat",
-    "tab_runs": "Todos",
+    "tab_runs": "Ejecuciones",
     # Data
     "file": "Un archivo con tus textos",
     "file_help": "Texto, Markdown, CSV, JSON, Parquet u hoja de cálculo; {size} como máximo.",
@@ -35,8 +35,8 @@ TEXTS = {
     "cut": "Demasiado largas",
     "cut_figures": "{cut} filas cortadas, {split} divididas, {dropped} descartadas; {tokens} "
     "tokens perdidos",
-    "notes": "Notas",
-    "problems": "Problemas",
+    "notes": "Notas (en inglés)",
+    "problems": "Problemas (en inglés)",
     "no_problems": "No se ha encontrado ningún problema.",
     "stops": "Impide entrenar.",
     "first_rows": "Las primeras filas, token a token",
@@ -91,7 +91,7 @@ TEXTS = {
     "parameters": "Parámetros entrenados",
     "parameters_figures": "{trained} de {all} ({share} %)",
     "adapter_size": "Adaptador en disco",
-    "warnings": "Avisos",
+    "warnings": "Avisos (en inglés)",
     "command": "Lo mismo, como comando",
     "download_yaml": "Descargar run.yaml",
     "yaml_use": "Para entrenar con él: lorita train run.yaml",
@@ -180,7 +180,7 @@ TEXTS = {
     "por sí solo.",
     "was_cut": "(cortado a los {most} tokens)",
     # Runs
-    "runs_of": "Ejecuciones en {folder}",
+    "runs_of": "Carpeta: {folder}",
     "when": "Cuándo",
     "held_out_change": "Pérdida en filas reservadas",
     "verdict": "Veredicto",
