@@ -16,6 +16,7 @@ from tests import tiny
 from tests.studio.browser import WAIT, Running, Window, chromium, running, window
 from tests.studio.walk import Walk
 
+QUICK = "speedup: false\nprobe: false"
 RAW = re.compile(r"Traceback|\w+Error\b|Exception|\{\w+\}|undefined|NaN")
 
 
@@ -52,16 +53,12 @@ def looked_at(shown: Window, studio: Running) -> None:
 def pictures(walk: Walk, folder: Path) -> Walk:
     """Have each step photographed, and checked for what no page should show."""
 
-    import time
-
     def picture(name: str) -> None:
-        print("AT", walk.language, name, round(time.monotonic() - began, 1))
         text = walk.text("body")
         assert not RAW.search(text), RAW.search(text)
         assert walk.fits(), name
         walk.window.page.screenshot(path=str(folder / f"{walk.language}-{name}.png"))
 
-    began = time.monotonic()
     walk.picture = picture
     return walk
 
@@ -92,7 +89,7 @@ def test_from_upload_to_export(
         assert "trained" in said and "No problems found" not in said  # rows are repeated
         before = walk.forecast_of(max_steps="40", name="first")
         after = walk.forecast_of(
-            max_steps="5000", r="4", others="early_stopping_patience: 0\nspeedup: false"
+            max_steps="5000", r="4", others=f"early_stopping_patience: 0\n{QUICK}"
         )
         assert before != after and "5,000, over 22 rows" in after and "MB" in after
         command = shown.value("#command")
@@ -107,7 +104,10 @@ def test_from_upload_to_export(
         second.tab("training")
         other.shown("#progress", ENGLISH("state_running"))
         second.settings(
-            name="second", max_steps="6", learning_rate="0.02", others="speedup: false\nprobe: false"
+            name="second",
+            max_steps="6",
+            learning_rate="0.02",
+            others=QUICK,
         )
         other.page.locator("#train").click()
         assert ENGLISH("already_training", name="first") in second.message("#model-message")
@@ -154,7 +154,11 @@ def test_in_spanish_on_a_phone(
         said = walk.upload(rows)
         assert "24 en total: 22 para entrenar, 2 reservadas" in said
         walk.settings(
-            name="segunda", max_steps="6", r="4", learning_rate="0,02", others="proof: false\nspeedup: false\nprobe: false"
+            name="segunda",
+            max_steps="6",
+            r="4",
+            learning_rate="0,02",
+            others=f"proof: false\n{QUICK}",
         )
         assert "6, con 22 filas" in walk.forecast()
         shown.until(lambda: "--learning-rate 0.02" in shown.value("#command"))
@@ -220,7 +224,7 @@ def test_mistakes_are_explained(
             ({"r": "many"}, "r = 'many'"),
             ({"r": "0"}, "r = '0'"),
             ({"r": "", "others": "use_dorra: true"}, "use_dora"),
-            ({"others": "trust_remote_code: true"}, SPANISH("command_only", name="trust_remote_code")),
+            ({"others": "map_row: a.py:b"}, SPANISH("command_only", name="map_row")),
             ({"others": "just words"}, SPANISH("others_not_lines")),
             ({"others": "", "name": "../x"}, SPANISH("bad_name", name="../x")),
         ):  # fmt: skip

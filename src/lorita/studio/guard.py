@@ -102,9 +102,9 @@ class Guard:
         if self._password is not None and not self._knows(headers.get(b"authorization", b"")):
             raise Refusal(401, "Password needed / Hace falta la contraseña")
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if scope["method"] not in ("GET", "HEAD") and origin:
-            if origin.partition("://")[2] != host:
-                raise Refusal(403, "This request comes from another page.")
+        reads = scope["method"] in ("GET", "HEAD")
+        if origin and not reads and origin.partition("://")[2] != host:
+            raise Refusal(403, "This request comes from another page.")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length[:20]) > MOST_BODY:
             raise Refusal(413, "Too large / Demasiado grande")

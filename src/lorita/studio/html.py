@@ -46,9 +46,12 @@ def heading(text: str) -> Markup:
     return Markup("<h3>{}</h3>").format(text)
 
 
-def link(href: str, text: str, *, download: str = "", new_tab: bool = False) -> Markup:
-    """A link that looks like a button; with ``download``, the browser saves it as that name."""
-    more = Markup(' download="{}"').format(download) if download else Markup("")
+def link(href: str, text: str, *, download: str | None = None, new_tab: bool = False) -> Markup:
+    """A link that looks like a button; with ``download``, the browser saves it as that name.
+
+    Without that attribute the browser would take it for leaving the page, and gradio would end it.
+    """
+    more = Markup(' download="{}"').format(download) if download is not None else Markup("")
     more += Markup(' target="_blank" rel="noopener"') if new_tab else Markup("")
     return Markup('<a class="button" href="{}"{}>{}</a>').format(href, more, text)
 

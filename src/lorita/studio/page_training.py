@@ -1,4 +1,4 @@
-"""The third tab and the last: a run while it trains, and all runs. Every window follows the files."""
+"""The third tab and the last: a run while it trains, and all runs, as their files tell."""
 
 from __future__ import annotations
 

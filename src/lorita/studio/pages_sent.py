@@ -44,6 +44,9 @@ class CleanPages:
             if message["type"] == "http.response.start":
                 start = message
                 return
+            if message["type"] != "http.response.body":  # what a server can do beyond the standard
+                await send(message)
+                return
             body += message.get("body", b"")
             if not message.get("more_body"):
                 whole = cleaned(body.decode("utf-8"), code).encode("utf-8")

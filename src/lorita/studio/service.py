@@ -1,4 +1,4 @@
-"""What all windows of a studio share, and what the page asks of it; nothing here knows of widgets."""
+"""What all windows of a studio share, and what the page asks of it, without widgets."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Studio:
         return name
 
     def shown_run(self, wanted: str | None) -> str | None:
-        """The run that a window shows: the wanted one, else the one that trains, else the newest."""
+        """The run to show: the wanted one, else the one that trains, else the newest."""
         names = self.jobs.names()
         if wanted in names:
             return wanted

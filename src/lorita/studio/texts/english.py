@@ -164,20 +164,17 @@ TEXTS = {
     "download": "Download",
     "ready": "Ready: {what}",
     "exporting": "Preparing: {what} … ({time})",
-    "export_note": "{line}",
     # Chat
     "question": "Your message",
     "send": "Send",
     "clear": "Clear",
     "loading_model": "Loading the model …",
     "no_chat_yet": "Ask both models the same thing and compare.",
-    "continued": "This model was trained on plain texts: each message is continued by itself.",
     "was_cut": "(cut at {most} tokens)",
     # Runs
     "runs_of": "Folder: {folder}",
     "when": "When",
     "held_out_change": "Held-out loss",
-    "verdict": "Verdict",
     "unfinished": "not finished",
     "damaged": "cannot be read",
     "first_loss": "training {loss}",
@@ -215,6 +212,4 @@ TEXTS = {
     "busy": "The model is busy with another answer or forecast. Try again in a moment.",
     "not_this_system": "Stopping a run from the page needs Linux or macOS. Press Ctrl-C in its "
     "terminal.",
-    "error_line": "{line}",
-    "password_needed": "Password needed",
 }

@@ -169,21 +169,17 @@ TEXTS = {
     "download": "Descargar",
     "ready": "Listo: {what}",
     "exporting": "Preparando: {what} … ({time})",
-    "export_note": "{line}",
     # Chat
     "question": "Tu mensaje",
     "send": "Enviar",
     "clear": "Borrar",
     "loading_model": "Cargando el modelo …",
     "no_chat_yet": "Pregunta lo mismo a los dos modelos y compara.",
-    "continued": "Este modelo se entrenó con textos sin formato de chat: cada mensaje se continúa "
-    "por sí solo.",
     "was_cut": "(cortado a los {most} tokens)",
     # Runs
     "runs_of": "Carpeta: {folder}",
     "when": "Cuándo",
     "held_out_change": "Pérdida en filas reservadas",
-    "verdict": "Veredicto",
     "unfinished": "sin terminar",
     "damaged": "no se puede leer",
     "first_loss": "entrenamiento {loss}",
@@ -223,6 +219,4 @@ TEXTS = {
     "momento.",
     "not_this_system": "Para detener una ejecución desde la página hace falta Linux o macOS. Pulsa "
     "Ctrl-C en su terminal.",
-    "error_line": "{line}",
-    "password_needed": "Hace falta la contraseña",
 }
