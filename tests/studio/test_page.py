@@ -26,9 +26,9 @@ def browser() -> Iterator[Any]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("studio") / "runs") as found:
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path / "runs") as found:
         yield found
 
 
@@ -87,13 +87,13 @@ def test_from_upload_to_export(
         said = walk.upload(rows)
         assert "24 in all: 22 for training, 2 held out" in said
         assert "trained" in said and "No problems found" not in said  # rows are repeated
-        before = walk.forecast_of(max_steps="40", name="first")
-        after = walk.forecast_of(
-            max_steps="5000", r="4", others=f"early_stopping_patience: 0\n{QUICK}"
-        )
-        assert before != after and "5,000, over 22 rows" in after and "MB" in after
+        walk.settings(max_steps="40", name="first")
+        assert "to measure the result" in walk.forecast("40, over 22 rows")
+        walk.settings(max_steps="5000", r="4", others=f"early_stopping_patience: 0\n{QUICK}")
+        assert "MB" in walk.forecast("5,000, over 22 rows")
+        shown.until(lambda: "--no-speedup" in shown.value("#command"))
         command = shown.value("#command")
-        assert "--max-steps 5000" in command and "--no-speedup" in command
+        assert "--max-steps 5000" in command and "--early-stopping-patience 0" in command
         with shown.page.expect_download() as got:
             shown.page.locator("#yaml a").click()
         assert "max_steps: 5000" in Path(got.value.path()).read_text(encoding="utf-8")
@@ -160,7 +160,7 @@ def test_in_spanish_on_a_phone(
             learning_rate="0,02",
             others=f"proof: false\n{QUICK}",
         )
-        assert "6, con 22 filas" in walk.forecast()
+        walk.forecast("6, con 22 filas")
         shown.until(lambda: "--learning-rate 0.02" in shown.value("#command"))
         walk.train()
         text = walk.result()

@@ -50,20 +50,12 @@ class Walk:
             shown.fill(value)
             self.window.page.keyboard.press("Tab")
 
-    def forecast(self) -> str:
-        """Wait for the forecast with its time."""
-        page = self.window.page
-        page.locator("#forecast .facts").wait_for(timeout=WAIT)
+    def forecast(self, part: str) -> str:
+        """Wait for the forecast that has this part, and its time."""
+        self.window.shown("#forecast", part)
         self.window.until(lambda: self.words("forecasting") not in self.text("#forecast"))
         self.picture("model")
         return self.text("#forecast")
-
-    def forecast_of(self, **values: str) -> str:
-        """The forecast once it is that of these settings."""
-        before = self.text("#forecast")
-        self.settings(**values)
-        self.window.until(lambda: self.text("#forecast") != before)
-        return self.forecast()
 
     def train(self) -> None:
         self.window.page.locator("#train").click()

@@ -26,6 +26,7 @@ POLL = 1.5
 
 def build_page(words: Words, studio: Studio) -> gr.Blocks:
     """The page as gradio's Blocks; all windows share what is in ``studio``."""
+    blocks: gr.Blocks
     with gr.Blocks(title=words("title"), analytics_enabled=False) as blocks:
         gr.HTML(_head(words), elem_id="head")
         parts = Parts(words, studio, data=gr.State(""), seen=gr.State({}), talk=gr.State(None))

@@ -83,11 +83,11 @@ def _changes(parts: Parts, wanted: str | None, seen: dict[str, Any]) -> list[Any
         same = seen.get("names") == names
         shown = [quiet(words("no_run")), *[gr.Button(visible=False)] * 3]
         rest = [quiet(words("no_result")), "", history(words, studio.workspace)]
-        now = {"names": names}
-        return [gr.skip()] * 9 if same else [now, gr.Dropdown(visible=False), *shown, *rest]
+        only: dict[str, Any] = {"names": names}
+        return [gr.skip()] * 9 if same else [only, gr.Dropdown(visible=False), *shown, *rest]
     state = studio.jobs.state(name)
     training = state.training
-    now = {
+    now: dict[str, Any] = {
         "names": names,
         "run": name,
         "kind": state.kind,

@@ -32,8 +32,8 @@ def keep_file(workspace: Workspace, uploaded: Path) -> str:
         raise Told("too_large", size=f"{MOST_BYTES // 2**20} MB")
     digest = hashlib.sha256()
     with uploaded.open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
+        while block := file.read(2**20):
+            digest.update(block)
     kept = _place(workspace, name[: len(name) - len(endings)], digest.hexdigest(), endings)
     if not kept.exists():
         part = new_part(kept)
