@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lorita.cli.studio import page_tools
 from lorita.serving.server import open_socket
 from lorita.studio import app
 
@@ -32,7 +33,7 @@ def running(folder: Path, *, password: str | None = None) -> Iterator[Running]:
     """A studio with its runs in ``folder``."""
     listening = open_socket("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    application = app.prepared(folder, host="127.0.0.1", password=password)
+    application = app.prepared(folder, page_tools(), host="127.0.0.1", password=password)
     made: list[Any] = []
     thread = threading.Thread(
         target=app.serve,

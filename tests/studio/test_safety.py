@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from lorita.cli.studio import page_tools
 from lorita.errors import DataError, SettingsError
 from lorita.studio import app, guard
 from lorita.studio.html import explained
@@ -27,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[Any]:
-    with TestClient(app.prepared(folder, host="127.0.0.1", password=None)) as found:
+    with TestClient(app.prepared(folder, page_tools(), host="127.0.0.1", password=None)) as found:
         yield found
 
 
@@ -69,7 +70,9 @@ def test_no_file_of_this_machine_is_sent(client: Any, folder: Path) -> None:
 
 
 def test_a_password(folder: Path) -> None:
-    with TestClient(app.prepared(folder, host="0.0.0.0", password="correct horse")) as client:
+    with TestClient(
+        app.prepared(folder, page_tools(), host="0.0.0.0", password="correct horse")
+    ) as client:
         assert client.get("/en/").status_code == 401
         assert "Basic" in client.get("/en/").headers["www-authenticate"]
         for given in ("wrong", "", "correct horsé"):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from lorita.cli.say import say, tell
 from lorita.cli.waiting import waiting
+
+if TYPE_CHECKING:
+    from lorita.studio.tools import Tools
 
 
 def command(
@@ -45,7 +48,7 @@ def command(
         from lorita.studio import app
 
         listening = open_socket(host, port)
-        application = app.prepared(folder, host=host, password=password)
+        application = app.prepared(folder, page_tools(), host=host, password=password)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/"
     say(f"Studio: {address}")
@@ -60,6 +63,28 @@ def command(
         app.serve(application, listening)
     except (KeyboardInterrupt, Terminated):
         tell("Stopped. A training that was begun goes on: lorita runs shows it.")
+
+
+def page_tools() -> Tools:
+    """The workflows that the page calls."""
+    from lorita.inference.conversation import Conversation
+    from lorita.inference.load import open_model
+    from lorita.inference.options import GenerationOptions
+    from lorita.inference.resolve import resolve_folder
+    from lorita.studio.tools import Tools
+    from lorita.workflows.plan import plan_run
+    from lorita.workflows.preview import look_through
+    from lorita.workflows.runs import list_runs
+
+    return Tools(
+        look=look_through,
+        plan=lambda settings: plan_run(settings, data=True),
+        runs=list_runs,
+        open=lambda folder: open_model(resolve_folder(folder)),
+        converse=lambda tuned, most, turns: Conversation(
+            tuned, GenerationOptions(max_new_tokens=most), turns=turns
+        ),
+    )
 
 
 def _check_folder(folder: Path) -> None:

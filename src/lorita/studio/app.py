@@ -14,6 +14,7 @@ from typing import Any
 
 from lorita.errors import SettingsError, UserError
 from lorita.serving.security import is_loopback
+from lorita.studio.tools import Tools
 from lorita.studio.words import LANGUAGES, Told, preferred
 
 INSTALL = 'pip install "lorita[studio]"'
@@ -28,7 +29,7 @@ def require_extra() -> None:
         )
 
 
-def make_app(folder: Path, *, password: str | None = None, local: bool = True) -> Any:
+def make_app(folder: Path, tools: Tools, *, password: str | None = None, local: bool = True) -> Any:
     """The ASGI application of a studio whose runs are in ``folder``.
 
     ``local``: it is reached under names of this machine only.
@@ -45,7 +46,7 @@ def make_app(folder: Path, *, password: str | None = None, local: bool = True) -
     from lorita.studio.workspace import Workspace
 
     app: Any = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    studio = Studio(Workspace(folder))
+    studio = Studio(Workspace(folder), tools)
     _add_routes(app, studio)
     style = (files("lorita") / "resources" / "studio.css").read_text(encoding="utf-8")
     theme = gr.themes.Default(
@@ -114,12 +115,12 @@ def _add_routes(app: Any, studio: Any) -> None:
         app.add_api_route(route, answer, methods=["GET"], response_model=None)
 
 
-def prepared(folder: Path, *, host: str, password: str | None) -> Any:
+def prepared(folder: Path, tools: Tools, *, host: str, password: str | None) -> Any:
     """The application for an address; ``SettingsError`` if it needs a password and has none."""
     from lorita.studio.guard import check_password
 
     check_password(host, password)
-    return make_app(folder.expanduser(), password=password, local=is_loopback(host))
+    return make_app(folder.expanduser(), tools, password=password, local=is_loopback(host))
 
 
 def serve(

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from lorita.settings.file_wishes import as_typed
-from lorita.settings.schema import RunSettings
 from lorita.studio.html import heading, joined, listed, table
+from lorita.studio.tools import MODEL_WORK, Tools
 from lorita.studio.words import Told, Words
-from lorita.workflows.plan import Plan, plan_run
 
-MODEL_WORK = threading.Lock()
-"""Held by who computes with a model in this process: two at once would only slow each other."""
+if TYPE_CHECKING:
+    from lorita.settings.schema import RunSettings
+    from lorita.workflows.plan import Plan
+
 _COUNTS = re.compile(r"trainable params: ([\d,]+) \|\| all params: ([\d,]+) \|\| trainable%: (.+)")
 
 
-def reckoned(settings: RunSettings) -> Plan:
+def reckoned(tools: Tools, settings: RunSettings) -> Plan:
     """The plan from the shapes of the model and the rows, at once, without weights."""
-    return plan_run(as_typed(settings, probe=False), data=True)
+    return tools.plan(as_typed(settings, probe=False))
 
 
-def timed(settings: RunSettings) -> Plan:
+def timed(tools: Tools, settings: RunSettings) -> Plan:
     """The plan with the time of a few steps; ``Told`` if the processor is taken."""
     if not MODEL_WORK.acquire(timeout=60):
         raise Told("busy")
     try:
-        return plan_run(as_typed(settings, probe=True), data=True)
+        return tools.plan(as_typed(settings, probe=True))
     finally:
         MODEL_WORK.release()
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from lorita.studio.html import joined, quiet
+from lorita.studio.tools import Tools
 from lorita.studio.words import Words
 from lorita.studio.workspace import Workspace
-from lorita.workflows.runs import RunLine, list_runs
+
+if TYPE_CHECKING:
+    from lorita.workflows.runs import RunLine
 
 MOST = 200
 
 
-def history(words: Words, workspace: Workspace) -> str:
+def history(words: Words, workspace: Workspace, tools: Tools) -> str:
     """The HTML of the runs in the workspace's folder, the newest first."""
-    lines = list_runs(workspace.folder)[:MOST] if workspace.folder.is_dir() else []
+    lines = tools.runs(workspace.folder)[:MOST] if workspace.folder.is_dir() else []
     if not lines:
         return quiet(words("no_runs_yet"))
     titles = ("run", "when", "model", "data", "held_out_change")

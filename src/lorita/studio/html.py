@@ -89,3 +89,11 @@ def explained(words: Words, error: BaseException) -> str:
     kind = "memory" if is_out_of_memory(error) else type(error).__name__
     parts = [Markup('<div class="message" role="alert"><p>{}</p></div>')]
     return joined([parts[0].format(words("unexpected", what=kind))])
+
+
+def pair(words: Words, base: Markup, tuned: Markup) -> Markup:
+    """Two answers side by side, or below each other on a phone."""
+    return Markup(
+        '<div class="pair"><div class="answer"><h4>{}</h4><div>{}</div></div>'
+        '<div class="answer"><h4>{}</h4><div>{}</div></div></div>'
+    ).format(words("base"), base, words("tuned"), tuned)

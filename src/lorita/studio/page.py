@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from markupsafe import Markup
@@ -15,10 +15,12 @@ from lorita.studio.page_model import model_tab
 from lorita.studio.page_parts import Parts
 from lorita.studio.page_result import result_tab
 from lorita.studio.page_training import follow_runs, runs_tab, training_tab
-from lorita.studio.service import Studio
 from lorita.studio.uploads import run_name
 from lorita.studio.wishes import FORM
 from lorita.studio.words import LANGUAGES, Words
+
+if TYPE_CHECKING:
+    from lorita.studio.service import Studio
 
 POLL = 1.5
 """Seconds between looks at the runs' folders."""

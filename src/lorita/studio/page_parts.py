@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from lorita.studio.html import explained
-from lorita.studio.service import Studio
 from lorita.studio.wishes import FORM
 from lorita.studio.words import Words
+
+if TYPE_CHECKING:
+    from lorita.studio.service import Studio
 
 
 @dataclass

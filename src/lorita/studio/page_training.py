@@ -82,7 +82,7 @@ def _changes(parts: Parts, wanted: str | None, seen: dict[str, Any]) -> list[Any
     if name is None:
         same = seen.get("names") == names
         shown = [quiet(words("no_run")), *[gr.Button(visible=False)] * 3]
-        rest = [quiet(words("no_result")), "", history(words, studio.workspace)]
+        rest = [quiet(words("no_result")), "", history(words, studio.workspace, studio.tools)]
         only: dict[str, Any] = {"names": names}
         return [gr.skip()] * 9 if same else [only, gr.Dropdown(visible=False), *shown, *rest]
     state = studio.jobs.state(name)
@@ -110,5 +110,5 @@ def _changes(parts: Parts, wanted: str | None, seen: dict[str, Any]) -> list[Any
         gr.Button(visible=done),
         shown_result(parts, folder, done) if new_run else gr.skip(),
         shown_exports(parts, name) if new_run else gr.skip(),
-        history(words, studio.workspace) if new_run else gr.skip(),
+        history(words, studio.workspace, studio.tools) if new_run else gr.skip(),
     ]

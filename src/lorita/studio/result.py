@@ -13,7 +13,7 @@ from lorita.evaluation.proof import FEW
 from lorita.runs.report.marks import Piece, marked
 from lorita.runs.report.story import read_story
 from lorita.storage.run_folder import REPORT_FILE
-from lorita.studio.html import heading, joined, link, quiet
+from lorita.studio.html import heading, joined, link, pair, quiet
 from lorita.studio.words import Words
 
 if TYPE_CHECKING:
@@ -59,14 +59,6 @@ def _answers(words: Words, comparison: Comparison | None) -> Iterator[Markup]:
         before, after = marked(answer.before[:MOST_SHOWN], answer.after[:MOST_SHOWN])
         yield Markup('<p class="prompt">{}</p>').format(answer.prompt[:MOST_SHOWN])
         yield pair(words, _pieces(before, "del"), _pieces(after, "ins"))
-
-
-def pair(words: Words, base: Markup, tuned: Markup) -> Markup:
-    """Two answers side by side, or below each other on a phone."""
-    return Markup(
-        '<div class="pair"><div class="answer"><h4>{}</h4><div>{}</div></div>'
-        '<div class="answer"><h4>{}</h4><div>{}</div></div></div>'
-    ).format(words("base"), base, words("tuned"), tuned)
 
 
 def _pieces(pieces: list[Piece], tag: str) -> Markup:

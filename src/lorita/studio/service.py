@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorita.errors import UserError
 from lorita.settings.build import build_settings
@@ -12,12 +13,14 @@ from lorita.studio.forecast import forecast, reckoned, timed
 from lorita.studio.html import explained, quiet
 from lorita.studio.jobs import Jobs
 from lorita.studio.talk import Models
+from lorita.studio.tools import Tools
 from lorita.studio.understood import understood
 from lorita.studio.wishes import Wish, read_options, read_wish
 from lorita.studio.words import Told, Words
 from lorita.studio.workspace import Workspace
-from lorita.workflows.plan import Plan
-from lorita.workflows.preview import look_through
+
+if TYPE_CHECKING:
+    from lorita.workflows.plan import Plan
 
 
 @dataclass
@@ -25,7 +28,8 @@ class Studio:
     """A workspace with its jobs and the model to chat with."""
 
     workspace: Workspace
-    models: Models = field(default_factory=Models)
+    tools: Tools
+    models: Models = field(init=False)
     jobs: Jobs = field(init=False)
     version: int = 0
     """Counts what was asked for, so that a forecast that is no longer wanted ends early."""
@@ -34,6 +38,7 @@ class Studio:
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.workspace)
+        self.models = Models(self.tools)
 
     def wish(self, words: Words, data: str, form: Mapping[str, str]) -> Wish:
         """The run that the form asks for; it is kept for windows that are opened later."""
@@ -56,13 +61,13 @@ class Studio:
             if not model:
                 raise Told("no_model") from None
             settings = build_settings(model=model, data=[data])
-        return understood(words, look_through(settings))
+        return understood(words, self.tools.look(settings))
 
     def forecasts(self, words: Words, wish: Wish) -> Iterator[str]:
         """The forecast as HTML: at once from shapes, then from timed steps."""
         self.version += 1
         version = self.version
-        plan = reckoned(wish.settings)
+        plan = reckoned(self.tools, wish.settings)
         if self.jobs.running() is not None:
             yield forecast(words, plan, words("no_timing_now"))
             return
@@ -75,7 +80,7 @@ class Studio:
             if version != self.version:
                 return
             try:
-                self._timed = (key, timed(wish.settings))
+                self._timed = (key, timed(self.tools, wish.settings))
             except (Told, UserError) as error:
                 yield forecast(words, plan) + explained(words, error)
                 return

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lorita.studio.forecast import MODEL_WORK
-from lorita.studio.html import joined, quiet
-from lorita.studio.result import pair
+from lorita.studio.html import joined, pair, quiet
+from lorita.studio.tools import MODEL_WORK, Tools
 from lorita.studio.words import Told, Words
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ class Talk:
 class Models:
     """The model of the run that was asked last, in memory; the studio keeps no second one."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
         self._name: tuple[Path, float] | None = None
         self._tuned: TunedModel | None = None
 
@@ -56,13 +56,10 @@ class Models:
 
     def open(self, folder: Path) -> TunedModel:
         """The tuned model of a run; ``UserError`` if it cannot be loaded."""
-        from lorita.inference.load import open_model
-        from lorita.inference.resolve import resolve_folder
-
         name = (folder, (folder / "adapter_config.json").stat().st_mtime)
         if self._tuned is None or self._name != name:
             self.release()
-            self._tuned = open_model(resolve_folder(folder))
+            self._tuned = self.tools.open(folder)
             self._name = name
         return self._tuned
 
@@ -81,7 +78,9 @@ def ask(models: Models, talk: Talk, folder: Path, text: str) -> None:
         if talk.run != folder.name:
             talk.run, talk.turns = folder.name, []
         turn = Turn(text[:LONGEST])
-        conversations = {who: _conversation(tuned, talk, who) for who in ("base", "tuned")}
+        conversations = {
+            who: _conversation(models.tools, tuned, talk, who) for who in ("base", "tuned")
+        }
         talk.turns = [*talk.turns[-MOST_TURNS:], turn]
         for who, conversation in conversations.items():
             with tuned.bare() if who == "base" else nullcontext(tuned.model) as model:
@@ -94,16 +93,13 @@ def ask(models: Models, talk: Talk, folder: Path, text: str) -> None:
         MODEL_WORK.release()
 
 
-def _conversation(tuned: TunedModel, talk: Talk, who: str) -> Conversation:
+def _conversation(tools: Tools, tuned: TunedModel, talk: Talk, who: str) -> Conversation:
     """The turns so far as one of the two models has had them."""
-    from lorita.inference.conversation import Conversation
-    from lorita.inference.options import GenerationOptions
-
     turns = []
     for turn in talk.turns:
         turns.append({"role": "user", "content": turn.asked})
         turns.append({"role": "assistant", "content": getattr(turn, who)})
-    return Conversation(tuned, GenerationOptions(max_new_tokens=MOST_NEW), turns=turns)
+    return tools.converse(tuned, MOST_NEW, turns)
 
 
 def shown_talk(words: Words, talk: Talk) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
 from lorita.data.tokens.token_view import RowView, glyphs
 from lorita.studio.html import listed, table
 from lorita.studio.words import Words
-from lorita.workflows.preview import Preview, Spread
+
+if TYPE_CHECKING:
+    from lorita.workflows.preview import Preview, Spread
 
 MOST_TOKENS = 400
 """Tokens of a row that are shown."""
