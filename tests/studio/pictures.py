@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.studio.browser import chromium, running, window
 from tests.studio.walk import Walk
 
-SHOWN = {"en": ("data", "model", "training", "result"), "es": ("model",)}
+SHOWN = {"en": ("data", "model", "result"), "es": ("model",)}
 MOST_COLOURS = 64
 
 
