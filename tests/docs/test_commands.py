@@ -42,6 +42,7 @@ NOT_RUN = {
     r"git clone": "needs the network",
     r"pip install": "installs; that what it names exists is tested below",
     r"(LORITA_API_KEY=\S+ )?lorita serve .+": "does not end; tests/serving/test_command.py",
+    r"(LORITA_STUDIO_PASSWORD=\S+ )?lorita studio.*": "does not end; tests/studio/test_page.py",
     r"lorita chat --url .+": "needs a server; tests/serving/test_chat.py",
     r"make \w+$": "minutes; that the target exists is tested below",
     r"pytest .*": "these tests are run by make; that they exist is tested below",

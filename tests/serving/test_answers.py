@@ -174,7 +174,8 @@ def test_json_of_a_schema(server: Running) -> None:
 
 
 def test_text_never_becomes_a_control_token(server: Running) -> None:
-    from lorita.serving.prepare import Defaults, prepare_chat, prepare_completion
+    from lorita.serving.prepare import prepare_chat, prepare_completion
+    from lorita.serving.rules import Defaults
     from lorita.serving.schema import ChatRequest, CompletionRequest
 
     registry = server.service.registry

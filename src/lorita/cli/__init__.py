@@ -32,6 +32,7 @@ COMMANDS = {
     "generate": "Generate text with a run or a base model.",
     "chat": "Chat with a run, a base model or a server in the terminal.",
     "serve": "Serve runs and their base over HTTP, as OpenAI's API.",
+    "studio": "Train, compare and chat in a page in the browser.",
     "evaluate": "Measure what a run learned, forgot and memorised.",
     "compare": "Show answers of the base and the tuned model side by side.",
     "runs": "List the runs of a folder, or show one.",

@@ -6,7 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.cli.preview_text import facts, glyphs
+from lorita.cli.preview_text import facts
+from lorita.data.tokens.token_view import glyphs
 from lorita.errors import OutputError
 from lorita.storage.files import write_atomic
 from lorita.storage.targets import Target, check_target

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lorita.cli.render import UNBROKEN, console
+from lorita.data.tokens.token_view import glyphs
 from lorita.system.terminal_text import shown
 
 if TYPE_CHECKING:
@@ -108,12 +109,6 @@ def histogram(bins: Sequence[Bin]) -> Iterator[str]:
     for each, name in zip(bins, names, strict=True):
         bar = "█" * round(BAR * each.rows / most) or ("▏" if each.rows else "")
         yield f"{name.rjust(max(map(len, names)))}  {bar} {each.rows:,}".rstrip()
-
-
-def glyphs(token: Token) -> str:
-    """The token with its white space made visible."""
-    shown = token.text.replace(" ", "·").replace("\n", "↵").replace("\t", "→")
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown) or "▪"
 
 
 def token_lines(view: RowView, width: int) -> Iterator[Text]:

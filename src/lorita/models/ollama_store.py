@@ -61,6 +61,14 @@ def store_folder() -> Path:
     return service if not own.is_dir() and service.is_dir() else own
 
 
+def list_ollama() -> list[str]:
+    """The models in Ollama's store under the names that lorita takes; none if there is no store."""
+    store = store_folder()
+    return [
+        f"{PREFIX}{_shown(path.relative_to(store / 'manifests'))}" for path in _manifests(store)
+    ]
+
+
 def find_ollama(name: str) -> OllamaModel:
     """The model that Ollama calls ``name`` (``llama3.2:1b``).
 

@@ -47,6 +47,7 @@ class LlamaRegistry(Registry):
         self._dtype, self._file = dtype, llama_files.base_file(base, dtype)
         self.tokenizer = load_tokenizer(base)
         self.base, self.watched = base, watched
+        self.called, self.on_demand = lambda run: run.name, lambda name: None
         self.refused, self._loaded, self._count = {}, {}, 0
         config: Any = load_config(base)
         self.words = int(config.get_text_config().vocab_size)

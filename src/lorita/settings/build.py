@@ -131,14 +131,21 @@ def _in_words(error: Any) -> str:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; ``SettingsError`` names the line that cannot be parsed."""
-    import yaml
-
     try:
-        values = yaml.load(_settings_text(Path(path)), Loader=_loader())
+        text = _settings_text(Path(path))
     except FileNotFoundError:
         raise SettingsError(f"{path}: settings file not found") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot read this settings file ({error})") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: str | Path) -> dict[str, Any]:
+    """The mapping in the text of a settings file; ``path`` is its name in messages."""
+    import yaml
+
+    try:
+        values = yaml.load(text, Loader=_loader())
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

@@ -79,6 +79,28 @@ def require_free(lock: Path, what: Path, *, advice: str) -> None:
         raise _held(lock, what, advice)
 
 
+def holder(lock: Path) -> int | None:
+    """The process of this machine that holds the lock now; None if there is none. Never raises.
+
+    It is 0 if the lock is held, and by whom is not known.
+    """
+    try:
+        handle = os.open(lock, _flags(os.O_RDONLY))
+    except OSError:
+        return None
+    try:
+        if _try_lock(handle, shared=True):
+            return None
+        owner = json.loads(os.read(handle, 4096))
+        return int(owner["pid"]) if owner["host"] == socket.gethostname() else 0
+    except NoLocks:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def if_free(lock: Path) -> Iterator[bool]:
     """Hold the lock if nobody else does; yields whether it is held. Never raises ``OSError``."""

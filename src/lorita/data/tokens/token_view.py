@@ -35,6 +35,12 @@ class RowView:
         return sum(token.trained for token in self.tokens)
 
 
+def glyphs(token: Token) -> str:
+    """The token with its white space made visible."""
+    shown = token.text.replace(" ", "·").replace("\n", "↵").replace("\t", "→")
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown) or "▪"
+
+
 def view_row(example: Example, tokenizer: PreTrainedTokenizerBase) -> RowView:
     """The tokens of a row. The first is predicted from nothing, and so is never trained."""
     special = {*tokenizer.all_special_ids, *_marked(tokenizer)}

@@ -1,0 +1,1 @@
+"""The texts of the page: one module per language, with the same keys."""
