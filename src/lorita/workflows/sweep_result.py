@@ -78,6 +78,12 @@ class SweepResult:
         alike = [r for r in self.runs if all(r.values[o] == best.values[o] for o in others)]
         return len({f"{run.scale:.6g}" for run in alike if run.scale is not None}) > 1
 
+    def _repr_html_(self) -> str:
+        """The runs in a notebook, the best one first."""
+        from lorita.workflows.results_html import sweep_html
+
+        return sweep_html(self)
+
     def as_dict(self) -> dict[str, Any]:
         """The folder, and what ``sweep.json`` holds, as plain values."""
         return {"path": str(self.path), **self._content(), "hints": self.edges()}
