@@ -61,7 +61,7 @@ def test_every_page_is_in_the_navigation(make: Any) -> None:
 def test_every_page_is_built(site: Path) -> None:
     for page in in_navigation():
         assert (site / page).with_suffix(".html").is_file(), page
-    assert (site / "gallery/role-prompts/report.html").stat().st_size > 10_000
+    assert (site / "gallery/article/report.html").stat().st_size > 10_000
     text = (site / "api.html").read_text(encoding="utf-8")
     for name in ("train", "preview", "load", "sweep", "RunSettings", "UserError", "StepDone"):
         assert f">{name}<" in text, name
@@ -83,7 +83,9 @@ def test_nothing_comes_from_elsewhere(site: Path) -> None:
     assert "about:invalid" in "".join(f.read_text() for f in site.rglob("assets/**/*.js"))
 
 
-@pytest.mark.parametrize("broken", ["[x](nowhere.md)", "[x](data.md#nowhere)", "::: lorita.nothing"])
+@pytest.mark.parametrize(
+    "broken", ["[x](nowhere.md)", "[x](data.md#nowhere)", "::: lorita.nothing"]
+)
 def test_what_is_broken_ends_the_build(broken: str, make: Any, tmp_path: Path) -> None:
     make.stage(tmp_path)
     config = (tmp_path / "mkdocs.yml").read_text(encoding="utf-8")

@@ -164,6 +164,9 @@ class Proof:
     def __str__(self) -> str:
         return "\n".join(self.sentences())
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         """The sentences in a notebook."""
         return paragraphs(self.sentences())
