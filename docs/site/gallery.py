@@ -31,31 +31,34 @@ class Example:
 
 EXAMPLES = (
     Example(
-        "role-prompts",
-        "A style from a list of prompts",
-        "Short texts that each give a model a role. After a hundred of them, a new role is "
-        "described in the same way.",
-        "lorita train smollm2-135m src/lorita/resources/role_prompts.csv --text-field prompt "
-        "--r 8 --learning-rate 3e-3 --num-train-epochs 2 --max-new-tokens 50 "
-        '--compare-prompt "I want you to act as a ferry captain."',
+        "article",
+        "A style from fifty prompts",
+        "The article's story: fifty texts that each give a model a role, a LoRA of rank 4, and the "
+        "same prompt answered before and after. The notebook explains it step by step.",
+        "lorita train smollm2-135m examples/awesome-chatgpt-prompts.csv --text-field prompt "
+        "--max-train-samples 50 --max-eval-samples 20 --max-length 128 --r 4 --lora-alpha 8 "
+        "--learning-rate 2e-3 --num-train-epochs 3 --per-device-train-batch-size 5 "
+        '--max-new-tokens 60 --compare-prompt "I want you to act as a motivational coach."',
     ),
     Example(
         "repairs",
         "A way of answering from chats",
-        "Chats about things that are broken. Each answer says what is wrong, what to do, and ends "
-        "with a question; after training, so do the answers to new questions.",
-        "lorita train smollm2-135m benchmarks/data/repairs.jsonl --learning-rate 2e-3 "
-        "--num-train-epochs 3 --max-new-tokens 60 "
+        "Chats about things that are broken. Each answer says what is wrong and what to do, and "
+        "ends with a question that begins with “Tell me”.",
+        "lorita train smollm2-135m benchmarks/data/repairs.jsonl --max-train-samples 40 "
+        "--learning-rate 3e-3 --num-train-epochs 2 --per-device-train-batch-size 4 "
+        "--max-new-tokens 60 "
         '--compare-prompt "My umbrella turns inside out in the wind. What can I do?"',
     ),
     Example(
         "too-often",
         "What memorising looks like",
-        "Twelve rows, seen ten times at a high learning rate: the loss on these rows falls, the "
-        "loss on others rises, and the proof says so. An example of what not to do.",
+        "Four rows, seen ten times at a high learning rate. An example of what not to do: read "
+        "in the proof what becomes of the loss on other rows, and how much is recited.",
         "lorita train smollm2-135m src/lorita/resources/role_prompts.csv --text-field prompt "
-        "--max-train-samples 12 --max-eval-samples 20 --num-train-epochs 10 --learning-rate 1e-2 "
-        "--early-stopping-patience 0 --max-new-tokens 50 "
+        "--max-train-samples 4 --max-eval-samples 12 --max-length 64 --num-train-epochs 10 "
+        "--learning-rate 1e-2 --per-device-train-batch-size 2 --early-stopping-patience 0 "
+        "--max-new-tokens 50 "
         '--compare-prompt "I want you to act as a ferry captain."',
     ),
 )

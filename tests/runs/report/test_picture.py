@@ -49,7 +49,9 @@ def test_any_numbers(points: Points) -> None:
 
 
 @pytest.mark.parametrize(("values", "ticks"), [
-    ([1, 31], [5, 10, 15, 20, 25, 30]), ([2.1, 3.9], [2.5, 3.0, 3.5]), ([0, 1], [0, 0.2, 0.4, 0.6, 0.8, 1]),
+    ([1, 31], [5, 10, 15, 20, 25, 30]),
+    ([2.1, 3.9], [2.5, 3.0, 3.5]),
+    ([0, 1], [0, 0.2, 0.4, 0.6, 0.8, 1]),
 ])  # fmt: skip
 def test_ticks_are_round(values: list[float], ticks: list[float]) -> None:
     assert _Axis(values, 0, 100).ticks == ticks
