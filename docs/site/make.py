@@ -99,7 +99,7 @@ def notebook_page(file: Path) -> str:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
             if number == 0:
-                parts.append(f"[{file.name}]({file.name}){{ download }}")
+                parts.append(f"[{file.name}]({file.name})")
             continue
         parts.append(f"```python\n{cell.source}\n```")
         for output in cell.outputs:
