@@ -2,6 +2,7 @@
 # make demo    train the bundled model and compare its answers before and after
 # make test    run the linter, type checker, import contract and tests
 # make bench   run lorita and PEFT + HF Trainer side by side
+# make docs    build the documentation as a site, in build/site
 # make slow    run the tests that take minutes
 # make torture run two hundred trainings, kill each repeatedly, and compare their final bytes
 # make attack  kill every command that writes, and feed it malformed and hostile files
@@ -15,7 +16,7 @@ STAMP := $(VENV)/.installed
 # The tests of lorita studio look at it in Debian's chromium. As root it is installed.
 CHROMIUM = { command -v chromium || command -v chromium-browser; }
 
-.PHONY: setup demo test lint types contract unit bench slow torture attack clean
+.PHONY: setup demo test lint types contract unit bench docs slow torture attack clean
 
 setup: $(STAMP)
 
@@ -51,6 +52,9 @@ unit: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/vs_peft.py
+
+docs: $(STAMP)
+	$(BIN)/python docs/site/make.py build/site
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

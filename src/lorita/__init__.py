@@ -13,6 +13,7 @@ Names are imported when first used, so that ``import lorita`` costs next to noth
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,8 @@ if not TYPE_CHECKING:  # or a name that does not exist would pass a type checker
     def __getattr__(name: str) -> Any:
         if name not in _HOME:
             raise AttributeError(f"module 'lorita' has no attribute {name!r}")
+        if "IPython" in sys.modules:
+            import_module("lorita.system.quiet").settle_tqdm()
         return getattr(import_module(_HOME[name]), name)
 
 

@@ -47,6 +47,7 @@ NOT_RUN = {
     r"make \w+$": "minutes; that the target exists is tested below",
     r"pytest .*": "these tests are run by make; that they exist is tested below",
     r"python benchmarks/.*": "minutes; that the script exists is tested below",
+    r"python docs/site/gallery.py": "minutes; tests/docs/test_site.py looks at what it made",
     r"lorita evaluate .*--lm-eval": "needs lm-eval; that it is asked for is tested below",
     r".*lorita completion": "changes a shell; tests/cli/test_completion.py asks a real one",
     r"lorita preview awesome.*": "tests/test_docs.py compares all of its output",

@@ -30,6 +30,7 @@ FILES = {
     "compare.json",
     "compare.md",
     "log.jsonl",
+    "loss.png",
     "loss.svg",
     "lorita.json",
     "report.html",

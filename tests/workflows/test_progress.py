@@ -1,11 +1,9 @@
-"""What people see while a run works: lines in a pipe, one line that is rewritten in a notebook."""
+"""What people see while a run works: lines in a pipe, a bar in a terminal."""
 
 from __future__ import annotations
 
 import sys
-import types
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -42,32 +40,6 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2.0 s left" in steps[0]
     assert "step 3: held-out loss 1.2500" in lines
     assert lines[-1] == "Trained in 6.0 s, 50 tokens/s"
-
-
-def test_notebook(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    shown: list[str] = []
-
-    class Handle:
-        def update(self, item: Any) -> None:
-            shown.append(item._repr_html_())
-
-    def display(item: Any, display_id: bool) -> Handle:
-        shown.append(item._repr_html_())
-        return Handle()
-
-    shell = type("ZMQInteractiveShell", (), {})()
-    ipython: Any = types.ModuleType("IPython")
-    ipython.get_ipython = lambda: shell
-    module: Any = types.ModuleType("IPython.display")
-    module.display = display
-    monkeypatch.setitem(sys.modules, "IPython", ipython)
-    monkeypatch.setitem(sys.modules, "IPython.display", module)
-    with progress.show_progress() as show:
-        for event in EVENTS:
-            show(event)
-    assert len(shown) == 4
-    assert "step 3/3" in shown[-1]
-    assert "Training: 3 steps" in capsys.readouterr().out
 
 
 def test_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

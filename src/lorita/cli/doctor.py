@@ -6,7 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lorita.cli.say import say
+from lorita.cli.options import Json
+from lorita.cli.say import say, say_json
+from lorita.cli.unused import say_unused
 from lorita.cli.waiting import waiting
 
 
@@ -15,6 +17,7 @@ def command(
     prune: Annotated[
         bool, Parameter(help="Empty lorita's caches instead, and say what was deleted.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Show what this machine can do and what lorita will choose.
 
@@ -23,6 +26,7 @@ def command(
     if prune:
         from lorita.workflows.caches import prune_caches
 
+        say_unused("with --prune", json=(json, False))
         for line in prune_caches():
             say(line)
         return
@@ -30,4 +34,7 @@ def command(
         from lorita.workflows.doctor import examine
 
         found = examine()
-    say(found)
+    if json:
+        say_json(found.as_dict())
+    else:
+        say(found)

@@ -6,12 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.cli.preview_text import facts
 from lorita.data.tokens.token_view import glyphs
 from lorita.errors import OutputError
 from lorita.storage.files import write_atomic
 from lorita.storage.targets import Target, check_target
 from lorita.system.terminal_text import shown
+from lorita.workflows.preview_words import facts
 
 if TYPE_CHECKING:
     from lorita.workflows.preview import Preview

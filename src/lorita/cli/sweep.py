@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lorita.cli.options import with_run_options
+from lorita.cli.options import Json, with_run_options
 from lorita.cli.positional import Targets, read_targets
 from lorita.cli.render import console, plain_table
-from lorita.cli.say import say
+from lorita.cli.say import say, say_json
 from lorita.cli.unused import say_unused
 from lorita.cli.waiting import LIBRARIES
 from lorita.settings.facts import options_where
@@ -40,6 +40,7 @@ def command(
             negative=(),
         ),
     ] = False,
+    json: Json = False,
     **options: Any,
 ) -> None:
     """Train with several settings and find the best.
@@ -62,13 +63,15 @@ def command(
         if grid:
             raise SettingsError("--find-lr makes no runs, so give each option one value")
         say_unused("with --find-lr", *(name for name in others if name in _OF_RUNS))
-        print_rate_test(_follow_rate_test(build_settings(config, **others), others))
+        test = _follow_rate_test(build_settings(config, **others), others)
+        say_json(test.as_dict()) if json else print_rate_test(test)
         return
     if not grid:
         raise SettingsError(
             "there is nothing to sweep over", hint="Give several values: --learning-rate 1e-4,1e-3"
         )
-    print_sweep(_follow_sweep(make_grid(grid, config, **others), others))
+    result = _follow_sweep(make_grid(grid, config, **others), others)
+    say_json(result.as_dict()) if json else print_sweep(result)
 
 
 def _follow_sweep(points: Sequence[Point], options: Mapping[str, Any]) -> SweepResult:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lorita.errors import UserError
 from lorita.evaluation.markdown import escaped, one_line, quote
+from lorita.evaluation.notebook_html import paragraphs, table
 from lorita.evaluation.proof import Proof
 from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.storage.files import write_atomic
@@ -84,6 +85,17 @@ class Comparison:
 
     def __str__(self) -> str:
         return self.to_markdown()
+
+    def __repr__(self) -> str:
+        return self.to_markdown()
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook: the figures, and the answers side by side."""
+        figures = self.proof.sentences() if self.proof is not None else [self.loss_line() or ""]
+        answers = [
+            (a.prompt, a.before or "(nothing)", a.after or "(nothing)") for a in self.answers
+        ]
+        return table(("prompt", f"base ({self.model})", "tuned"), answers) + paragraphs(figures)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, ready for JSON."""

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lorita.evaluation.intervals import Change
+from lorita.evaluation.notebook_html import paragraphs
 
 SLIGHT, SOME = 0.1, 0.4
 """Rises of the loss on general passages, in nats per token, up to which forgetting is called slight
@@ -162,6 +163,13 @@ class Proof:
 
     def __str__(self) -> str:
         return "\n".join(self.sentences())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """The sentences in a notebook."""
+        return paragraphs(self.sentences())
 
 
 def proof_from(values: Mapping[str, Any]) -> Proof:

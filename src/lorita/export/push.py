@@ -25,7 +25,7 @@ from lorita.storage import hub
 from lorita.storage.files import write_atomic
 from lorita.storage.links import leads_out
 from lorita.storage.reading import one_message, read_text
-from lorita.storage.run_folder import CARD_FILE, LOSS_FILE, RECORD_FILE, REPORT_FILE
+from lorita.storage.run_folder import CARD_FILE, LOSS_FILE, LOSS_PICTURE, RECORD_FILE, REPORT_FILE
 from lorita.storage.run_record import RunRecord
 
 _TOKENIZER_FILES = (
@@ -66,7 +66,7 @@ def push_run(
         notes.append("the license of the base is unknown: give it with --license")
     with tempfile.TemporaryDirectory(prefix="lorita-push-") as place:
         part = Path(place)
-        for name in (WEIGHTS_FILE, REPORT_FILE, LOSS_FILE, *_TOKENIZER_FILES):
+        for name in (WEIGHTS_FILE, REPORT_FILE, LOSS_FILE, LOSS_PICTURE, *_TOKENIZER_FILES):
             if (folder / name).is_file():
                 _require_inside(folder / name, folder)
                 (part / name).parent.mkdir(exist_ok=True)

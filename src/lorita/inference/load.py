@@ -12,7 +12,7 @@ from lorita.inference.checked_base import (
     fitting_base,
     load_checked_base,
 )
-from lorita.inference.resolve import Resolved, resolve_adapter
+from lorita.inference.resolve import Resolved, resolve, resolve_adapter
 from lorita.inference.tuned_model import TunedModel
 from lorita.models.adapter import untouched
 from lorita.models.adapter_embeddings import replaces_base
@@ -34,7 +34,8 @@ def load(
 ) -> TunedModel:
     """The tuned model of a run folder (or of any LoRA adapter), ready for inference.
 
-    ``run`` is a run folder, an adapter's folder, a hub id or a GGUF adapter. ``base`` says where
+    ``run`` is a run folder, an adapter's folder, a hub id or a GGUF adapter; a base model is taken
+    as it is, to ask it before it is tuned. ``base`` says where
     the base model is, if not where the run found it. ``dtype`` is ``float32``, ``bfloat16``,
     ``float16`` or ``auto`` (what suits this machine). ``trust_remote_code`` allows Python code that
     comes with the base model; what the adapter's files say about that is not obeyed.
@@ -43,7 +44,7 @@ def load(
     name: ``load("smollm2-135m", adapters={"a": "runs/a", "b": "runs/b"})``.
     """
     if adapters is None:
-        found = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
+        found = resolve(run, base, trust_remote_code=trust_remote_code)
         return open_model(found, dtype)
     if base is not None:
         raise SettingsError("with adapters, the first argument is the base")

@@ -12,7 +12,7 @@ from lorita.evaluation.markdown import code, escaped, one_line
 from lorita.export.usage import hub_origin, load_path, public_name, usage_section
 from lorita.models.adapter_embeddings import tokens_needed
 from lorita.settings.facts import options_where
-from lorita.storage.run_folder import LOSS_FILE, REPORT_FILE
+from lorita.storage.run_folder import LOSS_PICTURE, REPORT_FILE
 
 if TYPE_CHECKING:
     from lorita.evaluation.comparison import Comparison
@@ -55,7 +55,7 @@ def model_card(
     ]
     lines += ["", f"Training loss of the last step: {final_loss:.4f} nats per token.", ""]
     lines += [
-        f"![Loss curves]({LOSS_FILE})",
+        f"![Loss curves]({LOSS_PICTURE})",
         "",
         f"The whole report: [{REPORT_FILE}]({REPORT_FILE})",
         "",

@@ -33,6 +33,7 @@ CARD_FILE = "README.md"
 SWEEP_FILE = "sweep.json"
 REPORT_FILE = "report.html"
 LOSS_FILE = "loss.svg"
+LOSS_PICTURE = "loss.png"
 _MARKS = (SETTINGS_FILE, RECORD_FILE, "adapter_config.json")
 _RUN_FILES = (
     *_MARKS, LOG_FILE, CARD_FILE, "adapter_model.safetensors", "compare.json", "compare.md",

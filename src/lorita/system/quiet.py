@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from logging import CRITICAL
 from pathlib import Path
 
@@ -40,6 +40,16 @@ def quiet_libraries(*, hide_bars: bool = False) -> Iterator[None]:
             _set_datasets_bars(True)
         if datasets_level is not None:
             _datasets_level(datasets_level)
+
+
+def settle_tqdm() -> None:
+    """Import tqdm's choice of bars, without its advice to install widgets for notebooks.
+
+    Libraries import it in the middle of a run; it warns once, where it is imported first.
+    """
+    with warnings.catch_warnings(), suppress(ImportError):
+        warnings.simplefilter("ignore")
+        import tqdm.auto  # noqa: F401
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lorita.engine.kernels.library_cache import cache_folder
@@ -10,14 +12,27 @@ from lorita.storage.cache_size import LIMIT, entries_in, prune
 from lorita.system.memory import gigabytes
 
 
-def cache_lines() -> list[str]:
-    """A line for each cache: what it holds, how much, and where."""
-    lines = []
-    for what, folder in _folders().items():
-        size = sum(entry.size for entry in entries_in(folder))
-        lines.append(f"Cache, {what}: {_shown(size)} in {folder}")
+@dataclass(frozen=True)
+class Cache:
+    """What a cache holds, its bytes, and where it is."""
+
+    holds: str
+    bytes: int
+    folder: str
+
+
+def find_caches() -> tuple[Cache, ...]:
+    """The caches, whether or not they hold anything."""
+    return tuple(
+        Cache(what, sum(entry.size for entry in entries_in(folder)), str(folder))
+        for what, folder in _folders().items()
+    )
+
+
+def cache_lines(caches: Sequence[Cache]) -> list[str]:
+    """A line for each cache, and what limits them."""
     return [
-        *lines,
+        *(f"Cache, {each.holds}: {_shown(each.bytes)} in {each.folder}" for each in caches),
         f"Caches are limited to {gigabytes(LIMIT)} each, and what was not used for {KEPT_DAYS} "
         "days is deleted; lorita doctor --prune empties them",
     ]

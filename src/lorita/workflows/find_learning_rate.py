@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorita.data.batches import iterate_steps
 from lorita.data.examples import token_lengths
@@ -63,6 +63,10 @@ class RateTest:
     steps: tuple[RateStep, ...]
     proposed: float | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """The steps and the proposed rate, ready for JSON."""
+        return asdict(self)
+
     def sentence(self) -> str:
         """The proposed flag, or that no rate helped."""
         if self.proposed is None:
@@ -98,7 +102,7 @@ def rate_test_events(settings: RunSettings, folder: Path) -> Generator[Event, No
     result = RateTest(tuple(seen), find_rate(seen))
     with open_sweep_dir(folder):
         claim(folder, [RATE_FILE], kind=SWEEP)
-        write_atomic(folder / RATE_FILE, json.dumps(asdict(result), indent=2) + "\n")
+        write_atomic(folder / RATE_FILE, json.dumps(result.as_dict(), indent=2) + "\n")
     return result
 
 

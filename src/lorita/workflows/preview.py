@@ -104,6 +104,16 @@ class Preview:
         """The format and its columns in words."""
         return str(Reading(self.format, self.columns, self.text_template))
 
+    def __repr__(self) -> str:
+        problems = len(self.problems)
+        return f"Preview of {self.origin}: {self.reading}, {self.rows:,} rows, {problems} problems"
+
+    def _repr_html_(self) -> str:
+        """How the data is understood, in a notebook."""
+        from lorita.workflows.results_html import preview_html
+
+        return preview_html(self)
+
     def as_dict(self) -> dict[str, Any]:
         """All fields as plain values, ready for JSON."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Progress for people: a bar in a terminal, lines in a file or pipe, a live cell in a notebook.
+"""Progress for people: a bar in a terminal, lines in a file or pipe, one display in a notebook.
 
 It consumes the events of a run and decides nothing.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from lorita.data.origin import rows_text
 from lorita.system.durations import duration
@@ -30,6 +29,7 @@ from lorita.training.events import (
     TrainingShortened,
     TrainingStarted,
 )
+from lorita.workflows.notebook import in_notebook, notebook_display
 from lorita.workflows.rate import Rate
 
 Show = Callable[[Event], None]
@@ -44,8 +44,9 @@ def show_progress(logging_steps: int = 1, *, lines: bool = True) -> Iterator[Sho
     """
     if not is_lead() or sys.stderr is None or sys.stderr.closed:
         yield lambda event: None
-    elif _in_notebook():
-        yield _unfailing(_notebook(logging_steps))
+    elif in_notebook():
+        with notebook_display(event_line) as show:
+            yield _unfailing(show)
     elif sys.stderr.isatty() and can_draw():
         with _terminal() as show:
             yield _unfailing(show)
@@ -148,49 +149,3 @@ def _terminal() -> Iterator[Show]:
                 print_text(console, line, style)
 
         yield show
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
-
-
-def _notebook(logging_steps: int) -> Show:
-    """Lines of text stay; the line of the current step is updated in place."""
-    from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
-
-    rate = Rate()
-    handle: list[Any] = []
-
-    def show(event: Event) -> None:
-        nonlocal rate
-        line = event_line(event)
-        if isinstance(event, TrainingStarted):
-            rate = Rate(event.max_steps, event.first_step)
-            print(line)
-            handle.append(display(_Plain("first step …"), display_id=True))
-        elif isinstance(event, TrainingShortened):
-            rate.max_steps = event.max_steps
-            print(line)
-        elif isinstance(event, StepDone):
-            handle[-1].update(_Plain(rate.step_line(event)))
-        elif line is not None:
-            print(line)
-
-    return show
-
-
-class _Plain:
-    """Text that a notebook shows without quotes."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def _repr_html_(self) -> str:
-        import html
-
-        return f"<pre>{html.escape(self.text)}</pre>"
-
-    def __repr__(self) -> str:
-        return self.text

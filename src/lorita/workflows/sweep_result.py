@@ -78,11 +78,24 @@ class SweepResult:
         alike = [r for r in self.runs if all(r.values[o] == best.values[o] for o in others)]
         return len({f"{run.scale:.6g}" for run in alike if run.scale is not None}) > 1
 
-    def save(self) -> None:
-        """Write ``sweep.json`` into the sweep's folder, complete or not at all."""
+    def _repr_html_(self) -> str:
+        """The runs in a notebook, the best one first."""
+        from lorita.workflows.results_html import sweep_html
+
+        return sweep_html(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The folder, and what ``sweep.json`` holds, as plain values."""
+        return {"path": str(self.path), **self._content(), "hints": self.edges()}
+
+    def _content(self) -> dict[str, Any]:
         best = self.best
         values = {"best": best.name if best else None, "held_out_base": self.held_out_base}
-        text = json.dumps({**values, "runs": [asdict(run) for run in self.runs]}, indent=2)
+        return {**values, "runs": [asdict(run) for run in self.runs]}
+
+    def save(self) -> None:
+        """Write ``sweep.json`` into the sweep's folder, complete or not at all."""
+        text = json.dumps(self._content(), indent=2)
         claim(self.path, [SWEEP_FILE], kind=SWEEP)
         write_atomic(self.path / SWEEP_FILE, text + "\n")
 

@@ -47,6 +47,15 @@ class RunResult:
         """What the tuned model adds to ``prompt``; options as in ``GenerationOptions``."""
         return self.tuned.generate(prompt, **options)
 
+    def __repr__(self) -> str:
+        return f"Run in {self.path}"
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook: what was trained, the curve of its loss, and what came out."""
+        from lorita.workflows.results_html import run_html
+
+        return run_html(self.path)
+
 
 def train(
     *,

@@ -195,7 +195,7 @@ def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
     first = write_report(run).read_bytes(), (run / "loss.svg").read_bytes()
     assert (write_report(run).read_bytes(), (run / "loss.svg").read_bytes()) == first
     known = read_manifest(run)
-    assert known is not None and {"report.html", "loss.svg"} <= known.files
+    assert known is not None and {"report.html", "loss.svg", "loss.png"} <= known.files
 
 
 def test_folders_that_hold_no_run(tmp_path: Path) -> None:
@@ -249,5 +249,6 @@ def test_a_real_run_ends_with_its_report(llama: Path, prompts: Path, tmp_path: P
     assert sum(each.rows for each in record_.data.lengths) == record_.data.train_rows
     assert "memory at its peak" in text and "Rows by their length" in text
     card = (run / "README.md").read_text()
-    assert "![Loss curves](loss.svg)" in card and "[report.html](report.html)" in card
+    assert "![Loss curves](loss.png)" in card and "[report.html](report.html)" in card
     assert (run / "loss.svg").read_text().startswith("<svg")
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")

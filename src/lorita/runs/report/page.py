@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lorita.runs.report import words
 from lorita.runs.report.drawn import changes_line, shares_line
 from lorita.runs.report.marks import Piece, marked
+from lorita.runs.report.picture import picture
 from lorita.runs.report.plots import bars, curves, file_of, thinned
 from lorita.system.terminal_text import shown
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 20_000
 """Characters of an answer or prompt that the page shows."""
 LOSS_KEY = ("training", "held-out")
+LOSS_TITLE = "Loss, nats per token"
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,20 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def loss_file(story: Story) -> str | None:
-    """The loss curves as an SVG file for the model card; None if there were no steps."""
+    """The loss curves as an SVG file; None if there were no steps."""
     found = _loss(story)
     if found is None:
         return None
-    return file_of(str(found.svg), found.key or LOSS_KEY[:1], title="Loss, nats per token")
+    return file_of(str(found.svg), found.key or LOSS_KEY[:1], title=LOSS_TITLE)
+
+
+def loss_picture(story: Story) -> bytes | None:
+    """The loss curves as a PNG file for the model card; None if there were no steps."""
+    trained, held_out = story.training.curve("loss"), story.held_out_curve()
+    if not trained:
+        return None
+    lines = [trained, held_out] if held_out else [trained]
+    return picture(lines, LOSS_KEY[: len(lines)], title=LOSS_TITLE)
 
 
 def _plots(story: Story) -> list[Plot]:
@@ -114,7 +125,7 @@ def _loss(story: Story) -> Plot | None:
         label += f", held-out loss from {held_out[0][1]:.3f} to {held_out[-1][1]:.3f}"
     svg = curves(lines, label=label, points=(1,))
     key = LOSS_KEY if held_out else ()
-    return Plot("Loss, nats per token", as_it_is(svg), key, _remark(len(trained)))
+    return Plot(LOSS_TITLE, as_it_is(svg), key, _remark(len(trained)))
 
 
 def _remark(steps: int) -> str:

@@ -1,4 +1,4 @@
-"""Writes ``report.html`` and ``loss.svg`` into the folder of a run."""
+"""Writes ``report.html``, ``loss.svg`` and ``loss.png`` into the folder of a run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.runs.report.page import loss_file, page
+from lorita.runs.report.page import loss_file, loss_picture, page
 from lorita.runs.report.story import read_story
 from lorita.storage.files import write_atomic
 from lorita.storage.manifest import claim
-from lorita.storage.run_folder import LOSS_FILE, REPORT_FILE, open_run_dir
+from lorita.storage.run_folder import LOSS_FILE, LOSS_PICTURE, REPORT_FILE, open_run_dir
 from lorita.training.events import Event, Note, PhaseStarted
 
 if TYPE_CHECKING:
@@ -50,9 +50,13 @@ def not_made(folder: Path, error: Exception) -> str:
 
 
 def _write(story: Story) -> Path:
-    content = {REPORT_FILE: page(story), LOSS_FILE: loss_file(story)}
-    claim(story.folder, [name for name, text in content.items() if text is not None])
-    for name, text in content.items():
-        if text is not None:
-            write_atomic(story.folder / name, text)
+    content: dict[str, str | bytes | None] = {
+        REPORT_FILE: page(story),
+        LOSS_FILE: loss_file(story),
+        LOSS_PICTURE: loss_picture(story),
+    }
+    claim(story.folder, [name for name, made in content.items() if made is not None])
+    for name, made in content.items():
+        if made is not None:
+            write_atomic(story.folder / name, made)
     return story.folder / REPORT_FILE
