@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from lorita.data.tokens.token_view import glyphs
 from lorita.errors import UserError
 from lorita.evaluation.notebook_html import paragraphs, table
 from lorita.runs.report.page import loss_file
