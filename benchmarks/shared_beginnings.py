@@ -19,7 +19,6 @@ from accelerate import Accelerator
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import WIDE, read_prompts
-
 from lorita.data.examples import IGNORE, Example
 from lorita.data.shared_beginnings import find_groups
 from lorita.engine.numerics import choose_numerics

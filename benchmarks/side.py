@@ -20,7 +20,6 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
 from jobs import JOBS, SHAPE, Job, make_model, make_rows
-
 from lorita.data.batches import MicroBatch
 from lorita.data.examples import Example
 from lorita.models.adapter import attach, lora_config, trainable_parameters
