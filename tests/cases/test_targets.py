@@ -101,11 +101,11 @@ def test_what_is_left_out_is_said(
     for command in ("plan", "targets"):
         assert lorita([command, str(tmp_path)]) == 0
         said = capsys.readouterr().out
+        if name == "gemma3":  # its tower is not loaded at all
+            assert command != "plan" or "without model.vision_tower" in said
+            continue
         assert "Not adapted: " in said
-        if name != "gemma3":
-            assert all(re.search(rf"\*\.{place}\b", said) for place in LEFT_OUT[name])
-    if name == "gemma3":
-        assert "15 layers not reached by text in training (model.vision_tower)" in said
+        assert all(re.search(rf"\*\.{place}\b", said) for place in LEFT_OUT[name])
 
 
 @pytest.mark.parametrize("name", ["phimoe", "gpt_oss", "qwen2_moe", "granitemoehybrid", "jamba"])

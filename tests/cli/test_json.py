@@ -24,13 +24,14 @@ NO_FIGURES = {
     "merge": "prints where the model is",
     "export_gguf": "prints where the file is",
     "export_ollama": "prints where the folder is",
+    "export_llama_server": "prints where the folder is",
     "completion": "prints a script",
     "studio": "prints where the page is",
 }
 """Commands without ``--json``, and why."""
 MODULES = [
     *(name for name in COMMANDS if name != "export"),
-    *(f"export_{name}" for name in EXPORTS),
+    *(f"export_{name.replace('-', '_')}" for name in EXPORTS),
 ]
 
 

@@ -25,8 +25,8 @@ RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 NAME = EVIL.replace("/", "")  # as part of a path
 DRAWN = re.compile(r"\x1b\[(?!31mred)[\d;]*m|\x1b\[2K|\x1b\[\d*A|\x1b\[\?25[lh]|\r(?=[\n\x1b])")
 """What rich writes: colours, and how it draws a bar anew."""
-READS_NOTHING = ("doctor", "completion")
-"""Commands that read nothing that others wrote."""
+READS_NOTHING = ("doctor", "completion", "studio")
+"""Commands that read nothing that others wrote, or show it in a browser."""
 NAMES_NOTHING = ("targets", "plan", "evaluate")
 """Commands that show nothing that others wrote."""
 

@@ -47,7 +47,7 @@ def started(arguments: list[str], cwd: Path, **extra: str) -> Iterator[str]:
 
 def commands() -> list[str]:
     found = [piece.text for piece in pieces(PAGE) if "lorita serve" in piece.text and piece.fenced]
-    assert len(found) == 3
+    assert len(found) == 4
     return found
 
 
