@@ -59,7 +59,7 @@ ServeEngine = Annotated[
     Engine,
     Parameter(
         help="What writes the answers: transformers' models, as lorita runs them, or llama.cpp "
-        "(pip install lorita[llamacpp]), which is faster on a CPU and knows fewer options."
+        "(pip install lorita[llamacpp]), which knows fewer options."
     ),
 ]
 Patience = Annotated[float, Parameter(help="Seconds after which a request is given up.")]

@@ -22,8 +22,6 @@ CHUNK_BYTES = 64 * 2**20
 """Logits of a chunk."""
 LEAST_CHUNK = 256
 """Positions of a chunk, whatever their logits take: fewer would make the products slow."""
-LEAST_OF_BLOCKS = 512
-"""The same where the head is expanded for each chunk."""
 
 
 def cross_entropy_sum(
@@ -67,8 +65,7 @@ class _CrossEntropySum(torch.autograd.Function):
         grad_ND = torch.empty_like(hidden_ND) if needs_grad else None
         own = None if ids_R is None or rows_RD is None else _OwnRows(ids_R, rows_RD, hidden_ND)
         total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
-        least = LEAST_CHUNK if isinstance(weight_VD, Tensor) else LEAST_OF_BLOCKS
-        for here in _chunks(len(hidden_ND), weight_VD.shape[0] * hidden_ND.itemsize, least):
+        for here in _chunks(len(hidden_ND), weight_VD.shape[0] * hidden_ND.itemsize):
             logits_CV = _logits(hidden_ND[here], weight_VD)
             if own is not None:
                 own.write(logits_CV, hidden_ND[here])
@@ -117,9 +114,9 @@ class _OwnRows:
         return product(slope_CR, self.rows_RD.t())
 
 
-def _chunks(positions: int, bytes_each: int, least: int) -> Iterator[slice]:
+def _chunks(positions: int, bytes_each: int) -> Iterator[slice]:
     """Slices of nearly equal length: a short last one would make a slow product."""
-    count = math.ceil(positions / max(CHUNK_BYTES // bytes_each, least))
+    count = math.ceil(positions / max(CHUNK_BYTES // bytes_each, LEAST_CHUNK))
     for i in range(count):
         yield slice(i * positions // count, (i + 1) * positions // count)
 
