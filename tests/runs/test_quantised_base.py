@@ -10,10 +10,16 @@ import pytest
 import torch
 
 import lorita
+from lorita.cli import run as command
 from lorita.engine.block_tensor import BlockTensor
-from lorita.errors import Interrupted, ModelError, SettingsError
+from lorita.errors import Interrupted, LoritaWarning, ModelError, SettingsError
+from lorita.export.merged.weights import weights
+from lorita.models.base import find_base
+from lorita.models.base_precision import with_precision
+from lorita.models.base_weights import load_model
 from lorita.system.memory import CONTAINER, Room
 from lorita.training.events import Note, StepDone
+from tests.export.models import with_adapter
 from tests.models.gguf_bases import write_gguf
 from tests.runs.test_run import train
 
@@ -104,6 +110,40 @@ def test_refused_before_anything_is_written(
     with pytest.raises(kind, match=said):
         train(tmp_path / "run", llama, prompts, **options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", ["native", "q8"])
+def test_merged_and_taken_elsewhere(
+    gguf_base: Path, llama: Path, prompts: Path, tmp_path: Path, precision: str
+) -> None:
+    """A merged model holds the quantised numbers plus the adapter, as ordinary ones."""
+    run, merged = tmp_path / "run", tmp_path / "merged"
+    train(run, gguf_base if precision == "native" else llama, prompts, base_precision=precision)
+    assert command(["merge", str(run), str(merged), "--dtype", "float32"]) == 0
+    tuned, whole = lorita.load(run, dtype="float32"), lorita.load(merged, dtype="float32")
+    ids = torch.arange(3, 20)[None]
+    with torch.no_grad():
+        expected, found = (model(ids).logits for model in (tuned.model, whole.model))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert not any(isinstance(p, BlockTensor) for p in whole.model.parameters())
+    if precision == "native":  # llama.cpp checks the file and compares its answers
+        assert command(["export", "gguf", str(run), str(tmp_path / "a.gguf"), "--merged"]) == 0
+
+
+def test_reading_merged_weights_leaves_the_base_quantised(llama: Path) -> None:
+    base = with_precision(find_base(str(llama)), "q8")
+    model = with_adapter(load_model(base, torch.float32))
+    before = [(name, p.data_ptr()) for name, p in model.named_parameters()]
+    read = {weight.name: weight.read() for weight in weights(model)}
+    assert not any(isinstance(tensor, BlockTensor) for tensor in read.values())
+    assert [(name, p.data_ptr()) for name, p in model.named_parameters()] == before
+
+
+def test_used_on_other_numbers_is_said(llama: Path, prompts: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(run, llama, prompts, base_precision="q4", max_steps=1)
+    with pytest.warns(LoritaWarning, match=r"trained on weights that were quantised \(q4\)"):
+        lorita.load(llama, adapters={"a": run})
 
 
 def test_dora_on_quantised_weights(llama: Path, prompts: Path, tmp_path: Path) -> None:

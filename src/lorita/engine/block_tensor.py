@@ -1,8 +1,8 @@
 """Weights that stay quantised: blocks in the place of a model's weight, expanded where it is used.
 
-A model of eight billion weights in 4 bits takes 4.7 GB, and 16 GB as bfloat16. Its products need
-ordinary numbers, but only of the piece that is being multiplied. Expanding a piece costs the same
-for any number of tokens: for a few hundred of them it is a few hundredths of the product.
+A model in 4 bits takes less than a third of what it takes as bfloat16. Its products need ordinary
+numbers, but only of the piece that is being multiplied. Expanding a piece costs the same for any
+number of tokens, so it matters least where many are computed at once (``benchmarks/big.py``).
 
 To PEFT and transformers a ``BlockTensor`` is a weight of the shape and dtype that they expect.
 Linear layers and embeddings use the blocks directly; any other operation gets an expanded copy.
@@ -197,7 +197,7 @@ class BlockTensor(Tensor):
         ):
             raise ModelError(
                 "the base's weights stay quantised and cannot be changed",
-                hint="Load it without --base-precision native (or q8, q4).",
+                hint="lorita merge writes a model with the adapter in its weights.",
             )
         plain = tree_map(_plain, (args, kwargs or {}))
         return func(*plain[0], **plain[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from lorita.errors import AdapterError, LoritaWarning, SettingsError
@@ -10,7 +11,7 @@ from lorita.models.adapter_embeddings import fit_embeddings
 from lorita.models.adapter_files import require_files
 from lorita.models.adapter_kinds import read_adapter_config
 from lorita.models.base import Base, load_tokenizer
-from lorita.models.base_precision import with_precision
+from lorita.models.base_precision import IN_MEMORY, with_recorded_precision
 from lorita.models.base_weights import check_tokenizer_fits, load_model
 from lorita.models.fingerprint import fingerprint, fingerprint_problems
 from lorita.models.fitting import fitting_form
@@ -34,7 +35,7 @@ def load_checked_base(
     """
     base = resolved.base
     if resolved.record is not None:  # the numbers on which the adapter was trained
-        base = with_precision(base, resolved.record.base.precision)
+        base = with_recorded_precision(base, resolved.record.base.precision)
     model = load_model(*fitting_base(base, dtype, beside, fast))
     check_same_base(resolved, model)
     if resolved.folder is not None:
@@ -55,9 +56,22 @@ def _brought(resolved: Resolved) -> dict[int, list[int]]:
 
 
 def check_same_base(resolved: Resolved, model: torch.nn.Module) -> None:
-    """``AdapterError`` if ``model`` is not the base that the adapter's record describes."""
+    """``AdapterError`` if ``model`` is not the base that the adapter's record describes.
+
+    A ``LoritaWarning`` if only its numbers are others, because they were quantised in training.
+    """
     if resolved.record is None or not resolved.record.base.fingerprint:
         return
+    from lorita.engine.kernels.products import quantised
+
+    trained_on = resolved.record.base.precision
+    if trained_on in IN_MEMORY and not any(map(quantised, model.parameters())):
+        warnings.warn(
+            f"{resolved.folder} was trained on weights that were quantised ({trained_on}); here "
+            f"{resolved.base.name} has its own numbers",
+            LoritaWarning,
+            stacklevel=2,
+        )
     problems = fingerprint_problems(resolved.record.base.fingerprint, fingerprint(model))
     if problems:
         name = resolved.base.name
@@ -76,8 +90,6 @@ def fitting_base(
     that does not either, a quantised GGUF file stays quantised. A ``LoritaWarning`` says so.
     ``ModelError`` where nothing fits; see ``load_checked_base``.
     """
-    import warnings
-
     import torch
 
     dtype = torch_dtype(name)

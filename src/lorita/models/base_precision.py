@@ -21,6 +21,17 @@ def can_stay_quantised(base: Base) -> bool:
     return load_config(base).model_type in LAYOUTS
 
 
+def with_recorded_precision(base: Base, recorded: str | None) -> Base:
+    """The base in the form in which an adapter was trained on it; as it is if it cannot be so.
+
+    Another base may be named than the one of the training, in files of another kind.
+    """
+    try:
+        return with_precision(base, recorded)
+    except ModelError:
+        return base
+
+
 def with_precision(base: Base, asked: str | None) -> Base:
     """The base, to be held in memory as ``native``, ``q8`` or ``q4`` says; others change nothing.
 

@@ -50,6 +50,12 @@ def quantised(weight: Tensor) -> QuantisedWeight | None:
     return getattr(weight, "quantised", None)
 
 
+def ordinary(weight: Tensor) -> Tensor:
+    """A model's weight as numbers that any program can read: one that stays quantised, expanded."""
+    expanded = getattr(weight, "expanded", None)
+    return weight if expanded is None else expanded()  # type: ignore[no-any-return]
+
+
 def for_products(weight: Tensor) -> Tensor | QuantisedWeight:
     """A frozen weight as ``product`` takes it."""
     blocks = quantised(weight)

@@ -36,11 +36,13 @@ class Weight:
 
     def read(self) -> torch.Tensor:
         """The tensor: in float32 if an adapter is merged into it, else as in the base."""
+        from lorita.engine.kernels.products import ordinary
+
         module, leaf = self._path
         if hasattr(module, "base_layer"):
             return _merged(module, leaf)
         tensor: torch.Tensor = module.state_dict(keep_vars=True)[leaf].detach()
-        return tensor
+        return ordinary(tensor)
 
 
 def weights(model: PeftModel) -> Iterator[Weight]:
@@ -167,11 +169,14 @@ def _merged(module: Any, leaf: str) -> torch.Tensor:
     """A tensor of a LoRA layer with the adapter merged, in float32; the layer stays unchanged."""
     import torch
 
+    from lorita.engine.kernels.products import ordinary
+
     base = module.get_base_layer()
-    kept = {name: parameter.data for name, parameter in base.named_parameters(recurse=False)}
+    kept = dict(base.named_parameters(recurse=False))
     try:
-        for name, data in kept.items():
-            base.get_parameter(name).data = data.float().clone()
+        for name, own in kept.items():
+            copy = ordinary(own.detach().float()).clone()
+            base.register_parameter(name, torch.nn.Parameter(copy, requires_grad=False))
         with torch.no_grad():
             for wrapper in _wrappers(module):
                 wrapper.merge(adapter_names=[active_adapter(wrapper)])
@@ -184,5 +189,5 @@ def _merged(module: Any, leaf: str) -> torch.Tensor:
     finally:
         for wrapper in _wrappers(module):
             wrapper.merged_adapters.clear()
-        for name, data in kept.items():
-            base.get_parameter(name).data = data
+        for name, own in kept.items():
+            base.register_parameter(name, own)
