@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 
 from lorita.export.gguf.file import copy_metadata, new_writer, write_merged
+from lorita.models.gguf_files import open_whole
 from lorita.models.gguf_layout import find_layout
 from tests.export import models
 
@@ -31,7 +32,7 @@ def write_gguf(
     reader = gguf.GGUFReader(path)
     changed = folder / "changed.gguf"
     writer = new_writer(find_layout(idle.get_base_model().config, "tiny"))
-    copy_metadata(reader, writer, leave_out=())
+    copy_metadata(open_whole(path).header, writer, leave_out=())
     for tensor in reader.tensors:
         if tensor.name != leave_out:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)

@@ -12,7 +12,7 @@ from gguf import GGUFReader, GGUFWriter
 
 from lorita.errors import ModelError
 from lorita.models import gguf_header
-from lorita.models.gguf_files import open_gguf
+from lorita.models.gguf_files import open_whole
 from lorita.models.gguf_header import FalseHeader, check_header
 from tests.command import write
 
@@ -62,7 +62,7 @@ def test_false_claims(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.gguf", content)
     start = time.monotonic()
     with pytest.raises(ModelError, match=rf"damaged or truncated \(.*{said}"):
-        open_gguf(path)
+        open_whole(path)
     assert time.monotonic() - start < 5
 
 

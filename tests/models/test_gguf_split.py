@@ -12,6 +12,7 @@ from lorita.cli import run as lorita
 from lorita.export.gguf.file import copy_metadata
 from lorita.models.base import find_base
 from lorita.models.base_weights import load_model
+from lorita.models.gguf_files import open_whole
 from tests import tiny
 from tests.command import refused
 from tests.models.gguf_bases import write_gguf
@@ -33,7 +34,7 @@ def split(whole: Path, tmp_path: Path) -> list[Path]:
     for number, tensors in enumerate(groups):
         writer = gguf.GGUFWriter(None, "llama")
         if number == 0:
-            copy_metadata(reader, writer, leave_out=())
+            copy_metadata(open_whole(whole).header, writer, leave_out=())
         writer.add_uint16("split.no", number)
         writer.add_uint16("split.count", PARTS)
         writer.add_int32("split.tensors.count", len(reader.tensors))

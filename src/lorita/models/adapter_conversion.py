@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from lorita.errors import AdapterError
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.adapter_schema import MlxFile
+from lorita.models.gguf_files import GgufFile
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
+from lorita.models.gguf_tensors import read_tensor
 from lorita.storage.reading import checked, one_message, read_object
 
 if TYPE_CHECKING:
@@ -55,24 +57,26 @@ def convert_mlx(folder: Path, into: Path) -> None:
     _write(into, tensors, base_name=base_name, r=r, alpha=scale * r, targets=sorted(targets))
 
 
-def convert_gguf(path: Path, reader: Any, config: Any, base: str, into: Path) -> None:
-    """Write llama.cpp's adapter at ``path`` as a PEFT folder.
+def convert_gguf(file: GgufFile, config: Any, base: str, into: Path) -> None:
+    """Write llama.cpp's adapter ``file`` as a PEFT folder.
 
-    ``reader`` is a ``GGUFReader`` on ``path``; ``config`` is the configuration of ``base``. The
-    file holds lora_a [r, in] and lora_b [out, r] in its own row order, scaled by alpha/r or 1.
-    Raises ``AdapterError`` for tensors that ``base`` does not have.
+    ``config`` is the configuration of ``base``. The file holds lora_a [r, in] and lora_b [out, r]
+    in its own row order, scaled by alpha/r or 1. Raises ``AdapterError`` for tensors that ``base``
+    does not have.
     """
+    import torch
+
     layout = find_layout(config, base)
     modules = _modules_by_file_name(config, TensorNames(layout, config))
-    alpha = float(reader.fields["adapter.lora.alpha"].contents())
+    alpha = float(file.header.get("adapter.lora.alpha"))
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
-    for tensor in reader.tensors:
+    for tensor in file.tensors.values():
         name, _, kind = tensor.name.rpartition(".")
         module = modules.get(name)
         if module is None or kind not in ("lora_a", "lora_b"):
-            raise AdapterError(f"{path}: {base} has no place for {tensor.name}")
-        matrix = _float32(tensor)
+            raise AdapterError(f"{file.path}: {base} has no place for {tensor.name}")
+        matrix = read_tensor(file, tensor, torch.float32)
         embedding = name == "token_embd.weight"
         if embedding and kind == "lora_a":
             matrix = matrix.T.contiguous()
@@ -126,13 +130,6 @@ def _write(
     }
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _float32(tensor: Any) -> torch.Tensor:
-    import gguf
-    import torch
-
-    return torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
 
 
 def _modules_by_file_name(config: Any, names: TensorNames) -> dict[str, str]:

@@ -10,18 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from lorita.errors import AdapterError, LoritaError
+from lorita.errors import AdapterError, LoritaError, ModelError
 from lorita.models.adapter_conversion import MLX_WEIGHTS, convert_gguf, convert_mlx
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.base import find_base, load_config
-from lorita.models.gguf_header import check_header
+from lorita.models.gguf_files import GgufFile, check_gguf, open_mapped
 from lorita.storage import hub
 from lorita.storage.cache import kept_folder, mark_of
 from lorita.storage.downloads import require_intact
 from lorita.storage.names import hint, is_path
-from lorita.storage.reading import one_message, plain_size
+from lorita.storage.reading import one_message
 
 _HINT = (
     f"An adapter is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, a hub id, a folder of mlx-lm, "
@@ -99,7 +98,7 @@ def _kept(source: Path, extra: str, convert: Callable[[Path], None]) -> Path:
 def _from_file(path: Path, base: str | None) -> Path:
     if path.suffix != ".gguf":
         raise AdapterError(f"{path}: a file, but not a .gguf adapter", hint=_HINT)
-    reader = _reader(path)
+    file = _opened(path)
     if not _is_gguf_adapter(path):
         raise AdapterError(f"{path}: a whole model, not an adapter", hint="Pass it as --base.")
     if base is None:
@@ -109,27 +108,21 @@ def _from_file(path: Path, base: str | None) -> Path:
         )
     config = load_config(find_base(base))
     with one_message(f"{path}: cannot be read as a LoRA adapter", AdapterError):
-        return _kept(path, base, lambda into: convert_gguf(path, reader, config, base, into))
+        return _kept(path, base, lambda into: convert_gguf(file, config, base, into))
 
 
 def _is_gguf_adapter(path: Path) -> bool:
     try:
-        kind = _reader(path).fields.get("general.type")
+        header = _opened(path).header
     except LoritaError:
         return False
     with one_message(f"{path}: damaged", AdapterError):
-        return kind is not None and kind.contents() == "adapter"
+        return bool(header.get("general.type") == "adapter")
 
 
-def _reader(path: Path) -> Any:
+def _opened(path: Path) -> GgufFile:
     try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise AdapterError(
-            f"{path}: reading GGUF files needs the gguf package",
-            hint='Install it with: pip install "lorita[gguf]"',
-        ) from None
-    plain_size(path, AdapterError)
-    with one_message(f"{path}: not a GGUF file, or truncated", AdapterError, hint=_HINT):
-        check_header(path)
-        return GGUFReader(path)
+        check_gguf(path)
+        return open_mapped(path)
+    except ModelError as error:
+        raise AdapterError(error.problems, hint=error.hint) from error

@@ -145,22 +145,15 @@ def _damaged(path: Path, error: Exception) -> ModelError:
     )
 
 
-def open_gguf(path: Path) -> Any:
-    """The gguf package's own reader, which export copies from; takes seconds. Raises like
-    ``open_mapped``."""
+def open_whole(path: Path) -> GgufFile:
+    """A file that export copies from. Raises like ``open_mapped``, and for one that is split."""
     file = open_mapped(path)
-    file.data.close()
     if file.parts:
         raise ModelError(
             f"{path}: the model is split into {len(file.parts) + 1} files, which are not copied",
             hint=f"Join them first: llama-gguf-split --merge {path.name} whole.gguf",
         )
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(path)
-    except Exception as error:  # the reader fails in many ways
-        raise _damaged(path, error) from error
+    return file
 
 
 def metadata(path: Path, *keys: str) -> dict[str, Any]:

@@ -135,6 +135,10 @@ class Header:
         """Whether an entry holds several values."""
         return self.entries[key].kind == _ARRAY
 
+    def inner_kind(self, key: str) -> int | None:
+        """The kind of an array's values; None for an entry that is no array."""
+        return self._unpack("I", self.entries[key].place)[0] if self.is_array(key) else None
+
     def _unpack(self, form: str, place: int) -> tuple[Any, ...]:
         return struct.unpack_from(self.order + form, self.data, place)
 

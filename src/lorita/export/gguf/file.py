@@ -31,8 +31,9 @@ from lorita.export.gguf.writer import (
 )
 from lorita.export.merged.weights import Weight, weights
 from lorita.models.adapter_embeddings import saved_rows
-from lorita.models.gguf_files import open_gguf
+from lorita.models.gguf_files import GgufFile, StoredTensor, open_whole
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
+from lorita.models.gguf_tensors import read_bytes, read_tensor
 from lorita.storage.files import check_room
 from lorita.storage.run_record import read_record
 from lorita.training.events import OnEvent, unseen
@@ -108,11 +109,12 @@ def write_merged(
     layout = find_layout(config, base_name)
     writer = new_writer(layout)
     if base_file is not None:
-        reader = open_gguf(base_file)
-        own = ["general.file_type", "general.quantization_version", "general.name"]
+        own_file = open_whole(base_file)
+        leave_out = ["general.file_type", "general.quantization_version", "general.name"]
         rows = model.get_input_embeddings().weight.shape[0]
-        copy_metadata(reader, writer, own, grown_vocabulary(reader, tokenizer, rows))
-        planned = _over_file(model, layout, reader, quantize)
+        grown = grown_vocabulary(own_file.header, tokenizer, rows)
+        copy_metadata(own_file.header, writer, leave_out, grown)
+        planned = _over_file(model, layout, own_file, quantize)
         notes = [f"Metadata and tokenizer are those of {base_file.name}"]
     else:
         notes = add_metadata(writer, config)
@@ -121,41 +123,43 @@ def write_merged(
         planned = _whole(model, layout, quantize)
     writer.add_name(name)
     if base_file is not None and quantize in (AS_BASE, AT_LEAST_8):
-        _add_file_type_of_base(writer, reader, planned)
+        _add_file_type_of_base(writer, own_file, planned)
     else:
         writer.add_file_type(file_type(quantize))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     check_room(path, sum(tensor.size for tensor in planned))
     write_tensors(writer, path, planned, on_event)
     if base_file is not None and quantize in (AS_BASE, AT_LEAST_8):
-        return [*notes, *_as_base_notes(planned, reader)]
+        return [*notes, *_as_base_notes(planned, own_file)]
     return [*notes, *_format_notes(planned, quantize)]
 
 
 def _add_file_type_of_base(
-    writer: gguf.GGUFWriter, reader: gguf.GGUFReader, planned: Sequence[Planned]
+    writer: gguf.GGUFWriter, base: GgufFile, planned: Sequence[Planned]
 ) -> None:
     """``general.file_type``: the base's, or that of the format that most other matrices have."""
-    others = _other_formats(planned, reader)
-    own = reader.get_field("general.file_type")
+    others = _other_formats(planned, base)
+    own = base.header.get("general.file_type")
     if others:
         ((_, new), _), *_ = others.most_common(1)
         writer.add_file_type(file_type(new.lower()))
     elif own is not None:
-        writer.add_file_type(int(own.contents()))
+        writer.add_file_type(int(own))
 
 
-def _as_base_notes(planned: Sequence[Planned], reader: gguf.GGUFReader) -> list[str]:
+def _as_base_notes(planned: Sequence[Planned], base: GgufFile) -> list[str]:
     """In which formats matrices are that have another one in the base's file."""
     return [
         f"{count} matrices that the adapter changes are {new}, not {old} as in the base's file"
-        for (old, new), count in sorted(_other_formats(planned, reader).items())
+        for (old, new), count in sorted(_other_formats(planned, base).items())
     ]
 
 
-def _other_formats(planned: Sequence[Planned], reader: gguf.GGUFReader) -> Counter[tuple[str, str]]:
+def _other_formats(planned: Sequence[Planned], base: GgufFile) -> Counter[tuple[str, str]]:
     """How many tensors have another format than in the base's file: (old, new)."""
-    own = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    import gguf
+
+    own = {t.name: gguf.GGMLQuantizationType(t.kind).name for t in base.tensors.values()}
     return Counter(
         (own[tensor.name], tensor.kind.name)
         for tensor in planned
@@ -250,34 +254,33 @@ def _plan(
     return Planned(name, shape, kind, lambda: encode(numpy_float32(convert()), kind))
 
 
-def _over_file(
-    model: PeftModel, layout: Layout, reader: gguf.GGUFReader, quantize: str
-) -> list[Planned]:
+def _over_file(model: PeftModel, layout: Layout, base: GgufFile, quantize: str) -> list[Planned]:
     """The tensors of a GGUF base, with those that the adapter changes replaced."""
-    kinds = {tensor.name: tensor.tensor_type for tensor in reader.tensors}
+    import gguf
+
+    kinds = {t.name: gguf.GGMLQuantizationType(t.kind) for t in base.tensors.values()}
     found = _planned(model, layout, quantize, changed_only=True, kinds=kinds)
     changed = {tensor.name: tensor for tensor in found}
     planned = []
-    for tensor in reader.tensors:
+    for tensor in base.tensors.values():
         taken = changed.pop(tensor.name, None)
-        planned.append(taken or _kept(tensor, quantize))
+        planned.append(taken or _kept(base, tensor, quantize))
     # What is left: an output matrix that was tied to the embeddings before the adapter changed it.
     return [*planned, *changed.values()]
 
 
-def _kept(tensor: Any, quantize: str) -> Planned:
+def _kept(base: GgufFile, tensor: StoredTensor, quantize: str) -> Planned:
     """A tensor of the base's file; its bytes are copied if they are already in the right format."""
     import gguf
+    import torch
 
-    shape = tuple(int(n) for n in reversed(tensor.shape))
-    kind = tensor.tensor_type
+    own = kind = gguf.GGMLQuantizationType(tensor.kind)
     if quantize not in (AS_BASE, AT_LEAST_8):
-        kind = tensor_format(tensor.name, shape, quantize)
+        kind = tensor_format(tensor.name, tensor.shape, quantize)
 
     def make() -> np.ndarray[Any, Any]:
-        if tensor.tensor_type == kind:
-            array: np.ndarray[Any, Any] = tensor.data
-            return array
-        return encode(gguf.quants.dequantize(tensor.data, tensor.tensor_type), kind)
+        if own == kind:
+            return read_bytes(base, tensor)
+        return encode(numpy_float32(read_tensor(base, tensor, torch.float32)), kind)
 
-    return Planned(tensor.name, shape, kind, make)
+    return Planned(tensor.name, tensor.shape, kind, make)

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from lorita.errors import AdapterError
 
 if TYPE_CHECKING:
-    import gguf
     from transformers import PreTrainedTokenizerBase
+
+    from lorita.models.gguf_header import Header
 
 _TOKENS, _TYPES, _SCORES = (f"tokenizer.ggml.{key}" for key in ("tokens", "token_type", "scores"))
 
 
 def grown_vocabulary(
-    reader: gguf.GGUFReader, tokenizer: PreTrainedTokenizerBase, rows: int
+    header: Header, tokenizer: PreTrainedTokenizerBase, rows: int
 ) -> dict[str, Any]:
     """The keys of the file that change, with their new values: lists of ``rows`` entries.
 
@@ -29,9 +30,7 @@ def grown_vocabulary(
 
     kinds = gguf.TokenType
     lists: dict[str, list[Any]] = {
-        key: list(reader.fields[key].contents())
-        for key in (_TOKENS, _TYPES, _SCORES)
-        if key in reader.fields
+        key: list(header.get(key)) for key in (_TOKENS, _TYPES, _SCORES) if key in header.entries
     }
     tokens = lists[_TOKENS]
     types = lists.setdefault(_TYPES, [int(kinds.NORMAL)] * len(tokens))
@@ -53,7 +52,7 @@ def grown_vocabulary(
         tokens[i] = token.content
         types[i] = int(kinds.CONTROL if token.special else kinds.USER_DEFINED)
     changed: dict[str, Any] = dict(lists)
-    for key in reader.fields:
+    for key in header.entries:
         if key.endswith(".vocab_size"):
             changed[key] = rows
     return changed

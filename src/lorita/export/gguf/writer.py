@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import gguf
     import numpy as np
 
+    from lorita.models.gguf_header import Header
     from lorita.models.gguf_layout import Layout
 
 
@@ -67,7 +68,7 @@ def write_tensors(
 
 
 def copy_metadata(
-    reader: gguf.GGUFReader,
+    header: Header,
     writer: gguf.GGUFWriter,
     leave_out: Sequence[str],
     changed: Mapping[str, Any] | None = None,
@@ -79,16 +80,15 @@ def copy_metadata(
     import gguf
 
     changed = changed or {}
-    left_out = {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", *leave_out}
-    left_out.add("general.architecture")  # the writer has its own
-    for name, field in reader.fields.items():
+    left_out = {"general.architecture", *leave_out}  # the writer has its own architecture
+    for name, entry in header.entries.items():
         if name in left_out:
             continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        value = changed[name] if name in changed else field.contents()
-        writer.add_key_value(name, value, kind, sub_type=inner)
-    for name in changed.keys() - reader.fields.keys():
+        inner = header.inner_kind(name)
+        kind = None if inner is None else gguf.GGUFValueType(inner)
+        value = changed[name] if name in changed else header.get(name)
+        writer.add_key_value(name, value, gguf.GGUFValueType(entry.kind), sub_type=kind)
+    for name in changed.keys() - header.entries.keys():
         writer.add_array(name, changed[name])
 
 
