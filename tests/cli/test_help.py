@@ -29,6 +29,11 @@ def shown(
     return capsys.readouterr().out
 
 
+def is_switch(annotation: object) -> bool:
+    """Whether an option is on or off, with or without a default that is chosen later."""
+    return set(typing.get_args(annotation) or [annotation]) - {type(None)} == {bool}
+
+
 @pytest.mark.parametrize("module", LINES)
 def test_a_command_starts_with_its_line_in_the_list(module: str) -> None:
     assert full_help(module).split("\n\n")[0] == LINES[module]
@@ -55,7 +60,7 @@ def test_no_flag_is_broken_in_two(
     words = shown(monkeypatch, capsys, width, "train").split()
     for name, field in RunSettings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in words
-        if field.annotation is bool:
+        if is_switch(field.annotation):
             assert f"--no-{name.replace('_', '-')}" in words
 
 
@@ -94,14 +99,28 @@ def test_types_of_a_sweep(
     assert "--resume-from-checkpoint" not in text
 
 
-def test_values_are_passed_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, object] = {}
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The options that reach the settings from the command line."""
+    found: dict[str, object] = {}
 
     def follow(config: object, **options: object) -> None:
-        given.update(options)
+        found.update(options)
         raise SettingsError("enough")
 
     monkeypatch.setattr("lorita.settings.build.build_settings", follow)
+    return found
+
+
+def test_a_switch_takes_no_value(given: dict[str, object]) -> None:
+    switches = [n for n, field in RunSettings.model_fields.items() if is_switch(field.annotation)]
+    assert "load_best_model_at_end" in switches
+    for prefix, value in (("--", True), ("--no-", False)):
+        assert run(["train", *(f"{prefix}{name.replace('_', '-')}" for name in switches)]) == 2
+        assert given == dict.fromkeys(switches, value)
+
+
+def test_values_are_passed_as_typed(given: dict[str, object]) -> None:
     flags = "--lora_rank 4,16 --output-dir ~/runs --format OpenAI --bias some --no-speedup"
     lists = ["--data", "a,b.csv", "--data=c.csv", "--target-modules", "q_proj,v_proj"]
     assert run(["train", *flags.split(), *lists]) == 2

@@ -110,6 +110,7 @@ def test_choices() -> None:
     assert not choices_of(fields["target_modules"].annotation)
     assert not choices_of(fields["max_steps"].annotation)
     assert not choices_of(fields["use_cpu"].annotation)
+    assert not choices_of(fields["load_best_model_at_end"].annotation)
 
 
 def test_lora_options() -> None:

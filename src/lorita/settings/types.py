@@ -139,7 +139,7 @@ def how_written(annotation: Any) -> Written | None:
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:
-    """The words that a type accepts, in order; none where it accepts more than words."""
+    """The words that a type accepts, in order; none where it accepts more, or is a switch."""
     if typing.get_origin(annotation) is Annotated:
         return choices_of(annotation.__origin__)
     if typing.get_origin(annotation) is Literal:
@@ -147,6 +147,8 @@ def choices_of(annotation: Any) -> tuple[str, ...]:
     if not is_union(annotation):
         return ()
     members = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+    if members == [bool]:
+        return ()
     words = [("true", "false") if kind is bool else choices_of(kind) for kind in members]
     return tuple(word for some in words for word in some) if all(words) else ()
 
