@@ -12,7 +12,9 @@ at its end. Points that the file holds already are skipped. The sets, from tens 
 - code: functions of the standard library as they are written; plain text.
 - sentences, sentences-2000: first sentences of its docstrings, short rows; plain text.
 
-``--data FOLDER`` keeps the rows that are made here, so that several machines train on the same.
+``--base-precision none,int8`` trains each point with and without 8-bit products; the loss is always
+that of the model in its own dtype. ``--data FOLDER`` keeps the rows that are made here, so that
+several machines train on the same.
 """
 
 from __future__ import annotations
@@ -131,7 +133,8 @@ def train_once(
     options = {"r": point["r"], "lora_alpha": 2 * point["r"], "lora_dropout": 0.0}
     config = adapters.lora_config(model, {**options, "target_modules": "all-linear"})
     tuned = adapters.attach(model, config, seed=point["seed"])
-    speedup(tuned)
+    quick = None if point["base_precision"] == "none" else point["base_precision"]
+    speedup(tuned, base_precision=quick)
     steps = max(1, round(point["epochs"] * steps_per_epoch(len(rows), point["rows_per_step"])))
     masters = Masters(adapters.trainable_parameters(tuned))
     optimizer = make_optimizer(
@@ -150,6 +153,9 @@ def train_once(
     ):  # fmt: skip
         pass
     seconds = time.perf_counter() - started
+    if quick is not None:  # no figure is of 8-bit products
+        unspeed(model)
+        speedup(tuned)
     loss = score_rows(tuned, held_out, model.device).rows().mean
     trained = score_rows(tuned, rows[:24], model.device).rows().mean
     unspeed(model)
@@ -168,7 +174,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     for name, values in (
         ("rows-per-step", "4,8"), ("learning-rate", "2e-3"), ("epochs", "1"), ("seed", "42"),
-        ("beta2", "0.999"), ("r", "8"),
+        ("beta2", "0.999"), ("r", "8"), ("base-precision", "none"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", default=values)
     given = parser.parse_args()
@@ -178,7 +184,7 @@ def main() -> None:
     from lorita.models.base_weights import load_model
 
     kinds = {"rows_per_step": int, "learning_rate": float, "epochs": float, "seed": int,
-             "beta2": float, "r": int}  # fmt: skip
+             "beta2": float, "r": int, "base_precision": str}  # fmt: skip
     values = [[kind(v) for v in getattr(given, n).split(",")] for n, kind in kinds.items()]
     numerics = choose_numerics(device=given.device)
     numerics.apply()
