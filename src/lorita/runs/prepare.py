@@ -168,7 +168,8 @@ def _tokenize(
     eval_rows: Rows | None,
     new: NewTokens,
 ) -> PreparedData:
-    context, max_length = context_length(config), longest_row(settings, config)
+    context = context_length(config)
+    max_length = longest_row(settings, context)
     num_rows = len(rows.rows)
     seen = find_duplicates(chain(rows.rows, eval_rows.rows if eval_rows else ()))
     split = split_data(settings, num_rows, seen.groups[:num_rows])

@@ -23,13 +23,12 @@ from lorita.data.tokens.encoder import AS_TEXT
 from lorita.data.tokens.new_tokens import NewTokens
 from lorita.data.tokens.tokenize import Treatment
 from lorita.errors import DataError
-from lorita.models.context import context_length
 from lorita.runs.asked import asked_function
 from lorita.settings.build import ROWS_NAME
 from lorita.settings.schema import RunSettings
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 LONGEST_DEFAULT = 2048
 """Rows are cut here when the user says nothing and the model could take more."""
@@ -100,9 +99,8 @@ def wanted_reading(settings: RunSettings) -> Wanted:
     )
 
 
-def longest_row(settings: RunSettings, config: PretrainedConfig) -> int:
+def longest_row(settings: RunSettings, context: int | None) -> int:
     """``max_length``, or the model's context up to ``LONGEST_DEFAULT`` tokens."""
-    context = context_length(config)
     return settings.max_length or min(LONGEST_DEFAULT, context or LONGEST_DEFAULT)
 
 

@@ -29,8 +29,9 @@ from lorita.data.tokens.long_rows import chat_notes, fit_rows
 from lorita.data.tokens.new_tokens import add_new_tokens, unused_note
 from lorita.data.tokens.token_view import RowView, view_row
 from lorita.data.tokens.tokenize import Treatment, encode_rows
-from lorita.models.base import load_config, load_tokenizer
+from lorita.models.base import Base, load_config, load_tokenizer
 from lorita.models.context import context_length
+from lorita.models.plain_tokenizer import Plain, find_plain, keep_plain
 from lorita.runs.asked import asked_base
 from lorita.runs.read_data import (
     find_source,
@@ -130,19 +131,17 @@ def preview(*, config: str | Path | None = None, **options: Unpack[Options]) -> 
 def look_through(settings: RunSettings) -> Preview:
     """The preview of a run's data."""
     base = asked_base(settings)
-    if base.reads_without_torch():
-        start_without_torch()
-    model_config = load_config(base)
+    plain = _plain_tokenizer(base, settings)
     source = find_source(settings)
     taken, others = choose_reading(source, wanted_reading(settings))
     found = Problems(source.origin)
     rows = read_rows(source, wanted_reading(settings), found)
-    tokenizer = load_tokenizer(base)
+    tokenizer = plain.tokenizer
     new = add_new_tokens(tokenizer, settings.add_tokens, settings.add_special_tokens)
     template, template_notes = choose_template(
         tokenizer, settings.chat_template, rows.kind, rows.rows
     )
-    how = treatment(settings, longest_row(settings, model_config), template)
+    how = treatment(settings, longest_row(settings, plain.context), template)
     encoder = how.encoder(tokenizer)
     numbers, encoded = _usable(rows, encoder, how, found)
     chosen = list(select_rows(rows.rows, numbers))
@@ -182,11 +181,23 @@ def look_through(settings: RunSettings) -> Preview:
         unusable_rows=len(source.rows) - len(chosen),
         notes=notes,
         max_length=how.max_length,
-        context=context_length(model_config),
+        context=plain.context,
         **_figures(train, fitted),
         first_rows=_views(fitted, tokenizer),
         problems=sorted(problems, key=lambda found: not found.stops),
     )
+
+
+def _plain_tokenizer(base: Base, settings: RunSettings) -> Plain:
+    """The tokenizer, without transformers where it was kept and no tokens are added to it."""
+    adds = settings.add_tokens is not None or settings.add_special_tokens is not None
+    if not adds and (found := find_plain(base)) is not None:
+        return found
+    if base.reads_without_torch():
+        start_without_torch()
+    config, tokenizer = load_config(base), load_tokenizer(base)
+    keep_plain(base, config, tokenizer)
+    return Plain(tokenizer, context_length(config))
 
 
 def _figures(train: Sequence[Encoded], fitted: Tokenized) -> dict[str, Any]:

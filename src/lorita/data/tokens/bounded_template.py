@@ -1,25 +1,26 @@
 """Limits on the work of a chat template, which comes with a model, an adapter or a run.
 
-transformers compiles it in a sandbox that keeps it from other code, but not from looping for ever
-or making huge texts. Here the same template is compiled once more with counters in it: each turn
-of a loop and each call of a macro is a step, and what can grow a text is measured before it does.
+The sandbox (``template_environment``) keeps it from other code, but not from looping for ever or
+making huge texts. So it is compiled with counters in it: each turn of a loop and each call of a
+macro is a step, and what can grow a text is measured before it does.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 
+from lorita.data.tokens.template_environment import Generation, new_environment
+
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 MOST_SOURCE = 2**20
 """Characters of a template; the longest known have some 30,000."""
@@ -44,29 +45,24 @@ class TooMuch(SecurityError):
         super().__init__(f"the template {what}; nothing that a chat needs does")
 
 
-def limits_of(source: str) -> tuple[str, Limits]:
-    """What to give transformers in place of the template, and the limits on it.
+def render_bounded(source: str, seen: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
+    """The text that a template makes of what it is shown, and the spans of ``generation`` blocks.
 
-    transformers would work out constants of the template while it compiles it, before any limit.
-    So it is given a comment to compile, whose code is then replaced.
+    Raises ``TooMuch`` if it wants more than it may have, else what jinja or the template raises.
     """
-    from transformers.utils.chat_template_utils import _compile_jinja_template
-
-    if len(source) > MOST_SOURCE:
-        raise TooMuch(f"is longer than {MOST_SOURCE:,} characters")
-    comment = _comment(source)
-    template: Any = _compile_jinja_template(comment)
-    if not hasattr(template.environment, "limits"):
-        limits = Limits(template.environment)
-        limits.compile(template, source)
-        template.environment.limits = limits
-    return comment, template.environment.limits
+    template, limits = _compiled(source)
+    noted: Any = template.environment.extensions[Generation.identifier]
+    with limits.counting():
+        return noted.written(template.generate(**seen)), noted.spans
 
 
 @functools.lru_cache
-def _comment(source: str) -> str:
-    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{{# {digest} {{% generation %}} #}}"
+def _compiled(source: str) -> tuple[Template, Limits]:
+    if len(source) > MOST_SOURCE:
+        raise TooMuch(f"is longer than {MOST_SOURCE:,} characters")
+    environment = new_environment()
+    limits = Limits(environment)
+    return limits.compile(environment, source), limits
 
 
 class Limits:
@@ -86,15 +82,16 @@ class Limits:
         for name, run in environment.filters.items():
             environment.filters[name] = _limited(name, run)
 
-    def compile(self, template: Template, source: str) -> None:
-        """Make the code of ``template`` that of ``source``, with counters in it."""
-        environment = template.environment
+    def compile(self, environment: Environment, source: str) -> Template:
+        """The template with counters in it. Its constants are worked out within the limits too."""
         tree = _counted(environment.parse(source))
         code = environment.compile(tree)
-        fresh = type(template).from_code(environment, code, environment.make_globals(None))
-        run = fresh.root_render_func
+        template = environment.template_class.from_code(
+            environment, code, environment.make_globals(None)
+        )
+        run = template.root_render_func
         template.root_render_func = lambda context: _measured(run(context))
-        template.blocks = fresh.blocks
+        return template
 
     @contextmanager
     def counting(self) -> Iterator[None]:
@@ -126,7 +123,7 @@ class Limits:
             _check_call("format", (left, right))
         return made(self._operate(context, operator, left, right))
 
-    def _function(self, context: Any, function: Any, *given: Any, **named: Any) -> Any:
+    def _function(self, context: Any, function: Any, /, *given: Any, **named: Any) -> Any:
         if function in self._own:
             return function(*given)
         # The sandbox has its own ``str.format``, wrapped around the text's.

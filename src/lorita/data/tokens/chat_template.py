@@ -46,13 +46,13 @@ class ChatTemplate:
         ask: bool = False,
     ) -> str:
         """The messages as one text; with ``ask``, it ends where the assistant's answer begins."""
-        return self._shaped(messages, tools, documents, add_generation_prompt=ask)[0]
+        return self._shaped(messages, tools, documents, ask=ask)[0]
 
     def render_marked(
         self, messages: Messages, tools: Sequence[Any] = (), documents: Sequence[Any] = ()
     ) -> tuple[str, list[tuple[int, int]]]:
         """The text and the character spans of the template's ``{% generation %}`` blocks."""
-        return self._shaped(messages, tools, documents, return_assistant_tokens_mask=True)
+        return self._shaped(messages, tools, documents)
 
     @cached_property
     def forms(self) -> Forms:
@@ -67,39 +67,35 @@ class ChatTemplate:
         return find_forms(attempt)
 
     def _shaped(
-        self, messages: Messages, tools: Sequence[Any], documents: Sequence[Any], **how: bool
+        self,
+        messages: Messages,
+        tools: Sequence[Any],
+        documents: Sequence[Any],
+        *,
+        ask: bool = False,
     ) -> tuple[str, list[tuple[int, int]]]:
         forms = self.forms
-        return self._render(forms.messages(messages), forms.tools(tools), documents, **how)
+        return self._render(forms.messages(messages), forms.tools(tools), documents, ask=ask)
 
     def _render(
         self,
         messages: list[dict[str, Any]],
         tools: Sequence[Any],
         documents: Sequence[Any],
-        **how: bool,
+        *,
+        ask: bool = False,
     ) -> tuple[str, list[tuple[int, int]]]:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        from lorita.data.tokens.bounded_template import limits_of
+        from lorita.data.tokens.bounded_template import render_bounded
+        from lorita.data.tokens.template_environment import what_templates_see
 
         try:
-            compiled, limits = limits_of(self.source)
-            with limits.counting():
-                texts, marks = render_jinja_template(
-                    [messages],
-                    tools=list(tools) or None,
-                    documents=list(documents) or None,
-                    chat_template=compiled,
-                    **how,
-                    **self.special,
-                )
+            seen = what_templates_see(messages, tools, documents, self.special, ask=ask)
+            return render_bounded(self.source, seen)
         except Exception as error:  # a template is a program, which may fail in any way
             line = getattr(error, "lineno", None)
             where = f" (line {line})" if line else ""
             said = str(error).strip() or type(error).__name__
             raise TemplateError(f"chat template error: {said}{where}") from error
-        return texts[0], [tuple(mark) for mark in marks[0]] if marks else []
 
     @cached_property
     def has_marks(self) -> bool:

@@ -44,6 +44,8 @@ def add_new_tokens(
 
     ``SettingsError`` for lists without a token, and for texts that can be no token.
     """
+    if words is None and special is None:
+        return NewTokens()
     problems: list[str] = []
     notes: list[str] = []
     wanted: dict[str, bool] = {}
