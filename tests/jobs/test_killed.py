@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,17 +20,27 @@ from lorita.jobs.records import (
     PAUSED,
     QUEUED,
     RUNNING,
-    SUCCEEDED,
     TRAINING_FILE,
     Job,
     JobEvent,
 )
 from lorita.jobs.supervisor import MOST_CRASHES
-from lorita.jobs.work_folder import DATA_FOLDER, LOCK, SETTINGS
+from lorita.jobs.work_folder import DATA_FOLDER, SETTINGS
 from tests.command import write
-from tests.jobs.killed import open_desk, request
+from tests.jobs.server import Killable, kill, open_desk, request, trainer
+from tests.serving import jobs
 from tests.serving.conftest import save_chat_model
-from tests.serving.jobs import EPOCHS, QUICK, chats
+from tests.serving.jobs import (
+    EPOCHS,
+    QUICK,
+    adapter,
+    chats,
+    create,
+    events,
+    until_step,
+    upload,
+)
+from tests.serving.server import running
 
 
 def until(condition: Callable[[], bool], seconds: float = 90) -> None:
@@ -57,49 +64,66 @@ def desk(base: str, tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_killed_during_a_job_and_during_an_upload(base: str, tmp_path: Path) -> None:
+    """``kill -9`` of ``lorita serve``, and then of the training process that outlives it."""
     runs = tmp_path / "runs"
     runs.mkdir()
-    data = write(tmp_path / "chats.jsonl", chats())
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.jobs.killed", runs, base, data],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert server.stdout is not None
-    job, file = server.stdout.readline().split()
-    work = runs / DATA_FOLDER / "work" / job
-    until(lambda: held(work))
-    server.kill()
-    server.wait()
-    server.stdout.close()
-    files = runs / DATA_FOLDER / "files"
-    assert len(list(files.iterdir())) == 2  # one of them half written
-    process = json.loads((work / LOCK).read_text())["pid"]
+    server = Killable.start(base, runs)
+    file = upload(server.client())
+    job = create(server.client(), file).id
+    with server.half_an_upload():
+        until(lambda: len(list(server.files.iterdir())) == 2)
+        until(lambda: held(runs / DATA_FOLDER / "work" / job))
+        assert [one.id for one in server.client().files.list()] == [file]
+        server.kill()
+    assert len(list(server.files.iterdir())) == 2  # one of them half written
+    process = trainer(runs, job)
 
-    desk = open_desk(runs, base)  # the training process has outlived its server
-    desk.start()
-    try:
-        assert [path.name for path in files.iterdir()] == [file]
-        log = next(iter(runs.glob("ft-*")), runs) / "log.jsonl"
+    with running(base, watch=runs, jobs=QUICK) as again:  # the training process is still at work
+        client = again.client()
+        assert [one.id for one in client.files.list()] == [file]
+        assert [path.name for path in server.files.iterdir()] == [file]
+        until_step(client, job, "Checkpoint created at step 12")
+        assert trainer(runs, job) == process  # not run twice
+        kill(process)
+        done = jobs.until(client, job, "succeeded")
+        assert any("ended from outside" in event.message for event in events(client, job))
+    assert adapter(runs, done) == uninterrupted(base, tmp_path)
 
-        def told(text: str) -> bool:
-            return any(text in event.message for event in desk.events(job, None, 1000)[0])
 
-        until(lambda: told("Checkpoint created at step 12"))
-        log = next(runs.glob("ft-*")) / "log.jsonl"
-        assert json.loads((work / LOCK).read_text())["pid"] == process  # not run twice
-        os.kill(process, signal.SIGKILL)
-        until(lambda: desk.job(job).status == SUCCEEDED)
-        assert told("ended from outside")
-        assert len(log.read_text().splitlines()) >= 3 * EPOCHS
-    finally:
-        desk.stop()
-    [run] = runs.glob("ft-*")
+def uninterrupted(base: str, tmp_path: Path) -> bytes:
+    """The adapter of the same training that nobody has killed."""
     whole = lorita.train(
-        model=base, data=str(data), output_dir=str(tmp_path / "whole"), dtype="float32",
-        num_train_epochs=EPOCHS, per_device_train_batch_size=4, eval_fraction=0, **QUICK,
+        model=base, data=str(write(tmp_path / "chats.jsonl", chats())),
+        output_dir=str(tmp_path / "whole"), dtype="float32", num_train_epochs=EPOCHS,
+        per_device_train_batch_size=4, eval_fraction=0, **QUICK,
     )  # fmt: skip
-    name = "adapter_model.safetensors"
-    assert (run / name).read_bytes() == (whole.path / name).read_bytes()
+    return (whole.path / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(base: str, tmp_path: Path) -> None:
+    """At random instants, with half an upload each time; the bytes are the same in the end."""
+    runs, dice = tmp_path / "runs", random.Random(0)
+    runs.mkdir()
+    job, file = "", ""
+    for number in range(6):
+        server = Killable.start(base, runs)
+        client = server.client()
+        if not job:
+            file = upload(client)
+            job = create(client, file).id
+        assert [one.id for one in client.files.list()] == [file]
+        assert [path.name for path in server.files.iterdir()] == [file]
+        with server.half_an_upload():
+            until(lambda: len(list(server.files.iterdir())) == 2)  # noqa: B023
+            time.sleep(dice.uniform(0, 6))
+            server.kill(job if number % 2 else None)
+    server = Killable.start(base, runs)
+    done = jobs.until(server.client(), job, "succeeded", seconds=300)
+    [result] = done.result_files
+    assert {path.name for path in server.files.iterdir()} == {file, result}
+    server.kill()
+    assert adapter(runs, done) == uninterrupted(base, tmp_path)
 
 
 def test_one_server_for_a_folder(desk: Desk, base: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -34,8 +35,8 @@ class Running:
 
     def client(self, key: str | None = None, **more: Any) -> openai.OpenAI:
         """OpenAI's client, which does not try again by itself."""
-        more = {"max_retries": 0, "timeout": 60, **more}
-        return openai.OpenAI(base_url=self.url, api_key=key or self.key or "none", **more)
+        more = {"max_retries": 0, "timeout": 60, "base_url": self.url, **more}
+        return openai.OpenAI(api_key=key or self.key or "none", **more)
 
     def until(self, condition: Any, seconds: float = 10.0) -> None:
         """Wait until the condition holds."""
@@ -43,6 +44,30 @@ class Running:
         while not condition():
             assert time.monotonic() < end, "it did not come to that"
             time.sleep(0.01)
+
+
+class Asking:
+    """Requests of any kind over one connection, as bytes."""
+
+    def __init__(self, server: Running) -> None:
+        host = server.url.removeprefix("http://").removesuffix("/v1")
+        self._connection = http.client.HTTPConnection(host, timeout=60)
+
+    def ask(
+        self, method: str, path: str, body: bytes, kind: str = "application/json"
+    ) -> tuple[int, bytes]:
+        """The status and the body of the answer."""
+        try:
+            return self._ask(method, path, body, kind)
+        except (ConnectionError, http.client.BadStatusLine):
+            # Servers close connections that were idle for long. On a new one it must be answered.
+            self._connection.close()
+            return self._ask(method, path, body, kind)
+
+    def _ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, bytes]:
+        self._connection.request(method, path, body, {"Content-Type": kind})
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
 
 
 @contextmanager

@@ -80,6 +80,22 @@ def test_no_answer_is_wrong_and_none_is_lost(
         print(f"p50 {cuts[9]:.2f} s, p95 {cuts[18]:.2f} s")
 
 
+def test_eight_chats_share_their_steps(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step costs about the same for one text and for eight, so few steps are much throughput."""
+    scheduler, steps = server.service.scheduler, []
+    step = scheduler._step
+    monkeypatch.setattr(scheduler, "_step", lambda w: (steps.append(w), time.sleep(0.02), step(w)))
+
+    def count(chats: int) -> int:
+        steps.clear()
+        with ThreadPoolExecutor(chats) as pool:
+            list(pool.map(lambda n: ask(server.client(), MODELS[n % 3], f"{n}", max_tokens=40),
+                          range(chats)))  # fmt: skip
+        return len(steps)
+
+    assert count(8) / 8 < count(1) / 3
+
+
 @pytest.fixture
 def small(chat_base: Path) -> Iterator[Running]:
     with running(chat_base, most_waiting=2, timeout=1.5) as it:

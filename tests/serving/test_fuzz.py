@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.serving.server import Running
+from tests.serving.server import Asking, Running
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 40), st.integers(), st.floats(0, 2), st.floats(),
@@ -87,10 +86,37 @@ PROMPTS = st.fixed_dictionaries(
     },
     optional={**SHARED, "echo": SCALARS, "best_of": SCALARS, "suffix": SCALARS},
 )  # fmt: skip
+ITEMS = st.one_of(
+    st.text(max_size=20), ANY,
+    st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "type": st.sampled_from(["message", "function_call", "function_call_output", "x"]),
+                "role": st.sampled_from(["user", "assistant", "developer", "tool"]),
+                "content": st.one_of(st.text(max_size=9), ANY), "call_id": SCALARS,
+                "name": SCALARS, "arguments": st.one_of(st.just("{}"), SCALARS), "output": ANY,
+            },
+        ),
+        max_size=4,
+    ),
+)  # fmt: skip
+RESPONSES = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(["base", "red", "plain", "nope"]), "input": ITEMS,
+        "max_output_tokens": st.one_of(st.integers(1, 6), SCALARS),
+    },
+    optional={
+        "temperature": SCALARS, "top_p": SCALARS, "stream": st.booleans(), "instructions": SCALARS,
+        "tools": ANY, "tool_choice": ANY, "metadata": ANY, "odd": ANY, "text": st.one_of(
+            ANY, SCHEMAS.map(lambda s: {"format": {"type": "json_schema", "schema": s}})),
+    },
+)  # fmt: skip
 RAW = st.one_of(st.binary(max_size=60), ANY.map(lambda value: json.dumps(value).encode()))
 BODIES = st.one_of(
     st.tuples(st.just("/v1/chat/completions"), CHATS.map(lambda v: json.dumps(v).encode())),
     st.tuples(st.just("/v1/completions"), PROMPTS.map(lambda v: json.dumps(v).encode())),
+    st.tuples(st.just("/v1/responses"), RESPONSES.map(lambda v: json.dumps(v).encode())),
     st.tuples(st.sampled_from(["/v1/chat/completions", "/v1/completions", "/v1/models"]), RAW),
 )
 STATUSES = {200, 400, 404, 405, 413, 415}
@@ -98,19 +124,13 @@ STATUSES = {200, 400, 404, 405, 413, 415}
 
 @pytest.mark.parametrize("examples", [120, pytest.param(5000, marks=pytest.mark.slow)])
 def test_no_request_breaks_the_server(server: Running, examples: int) -> None:
-    host = server.url.removeprefix("http://").removesuffix("/v1")
-    connection = http.client.HTTPConnection(host, timeout=60)
-
-    def post(path: str, body: bytes) -> tuple[int, bytes]:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+    asking = Asking(server)
 
     @settings(max_examples=examples, deadline=None, database=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(BODIES)
     def asked(request: tuple[str, bytes]) -> None:
-        status, answer = post(*request)
+        status, answer = asking.ask("POST", *request)
         assert status in STATUSES, (request, answer)
         assert b"Traceback" not in answer
         if status != 200:

@@ -144,7 +144,7 @@ def test_paused_and_resumed_to_the_same_bytes(
     assert client.fine_tuning.jobs.pause(job.id).status == "paused"
     assert client.fine_tuning.jobs.retrieve(behind.id).status == "queued"  # one at a time
     assert client.fine_tuning.jobs.cancel(behind.id).status == "cancelled"
-    with pytest.raises(openai.BadRequestError, match="is paused, so it cannot be paused"):
+    with pytest.raises(openai.ConflictError, match="is paused, so it cannot be paused"):
         client.fine_tuning.jobs.pause(job.id)
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
     done = until(client, job.id, "succeeded")
@@ -158,7 +158,7 @@ def test_cancelled_while_it_runs(
     client: openai.OpenAI, serving: Running, finished: Any, watched: Path
 ) -> None:
     job = create(client, finished.training_file, suffix="cancelled")
-    with pytest.raises(openai.BadRequestError, match="is needed by the job"):
+    with pytest.raises(openai.ConflictError, match="is needed by the job"):
         client.files.delete(finished.training_file)
     until(client, job.id, "running")
     gone = client.fine_tuning.jobs.cancel(job.id)
@@ -166,7 +166,7 @@ def test_cancelled_while_it_runs(
     assert gone.finished_at is not None
     assert gone.fine_tuned_model is None
     for change in (client.fine_tuning.jobs.cancel, client.fine_tuning.jobs.resume):
-        with pytest.raises(openai.BadRequestError, match="is cancelled"):
+        with pytest.raises(openai.ConflictError, match="is cancelled"):
             change(job.id)
     assert serving.desk is not None
     serving.until(lambda: serving.desk._supervisor._process is None, 30)  # type: ignore[union-attr]
@@ -228,7 +228,10 @@ CREATED = {"model": "base", "training_file": "file-x"}
         ({"training_file": "../../etc/passwd"}, "invalid training_file", "training_file"),
         ({"validation_file": "file-y"}, "invalid validation_file", "validation_file"),
         ({"method": {"type": "dpo", "dpo": {}}}, "no training on preferences (dpo)", "method"),
-        ({"method": {"type": "reinforcement"}}, "reinforcement", "method"),
+        ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "only supervised",
+         "method"),
+        ({"method": {"type": "supervised", "dpo": {}}}, "no training on preferences", "method"),
+        ({"method": {"type": "reinforcement"}}, "by graders (reinforcement)", "method"),
         ({"method": {"type": "magic"}}, "supervised", "method.type"),
         ({"hyperparameters": {"n_epochs": 0}}, 'should be "auto" or a whole number',
          "hyperparameters.n_epochs"),

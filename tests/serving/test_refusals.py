@@ -11,7 +11,9 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
 
+from lorita.serving.api_errors import NOT_DONE
 from tests.serving.server import Running, running
 
 ASKED = {"model": "base", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
@@ -64,7 +66,11 @@ def raw(
         ({"tool_choice": "any"}, "auto, none, required", None),
         ({"tool_choice": {"type": "function"}}, "tool_choice", None),
         ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice", None),
-        ({"functions": []}, "Unrecognized", "functions"),
+        ({"functions": []}, "send tools and tool_choice", "functions"),
+        ({"function_call": "auto"}, "send tools and tool_choice", "function_call"),
+        ({"reasoning_effort": "low"}, "no such setting", "reasoning_effort"),
+        ({"audio": {"voice": "x"}}, "read and write text only", "audio"),
+        ({"stop": ["x"] * 17}, "at most 16", "stop"),
         ({"max_tokens": 9999}, "maximum context length is 512", "messages"),
         ({"messages": [{"role": "user", "content": "x" * 2000}]}, "maximum context", "messages"),
         ({"response_format": {"type": "json_schema"}}, "needs it", "response_format"),
@@ -79,6 +85,35 @@ def test_bad_requests(
     assert refused.value.type == "invalid_request_error"
     if param is not None:
         assert refused.value.param == param
+
+
+def test_what_asks_for_nothing_is_taken(server: Running) -> None:
+    """Some clients send all parameters that they know, as null."""
+    client, nothing = server.client(), dict.fromkeys((*NOT_DONE, "tools", "stop", "n", "seed"))
+    said = client.post("/chat/completions", body={**ASKED, **nothing}, cast_to=ChatCompletion)
+    coldest = client.chat.completions.create(**ASKED, temperature=1, top_p=0)  # type: ignore[call-overload]
+    assert said.choices[0].message == coldest.choices[0].message
+
+
+def test_each_answer_has_a_name_that_the_log_has_too(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    raw_answer = server.client().chat.completions.with_raw_response.create(**ASKED)  # type: ignore[call-overload]
+    assert raw_answer.parse()._request_id == raw_answer.headers["x-request-id"]
+    with pytest.raises(openai.NotFoundError) as missing:
+        server.client().models.retrieve("green")
+    for name in (raw_answer.request_id, missing.value.request_id):
+        assert any(record.getMessage().endswith(f" {name}") for record in caplog.records)
+
+
+def test_half_a_character_is_no_text(server: Running) -> None:
+    for body in ({"messages": [{"role": "user", "content": "a\ud83d"}]}, {"stop": "\ud800"},
+                 {"\udfff": 1}, {"model": "\ud800"}):  # fmt: skip
+        sent = json.dumps({**ASKED, **body}).encode()
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses"):
+            status, answer = raw(server, "POST", path, sent)
+            assert (status, "surrogate pair" in answer["error"]["message"]) == (400, True)
 
 
 def test_tools_need_a_template_that_shows_them(server: Running) -> None:
@@ -96,6 +131,8 @@ def test_what_is_not_there(server: Running) -> None:
         client.embeddings.create(model="base", input="x")
     with pytest.raises(openai.NotFoundError):
         client.get("/nothing", cast_to=object)
+    with pytest.raises(openai.NotFoundError, match="begin with /v1/"):
+        server.client(base_url=server.url.removesuffix("/v1")).models.list()
     assert raw(server, "DELETE", "/v1/models")[0] == 405
 
 
@@ -111,6 +148,12 @@ def test_bodies_that_are_no_requests(server: Running) -> None:
 
 def test_only_this_machine_is_answered_without_a_key(server: Running) -> None:
     assert raw(server, "GET", "/v1/models", Host="evil.example")[0] == 403
+    with pytest.raises(openai.PermissionDeniedError, match="on this machine only"):
+        server.client(default_headers={"Host": "evil.example"}).models.list()
+    with pytest.raises(openai.PermissionDeniedError, match="other sites"):
+        server.client(default_headers={"Origin": "http://evil.example"}).completions.create(
+            model="base", prompt="x"
+        )
     assert raw(server, "GET", "/v1/models", Host="localhost:8000")[0] == 200
     status, _ = raw(server, "OPTIONS", "/v1/models", Origin="http://evil.example")
     assert status == 405
@@ -118,15 +161,11 @@ def test_only_this_machine_is_answered_without_a_key(server: Running) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [
-        ("GET", "/v1/models"), ("GET", "/v1/models/base"), ("GET", "/metrics"), ("GET", "/"),
-        ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("POST", "/v1/embeddings"),
-        ("POST", "/v1/files"), ("GET", "/v1/files"), ("GET", "/v1/files/x/content"),
-        ("POST", "/v1/fine_tuning/jobs"), ("GET", "/v1/fine_tuning/jobs/x/events"),
-        ("DELETE", "/v1/files/x"), ("GET", "//v1/models"), ("GET", "/health/../v1/models"),
-    ],
+    [("GET", "/"), ("GET", "//v1/models"), ("GET", "/health/../v1/models"), ("GET", "/health/"),
+     ("GET", "/HEALTH"), ("POST", "/v1/models"), ("GET", "/v1/nothing")],
 )  # fmt: skip
-def test_every_path_needs_the_key(guarded: Running, method: str, path: str) -> None:
+def test_other_paths_need_the_key_too(guarded: Running, method: str, path: str) -> None:
+    """Those of the routes: test_files.py."""
     for given in ({}, {"Authorization": "Bearer wrong-key-here"}, {"Authorization": f"Basic {KEY}"},
                   {"Authorization": KEY}, {"Authorization": f"Bearer {KEY}x"}):  # fmt: skip
         status, answer = raw(guarded, method, path, b"{}", **given)

@@ -66,6 +66,15 @@ ANSWERS = [
     (CallForm("<tool_call>"), "no call at all, <tool", 0),
     (CallForm("<tool_call>"), "<tool_call>no JSON", 0),
     (CallForm("<tool_call>"), CALL and '<tool_call>{"name": "unknown", "arguments": {}}', 0),
+    (CallForm("<tool_call>"), f"```json\n{CALL}\n```", 1),
+    (CallForm("<tool_call>"), f"```\n[{CALL}, {CALL}]\n```\n", 2),
+    (CallForm("[TOOL_CALLS]"), f"{CALL}\n{CALL}", 2),
+    (CallForm(""), f"```json\n{CALL}\n```", 1),
+    (CallForm("<tool_call>"), f"```json\n{CALL}\n```\nThat is how.", 0),
+    (CallForm("<tool_call>"), '```json\n{"a": 1}\n```', 0),
+    (CallForm("<tool_call>"), "```python\nprint({})\n```", 0),
+    (CallForm("<tool_call>"), "[1, 2] <tool_call>", 0),
+    (CallForm("<tool_call>"), "", 0),
     (CallForm(""), "just text {", 0),
     (CallForm(""), '{"a": 1}', 0),
     (CallForm(""), "", 0),
@@ -87,3 +96,8 @@ def test_calls_are_read(form: CallForm, text: str, count: int, size: int) -> Non
         assert call["function"]["name"] == "look"
         assert json.loads(call["function"]["arguments"]) == json.loads(CALL)["arguments"]
     assert len({call["id"] for call in calls}) == count
+
+
+def test_text_that_cannot_become_a_call_is_shown_at_once() -> None:
+    for text in ("Hello", "```py", " `x", "```\nx"):
+        assert CallReader(CallForm("<tool_call>"), ("look",)).add(text) == text

@@ -34,6 +34,7 @@ from lorita.jobs.records import (
     StoredFile,
     new_id,
 )
+from lorita.jobs.refusals import Conflict, Missing, QueueFull, Refused
 from lorita.jobs.supervisor import Supervisor
 from lorita.jobs.work_folder import DATA_FOLDER
 from lorita.storage.locks import LOCK_FILE, hold
@@ -45,22 +46,6 @@ ORGANIZATION = "lorita"
 CHECKPOINT = ":ckpt-step-"
 """Between the name of a job's model and a step, in the name of a checkpoint."""
 T = TypeVar("T", StoredFile, Job)
-
-
-class Refused(Exception):
-    """A request that cannot be done. ``param`` is its part at fault, ``code`` for programs."""
-
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.param, self.code = param, code
-
-
-class Missing(Refused):
-    """There is no file or job of this id."""
-
-
-class QueueFull(Refused):
-    """As many jobs as are allowed are not finished yet."""
 
 
 class Desk:
@@ -151,11 +136,11 @@ class Desk:
             raise _no_file(file) from None
 
     def delete_file(self, file: str) -> None:
-        """Delete a file. ``Refused`` while a job needs it."""
+        """Delete a file. ``Conflict`` while a job needs it."""
         self.file(file)
         for job in self.database.jobs(UNFINISHED):
             if file in (job.request.training_file, job.request.validation_file):
-                raise Refused(
+                raise Conflict(
                     f"{file} is needed by the job {job.id}, which is not finished. Cancel the job "
                     "first.",
                     "id",
@@ -242,7 +227,7 @@ class Desk:
             if not self.database.move(job, before, after):
                 now = self.job(job).status
                 done = {CANCELLED: "cancelled", PAUSED: "paused"}.get(after, "resumed")
-                raise Refused(
+                raise Conflict(
                     f"The job {job} is {now}, so it cannot be {done}.", code="invalid_job_state"
                 )
             if ended:

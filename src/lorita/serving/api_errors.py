@@ -11,6 +11,21 @@ if TYPE_CHECKING:
 INVALID = "invalid_request_error"
 DO_NOT_RETRY = {"x-should-retry": "false"}
 """OpenAI's clients obey this; otherwise they ask again after an error of the server."""
+_OLD_TOOLS = "the older form of tools, which is not read here; send tools and tool_choice"
+_ONLY_TEXT = "the models of this server read and write text only"
+_NO_THINKING = "the models of this server have no such setting"
+NOT_DONE = {
+    "functions": _OLD_TOOLS,
+    "function_call": _OLD_TOOLS,
+    "audio": _ONLY_TEXT,
+    "reasoning_effort": _NO_THINKING,
+    "reasoning": _NO_THINKING,
+    "verbosity": _NO_THINKING,
+    "prediction": "predicted outputs are not used here",
+    "web_search_options": "this server asks nothing of the web",
+    "moderation": "nothing is moderated here",
+}
+"""Parameters of OpenAI's that are refused, and why."""
 
 
 class ApiError(Exception):
@@ -52,6 +67,11 @@ def wrong_key() -> ApiError:
         code="invalid_api_key",
         headers={"WWW-Authenticate": "Bearer"},
     )
+
+
+def conflict(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """It cannot be done in the state in which things are (409)."""
+    return ApiError(409, message, param=param, code=code, headers=DO_NOT_RETRY)
 
 
 def too_large(most: int, what: str = "request") -> ApiError:
@@ -100,11 +120,16 @@ def from_validation(error: ValidationError) -> ApiError:
     first = _meant(errors)
     place = ".".join(str(part) for part in first["loc"] if not _is_choice(part))
     if first["type"] == "extra_forbidden":
+        if place in NOT_DONE:
+            return invalid(f"{place}: {NOT_DONE[place]}", place)
         return invalid(
             f"Unrecognized request argument supplied: {place}"[:500], place[:200] or None
         )
     if first["type"] == "json_invalid":
-        return invalid(f"The body is not valid JSON: {first['msg']}"[:500])
+        said = first["msg"].removeprefix("Invalid JSON: ")
+        if "hex escape" in said:
+            said += r" (one half of a surrogate pair, such as \ud83d, stands for no character)"
+        return invalid(f"The body is not valid JSON: {said}"[:500])
     said = first["msg"].removeprefix("Value error, ")
     return invalid(f"{place}: {said}"[:1000] if place else said[:1000], place[:200] or None)
 
@@ -116,7 +141,7 @@ def _meant(errors: Sequence[Any]) -> Any:
     if choice is None:
         return first
     alike = [error for error in errors if error["loc"][:choice] == first["loc"][:choice]]
-    return max(alike, key=lambda error: len(error["loc"]))
+    return max(alike, key=lambda error: (len(error["loc"]), not error["type"].endswith("_type")))
 
 
 def _is_choice(part: object) -> bool:

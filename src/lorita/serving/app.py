@@ -15,6 +15,8 @@ from lorita.serving.exchange import ClientGone
 from lorita.serving.job_routes import add_job_routes
 from lorita.serving.metrics import Metrics, Watch
 from lorita.serving.reading import read
+from lorita.serving.responses import ResponseRun
+from lorita.serving.responses_schema import ResponseRequest
 from lorita.serving.schema import ChatRequest, CompletionRequest
 from lorita.serving.security import Guard
 from lorita.serving.service import Service
@@ -79,12 +81,18 @@ def _add_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
         run = await service.completion(body, request.receive)
         return await _answer(run, stream=bool(body.stream))
 
+    @app.post("/v1/responses")
+    async def responses(request: Request) -> Response:
+        body = await read(request, ResponseRequest)
+        run = await service.chat(body.chat(), request.receive)
+        return await _answer(ResponseRun(run, body), stream=bool(body.stream))
+
     @app.post("/v1/embeddings")
     async def embeddings() -> Response:
         raise not_found("This server makes no embeddings: its models write text.")
 
 
-async def _answer(run: Run, *, stream: bool) -> Response:
+async def _answer(run: Run | ResponseRun, *, stream: bool) -> Response:
     if stream:
         await run.begin()  # what fails before the first token is an answer of its own
         return StreamedAnswer(run)
@@ -114,7 +122,7 @@ def _add_errors(app: FastAPI) -> None:
 
 def _of_http(error: HTTPException) -> ApiError:
     if error.status_code == 404:
-        return not_found("There is nothing at this address.")
+        return not_found("There is nothing at this address. Those of the API begin with /v1/.")
     if error.status_code == 405:
         return ApiError(405, "This address does not take this method.")
     return ApiError(error.status_code, "The request cannot be answered.")

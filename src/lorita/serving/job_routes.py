@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from lorita.errors import UserError
-from lorita.jobs.desk import Desk, Missing, QueueFull, Refused
-from lorita.serving.api_errors import ApiError, from_validation, invalid, not_found
+from lorita.jobs.desk import Desk
+from lorita.jobs.refusals import Conflict, Missing, QueueFull, Refused
+from lorita.serving.api_errors import ApiError, conflict, from_validation, invalid, not_found
 from lorita.serving.job_schema import (
     CheckpointQuery,
     FileQuery,
@@ -181,6 +182,8 @@ async def done(work: Callable[[], T]) -> T:
         return await run_in_threadpool(work)
     except Missing as missing:
         raise not_found(str(missing), missing.code, missing.param) from None
+    except Conflict as now:
+        raise conflict(str(now), now.param, now.code) from None
     except QueueFull as full:
         raise ApiError(
             429,

@@ -13,9 +13,7 @@ from lorita.jobs.records import Request
 
 MOST_PAIRS = 16
 """Of metadata."""
-_NO_DPO = (
-    "this server trains by supervised fine-tuning only; it has no training on preferences ({kind})"
-)
+_OTHERS = {"dpo": "on preferences (dpo)", "reinforcement": "by graders (reinforcement)"}
 
 
 def _number(kind: type, least: float, most: float) -> Callable[[Any], Any]:
@@ -70,7 +68,8 @@ class Method(_Strict):
     def _is_known(self) -> Method:
         others = [kind for kind in ("dpo", "reinforcement") if getattr(self, kind) is not None]
         if self.type != "supervised" or others:
-            raise ValueError(_NO_DPO.format(kind=[*others, self.type][0]))
+            kind = _OTHERS[[*others, self.type][0]]
+            raise ValueError(f"this server has no training {kind}, only supervised fine-tuning")
         return self
 
 

@@ -1,11 +1,13 @@
 """What the server counts, in the format of Prometheus; and a line in the log for each request.
 
-Neither holds prompts, answers, keys, or anything of an address but the route.
+Neither holds prompts, answers, keys, or anything of an address but the route. A request's line ends
+with the name that its answer has in the header ``x-request-id``.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -62,11 +64,13 @@ class Watch:
             await self._app(scope, receive, send)
             return
         status, began = 499, time.perf_counter()  # 499: the client went away before an answer
+        name = f"req_{secrets.token_hex(16)}"
 
         async def noted(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", name.encode())]
             await send(message)
 
         try:
@@ -78,4 +82,4 @@ class Watch:
             method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(took)
-            log.info("%s %s %d %.2f s", method, route, status, took)
+            log.info("%s %s %d %.2f s %s", method, route, status, took, name)

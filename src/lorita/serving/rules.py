@@ -45,9 +45,9 @@ def one_answer(
     """A prompt of tokens, and how it is answered; ``schema`` is that of the answer's JSON."""
     temperature = defaults.temperature if body.temperature is None else body.temperature
     penalty = body.repetition_penalty if body.repetition_penalty is not None else form.penalty
-    sample = temperature >= COLDEST
-    top_k, top_p = body.top_k or 0, body.top_p or 1.0
-    choice = Choice(penalty, sample, temperature if sample else 1.0, top_k, top_p)
+    top_k, top_p = body.top_k or 0, 1.0 if body.top_p is None else body.top_p
+    sample = temperature >= COLDEST and top_p > 0  # the smallest share is the likeliest token
+    choice = Choice(penalty, sample, temperature if sample else 1.0, top_k, top_p or 1.0)
     stops = frozenset(form.stops(registry.tokenizer)) | registry.own_stops
     bias = _bias(body.logit_bias, registry.words)
     parts = None

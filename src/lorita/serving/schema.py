@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lorita.serving.api_errors import NOT_DONE
+
 MOST_MESSAGES = 2048
 MOST_CHOICES = 16
 MOST_TOOLS = 128
@@ -28,6 +30,13 @@ TokenId = Annotated[int, Field(ge=0, strict=True)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def without_nulls(given: Any) -> Any:
+    """A request without those of ``NOT_DONE`` that it has as null."""
+    if not isinstance(given, dict):
+        return given
+    return {key: given[key] for key in given if key not in NOT_DONE or given[key] is not None}
 
 
 class TextPart(_Strict):
@@ -142,7 +151,7 @@ class GenerationRequest(_Strict):
     model: Annotated[str, Field(min_length=1, max_length=512)]
     max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=2**31)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -165,6 +174,11 @@ class GenerationRequest(_Strict):
     prompt_cache_key: Any = None
     prompt_cache_retention: Any = None
     parallel_tool_calls: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls_ask_for_nothing(cls, given: Any) -> Any:
+        return without_nulls(given)
 
     @property
     def stops(self) -> tuple[str, ...]:

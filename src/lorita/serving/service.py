@@ -47,17 +47,23 @@ class Run:
         self._wants_usage, self._count = wants_usage, count
         self._first: Piece | None = None
 
+    @property
+    def model(self) -> str:
+        """The name of the model that answers."""
+        return self._head.model
+
     async def whole(self) -> dict[str, Any]:
         """The whole answer."""
         try:
-            async for piece in self._pieces:
-                for _ in self._choices[piece.index].chunks(piece):
-                    pass
+            async for _ in self.parts():
+                pass
         finally:
             await self.close()
-        return self._head.with_choices(
-            [choice.whole() for choice in self._choices], usage=self._usage()
-        )
+        return self._head.with_choices(self.choices(), usage=self.usage())
+
+    def choices(self) -> list[dict[str, Any]]:
+        """The answers once they are finished."""
+        return [choice.whole() for choice in self._choices]
 
     async def begin(self) -> None:
         """Wait for the first piece. Raises what goes wrong before it."""
@@ -74,27 +80,33 @@ class Run:
             if isinstance(choice, ChatChoice):
                 yield event(self._chunk_head.with_choices([choice.first()], **more))
         try:
-            assert self._first is not None
-            for shown in self._choices[self._first.index].chunks(self._first):
+            async for shown in self.parts():
                 yield event(self._chunk_head.with_choices([shown], **more))
-            async for piece in self._pieces:
-                for shown in self._choices[piece.index].chunks(piece):
-                    yield event(self._chunk_head.with_choices([shown], **more))
         except ApiError as error:
             yield event(error.body)
             return
         except ClientGone:
             return
         if self._wants_usage:
-            yield event(self._chunk_head.with_choices([], usage=self._usage()))
+            yield event(self._chunk_head.with_choices([], usage=self.usage()))
         yield DONE
+
+    async def parts(self) -> AsyncIterator[dict[str, Any]]:
+        """The choices of a stream's chunks. Raises ``ApiError`` and ``ClientGone``."""
+        if self._first is not None:
+            for shown in self._choices[self._first.index].chunks(self._first):
+                yield shown
+        async for piece in self._pieces:
+            for shown in self._choices[piece.index].chunks(piece):
+                yield shown
 
     async def close(self) -> None:
         """Stop what is still being written."""
         await self._exchange.__aexit__()
         self._count(self._exchange.tokens)
 
-    def _usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, int]:
+        """The counts of tokens so far."""
         return usage(self._prompt_tokens, self._exchange.tokens)
 
 

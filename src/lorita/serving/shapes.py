@@ -32,6 +32,7 @@ class Head:
     """What all chunks of an answer begin with."""
 
     def __init__(self, kind: str, prefix: str, model: str) -> None:
+        self.model = model
         self._same = {
             "id": f"{prefix}-{secrets.token_hex(12)}",
             "object": kind,

@@ -9,13 +9,14 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from lorita.serving.responses import ResponseRun
     from lorita.serving.service import Run
 
 
 class StreamedAnswer(Response):
     """Sends the events of a run as they come."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run | ResponseRun) -> None:
         super().__init__(None, 200, {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._run = run
 

@@ -1,12 +1,14 @@
 """Tool calls in answers, found in the form in which the model's own chat template writes them.
 
 A call is put through the template, and what stands around its JSON is how a model that was trained
-with it marks its calls: ``<tool_call>`` and the like, or nothing.
+with it marks its calls: ``<tool_call>`` and the like, or nothing. Small models forget the marks: an
+answer that is nothing but calls of known tools, in a code block or bare, is read as calls, too.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from lorita.data.tokens.chat_template import ChatTemplate
 
 _READER = json.JSONDecoder()
+_FENCE = "```"
+_OPENING = re.compile(r"\s*(?:```(?:json)?\s*)?[{\[]")
+"""How an answer begins that is nothing but calls."""
+_OPENINGS = [(_FENCE + "json")[:size] for size in range(8)]
+"""What an answer may be so far that is going to begin in this way."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +109,10 @@ class CallReader:
     _held: str = ""
     _marks: StopTexts = field(init=False)
     _begun: bool = field(default=False, init=False)
+    _may_be_bare: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        self._marks = StopTexts([self.form.mark])
+        self._marks = StopTexts([self.form.mark] if self.form.mark else [])
 
     def begin(self) -> None:
         """A call has begun: what follows is its JSON."""
@@ -115,15 +123,11 @@ class CallReader:
         if self._begun:
             self._held += piece
             return ""
-        if not self.form.mark:  # only a whole answer can be a call
+        if self._may_be_bare:
             self._held += piece
-            if not self._held.strip() or self._held.lstrip()[0] in "{[":
+            if _OPENING.match(self._held) or self._held.strip() in _OPENINGS:
                 return ""
-            shown, self._held = self._held, ""
-            self._begun = False
-            self.form = CallForm("\0")
-            self._marks = StopTexts([])
-            return shown
+            piece, self._held, self._may_be_bare = self._held, "", False
         before = self._marks.held + piece
         shown = self._marks.add(piece)
         if self._marks.found is not None:
@@ -138,11 +142,16 @@ class CallReader:
 
     def _read(self, text: str) -> list[dict[str, Any]]:
         found: list[tuple[str, str]] = []
-        left = text
+        mark, end = self.form.mark, self.form.end
+        left = text.strip()
+        if not mark or not left.startswith(mark):
+            mark, end = "", ""
+            if left.startswith(_FENCE):
+                left = left.removeprefix(_FENCE).removeprefix("json").removesuffix(_FENCE)
         while left.strip():
-            if self.form.mark and not left.lstrip().startswith(self.form.mark):
+            if mark and not left.lstrip().startswith(mark):
                 break
-            left = left.lstrip()[len(self.form.mark) :]
+            left = left.lstrip()[len(mark) :]
             first = _first_json(left)
             if first is None or left[: first[1]].strip():
                 return []
@@ -150,7 +159,7 @@ class CallReader:
             if not calls or any(name not in self.names for name, _ in calls):
                 return []
             found += calls
-            left = left[first[2] :].lstrip().removeprefix(self.form.end)
+            left = left[first[2] :].lstrip().removeprefix(end)
         return [
             {
                 "id": f"call_{secrets.token_hex(12)}",
