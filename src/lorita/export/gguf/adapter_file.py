@@ -59,7 +59,13 @@ def write_adapter(
     writer.add_base_model_name(0, Path(base_name).name)
     check_room(path, sum(tensor.size for tensor in planned))
     write_tensors(writer, path, planned, on_event)
-    return [f"{len(planned) // 2} matrices, with their scale folded in"]
+    notes = [f"{len(planned) // 2} matrices, with their scale folded in"]
+    if invocation:
+        notes.append(
+            f"an activated LoRA: llama.cpp's server waits for its {len(invocation)} invocation "
+            "tokens, and has been seen to begin one token before them"
+        )
+    return notes
 
 
 def require_representable(config: Any) -> None:
