@@ -128,7 +128,6 @@ def test_as_a_gguf_file_of_its_own_or_refused(
 
 
 REFUSED: dict[str, tuple[Config, str]] = {
-    "alora": (lambda: plain_lora(alora_invocation_tokens=[5, 6]), "an activated LoRA (aLoRA)"),
     "prompt tuning": (
         lambda: peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
         "PROMPT_TUNING trains virtual tokens",

@@ -54,6 +54,7 @@ WIDER = {
     kinds.Texts: "str | Path | Sequence[str | Path]",
     kinds.Layers: "str | Sequence[int]",
     kinds.Targets: "str | Sequence[str]",
+    kinds.Invocation: "str | Sequence[int]",
     kinds.Ranks: "str | Mapping[str, int]",
     kinds.Alphas: "str | Mapping[str, float]",
     Seconds: "float | str",

@@ -50,6 +50,7 @@ NAMES = {
         options_where(swept=True),
         "r lora_alpha lora_dropout bias target_modules exclude_modules layers_to_transform "
         "modules_to_save rank_pattern alpha_pattern use_rslora use_dora init_lora_weights "
+        "alora_invocation_tokens "
         "learning_rate loraplus_lr_ratio num_train_epochs max_steps per_device_train_batch_size "
         "gradient_accumulation_steps micro_batch_tokens lr_scheduler_type warmup_steps "
         "weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm max_skipped_steps "

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lorita.engine.activated import ActivatedVariant
 from lorita.engine.kernels.products import quantised
 from lorita.engine.linears import is_plain_linear, is_transposed
 from lorita.engine.lora_linear import Group, Member
@@ -25,8 +26,9 @@ def member(module: nn.Module) -> Member:
     if len(active) != 1:
         raise Unsuited(f"{len(active)} active adapters, not one")
     (name,) = active
-    if layer.lora_variant.get(name) is not None:
-        raise Unsuited(f"{type(layer.lora_variant[name]).__name__} has a forward of its own")
+    variant = layer.lora_variant.get(name)
+    if variant is not None and not isinstance(variant, ActivatedVariant):
+        raise Unsuited(f"{type(variant).__name__} has a forward of its own")
     if getattr(layer, "lora_bias", {}).get(name):
         raise Unsuited("lora_bias is not supported")
     if not isinstance(layer.lora_dropout[name], (nn.Dropout, nn.Identity)):

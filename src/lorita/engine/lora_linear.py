@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.activated import ActivatedVariant
 from lorita.engine.autocast import NarrowCopies, for_product, own_formats
 from lorita.engine.kernels.dropout import add_kept, drop
 from lorita.engine.kernels.int8 import Int8Weight
@@ -67,6 +68,14 @@ class Member:
         """The factor of the adapter's output, ``lora_alpha / r`` by default."""
         layer: Any = self.layer
         return float(layer.scaling[self.adapter])
+
+    def acts_on(self, x: Tensor) -> Tensor | None:
+        """1 for the rows of ``x`` that the adapter acts on and else 0, [..., 1]; None: on all."""
+        layer: Any = self.layer
+        variant = getattr(layer, "lora_variant", {}).get(self.adapter)
+        if not isinstance(variant, ActivatedVariant):
+            return None
+        return variant.activation.of(self.adapter, x)
 
     @property
     def dropout(self) -> float:
@@ -128,7 +137,8 @@ class Group:
         pairs = [matrix for i in active for matrix in self.members[i].matrices]
         biases = [member.base.bias for member in self.members]
         flat = for_product(x).reshape(-1, x.shape[-1])
-        out = _LoraLinear.apply(flat, self, tuple(active), share, *biases, *pairs)
+        acts = self.members[active[0]].acts_on(flat) if active else None
+        out = _LoraLinear.apply(flat, self, tuple(active), share, acts, *biases, *pairs)
         return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 
 
@@ -147,7 +157,10 @@ def _one_weight(members: Sequence[Member]) -> Tensor | QuantisedWeight:
 
 
 class _LoraLinear(torch.autograd.Function):
-    """``rest`` is a bias (or None) per member, followed by A and B per active member."""
+    """``rest`` is a bias (or None) per member, followed by A and B per active member.
+
+    ``acts`` [T, 1] is 0 for the tokens that the adapters leave alone; None: they act on all.
+    """
 
     @staticmethod
     def forward(
@@ -156,6 +169,7 @@ class _LoraLinear(torch.autograd.Function):
         group: Group,
         active: tuple[int, ...],
         share: float,
+        acts: Tensor | None,
         *rest: Tensor | None,
     ) -> Tensor:
         count = len(group.members)
@@ -169,9 +183,11 @@ class _LoraLinear(torch.autograd.Function):
         down, up = _stacked(group, active, pairs, share, x)
         dropped, *kept = drop(x, share) if share else (x,)
         low = product(dropped, down)
+        if acts is not None:
+            low *= acts
         add_times(out, low, up.t())
         ctx.save_for_backward(dropped, low, down, up, *kept)
-        ctx.share = share
+        ctx.share, ctx.acts = share, acts
         ctx.scales = [group.members[i].scaling / (1 - share) for i in active]
         return out
 
@@ -183,21 +199,23 @@ class _LoraLinear(torch.autograd.Function):
         grad = grad.contiguous()
         needs = ctx.needs_input_grad
         d_biases = [
-            column_sums(part) if needs[4 + i] else None
+            column_sums(part) if needs[5 + i] else None
             for i, part in enumerate(grad.split(group.sizes, dim=1))
         ]
         d_x = product_back(grad, ctx.weight) if needs[0] else None
         if not rest:
-            return (d_x, None, None, None, *d_biases)
+            return (d_x, *[None] * 4, *d_biases)
         dropped, low, down, up, *kept = rest
         d_low = times(grad, up)
+        if ctx.acts is not None:
+            d_low *= ctx.acts
         d_down = times(d_low.t(), dropped).float()
         d_up = times(low.t(), grad).float()
         if d_x is not None and kept:
             add_kept(d_x, times(d_low, down), kept[0], ctx.share)
         elif d_x is not None:
             add_times(d_x, d_low, down)
-        return (d_x, None, None, None, *d_biases, *_unstacked(group, ctx, d_down, d_up))
+        return (d_x, *[None] * 4, *d_biases, *_unstacked(group, ctx, d_down, d_up))
 
 
 def _add_biases(out: Tensor, biases: Sequence[Tensor | None], sizes: Sequence[int]) -> None:

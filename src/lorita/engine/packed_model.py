@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorita.engine.activated import activation_of
 from lorita.engine.autocast import autocast_dtype, for_product
 from lorita.engine.causal_lm import body_of, causal_lm, head_of
 from lorita.engine.frozen_layers import BottomCache
@@ -100,6 +101,8 @@ def hidden_states(
     ``Unsuited`` if the model calls attention with what the fast path does not know.
     """
     body = body_of(lm)
+    if rows.continues and activation_of(lm) is not None:
+        raise ValueError("an activated adapter may act on a beginning in some of its rows only")
     if not patch.packs_rows:
         patch.unpack()
         padded, device = patch.rows == "padded", ids_T.device

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from lorita.engine.activated import acting_early, activate
 from lorita.engine.allocator import keep_few_products, keep_memory
 from lorita.engine.autocast import without_autocast
 from lorita.engine.causal_lm import body_of
@@ -54,6 +55,7 @@ def speedup(
     on_cpu = lm.get_input_embeddings().weight.device.type == "cpu"
     _check_options(base_precision, use_liger_kernel, on_cpu=on_cpu)
     unspeed(model)
+    activate(lm)
     keep_few_products()
     kernels, keeps_memory = native.status(), keep_memory()
     with without_autocast(lm):
@@ -94,7 +96,7 @@ def _check_options(base_precision: str | None, use_liger_kernel: bool, *, on_cpu
 def _verified_replacements(lm: Any, *, liger: bool) -> tuple[Replacements, Counter[str]]:
     """The replacements of the first stage whose numbers agree, and the stages given up."""
     given_up: Counter[str] = Counter()
-    with short_windows(lm) as shortened:
+    with acting_early(lm), short_windows(lm) as shortened:
         try:
             expected = reference(lm)
         except Exception as error:  # an unknown model may fail in any way on unexpected input

@@ -61,7 +61,8 @@ class Questions:
     """What base and tuned model are asked at the end of a run.
 
     ``prompts`` are answered with ``options`` for the comparison. Without ``proof`` only the loss
-    on ``held_out`` is measured. ``left_out`` says which rows are not measured, if any.
+    on ``held_out`` is measured. ``left_out`` says which rows are not measured, if any. After an
+    ``invocation``, an activated adapter acts.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -71,6 +72,7 @@ class Questions:
     held_out: Sequence[Example]
     proof: ProofQuestions | None
     left_out: str | None = None
+    invocation: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def measure(
         questions.prompt_format,
         advance=phase.advance,
     )
-    logits = [_logits(model, questions.tokenizer, prompt) for prompt in questions.prompts]
+    logits = [_logits(model, questions, prompt) for prompt in questions.prompts]
     if questions.proof is not None:
         proof = yield from ask(model, questions.proof, who)
         return Measured(answers, logits, proof.held_out, proof)
@@ -119,23 +121,27 @@ def _device(model: torch.nn.Module) -> torch.device:
 
 
 def prompt_tensor(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    invocation: Sequence[int] = (),
 ) -> torch.Tensor:
-    """The prompt's tokens as text, [1, L], on the model's device."""
-    ids_1L: torch.Tensor = tokenizer(prompt, return_tensors="pt")["input_ids"]
-    return ids_1L.to(_device(model))
+    """The prompt's tokens as text and those of the invocation, [1, L], on the model's device."""
+    import torch
+
+    ids: list[int] = tokenizer(prompt)["input_ids"]
+    return torch.tensor([[*ids, *invocation]], device=_device(model))
 
 
-def _logits(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str
-) -> torch.Tensor:
+def _logits(model: torch.nn.Module, questions: Questions, prompt: str) -> torch.Tensor:
     import torch
 
     from lorita.engine.causal_lm import last_logits
 
     model.eval()
     with torch.no_grad():
-        return last_logits(model, prompt_tensor(model, tokenizer, prompt))[0]
+        ids_1L = prompt_tensor(model, questions.tokenizer, prompt, questions.invocation)
+        return last_logits(model, ids_1L)[0]
 
 
 def make_proof_questions(

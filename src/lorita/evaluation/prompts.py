@@ -13,13 +13,21 @@ LONG_PROMPT = 400
 
 
 def prompts_of(
-    rows: Sequence[Row], count: int = 3, fits: Callable[[str], bool] | None = None
+    rows: Sequence[Row],
+    count: int = 3,
+    fits: Callable[[str], bool] | None = None,
+    until: str | None = None,
 ) -> list[str]:
     """Up to ``count`` prompts for a comparison: those of the rows, or the starts of plain texts.
 
+    The starts end with the last ``until`` in the text, if it has one.
     Prompts that do not fit the model (``fits``) are skipped; if none fits, their starts are used.
     """
     texts = [row.text for row in rows if isinstance(row, Text)]
+    if texts and until is not None and any(until in text for text in texts):
+        starts = (text[: text.rindex(until) + len(until)] for text in texts if until in text)
+        fitting = (start for start in dict.fromkeys(starts) if fits is None or fits(start))
+        return list(islice(fitting, count)) or text_starts(texts, count)
     if texts:
         return text_starts(texts, count)
     prompts = [row.prompt for row in rows if not isinstance(row, Text) and row.prompt.strip()]

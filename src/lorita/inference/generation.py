@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lorita.data.tokens.prompt_format import PromptFormat
 from lorita.engine.decoding import ACTIVE
 from lorita.inference.answer_progress import Advance, AnswerProgress
+from lorita.inference.idle_adapter import warn_of_idle
 from lorita.inference.options import GenerationOptions as GenerationOptions
 from lorita.inference.options import all_stops
 from lorita.inference.prompt_length import positions_in_table, prompt_ids
@@ -77,6 +78,7 @@ def answer(
     options = options or GenerationOptions()
     places = positions_in_table(model)
     rows = [prompt_ids(tokenizer, asked.prompt, asked.prompt_format, places) for asked in questions]
+    warn_of_idle(model, tokenizer, rows)
     rooms = [_room(options.max_new_tokens, len(row), places) for row in rows]
     stops = [all_stops(model, asked.prompt_format.stops(tokenizer)) for asked in questions]
     adapters = [_adapter(asked.adapter) for asked in questions]

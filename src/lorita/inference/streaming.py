@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorita.inference.generation import request, write_one
+from lorita.inference.idle_adapter import warn_of_idle
 from lorita.inference.options import GenerationOptions, all_stops, transformers_options
 from lorita.inference.through_transformers import refuse_no_numbers
 
@@ -33,6 +34,7 @@ def stream(
     """
     from lorita.engine.decoding import ACTIVE
 
+    warn_of_idle(model, tokenizer, [ids])
     stops = all_stops(model, prompt_format.stops(tokenizer))
     options = options.for_prompts(prompt_format)
     asked = request(ids, options, options.max_new_tokens, stops, ACTIVE)

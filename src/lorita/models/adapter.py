@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorita.engine.activated import activate, deactivate
 from lorita.errors import AdapterError, RunFailed
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.choose_targets import choose_targets
@@ -37,6 +38,7 @@ LORA_OPTIONS = (
     "use_rslora",
     "use_dora",
     "init_lora_weights",
+    "alora_invocation_tokens",
 )
 """The options passed to PEFT's ``LoraConfig`` under the same names."""
 
@@ -57,6 +59,8 @@ def plan_adapter(
         raise TypeError(f"not LoRA options: {', '.join(unknown)}; use {', '.join(LORA_OPTIONS)}")
     # In the order of LORA_OPTIONS, whatever the caller's.
     given = {name: options[name] for name in LORA_OPTIONS if options.get(name) is not None}
+    if isinstance(given.get("alora_invocation_tokens"), str):
+        raise TypeError("alora_invocation_tokens: the tokens, not their text")
     if float(given.get("lora_alpha", 0.5)).is_integer():
         given["lora_alpha"] = int(given["lora_alpha"])  # as PEFT writes it
     if new_tokens:
@@ -108,6 +112,8 @@ def attach(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftMode
     try:
         with quiet_libraries():
             peft_model = get_peft_model(model, config)
+        _check_invocation(peft_model)
+        activate(peft_model)
         if not trainable_parameters(peft_model):
             raise AdapterError("these LoRA options leave nothing to train")
         _check_can_be_loaded(peft_model)
@@ -142,6 +148,23 @@ def _check_can_be_loaded(model: PeftModel) -> None:
         )
 
 
+def _check_invocation(model: PeftModel) -> None:
+    """``AdapterError`` if an activated LoRA is on a layer that knows no places of tokens."""
+    from peft.tuners.lora import LoraLayer
+
+    if not getattr(model.peft_config["default"], "alora_invocation_tokens", None):
+        return
+    base = model.get_base_model()
+    head = base.get_output_embeddings()
+    for name, module in base.named_modules():
+        if isinstance(module, LoraLayer) and (module is head or module.lora_embedding_A):
+            raise AdapterError(
+                f"an activated LoRA cannot be on {name}: it can be on layers between the "
+                "embeddings and the output head",
+                hint="Leave it out of --target-modules.",
+            )
+
+
 def _strip(model: PreTrainedModel) -> None:
     """Remove what PEFT has put into the model, even if it was stopped half-way."""
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -156,6 +179,7 @@ def _strip(model: PreTrainedModel) -> None:
             continue
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, own)
+    deactivate(model)
     if hasattr(model, "peft_config"):
         del model.peft_config
     model.requires_grad_(False)
@@ -179,6 +203,7 @@ def take_off(model: PeftModel, kept: Mapping[str, torch.Tensor]) -> PreTrainedMo
         for name, module in base.named_modules()
         if isinstance(module, ModulesToSaveWrapper)
     }
+    deactivate(base)
     base = model.unload()
     for name, module in whole.items():  # PEFT leaves the trained copies in place
         parent, _, last = name.rpartition(".")

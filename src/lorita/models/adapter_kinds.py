@@ -25,7 +25,6 @@ _VIRTUAL = (
 )  # fmt: skip
 _NEUTRAL: tuple[Any, ...] = (None, False, "", [], {})
 _REFUSED = {
-    "alora_invocation_tokens": "an activated LoRA (aLoRA), which acts only after certain tokens",
     "arrow_config": "an Arrow router over several LoRAs",
     "layer_replication": "for a model with replicated layers (layer_replication)",
     "use_bdlora": "a block-diagonal LoRA for several GPUs (BD-LoRA)",
@@ -64,6 +63,20 @@ def check_kind(folder: Path) -> None:
                 f"{folder}: it is {what}; used as plain LoRA, it would answer differently",
                 hint=hint,
             )
+
+
+def require_mergeable(folder: Path, into: str = "be merged") -> None:
+    """``AdapterError`` for an adapter that no weights can hold: one that acts on some tokens.
+
+    ``into`` says what cannot be done with it.
+    """
+    if read_adapter_config(folder).get("alora_invocation_tokens"):
+        raise AdapterError(
+            f"{folder}: an activated LoRA (aLoRA) cannot {into}: it acts only after its "
+            "invocation, and would then act on every token",
+            hint="Use it as an adapter: lorita generate and serve, PEFT, vLLM, or llama.cpp with "
+            "the file of lorita export gguf RUN OUT.gguf.",
+        )
 
 
 def warn_of_ignored(folder: Path) -> None:

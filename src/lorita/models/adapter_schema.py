@@ -55,6 +55,7 @@ class PeftFile(BaseModel):
     rank_pattern: dict[Name, Rank | list[bool]] | None = None
     alpha_pattern: dict[Name, Finite] | None = None
     trainable_token_indices: list[Number] | dict[Name, list[Number]] | None = None
+    alora_invocation_tokens: Annotated[list[Number], Field(min_length=1)] | None = None
     use_rslora: bool | None = None
     use_dora: bool | None = None
     lora_bias: bool | None = None

@@ -172,6 +172,8 @@ def _obstacle(config: LoraConfig) -> str | None:
     """The option with which PEFT cannot adapt parameters."""
     if config.lora_dropout:
         return "with lora_dropout"
+    if config.alora_invocation_tokens:
+        return "with alora_invocation_tokens"
     if config.use_dora:
         return "with use_dora"
     return "with this init_lora_weights" if isinstance(config.init_lora_weights, str) else None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorita.engine.activated import activate
 from lorita.errors import AdapterError
 from lorita.models.adapter_embeddings import fit_embeddings, saved_rows
 from lorita.models.adapter_files import WEIGHTS_FILE, require_files, require_finite
@@ -38,6 +39,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
     with _explained(folder), quiet_libraries():
         peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
     _require_same_tensors(peft_model, folder)
+    activate(peft_model)
     return peft_model
 
 
@@ -46,7 +48,7 @@ def load_adapters(model: PreTrainedModel | PeftModel, folders: Mapping[str, Path
 
     ``model`` may have such adapters already; theirs must be other names. Raises ``AdapterError``
     for adapters that cannot share a base: those with trained biases, which are part of the base
-    itself, and DoRA, which PEFT cannot switch per row. The model is then as it was.
+    itself, and DoRA and aLoRA, which cannot be switched per row. The model is then as it was.
     """
     from peft import PeftModel
 
@@ -84,6 +86,8 @@ def why_not_shared(name: str, folder: Path) -> Iterator[str]:
         yield f"{name!r}: not a valid adapter name (letters, digits and _)"
     if config.get("bias", "none") != "none":
         yield f"{folder}: has trained biases, which would change the base for all adapters"
+    if config.get("alora_invocation_tokens"):
+        yield f"{folder}: activated LoRA (aLoRA) adapters cannot be switched per row"
     if config.get("use_dora"):
         yield f"{folder}: DoRA adapters cannot be switched per row"
     elif config["peft_type"] != "LORA" or config.get("target_parameters"):

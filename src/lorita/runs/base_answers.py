@@ -87,6 +87,7 @@ def _digest(questions: Questions) -> str:
         asdict(questions.options),
         [_ids(some) for some in rows],
         list(proof.prompts) if proof is not None else None,
+        list(questions.invocation),
     ]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

@@ -20,6 +20,7 @@ from lorita.data.quality.problems import Problem, find_problems, refuse_pointles
 from lorita.data.rows import Row, Rows
 from lorita.data.splits import Split, unseen
 from lorita.data.tokens.choose_template import choose_template
+from lorita.data.tokens.invocation import Invocation, find_invocation, invocation_notes
 from lorita.data.tokens.long_rows import chat_notes, cut_notes, token_note
 from lorita.data.tokens.new_tokens import NewTokens, add_new_tokens, unused_note
 from lorita.data.tokens.prompt_format import PromptFormat, shared_system, shared_tools
@@ -84,6 +85,13 @@ class Prepared:
     data: PreparedData
     new_tokens: NewTokens = field(default_factory=NewTokens)
     """Those that were added to the tokenizer; the model still needs rows for them."""
+    invocation: Invocation | None = None
+    """What an activated LoRA waits for."""
+
+    @property
+    def invocation_tokens(self) -> tuple[int, ...]:
+        """Its tokens; none for a LoRA that acts on every token."""
+        return () if self.invocation is None else self.invocation.tokens
 
 
 def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True) -> Prepared:
@@ -122,8 +130,15 @@ def prepare(settings: RunSettings, *, writes: bool = True, weights: bool = True)
         *unused_for_data(settings, base, rows[0].kind),
         *unused_for_run(settings, len(data.held_out), on_gpu=has_gpu(settings)),
     ]
+    invocation = None
+    if settings.alora_invocation_tokens is not None:
+        invocation = find_invocation(
+            settings.alora_invocation_tokens, tokenizer, data.prompt_format, data.train
+        )
+        said += invocation_notes(invocation, data.train)
+        data = replace(data, notes=[*data.notes, invocation.line()])
     data = replace(data, warnings=[*said, *data.warnings])
-    return Prepared(output_dir, base, config, tokenizer, data, new)
+    return Prepared(output_dir, base, config, tokenizer, data, new, invocation)
 
 
 def has_gpu(settings: RunSettings) -> bool:

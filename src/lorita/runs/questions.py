@@ -34,7 +34,8 @@ def comparison_prompts(
 
 def _prompts_of_rows(prepared: Prepared, model: torch.nn.Module, count: int) -> list[str]:
     tokenizer, asked = prepared.tokenizer, prepared.data.prompt_format
-    return prompts_of(prepared.data.shown, count, fits(model, tokenizer, asked))
+    until = None if prepared.invocation is None else prepared.invocation.text
+    return prompts_of(prepared.data.shown, count, fits(model, tokenizer, asked), until)
 
 
 def make_questions(
@@ -62,7 +63,10 @@ def make_questions(
             held_out=data.held_out,
             train=data.train,
         )
-    questions = Questions(tokenizer, data.prompt_format, prompts, options, data.held_out, proof)
+    questions = Questions(
+        tokenizer, data.prompt_format, prompts, options, data.held_out, proof,
+        invocation=prepared.invocation_tokens,
+    )  # fmt: skip
     return questions if trained_tokens is None else affordable(questions, trained_tokens)
 
 

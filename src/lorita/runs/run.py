@@ -149,7 +149,7 @@ def run_events(
 def _checks(attached: Attached, prepared: Prepared, prompt: str) -> list[Check]:
     """Whether the adapter's files are whole and do what the adapter in memory does."""
     folder, model = prepared.output_dir, attached.base.model
-    prompt_1L = prompt_tensor(model, prepared.tokenizer, prompt)
+    prompt_1L = prompt_tensor(model, prepared.tokenizer, prompt, prepared.invocation_tokens)
     return [
         *check_adapter(attached.model, folder),
         *check_reload(attached.model, folder, prompt_1L),

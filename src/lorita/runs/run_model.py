@@ -84,6 +84,8 @@ def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attac
     biases = adapters.untouched(base.model)
     new = list(prepared.new_tokens.pieces)
     options = lora_options(settings)
+    if prepared.invocation is not None:
+        options["alora_invocation_tokens"] = list(prepared.invocation.tokens)
     config, notes = adapters.plan_adapter(base.model, attached_options(options), new)
     model = adapters.attach(base.model, config, seed=settings.seed)
     try:
@@ -142,8 +144,9 @@ def _ready_to_train(
         pad_id = prepared.tokenizer.eos_token_id
         loss_sum = padded_loss(base.model, pad_id=pad_id, device=device)
     line = adapters.parameter_line(model, fixed.size)
-    # Kept lower layers are those of whole rows.
-    may_share = settings.speedup and bottom is None
+    # Kept lower layers are those of whole rows; an activated adapter may act on a beginning in
+    # some of its rows only.
+    may_share = settings.speedup and bottom is None and prepared.invocation is None
     return Attached(
         model, base, biases, loss_sum, checkpointing, line, tuple(notes), may_share, fixed
     )

@@ -13,6 +13,8 @@ ALIASES = {
     "lora_r": "r",
     "lora_rank": "r",
     "rank": "r",
+    "alora_invocation": "alora_invocation_tokens",
+    "invocation_string": "alora_invocation_tokens",
     "lora_target": "target_modules",
     "lora_target_modules": "target_modules",
     "cutoff_len": "max_length",

@@ -70,6 +70,7 @@ class Options(TypedDict, total=False):
     use_rslora: bool
     use_dora: bool
     init_lora_weights: bool | str
+    alora_invocation_tokens: str | Sequence[int] | None
     learning_rate: float
     loraplus_lr_ratio: float | None
     num_train_epochs: float | None

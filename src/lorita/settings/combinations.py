@@ -1,9 +1,25 @@
-"""Options that cannot be used together."""
+"""Options that cannot be used together, and a class of settings that refuses them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from pydantic import model_validator
+from typing_extensions import Self
+
+from lorita.settings.held_objects import Holding
+
+
+class Consistent(Holding):
+    """Settings without contradictions."""
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        found = contradiction(dict(self))
+        if found is not None:
+            raise ValueError(found)
+        return self
 
 
 def contradiction(values: Mapping[str, Any]) -> str | None:
@@ -15,6 +31,12 @@ def contradiction(values: Mapping[str, Any]) -> str | None:
         for name in trained:
             if values[name]:
                 return f"{name} changes weights of the base, which base_precision keeps quantised"
+    if values["alora_invocation_tokens"]:
+        for name in ("use_dora", *trained):
+            if values[name]:
+                return f"{name} cannot be part of an activated LoRA (alora_invocation_tokens)"
+        if values["bias"] != "none":
+            return "trained biases act on every token: alora_invocation_tokens needs bias none"
     if values["text_field"] is not None and values["text_template"] is not None:
         return "text_field and text_template cannot be used together"
     if values["streaming"] and values["max_train_samples"] is None:

@@ -30,6 +30,12 @@ def lora_options(settings: RunSettings) -> dict[str, Any]:
     return settings.model_dump(include=set(options_where(group="LoRA")))
 
 
+def shape_options(settings: RunSettings) -> dict[str, Any]:
+    """The same where only the shapes count: the tokens of an invocation are not known yet."""
+    asked = settings.alora_invocation_tokens
+    return {**lora_options(settings), "alora_invocation_tokens": None if asked is None else [0]}
+
+
 def divisor(rank: int, rslora: bool) -> float:
     """What lora_alpha is divided by: r, or sqrt(r) with ``use_rslora`` (arXiv:2312.03732)."""
     return rank**0.5 if rslora else rank

@@ -13,12 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict
 
 from lorita.settings import types
-from lorita.settings.combinations import contradiction
+from lorita.settings.combinations import Consistent
 from lorita.settings.durations import Seconds
-from lorita.settings.held_objects import Holding
 from lorita.settings.option import option
 from lorita.settings.token_lists import Tokens
 from lorita.settings.types import Alphas, Format, InitWeights, Layers, Names, Ranks, Targets, Texts
@@ -36,7 +35,7 @@ _report = partial(option, "Reports", identity=False)
 _record = partial(_report, reused=False)
 
 
-class RunSettings(Holding):
+class RunSettings(Consistent):
     """All options of one training run. Unknown keys and impossible values are refused."""
 
     model_config = ConfigDict(extra="forbid", validate_default=False)
@@ -169,6 +168,10 @@ class RunSettings(Holding):
         "How the adapter starts: true, gaussian, orthogonal, pissa, pissa_niter_N, olora, mica; "
         "from rows eva, lora_ga, corda.", True,
     )  # fmt: skip
+    alora_invocation_tokens: types.Invocation | None = _lora(
+        "Activated LoRA (aLoRA): the adapter acts only from the last occurrence of this text in a "
+        "row on; auto: the head of the assistant's turn.", None,
+    )  # fmt: skip
 
     # Training
     learning_rate: float = _training(
@@ -291,10 +294,3 @@ class RunSettings(Holding):
     def evaluation_decides(self) -> bool:
         """Whether the held-out loss influences the final adapter."""
         return bool(self.load_best_model_at_end) or bool(self.early_stopping_patience)
-
-    @model_validator(mode="after")
-    def _combinations(self) -> RunSettings:
-        found = contradiction(dict(self))
-        if found is not None:
-            raise ValueError(found)
-        return self

@@ -83,6 +83,13 @@ def _init_word(value: Any) -> Any:
     return word
 
 
+def _invocation(value: Any) -> Any:
+    """A text, or the numbers of tokens; never nothing."""
+    if isinstance(value, (str, list, tuple)) and not value:
+        raise ValueError("should be a text, or auto")
+    return value
+
+
 def _format_word(value: Any) -> Any:
     """Other tools' names for the formats."""
     words = {
@@ -126,6 +133,9 @@ Trackers = Annotated[
     list[Literal["tensorboard", "wandb", "mlflow", "trackio"]],
     BeforeValidator(_tracker_names),
     Written("NAME,...", holds_commas=True),
+]
+Invocation = Annotated[
+    list[Annotated[int, Field(ge=0)]] | str, BeforeValidator(_invocation), Written("TEXT|auto")
 ]
 InitWeights = Annotated[bool | str, BeforeValidator(_init_word), Written("NAME")]
 

@@ -38,7 +38,7 @@ from lorita.runs.questions import comparison_prompts, make_questions
 from lorita.runs.run_model import adapter_on
 from lorita.runs.schedule import begin_job
 from lorita.runs.training_setup import advice_for, make_pace
-from lorita.settings.facts import lora_options
+from lorita.settings.facts import shape_options
 from lorita.settings.file_wishes import as_typed
 from lorita.settings.schema import RunSettings
 from lorita.system.memory import available_memory, memory_in_use
@@ -100,7 +100,7 @@ def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = u
     sizes = sizes_of(model)
     new = _new_tokens(settings, base)
     grow(model, new.pieces)
-    options = lora_options(settings)
+    options = shape_options(settings)
     config, notes = adapters.plan_adapter(model, attached_options(options), list(new.pieces))
     peft_model = adapters.attach(model, config, seed=settings.seed)
     fixed = fixed_halves(peft_model, settings.init_lora_weights).size
@@ -192,7 +192,8 @@ def _without_weights(
     settings = filled_in(asked, prepared.data, processes)
     notes += chosen_lines(asked, settings, prepared.data, processes)
     pace, shared = make_pace(settings, prepared, micro, processes), None
-    if settings.speedup and settings.layers_to_transform is None:
+    apart = settings.layers_to_transform or settings.alora_invocation_tokens
+    if settings.speedup and not apart:
         shared = beginnings_of(prepared.data.train, pace, processes)
     if shared is not None:
         micro = micro_of(shared=shared.typical)

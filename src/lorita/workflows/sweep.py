@@ -26,7 +26,7 @@ from lorita.runs.prepare import prepare
 from lorita.runs.run import run_events
 from lorita.runs.trackers import tracked
 from lorita.settings.build import build_settings
-from lorita.settings.facts import differences, lora_options, options_where, scale_of
+from lorita.settings.facts import differences, options_where, scale_of, shape_options
 from lorita.storage.run_folder import (
     SETTINGS_FILE,
     check_sweep_dir,
@@ -245,4 +245,4 @@ def _require_same_rows(first: Prepared, now: Prepared) -> None:
 def _check_targets(base: LoadedBase, points: Sequence[Point]) -> None:
     """Check that every adapter fits the base before the first run starts."""
     for point in points:
-        adapters.lora_config(base.model, attached_options(lora_options(point.settings)))
+        adapters.lora_config(base.model, attached_options(shape_options(point.settings)))

@@ -109,6 +109,25 @@ def test_adapters_with_ranks_and_embeddings(options: dict[str, Any], tmp_path: P
     assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.01
 
 
+def test_an_activated_adapter_acts_in_llama_cpp_as_in_peft(tmp_path: Path) -> None:
+    """From its invocation on, or from the token before it, as llama.cpp's server has done; a prompt
+    without the invocation is the base's."""
+    base = tmp_path / "base.gguf"
+    write_model(models.with_adapter(models.make_model("llama"), zero=True), base)
+    for invocation, starts in ((IDS[3:6], (3, 2)), (IDS[:3], (0,)), ([11, 12], (None,))):
+        tuned = models.with_adapter(models.make_model("llama"), alora_invocation_tokens=invocation)
+        write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
+        said = likeliest(base, tmp_path / "adapter.gguf")
+        apart = []
+        for start in starts:
+            tokens = [11, 12] if start is None else IDS[start:6]
+            same = models.with_adapter(models.make_model("llama"), alora_invocation_tokens=tokens)
+            with torch.no_grad():
+                ours = same(input_ids=torch.tensor([IDS])).logits[0, -1].log_softmax(-1)
+            apart.append(max(abs(float(ours[token]) - value) for token, value in said.items()))
+        assert min(apart) < 0.01, (invocation, apart)
+
+
 @pytest.mark.parametrize("quantize", ["f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"])
 def test_quantised_files_load(quantize: str, tmp_path: Path) -> None:
     tuned = models.with_adapter(models.make_model("qwen2"))

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.activated import activation_of, invocation_start
 from lorita.engine.causal_lm import body_of, causal_lm, head_of
 from lorita.engine.decoding import ACTIVE
 from lorita.engine.decoding.cache import Cache
@@ -60,6 +61,7 @@ class Decoder:
         _require_known(model, lm)
         self.names = list(adapters) or [ACTIVE]
         self._own = lm
+        self._activation = activation_of(lm)
         self.twin: Any = twin_of(lm)
         (path,) = (name for name, module in lm.named_modules() if module is body_of(lm))
         self._body: Any = self.twin.get_submodule(path)
@@ -70,7 +72,7 @@ class Decoder:
             family_of(lm.config),
             partial(join, names=self.names),
             self._call,
-            one_adapter=not adapters,
+            one_adapter=not adapters and self._activation is None,
         )
         set_token_rows(self.twin)
         self._call.cache = Cache(shapes, weight.dtype)
@@ -80,6 +82,8 @@ class Decoder:
         self._head, self._joined_head = _head(lm, self.twin, self.names)
         self._lengths: dict[int, int] = {}
         self._adapters: dict[int, int] = {}
+        self._acting: set[int] = set()
+        """Slots in which an activated adapter has met its invocation."""
 
     def prefill(
         self, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] = ()
@@ -109,12 +113,13 @@ class Decoder:
         call.slots_T = torch.tensor(slots).repeat_interleave(lengths)
         places_T = rows.positions(lengths.device)
         call.places_T = places_T + torch.tensor(before).repeat_interleave(lengths)
-        adapters = [self._adapters[slot] for slot in slots]
-        call.adapter_T = torch.tensor(adapters).repeat_interleave(lengths)
+        adapters = [a for slot, new in zip(slots, tokens, strict=True) for a in self._of(slot, new)]
+        call.adapter_T = torch.tensor(adapters)
         call.adapter = adapters[0] if len(set(adapters)) == 1 else None
         hidden_TD = self._hidden(torch.tensor([token for new in tokens for token in new]))
         self._lengths.update(zip(slots, ends, strict=True))
-        return self._logits(hidden_TD[lengths.cumsum(0) - 1], slots)
+        last_n = lengths.cumsum(0) - 1
+        return self._logits(hidden_TD[last_n], call.adapter_T[last_n])
 
     def cache_bytes(self, texts: int, tokens: int) -> int:
         """What the cache takes with so many texts of up to so many tokens each."""
@@ -127,6 +132,31 @@ class Decoder:
     def leave(self, slot: int) -> None:
         """Free the slot for another text."""
         del self._lengths[slot], self._adapters[slot]
+        self._acting.discard(slot)
+
+    def _of(self, slot: int, new: Sequence[int]) -> list[int]:
+        """The adapter of each new token of the text in a slot, -1 for the base alone."""
+        adapter, activation = self._adapters[slot], self._activation
+        if activation is None or adapter < 0 or slot in self._acting:
+            return [adapter] * len(new)
+        name = self._active if self.names[adapter] == ACTIVE else self.names[adapter]
+        wanted = activation.invocations.get(name)
+        if wanted is None:
+            return [adapter] * len(new)
+        start = invocation_start(new, wanted)
+        if activation.forced is not None:
+            start = max(0, activation.forced - self._lengths[slot])
+            start = None if start >= len(new) else start
+        if start is None:
+            return [-1] * len(new)
+        self._acting.add(slot)
+        return [-1] * start + [adapter] * (len(new) - start)
+
+    @property
+    def _active(self) -> str:
+        """The name of the adapter that is switched on in the model."""
+        adapted = (m for m in self._own.modules() if getattr(m, "lora_variant", None))
+        return next((name for m in adapted for name in m.active_adapters), "")
 
     def _hidden(self, ids_T: Tensor) -> Tensor:
         """The last hidden states [T, D] of new tokens."""
@@ -137,11 +167,10 @@ class Decoder:
             hidden: Tensor = self._body(**options)[0]
         return hidden[0]
 
-    def _logits(self, hidden_nD: Tensor, slots: Sequence[int]) -> Tensor:
+    def _logits(self, hidden_nD: Tensor, adapter_n: Tensor) -> Tensor:
         with torch.inference_mode():
             if self._joined_head is None:
                 return self._head.logits(hidden_nD)
-            adapter_n = torch.tensor([self._adapters[slot] for slot in slots])
             logits_nV = self._joined_head(hidden_nD, adapter_n, torch.float32)
             if self._head.scale != 1.0:
                 logits_nV *= self._head.scale

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorita.engine.activated import ActivatedVariant
 from lorita.engine.decoding import ACTIVE
 from lorita.engine.kernels.decode import FrozenLayer, JoinedLayers, LowRank
 from lorita.engine.kernels.products import for_products
@@ -58,7 +59,9 @@ def _adapter(layer: Any, name: str) -> LowRank | None:
         (name,) = active
     if name not in layer.lora_A:
         return None
-    if layer.lora_variant.get(name) is not None or getattr(layer, "lora_bias", {}).get(name):
+    variant = layer.lora_variant.get(name)
+    plain = variant is None or isinstance(variant, ActivatedVariant)
+    if not plain or getattr(layer, "lora_bias", {}).get(name):
         raise Unsuited("an adapter with a forward of its own")
     down, up = (part[name].weight.detach() for part in (layer.lora_A, layer.lora_B))
     return LowRank(down.float().contiguous(), up.float().contiguous(), float(layer.scaling[name]))

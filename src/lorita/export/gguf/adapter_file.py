@@ -50,11 +50,22 @@ def write_adapter(
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 0.0)
+    invocation = getattr(model.peft_config[active_adapter(model)], "alora_invocation_tokens", None)
+    if invocation:
+        kinds = gguf.GGUFValueType
+        key = gguf.Keys.Adapter.ALORA_INVOCATION_TOKENS
+        writer.add_key_value(key, list(invocation), kinds.ARRAY, sub_type=kinds.UINT32)
     writer.add_base_model_count(1)
     writer.add_base_model_name(0, Path(base_name).name)
     check_room(path, sum(tensor.size for tensor in planned))
     write_tensors(writer, path, planned, on_event)
-    return [f"{len(planned) // 2} matrices, with their scale folded in"]
+    notes = [f"{len(planned) // 2} matrices, with their scale folded in"]
+    if invocation:
+        notes.append(
+            f"an activated LoRA: llama.cpp's server waits for its {len(invocation)} invocation "
+            "tokens, and has been seen to begin one token before them"
+        )
+    return notes
 
 
 def require_representable(config: Any) -> None:

@@ -12,6 +12,7 @@ from lorita.export.gguf.number_formats import check_format
 from lorita.export.sources import check_apart
 from lorita.inference.load import open_model
 from lorita.inference.resolve import resolve_adapter
+from lorita.models.adapter_kinds import require_mergeable
 from lorita.models.base import own_dtype
 from lorita.models.gguf_layout import find_layout
 from lorita.storage.targets import Target, check_target, replacing
@@ -58,6 +59,8 @@ def export_gguf(
     check_target(place := Target(target, overwrite, magic=b"GGUF"))
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     check_apart(target, resolved, [run])
+    if merged:
+        require_mergeable(resolved.adapter)
     folder = resolved.adapter
     on_event(PhaseStarted(f"Loading {resolved.base.name}"))
     tuned = open_model(resolved, _dtype(own_dtype(resolved.base), merged, wanted))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lorita.errors import AdapterError, SettingsError
 from lorita.inference.checked_base import check_same_base
 from lorita.inference.resolve import resolve_adapter
-from lorita.models.adapter_kinds import plain_lora_problems
+from lorita.models.adapter_kinds import plain_lora_problems, require_mergeable
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def combine(
     names, weights = ["default"], [weight]
     for number, part in enumerate(others, start=1):
         other = resolve_adapter(part.adapter, base, trust_remote_code=trust_remote_code)
+        require_mergeable(other.adapter)
         check_same_base(other, model.get_base_model())
         names.append(f"other{number}")
         weights.append(part.weight)

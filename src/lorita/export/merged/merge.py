@@ -22,6 +22,7 @@ from lorita.export.verify import Agreement, agreement, ask_reference, prompts_of
 from lorita.inference.checked_base import torch_dtype
 from lorita.inference.load import open_model
 from lorita.inference.resolve import resolve_adapter
+from lorita.models.adapter_kinds import require_mergeable
 from lorita.models.base import Base, own_dtype
 from lorita.models.base_weights import load_model
 from lorita.models.language_part import left_out_names
@@ -78,6 +79,7 @@ def merge(
     check_target(place := Target(target, overwrite, MODEL))
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     check_apart(target, resolved, [run, *(other.adapter for other in others)])
+    require_mergeable(resolved.adapter)
     own = own_dtype(resolved.base, dtype)
     written = own if dtype == "auto" else dtype
     # What was merged is loaded again for the comparison, while the first may still be held.

@@ -106,6 +106,8 @@ def _places(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module, str, bool]
     )
 
     adapter, biases = active_adapter(model), _trains_biases(model)
+    if getattr(model.peft_config[adapter], "alora_invocation_tokens", None):
+        raise AdapterError("an activated LoRA (aLoRA) cannot be merged")
 
     def walk(module: Any, prefix: str, whole: bool) -> Iterator[Any]:
         if isinstance(module, ModulesToSaveWrapper):

@@ -22,6 +22,7 @@ from lorita.export.ollama.modelfile import PLAIN, Modelfile, Sampling, stop_text
 from lorita.export.sources import check_apart
 from lorita.inference.load import open_model
 from lorita.inference.resolve import Resolved, resolve_adapter
+from lorita.models.adapter_kinds import require_mergeable
 from lorita.models.base import Base
 from lorita.models.gguf_files import metadata
 from lorita.models.ollama_store import PREFIX
@@ -102,6 +103,7 @@ def export_ollama(
     check_target(place := Target(out, overwrite, OLLAMA))
     resolved = resolve_adapter(run, base, trust_remote_code=trust_remote_code)
     check_apart(out, resolved, [run])
+    require_mergeable(resolved.adapter, "be used by Ollama")
     tokenizer = resolved.tokenizer()
     asked = _prompt_format(resolved, tokenizer)
     layout = _layout(asked, wanted, _runner_bos(resolved.base, tokenizer))
