@@ -14,7 +14,7 @@ LIBRARIES = {
     "plan": 700_000_000,  # it also sends a few tokens through a model of zeros
     **dict.fromkeys(("targets", "generate", "chat", "compare", "merge", "export"), _ANSWERS),
     "preview": _ANSWERS,
-    "serve": _ANSWERS,
+    **dict.fromkeys(("serve", "studio"), _ANSWERS),
     "doctor": 250_000_000,
 }
 """Bytes that the libraries of a command take, measured: torch, transformers, PEFT, datasets."""

@@ -38,8 +38,12 @@ Watched = Annotated[
     Parameter(help="Folder of runs: each run that is finished in it is served at once."),
 ]
 Jobs = Annotated[
-    bool,
-    Parameter(help="Keep files and do fine-tuning jobs in the watched folder."),
+    bool | None,
+    Parameter(
+        help="Keep files and do fine-tuning jobs in the watched folder (default: yes). Jobs that "
+        "were not made here by you are only done if this is given.",
+        show_default=False,
+    ),
 ]
 JobSettings = Annotated[
     Path | None,
@@ -71,7 +75,7 @@ def command(
     port: Port = 8000,
     api_key: Key = None,
     watch: Watched = None,
-    jobs: Jobs = True,
+    jobs: Jobs = None,
     job_settings: JobSettings = None,
     max_new_tokens: Longest = 1024,
     temperature: Temperature = 0.0,
@@ -94,7 +98,7 @@ def command(
     key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE) or None
     check_key(host, key)
     _check(max_new_tokens, temperature, max_queue, timeout)
-    settings = _read(job_settings, used=jobs and watch is not None)
+    settings = _read(job_settings, used=jobs is not False and watch is not None)
     with waiting() as show:
         from lorita.serving import server
         from lorita.serving.rules import Defaults
@@ -104,7 +108,9 @@ def command(
         found = server.find_models(runs_or_model, base, watch, trust_remote_code=trust_remote_code)
         show(PhaseStarted(f"Loading {found[0].base.name}"))
         registry = server.load_registry(found, watch, dtype, engine)
-        desk = server.make_desk(registry, dtype, **settings) if jobs else None
+        desk = None
+        if jobs is not False:
+            desk = server.make_desk(registry, dtype, allowed=jobs is True, **settings)
         service = server.make_service(
             registry,
             Defaults(max_new_tokens, temperature),

@@ -57,7 +57,9 @@ class Database:
             written = int(self._db.execute("PRAGMA user_version").fetchone()[0])
             if written == 0:
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
-        except sqlite3.DatabaseError as error:
+            if written <= FORMAT:
+                self.jobs(), self.files()
+        except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
             raise OutputError(
                 f"{path}: the database of files and jobs cannot be read ({error})",
                 hint="Move it elsewhere, and a new one is made; or serve without: --no-jobs.",

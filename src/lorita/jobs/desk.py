@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from lorita.errors import OutputError
 from lorita.jobs.database import Database
 from lorita.jobs.files import FileStore
+from lorita.jobs.ownership import require_own
 from lorita.jobs.progress import Checkpoint, checkpoints
 from lorita.jobs.records import (
     CANCELLED,
@@ -53,10 +54,13 @@ class Desk:
 
     ``base`` are options of ``lorita train`` for all jobs, the base model among them, and ``names``
     what requests may call that; the first one is part of the names of models. ``OutputError`` if
-    another server sees to the folder, or it cannot be written.
+    another server sees to the folder, it cannot be written, or what is in it was not made here by
+    this user; ``allowed`` says that it may be gone on with all the same.
     """
 
-    def __init__(self, runs: Path, base: dict[str, Any], names: list[str]) -> None:
+    def __init__(
+        self, runs: Path, base: dict[str, Any], names: list[str], *, allowed: bool = False
+    ) -> None:
         self.runs, self.names, self._base = runs.resolve(), names, base
         self._held = ExitStack()
         data = self.runs / DATA_FOLDER
@@ -66,6 +70,7 @@ class Desk:
             data.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
             advice = "One server at a time sees to the jobs of a folder; serve without: --no-jobs."
             self._held.enter_context(hold(data / LOCK_FILE, data, advice=advice))
+            require_own(data, allowed=allowed)
             self.database = Database(data / "jobs.sqlite3")
             self.files = FileStore(data / "files", self.database)
             self._supervisor = Supervisor(

@@ -63,11 +63,11 @@ def load_registry(
     return open_registry(found, watched, lambda one: open_model(one, dtype))
 
 
-def make_desk(registry: Registry, dtype: str, **more: Any) -> Desk | None:
+def make_desk(registry: Registry, dtype: str, *, allowed: bool = False, **more: Any) -> Desk | None:
     """What sees to files and jobs, in the watched folder; None if no folder is watched.
 
     ``more`` are options of ``lorita train`` for all jobs. ``OutputError`` if another server sees
-    to the folder.
+    to the folder, or if jobs there are somebody else's and nobody ``allowed`` them.
     """
     from lorita.inference.resolve import resolve_folder
     from lorita.jobs.desk import Desk
@@ -84,7 +84,8 @@ def make_desk(registry: Registry, dtype: str, **more: Any) -> Desk | None:
         options["trust_remote_code"] = True
     if dtype != "auto":
         options["dtype"] = dtype
-    desk = Desk(registry.watched, options | more, [base.name, base.reference, BASE_NAME])
+    names = [base.name, base.reference, BASE_NAME]
+    desk = Desk(registry.watched, options | more, names, allowed=allowed)
     registry.called = desk.served_as
 
     def checkpoint(name: str) -> Resolved | None:

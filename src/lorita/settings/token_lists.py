@@ -7,6 +7,7 @@ later. What they mean to a tokenizer is in ``data/tokens/new_tokens.py``.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,27 +27,34 @@ def _listed(value: Any) -> Any:
         return value
     path = Path(value).expanduser()
     try:
-        is_file = path.is_file()
+        is_file = path.is_file() or _is_pipe(path)
     except (OSError, ValueError):  # too long or impossible as a name
         is_file = False
     if is_file:
         return _in_file(path)
+    if len(path.parts) > 1 and os.path.lexists(path):
+        raise ValueError("not a file")
     if value.lower().endswith(_ENDINGS) and "," not in value:
         raise ValueError("no such file")
     return [part for part in value.split(",") if part.strip()] or [""]
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether this is a shell's own pipe, ``<(…)``; any other would wait for its other end."""
+    return str(path).startswith(("/dev/fd/", "/proc/")) and path.is_fifo()
 
 
 def _in_file(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError(f"larger than {LARGEST // 2**20} MB, too large for a list of tokens")
         text = content.decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"not in UTF-8 (byte {error.start} is no valid character)") from None
-    if len(content) > LARGEST:
-        raise ValueError(f"larger than {LARGEST // 2**20} MB, too large for a list of tokens")
     if path.suffix.lower() != ".json":
         return [line for line in text.split("\n") if line.strip()] or [""]
     try:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def is_plain(path: Path) -> bool:
+    """Whether ``path`` is an ordinary file itself, not a link to one."""
+    return path.is_file() and not path.is_symlink()
+
+
 def leads_out(path: Path, folder: Path) -> Path | None:
     """Where ``path`` in ``folder`` really leads, if that is outside the folder; None if inside.
 

@@ -12,6 +12,8 @@ from lorita.storage.files import append_line, write_atomic
 from lorita.storage.reading import parse_json, plain_size
 from lorita.storage.run_folder import LOG_FILE
 
+LARGEST = 2**28
+"""Bytes of a log that is read to tell of its run: about a million steps."""
 _ENDINGS = ("TrainingEnded", "EarlyStopped", "BestKept")
 """Events that a run which goes on tells again."""
 
@@ -32,9 +34,17 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """The events in the log, in their order; damaged lines are left out.
 
     ``event`` is a string and ``step``, where there is one, a number. All else may be anything.
+    ``UserError`` if it is too large to be a log.
     """
+    _require_readable(folder / LOG_FILE)
     found = (_event(line) for line in _lines(folder) if line)
     return [event for event in found if event is not None]
+
+
+def _require_readable(path: Path) -> None:
+    size = path.stat().st_size if path.is_file() else 0
+    if size > LARGEST:
+        raise UserError(f"{path}: {size:,} bytes; a log of at most {LARGEST:,} is read")
 
 
 def last_loss(folder: Path) -> float:
@@ -50,6 +60,7 @@ def continue_log(came_from: Path, folder: Path, step: int, loss: float) -> None:
     """
     earlier, own = came_from / LOG_FILE, folder / LOG_FILE
     if came_from.resolve() != folder.resolve() and earlier.is_file():
+        _require_readable(earlier)
         write_atomic(own, earlier.read_bytes())
     if step > 0 and (not own.is_file() or '"StepDone"' not in own.read_text(errors="replace")):
         append_log(folder, {"event": "StepDone", "step": step, "loss": loss})

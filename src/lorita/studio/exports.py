@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorita.storage.files import make_folders
+from lorita.storage.links import is_plain
 from lorita.storage.run_folder import LOG_FILE, RECORD_FILE, REPORT_FILE, SETTINGS_FILE
 from lorita.studio.jobs import launch, printed, printed_error
 from lorita.studio.words import Told
@@ -91,9 +91,9 @@ def begin_export(workspace: Workspace, name: str, kind: str) -> Export:
     if kind not in ENDINGS:
         raise Told("no_such_run")
     require_finished(workspace, name)
-    make_folders(workspace.exports)
+    workspace.make(workspace.exports)
     output = workspace.output(f"{name}.{kind}")
-    make_folders(output.parent)
+    workspace.make(output.parent)
     process = launch(export_arguments(workspace, name, kind), output)
     return Export(name, kind, output, process, time.monotonic())
 
@@ -121,14 +121,14 @@ def download(workspace: Workspace, name: str, kind: str) -> tuple[Path, str, boo
     """
     if kind in RUN_FILES:
         path = workspace.run(name) / RUN_FILES[kind]
-        if not path.is_file() or path.is_symlink():
+        if not is_plain(path):
             raise Told("no_such_run")
         return path, path.name, False
     if kind not in KINDS:
         raise Told("no_such_run")
     require_finished(workspace, name)
     path = place(workspace, name, kind)
-    if path.is_file():
+    if is_plain(path):
         return path, path.name, False
     if not path.is_dir():
         raise Told("no_such_run")
@@ -143,6 +143,6 @@ def _zipped(folder: Path) -> Path:
         for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
             own = path.name in _NOT_ZIPPED or inside.parts[0].startswith("checkpoint-")
-            if path.is_file() and not path.is_symlink() and not own:
+            if is_plain(path) and not own:
                 zipped.write(path, Path(folder.name) / inside)
     return archive

@@ -32,6 +32,13 @@ POLICY = (
     "connect-src 'self'; worker-src 'self' blob:; frame-src 'none'; object-src 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
+FILES = "/files/"
+"""Where the files of runs are sent from, which others may have made."""
+FILE_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+)
+"""A report is shown as if it came from another site: its scripts reach nothing of the page's."""
 HEADERS = {
     b"content-security-policy": POLICY.encode(),
     b"x-content-type-options": b"nosniff",
@@ -77,13 +84,16 @@ class Guard:
         if scope["type"] != "http":
             return  # the page uses no web sockets
         started = False
+        headers = HEADERS
+        if scope["path"].startswith(FILES):
+            headers = HEADERS | {b"content-security-policy": FILE_POLICY.encode()}
 
         async def with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 own = [(n, v) for n, v in message["headers"] if n.lower() not in HEADERS]
-                message = {**message, "headers": [*own, *HEADERS.items()]}
+                message = {**message, "headers": [*own, *headers.items()]}
             await send(message)
 
         try:

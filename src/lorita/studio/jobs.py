@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 from lorita.runs.report.training_log import TrainingLog, read_training
-from lorita.storage.files import make_folders
 from lorita.storage.locks import LOCK_FILE, holder
 from lorita.storage.run_folder import RECORD_FILE, list_checkpoints
 from lorita.studio.wishes import Wish
@@ -138,7 +137,7 @@ class Jobs:
     def _begin(self, name: str, arguments: list[str]) -> None:
         self._stopping.discard(name)
         output = self.workspace.output(name)
-        make_folders(output.parent)
+        self.workspace.make(output.parent)
         self._begun[name] = launch(arguments, output)
 
 
@@ -153,7 +152,8 @@ def launch(arguments: list[str], output: Path) -> subprocess.Popen[bytes]:
     It is in a session of its own: Ctrl-C in the server's terminal does not reach it.
     """
     environment = {**os.environ, "PYTHONUTF8": "1", "NO_COLOR": "1", "COLUMNS": "200"}
-    with output.open("wb") as file:
+    output.unlink(missing_ok=True)  # an earlier one, or a link that leads elsewhere
+    with output.open("xb") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "lorita", *arguments],
             stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup, escape
 
 from lorita.data.tokens.token_view import RowView, glyphs
-from lorita.studio.html import listed, table
+from lorita.studio.html import joined, listed, table
 from lorita.studio.words import Words
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def understood(words: Words, found: Preview) -> str:
         ),
         *(_row(words, row) for row in found.first_rows),
     ]
-    return str(Markup("").join(parts))
+    return joined(parts)
 
 
 def facts(words: Words, found: Preview) -> Iterator[tuple[str, object]]:

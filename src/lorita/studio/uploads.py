@@ -1,18 +1,20 @@
 """Data from the browser: uploaded files and pasted texts become files with names of our own.
 
 Only the ending of a file's name is taken over, and only if files of that kind can be read. The same
-content is kept once.
+content is kept once; a file is only taken for the same where it has the same hash.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
 
 from lorita.data.sources.open_file import KINDS, PACKINGS
-from lorita.storage.files import make_folders, new_part, write_atomic
+from lorita.storage.files import new_part, write_atomic
+from lorita.storage.links import is_plain
 from lorita.studio.words import Told
 from lorita.studio.workspace import Workspace
 
@@ -30,11 +32,7 @@ def keep_file(workspace: Workspace, uploaded: Path) -> str:
         raise Told("empty_file", name=name)
     if size > MOST_BYTES:
         raise Told("too_large", size=f"{MOST_BYTES // 2**20} MB")
-    digest = hashlib.sha256()
-    with uploaded.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    kept = _place(workspace, name[: len(name) - len(endings)], digest.hexdigest(), endings)
+    kept = _place(workspace, name[: len(name) - len(endings)], _digest(uploaded), endings)
     if not kept.exists():
         part = new_part(kept)
         try:
@@ -70,9 +68,23 @@ def run_name(data: str) -> str:
 
 
 def _place(workspace: Workspace, stem: str, digest: str, endings: str) -> Path:
-    make_folders(workspace.uploads)
+    """Where the content of this hash lies or will lie. What else is in the way stays."""
+    workspace.make(workspace.uploads)
     safe = re.sub(r"[^\w-]+", "-", stem).strip("-_")[:40] or "data"
-    return workspace.uploads / f"{safe}-{digest[:8]}{endings}"
+    names = (f"{safe}-{digest[:length]}{endings}" for length in (8, 16, 32, len(digest)))
+    places = [workspace.uploads / name for name in names]
+    for place in places:
+        if not os.path.lexists(place) or (is_plain(place) and _digest(place) == digest):
+            return place
+    raise Told("name_taken", name=places[-1].name)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _endings(name: str, *, required: bool = True) -> str:

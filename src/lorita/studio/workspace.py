@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lorita.errors import OutputError
+from lorita.storage.files import make_folders
 from lorita.storage.locks import LOCK_FILE, holder
 from lorita.storage.run_folder import LOG_FILE, RECORD_FILE, is_run
 from lorita.studio.words import Told
@@ -42,6 +44,16 @@ class Workspace:
     def exports(self) -> Path:
         """Where exports are written."""
         return self.folder / OWN / "exports"
+
+    def make(self, place: Path) -> Path:
+        """Create one of the folders above; ``OutputError`` if a link leads elsewhere from there."""
+        for part in (place, *place.parents):
+            if part == self.folder:
+                break
+            if part.is_symlink():
+                raise OutputError(f"{part}: a symbolic link, so nothing is written there")
+        make_folders(place)
+        return place
 
     def output(self, name: str) -> Path:
         """The file with what the command of a run has printed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,39 @@ def test_a_list_is_written_in_a_line_in_a_file_or_in_python(tmp_path: Path) -> N
         ("a.json", b"[", "not valid JSON"),
         ("a.txt", b"\xff\xfe\x41", "not in UTF-8"),
         ("a.txt", b"x" * (2**20 + 1), "larger than 1 MB"),
+        ("a.txt", "é".encode() * 2**20, "larger than 1 MB"),
     ],
 )
 def test_files_that_hold_no_list(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SettingsError, match=said):
         listed(str(tmp_path / name))
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    """They are no tokens of that name."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(SettingsError, match="not a file"):
+            listed(str(path))
+    assert listed("a/b") == ["a/b"]
+
+
+def test_a_shell_s_pipe_is_read() -> None:
+    read, write = os.pipe()
+    os.write(write, b"<a>\n<b>\n")
+    os.close(write)
+    assert listed(f"/dev/fd/{read}") == ["<a>", "<b>"]
+    os.close(read)
+
+
+def test_many_impossible_tokens_are_a_short_message() -> None:
+    tokenizer = tiny.make_tokenizer()
+    with pytest.raises(SettingsError) as error:
+        add_new_tokens(tokenizer, [f"a\0{i}" for i in range(40_000)], ["x" * 1001])
+    assert len(str(error.value)) < 1000 and "and 39,995 more like these" in str(error.value)
+    assert "1,001 characters; a token has at most 1,000" in str(error.value)
+    assert not tokenizer.get_added_vocab().keys() - {"<eos>"}
 
 
 def test_pieces_and_kinds() -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST = 50_000
 """New tokens; each needs rows in which it appears often."""
+LONGEST = 1_000
+"""Characters of a token. Longer ones are texts, and would be looked for in every row."""
 SHOWN = 5
 WORDS, SPECIAL = "add_tokens", "add_special_tokens"
 
@@ -97,9 +99,10 @@ def _wanted(
         problems.append(f"{name}: there are no tokens in it")
     if len(once) > MOST:
         problems.append(f"{name}: {len(once):,} tokens; at most {MOST:,} can be added")
-    for token in once:
-        if not token.isprintable() or "\ufffd" in token:
-            problems.append(f"{name}: {token!r} holds characters that cannot be seen")
+    wrong = list(filter(None, map(_fault, once)))
+    problems += [f"{name}: {fault}" for fault in wrong[:SHOWN]]
+    if len(wrong) > SHOWN:
+        problems.append(f"{name}: and {len(wrong) - SHOWN:,} more like these")
     if both := [token for token in once if token in before]:
         problems.append(f"{_shown(both)}: in {WORDS} and in {SPECIAL}; name it in one of them")
     if spaced:
@@ -107,6 +110,15 @@ def _wanted(
     if len(once) < len(tokens):
         notes.append(f"{name}: {len(tokens) - len(once):,} are listed twice and added once")
     return dict.fromkeys(once, name == SPECIAL)
+
+
+def _fault(token: str) -> str | None:
+    """Why a text can be no token; None if it can."""
+    if len(token) > LONGEST:
+        return f"{token[:20]}… has {len(token):,} characters; a token has at most {LONGEST:,}"
+    if not token.isprintable() or "\ufffd" in token:
+        return f"{token!r} holds characters that cannot be seen"
+    return None
 
 
 def _is_whole(tokenizer: PreTrainedTokenizerBase, token: str, ids: Sequence[int]) -> bool:

@@ -17,6 +17,9 @@ WIDTH, HEIGHT = 440, 250
 MOST_POINTS = 300
 """Points of a curve; of more, the means of as many as are needed stand for all."""
 MARGIN = 6
+LARGEST, LEAST = 1e12, 1e-12
+"""Larger numbers of a log are drawn at the edge, smaller ones as 0, and so are smaller shares of a
+curve's height: an axis over them would have marks without end."""
 _SVG = "http://www.w3.org/2000/svg"
 _DROPPED = ("defs", "script", "style", "title", "desc")
 _LAYERS = ("tooltip", "text-overlay")
@@ -25,11 +28,22 @@ _LAYERS = ("tooltip", "text-overlay")
 
 def thinned(points: Points) -> list[tuple[float, float]]:
     """At most ``MOST_POINTS`` points: means of neighbours, at their last place."""
+    if not points:
+        return []
+    points = list(zip(*map(_bounded, zip(*points, strict=True)), strict=True))
     each = -(-len(points) // MOST_POINTS)
     if each <= 1:
-        return list(points)
+        return points
     groups = [points[start : start + each] for start in range(0, len(points), each)]
     return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
+
+
+def _bounded(values: Sequence[float]) -> list[float]:
+    """The values as an axis can hold them."""
+    found = [max(-LARGEST, min(value, LARGEST)) if abs(value) > LEAST else 0.0 for value in values]
+    if max(found) - min(found) <= LEAST * max(map(abs, found)):
+        return [found[0]] * len(found)
+    return found
 
 
 def curves(
@@ -54,7 +68,7 @@ def bars(values: Sequence[float], names: Sequence[str], *, label: str, x: str) -
 
     chart = _chart(pygal.Bar, x_title=x, include_x_axis=True, x_labels=list(names))
     chart.truncate_label = -1
-    chart.add("", list(values))
+    chart.add("", _bounded(values))
     return _markup(chart, label)
 
 
