@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +83,7 @@ def command(
         )
     _show(found, json=json)
     if (run / JSON_FILE).is_file() and not json:
-        say(f"What was measured at the end of the run: lorita compare {run}")
+        say(f"What was measured at the end of the run: lorita compare {shlex.quote(str(run))}")
 
 
 def _show(found: Comparison, *, json: bool) -> None:

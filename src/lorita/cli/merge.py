@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -76,4 +77,4 @@ def command(
         )
     say(f"Merged: {made.path}, {size_text(made.size)} in {made.dtype}")
     say(f"Same as base and adapter: {made.agreement.line()}")
-    say(f'Use it:  lorita generate {made.path} "..."')
+    say(f'Use it:  lorita generate {shlex.quote(str(made.path))} "..."')

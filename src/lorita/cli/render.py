@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +82,7 @@ def print_result(run: Path) -> None:
     say(f"Adapter: {run / WEIGHTS_FILE}, {size_text(total)} ({parts})")
     if (run / REPORT_FILE).is_file():
         say(f"Report:  {run / REPORT_FILE}")
-    say(f'Use it:  lorita generate {run} "..."')
+    say(f'Use it:  lorita generate {shlex.quote(str(run))} "..."')
     say(f'Python:  lorita.load("{run}").generate("...")')
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,7 +56,7 @@ def _print_run(view: RunView) -> None:
         if text is not None:
             say(text)
     say(f"Made: {view.line.when}")
-    say(f"Page: lorita report {view.line.run}")
+    say(f"Page: lorita report {shlex.quote(view.line.run)}")
 
 
 def _print_runs(found: list[RunLine]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,7 +99,7 @@ def _check_folder(folder: Path) -> None:
     if is_run(place):
         raise OutputError(
             f"{folder}: this is a run, not a folder of runs",
-            hint=f"Name the folder that holds it: lorita studio {place.parent}",
+            hint=f"Name the folder that holds it: lorita studio {shlex.quote(str(place.parent))}",
         )
     if not place.exists():
         check_parent(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -110,7 +111,9 @@ def _push(settings: RunSettings, folder: Path) -> list[str]:
     try:
         address, notes = push_run(folder, settings.hub_model_id)
     except UserError as error:
-        command = f"lorita push {folder} {settings.hub_model_id or ''}".strip()
+        command = shlex.join(
+            ["lorita", "push", str(folder), *filter(None, [settings.hub_model_id])]
+        )
         again = f"The run itself is complete: {folder}. Once this is fixed: {command}"
         hint = f"{error.hint}\n{again}" if error.hint else again
         raise UserError(error.problems, hint=hint) from error
