@@ -3,10 +3,10 @@
     python benchmarks/serving.py                                     # an hour on two cores
     python benchmarks/serving.py --each 2 --tokens 8 --requests 200  # a trial
 
-Three adapters of the bundled model are trained for a moment (kept in --runs and used again) and
-served in float32. Expected answers are those of ``lorita.load(...).generate_batch``. Ends with exit
-code 1 if an answer is wrong or lost, if eight chats at once are not three times as fast as one, or
-if the server's memory grows by more than 5 % over as many requests again.
+Three adapters are trained for a moment (kept in --runs and used again) and served in float32, to 32
+clients. Expected answers are those of ``lorita generate``. Ends with exit code 1 if one is wrong or
+lost, if eight chats at once have less than three times the throughput of one, or if the server's
+memory grows by more than 5 % from --requests requests to twice as many.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from generation import prompts
 import lorita
 from lorita.workflows.demo import data_file
 
-MODELS = ("red", "green", "blue")
-Key = tuple[str, str]
-"""A model and a prompt."""
+MODELS, CLIENTS = ("red", "green", "blue"), 32
+Key = tuple[str, str]  # a model and a prompt
 
 
 def train(runs: Path, model: str) -> None:
-    """Adapters that differ in their seed; what is there already is kept."""
+    """Adapters of different seeds; what is there already is kept."""
     for seed, name in enumerate(MODELS):
         if not (runs / name).is_dir():
             lorita.train(
@@ -59,36 +58,27 @@ class Server:
 
     def __init__(self, runs: Path) -> None:
         words = ["serve", *(str(runs / name) for name in MODELS), "--dtype", "float32"]
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "lorita", *words, "--port", "0", "--max-queue", "1000"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
-        assert self._process.stdout is not None
-        found = re.search(r"http://\S+/v1", self._process.stdout.readline())
+        assert self.process.stdout is not None
+        found = re.search(r"http://\S+/v1", self.process.stdout.readline())
         assert found is not None
-        self.client = openai.OpenAI(
-            base_url=found[0], api_key="none", max_retries=0, timeout=3600
-        )  # fmt: skip
+        self._client = openai.OpenAI(base_url=found[0], api_key="none", max_retries=0)
 
     def ask(self, key: Key, tokens: int, *, stream: bool = False) -> str:
         """The answer of a model to a prompt."""
-        name, prompt = key
-        messages = [{"role": "user", "content": prompt}]
-        answer = self._client.chat.completions.create(
-            model=name, messages=messages, max_tokens=tokens, stream=stream
-        )  # type: ignore[call-overload]
+        asked = {"messages": [{"role": "user", "content": key[1]}], "max_tokens": tokens}
+        answer = self._client.chat.completions.create(model=key[0], stream=stream, **asked)
         if stream:
             return "".join(chunk.choices[0].delta.content or "" for chunk in answer)
         return str(answer.choices[0].message.content)
 
     def memory(self) -> float:
         """The process's resident memory in MB."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1000
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.terminate()
 
 
 def together(count: int, clients: int, one: Callable[[int], object]) -> float:
@@ -115,7 +105,6 @@ def main() -> None:
     )
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--runs", type=Path, default=Path("runs/serving"))
-    parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--each", type=int, default=20, help="requests of each client")
     parser.add_argument("--tokens", type=int, default=32, help="of an answer")
     parser.add_argument("--requests", type=int, default=1000, help="while memory is looked at")
@@ -127,7 +116,7 @@ def main() -> None:
     server = Server(given.runs)
     took: list[float] = []
     wrong: list[Key] = []
-    count = given.clients * given.each
+    count = CLIENTS * given.each
 
     def one(number: int) -> None:
         key, began = keys[number % len(keys)], time.perf_counter()
@@ -140,14 +129,14 @@ def main() -> None:
             wrong.append(key)
 
     faster = speedup(server, keys, 2 * given.tokens)
-    seconds = together(count, given.clients, one)
+    seconds = together(count, CLIENTS, one)
     cuts = statistics.quantiles(took, n=20)
     sizes = []
     for _ in range(2):
         together(given.requests, 8, lambda n: server.ask(keys[n % len(keys)], 4))
         sizes.append(server.memory())
-    server.stop()
-    print(f"requests, clients      {count}, {given.clients}")
+    server.process.terminate()
+    print(f"requests, clients      {count}, {CLIENTS}")
     print(f"wrong, lost            {len(wrong)}, {count - len(took)}")
     print(f"p50, p95               {cuts[9]:.2f} s, {cuts[18]:.2f} s")
     print(f"answers per second     {count / seconds:.2f}")
