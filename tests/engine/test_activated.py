@@ -186,6 +186,6 @@ def test_what_cannot_be_known_is_refused() -> None:
 def test_prompts_without_the_invocation_are_said() -> None:
     model, tokenizer = adapted(), tiny.make_tokenizer()
     activate(model)
-    with pytest.warns(UserWarning, match="1 of 2 prompts do not hold"):
+    with pytest.warns(UserWarning, match=r"1 of 2 prompts do not hold"):
         generate(model, tokenizer, ["plain", tokenizer.decode([20, *INVOCATION])])
     unspeed(model)

@@ -130,7 +130,7 @@ def test_what_would_learn_nothing_is_refused(
     [{"bias": "all"}, {"use_dora": True}, {"modules_to_save": "lm_head"}, {"add_tokens": "<x>"}],
 )
 def test_what_acts_on_every_token_is_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="activated|alora"):
+    with pytest.raises(SettingsError, match=r"activated|alora"):
         lorita.train(model="m", data="d", alora_invocation_tokens="x", **option)
 
 
