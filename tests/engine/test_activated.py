@@ -75,7 +75,7 @@ def test_loss_and_gradients_are_those_of_peft(family: str) -> None:
     patch = patch_of(packed.get_base_model())
     assert patch is not None and patch.packs_rows
     packed.train()
-    ids_T = torch.tensor(sum(rows, []))
+    ids_T = torch.tensor([token for row in rows for token in row])
     loss = packed_loss(packed, ids_T, ids_T, LENGTHS)
     loss.backward()
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-4, atol=1e-3)
@@ -91,7 +91,7 @@ def test_loss_and_gradients_are_those_of_peft(family: str) -> None:
 
 def test_recomputed_activations_have_the_same_gradients() -> None:
     rows = make_rows()
-    ids_T = torch.tensor(sum(rows, []))
+    ids_T = torch.tensor([token for row in rows for token in row])
     models = [adapted(lora_dropout=0.0) for _ in range(2)]
     for model, again in zip(models, (False, True), strict=True):
         if again:
@@ -186,6 +186,6 @@ def test_what_cannot_be_known_is_refused() -> None:
 def test_prompts_without_the_invocation_are_said() -> None:
     model, tokenizer = adapted(), tiny.make_tokenizer()
     activate(model)
-    with pytest.warns(UserWarning, match="1 of 2 prompts do not hold"):
+    with pytest.warns(UserWarning, match=r"1 of 2 prompts do not hold"):
         generate(model, tokenizer, ["plain", tokenizer.decode([20, *INVOCATION])])
     unspeed(model)

@@ -130,7 +130,7 @@ def test_what_would_learn_nothing_is_refused(
     [{"bias": "all"}, {"use_dora": True}, {"modules_to_save": "lm_head"}, {"add_tokens": "<x>"}],
 )
 def test_what_acts_on_every_token_is_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="activated|alora"):
+    with pytest.raises(SettingsError, match=r"activated|alora"):
         lorita.train(model="m", data="d", alora_invocation_tokens="x", **option)
 
 
@@ -148,13 +148,14 @@ def test_tokens_are_those_of_the_rows() -> None:
     class Joining:
         """Writes a space into the first token of a text, as SentencePiece does."""
 
-        words = {0: " #", 1: "#", 2: "x"}
+        def __len__(self) -> int:
+            return 3
 
         def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
             return {"input_ids": [0 if text.startswith("#") else 2]}
 
         def decode(self, ids: list[int]) -> str:
-            return "".join(self.words[i] for i in ids)
+            return "".join((" #", "#", "x")[i] for i in ids)
 
     rows = [Example([2, 1, 2], [2, 1, 2], 0)]
     found = find_invocation("#", Joining(), PromptFormat(), rows)  # type: ignore[arg-type]

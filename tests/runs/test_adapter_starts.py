@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.loftq_utils import _low_rank_decomposition
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import lorita
+from lorita.engine.linears import weight_of
 from lorita.models.adapter import attach, plan_adapter, take_off
 from lorita.models.adapter_halves import attached_options, takes_out_start
 from lorita.models.adapter_start import start_adapter
+from lorita.models.quantise import quantise
 from lorita.training.events import Note
 from tests import tiny
 from tests.command import refused
@@ -87,6 +90,47 @@ def batches() -> Any:
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("rslora", [False, True])
+def test_loftq_starts_as_what_rounding_took(llama: Path, rslora: bool) -> None:
+    """B·A, scaled, is PEFT's decomposition of what is missing; logits come closer to the base's."""
+    exact = AutoModelForCausalLM.from_pretrained(llama)
+    rounded = AutoModelForCausalLM.from_pretrained(llama).requires_grad_(False)
+    quantise(rounded, "q4")
+    ids = torch.tensor([[5, 9, 2, 77, 3]])
+    with torch.no_grad():
+        wanted, before = exact(input_ids=ids).logits, rounded(input_ids=ids).logits
+    options = {"r": 12, "lora_alpha": 6, "use_rslora": rslora, "init_lora_weights": "loftq"}
+    config, _ = plan_adapter(rounded, attached_options(options))
+    model = attach(rounded, config, seed=0)
+    start_adapter(model, "loftq", None, lambda: exact)
+    layer: Any = model.get_base_model().model.layers[1].mlp.down_proj
+    lost = exact.model.layers[1].mlp.down_proj.weight - weight_of(layer.base_layer).float()
+    found = _low_rank_decomposition(lost.detach(), reduced_rank=12)
+    torch.testing.assert_close(
+        layer.get_delta_weight("default"), found["L"] @ found["R"], rtol=1e-3, atol=1e-5
+    )
+    with torch.no_grad():
+        after = model(input_ids=ids).logits
+    assert (after - wanted).norm() < 0.8 * (before - wanted).norm()
+
+
+def test_a_run_from_loftq_answers_on_the_same_weights(
+    llama: Path, rows: Path, tmp_path: Path
+) -> None:
+    run, said = train(llama, rows, tmp_path / "run", init_lora_weights="loftq", base_precision="q4")
+    other, _ = train(llama, rows, tmp_path / "other", base_precision="q4")
+    assert run.losses[0] != other.losses[0]
+    assert any("belongs to this base at this --base-precision" in line for line in said)
+    config = json.loads((run.path / "adapter_config.json").read_text())
+    assert config["init_lora_weights"] is True and config["r"] == 3
+    assert json.loads((run.path / "lorita.json").read_text())["base"]["precision"] == "q4"
+    again = lorita.load(run.path, dtype="float32")
+    ids = torch.tensor([run.tuned.tokenizer("I act as a cook")["input_ids"]])
+    with torch.no_grad():
+        trained = run.tuned.model(input_ids=ids).logits
+        torch.testing.assert_close(again.model(input_ids=ids).logits, trained)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("rslora", [False, True])
 def test_the_start_is_that_of_peft(family: str, rslora: bool) -> None:
@@ -156,7 +200,9 @@ def test_a_stopped_run_goes_on_exactly(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--init-lora-weights", "loftq"], "Use pissa"),
+        (["--init-lora-weights", "loftq"], "nothing is rounded"),
+        (["--init-lora-weights", "loftq", "--base-precision", "native"], "is not known"),
+        (["--init-lora-weights", "loftq", "--base-precision", "int8"], "used on exact weights"),
         (["--init-lora-weights", "pisa"], "should be true, false, pissa_niter_N, gaussian"),
         (["--init-lora-weights", "pissa", "--r", "99"], "r 99 is more than"),
         (["--init-lora-weights", "olora", "--target-modules", "embed_tokens"], "no plain linear"),

@@ -132,6 +132,22 @@ def with_logits(model: Any, references: Sequence[Reference]) -> list[Reference]:
     return [replace(one, logits_NV=_logits(model, one.ids, one.answer)) for one in references]
 
 
+def adapter_effect(model: Any, references: Sequence[Reference]) -> float:
+    """The largest change that the adapter of ``model`` makes to the logits of the references.
+
+    Trained biases and whole modules stay in place: without them it would be more.
+    """
+    kept = [one for one in references if one.logits_NV is not None]
+    with model.disable_adapter():
+        bare = with_logits(model, kept)
+    changes = (
+        float((one.logits_NV - other.logits_NV).abs().max())
+        for one, other in zip(kept, bare, strict=True)
+        if one.logits_NV is not None and other.logits_NV is not None
+    )
+    return max(changes, default=0.0)
+
+
 def agreement(model: Any, references: Sequence[Reference], on_event: OnEvent = unseen) -> Agreement:
     """Compare the predictions of ``model`` with the references, token by token."""
     on_event(phase := PhaseStarted("Asking the merged model", len(references), "prompts"))

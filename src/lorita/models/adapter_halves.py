@@ -28,7 +28,7 @@ def takes_out_start(scheme: object) -> bool:
 
 def is_computed(scheme: object) -> bool:
     """Whether an initialisation is made here, after the adapter is attached."""
-    return takes_out_start(scheme) or scheme in ("eva", "mica")
+    return takes_out_start(scheme) or scheme in ("eva", "mica", "loftq")
 
 
 def attached_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,8 +52,13 @@ def attached_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def start_notes(options: Mapping[str, Any]) -> list[str]:
-    """A line about a start that makes the saved adapter larger."""
+    """A line about a start that makes the saved adapter larger, or ties it to rounded weights."""
     scheme = options.get("init_lora_weights")
+    if scheme == "loftq":
+        return [
+            "init_lora_weights loftq: the adapter starts as what rounding took from the weights, "
+            "so it belongs to this base at this --base-precision"
+        ]
     if not takes_out_start(scheme):
         return []
     return [

@@ -21,6 +21,7 @@ from lorita.models.adapter_halves import (
     is_computed,
     takes_out_start,
 )
+from lorita.models.loftq import start_loftq
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -37,10 +38,16 @@ FROM_ROWS = ("eva", "lora_ga", "corda")
 """Initialisations that look at training rows."""
 
 
-def start_adapter(model: PeftModel, scheme: object, batches: Batches | None) -> FixedHalves:
+def start_adapter(
+    model: PeftModel,
+    scheme: object,
+    batches: Batches | None,
+    original: Callable[[], PreTrainedModel] | None = None,
+) -> FixedHalves:
     """Give a new adapter, attached with ``attached_options``, its start.
 
-    ``batches`` are needed for those of ``FROM_ROWS``. Raises ``AdapterError`` where a layer or the
+    ``batches`` are needed for those of ``FROM_ROWS``; for LoftQ, ``original`` loads the base as it
+    was before it was quantised. Raises ``AdapterError`` where a layer or the
     rows do not suit the initialisation.
     """
     if not is_computed(scheme):
@@ -50,6 +57,10 @@ def start_adapter(model: PeftModel, scheme: object, batches: Batches | None) -> 
         if scheme == "eva":
             assert batches is not None
             _start_eva(model, batches)
+            return FixedHalves()
+        if scheme == "loftq":
+            assert original is not None
+            start_loftq(layers, original())
             return FixedHalves()
         with _looked_at(model, layers, str(scheme), batches):
             for layer in layers.values():

@@ -54,18 +54,20 @@ def memory_per_token(
 
 def micro_batches_for(
     settings: RunSettings, prepared: Prepared, itemsize: int, free: int | None, *,
-    can_checkpoint: bool, on_cpu: bool, shared: int = 0,
+    can_checkpoint: bool, on_cpu: bool, shared: int = 0, expands: bool = False,
 ) -> Micro:  # fmt: skip
     """The largest micro-batches that ``free`` bytes hold beside the weights.
 
     ``shared`` tokens with which many rows begin are in addition to the usual number, if they fit:
-    in smaller micro-batches, they are computed more often.
+    in smaller micro-batches, they are computed more often. ``expands`` as for ``token_budget``.
     """
     too_large = longest_row_too_large(settings, prepared, itemsize, free)
     checkpointing = settings.gradient_checkpointing or (too_large is not None and can_checkpoint)
     per_token = memory_per_token(settings, prepared, itemsize, checkpointing=checkpointing)
     usual = most_tokens(itemsize, on_cpu=on_cpu)
-    budget = max(token_budget(per_token, free, most) for most in (usual, usual + shared))
+    budget = max(
+        token_budget(per_token, free, most, expands=expands) for most in (usual, usual + shared)
+    )
     return Micro(settings.micro_batch_tokens or budget, checkpointing)
 
 

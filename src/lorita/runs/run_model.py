@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,12 @@ from lorita.engine.numerics import int8_reason, int8_suits
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
 from lorita.evaluation.measure import measure
+from lorita.inference.checked_base import torch_dtype
 from lorita.models import adapter as adapters
 from lorita.models.adapter_halves import FixedHalves, attached_options, start_notes
 from lorita.models.adapter_start import start_adapter
+from lorita.models.base import own_dtype
+from lorita.models.base_weights import load_model
 from lorita.runs.memory_plan import can_checkpoint, longest_row_too_large
 from lorita.runs.start_batches import start_batches
 from lorita.settings.facts import lora_options
@@ -90,7 +93,9 @@ def attach(base: LoadedBase, settings: RunSettings, prepared: Prepared) -> Attac
     model = adapters.attach(base.model, config, seed=settings.seed)
     try:
         batches = partial(start_batches, prepared, base.accelerator.device)
-        fixed = start_adapter(model, settings.init_lora_weights, batches)
+        exact = replace(prepared.base, precision=None)
+        original = partial(load_model, exact, torch_dtype(own_dtype(exact)))
+        fixed = start_adapter(model, settings.init_lora_weights, batches, original)
         said = [*notes, *start_notes(options)]
         return _ready_to_train(model, base, biases, settings, prepared, said, fixed)
     except BaseException:

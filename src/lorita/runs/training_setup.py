@@ -39,7 +39,7 @@ def micro_of(
     found = micro_batches_for(
         settings, prepared, base.dtype.itemsize, available_memory(),
         can_checkpoint=attached.checkpointing, on_cpu=base.accelerator.device.type == "cpu",
-        shared=shared,
+        shared=shared, expands=base.precision is not None,
     )  # fmt: skip
     return replace(found, checkpointing=attached.checkpointing)
 

@@ -10,6 +10,13 @@ from typing_extensions import Self
 
 from lorita.settings.held_objects import Holding
 
+_LOFTQ = "init_lora_weights loftq makes up for what base_precision q4 or q8 rounds"
+_NO_ROUNDING = {
+    None: f"{_LOFTQ}, and without them nothing is rounded",
+    "native": f"{_LOFTQ}; what the blocks of a GGUF file were made from is not known",
+    "int8": f"{_LOFTQ}; int8 rounds in training only, and the adapter is used on exact weights",
+}
+
 
 class Consistent(Holding):
     """Settings without contradictions."""
@@ -31,6 +38,8 @@ def contradiction(values: Mapping[str, Any]) -> str | None:
         for name in trained:
             if values[name]:
                 return f"{name} changes weights of the base, which base_precision keeps quantised"
+    if values["init_lora_weights"] == "loftq" and values["base_precision"] not in ("q8", "q4"):
+        return _NO_ROUNDING[values["base_precision"]]
     if values["alora_invocation_tokens"]:
         for name in ("use_dora", *trained):
             if values[name]:

@@ -166,7 +166,7 @@ class RunSettings(Consistent):
     use_dora: bool = _lora("Train direction and magnitude separately (DoRA).", False)
     init_lora_weights: InitWeights = _lora(
         "How the adapter starts: true, gaussian, orthogonal, pissa, pissa_niter_N, olora, mica; "
-        "from rows eva, lora_ga, corda.", True,
+        "for quantised bases loftq; from rows eva, lora_ga, corda.", True,
     )  # fmt: skip
     alora_invocation_tokens: types.Invocation | None = _lora(
         "Activated LoRA (aLoRA): the adapter acts only from the last occurrence of this text in a "

@@ -28,7 +28,9 @@ class Written:
     repeatable: bool = False
 
 
-INIT_NAMES = ("gaussian", "orthogonal", "pissa", "olora", "eva", "lora_ga", "corda", "mica")
+INIT_NAMES = (
+    "gaussian", "orthogonal", "pissa", "olora", "loftq", "eva", "lora_ga", "corda", "mica",
+)  # fmt: skip
 """PEFT's names of initialisations, beside true, false and pissa_niter_N."""
 
 
@@ -71,11 +73,6 @@ def _init_word(value: Any) -> Any:
     """YAML and the command line spell true and false in several ways."""
     words = {"true": True, "default": True, "false": False, "lora-ga": "lora_ga"}
     word = words.get(value.lower(), value.lower()) if isinstance(value, str) else value
-    if word == "loftq":
-        raise ValueError(
-            "LoftQ makes up for a base that it quantises itself; lorita trains on the base as it "
-            "is. Use pissa"
-        )
     if word in (True, False) or re.fullmatch(r"pissa_niter_\d{1,3}", str(word)):
         return word
     if word not in INIT_NAMES:

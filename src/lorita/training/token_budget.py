@@ -13,6 +13,9 @@ MOST_TOKENS = 4096
 MOST_TOKENS_ON_CPU, MOST_TOKENS_IN_FLOAT32 = 1024, 704
 """On a CPU. In 16-bit formats, larger micro-batches no longer fit the caches and are slower. In
 float32 they would be faster, but take more memory than that is worth."""
+LEAST_EXPANDED = 256
+"""Expanding a weight from quantised blocks takes as long as some 20 to 40 tokens of its products:
+about 5 % of 704 tokens, which twice the memory would halve, and a fifth of 128."""
 
 
 def bytes_per_token(
@@ -63,13 +66,21 @@ def most_tokens(itemsize: int, *, on_cpu: bool) -> int:
     return MOST_TOKENS_ON_CPU if itemsize == 2 else MOST_TOKENS_IN_FLOAT32
 
 
-def token_budget(per_token: int, free_bytes: int | None, most: int = MOST_TOKENS) -> int:
+def token_budget(
+    per_token: int, free_bytes: int | None, most: int = MOST_TOKENS, *, expands: bool = False
+) -> int:
     """The most tokens per micro-batch whose activations take at most half of the free memory.
+
+    ``expands``: weights are expanded from quantised blocks in every micro-batch. Before one gets
+    smaller than ``LEAST_EXPANDED``, activations may take three quarters.
 
     ``most`` is halved until it fits, so that small differences in free memory lead to the same
     micro-batches, and therefore to an adapter with the same bytes. ``free_bytes`` None: unknown.
     """
     budget = most
-    while free_bytes is not None and budget > 1 and budget * per_token > free_bytes // 2:
+    while free_bytes is not None and budget > 1:
+        share = 0.75 if expands and budget // 2 < LEAST_EXPANDED else 0.5
+        if budget * per_token <= share * free_bytes:
+            break
         budget //= 2
     return budget

@@ -186,6 +186,7 @@ def _without_weights(
     micro_of = partial(
         micro_batches_for,
         settings, prepared, itemsize, left, can_checkpoint=can_checkpoint(model), on_cpu=not on_gpu,
+        expands=prepared.base.precision is not None,
     )  # fmt: skip
     micro, processes = micro_of(), int(os.environ.get("WORLD_SIZE", "1"))
     asked = as_begun(settings, prepared.output_dir)

@@ -16,7 +16,7 @@ from lorita import load
 from lorita.cli import run as lorita
 from lorita.errors import CheckFailed
 from lorita.export.merged.combine import Part
-from lorita.export.merged.merge import merge
+from lorita.export.merged.merge import LIMITS, merge, write_folder
 from lorita.models.adapter import save_adapter
 from tests import tiny
 from tests.command import refused
@@ -113,11 +113,35 @@ def test_a_loss_is_refused_and_nothing_is_written(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = saved(tmp_path / "run", llama)
-    monkeypatch.setattr("lorita.export.merged.merge.LIMITS", {"float32": 1e-12, "bfloat16": 1e-12})
+    for name in ("LIMITS", "SHARES"):
+        none = {"float32": 1e-12, "bfloat16": 1e-12}
+        monkeypatch.setattr(f"lorita.export.merged.merge.{name}", none)
     with pytest.raises(CheckFailed, match="--allow-loss"):
         merge(run, tmp_path / "merged", dtype="bfloat16")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     merge(run, tmp_path / "merged", dtype="bfloat16", allow_loss=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("strength", [5.0])
+def test_rounding_is_allowed_for_and_a_wrong_merge_is_found(
+    dtype: str, strength: float, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a strong adapter: rounding differs by a part of it, and so does a mistake."""
+    run = saved(tmp_path / "run", llama, lora_alpha=4 * strength)
+    made = merge(run, tmp_path / "merged", dtype=dtype)
+    assert made.agreement.largest_difference > 0.0
+
+    def wrong(tuned: Any, *arguments: Any, **options: Any) -> int:
+        layer = tuned.model.get_base_model().model.layers[1].mlp.down_proj
+        layer.scaling["default"] *= 0.5
+        return write_folder(tuned, *arguments, **options)
+
+    monkeypatch.setattr("lorita.export.merged.merge.LIMITS", dict.fromkeys(LIMITS, 0.0))
+    monkeypatch.setattr("lorita.export.merged.merge.write_folder", wrong)
+    with pytest.raises(CheckFailed, match="the adapter changes logits by up to"):
+        merge(run, tmp_path / "wrong", dtype=dtype)
+    assert not (tmp_path / "wrong").exists()
 
 
 # --- mistakes -------------------------------------------------------------------------------
