@@ -30,12 +30,12 @@ DOCS = {
 }
 """Picture: its name in docs/img."""
 MOST_COLOURS = 64
-STEPS = "20"
+STEPS = "12"
 PATIENCE = 600_000
 """Milliseconds that a step may take: the pictures are made on any machine."""
-TABS = {"opened": "data", "exported": "result"}
+TABS = {"exported": "result"}
 SHOWN = {
-    "opened": "#understood", "data": "#understood .tokens", "model": "#forecast dl",
+    "data": "#understood .tokens", "model": "#forecast dl",
     "training": "#progress svg", "result": "#result .pair", "exported": "#exports a",
     "chat": "#talk", "runs": "#history table",
 }  # fmt: skip
@@ -55,6 +55,7 @@ class Pictures:
         """A new window for each look."""
         for language, width in LOOKS:
             with window(self.browser, language, width) as shown:
+                shown.page.set_default_timeout(PATIENCE)
                 shown.open(f"{self.studio.url}/{language}/")
                 walk = Walk(shown, language)
                 walk.tab(TABS.get(step, step))
@@ -108,9 +109,8 @@ def _way(
     take: Callable[[str], None],
     photograph: Callable[[str, Walk, int], None],
 ) -> None:
-    take("opened")
     walk.upload(data)
-    walk.settings(max_steps=STEPS, name="first", max_length="96")
+    walk.settings(max_steps=STEPS, name="first", max_length="64")
     walk.forecast(f"{STEPS}, over")
     take("data")
     take("model")
@@ -119,6 +119,7 @@ def _way(
     take("training")
     walk.result()
     take("result")
+    walk.window.page.set_default_timeout(PATIENCE)
     walk.window.page.locator("#make-export").click()
     walk.window.page.locator("#exports a[href$=gguf]").wait_for(timeout=PATIENCE)
     take("exported")
