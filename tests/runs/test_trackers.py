@@ -106,6 +106,7 @@ def test_mlflow(
     [run] = mlflow.MlflowClient().search_runs([experiment.experiment_id])
     for name, value in wanted(seen, tmp_path / "run").items():
         assert run.data.metrics[name] == pytest.approx(value), name
+    assert run.data.metrics["train/memory_gb"] > 0.05
     assert run.data.params["r"] == "8" and run.info.status == "FINISHED"
     assert run.info.run_name == "run"
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from lorita.cli.studio import page_tools
 from lorita.errors import DataError, SettingsError
 from lorita.studio import app, guard
-from lorita.studio.html import explained
+from lorita.studio.explained import explained
 from lorita.studio.pages_sent import cleaned
 from lorita.studio.words import ENGLISH, SPANISH, Told
 from tests.command import refused

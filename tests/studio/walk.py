@@ -12,11 +12,15 @@ from tests.studio.browser import WAIT, Window
 
 @dataclass
 class Walk:
-    """One window in one language; ``picture`` is called with the name of each step."""
+    """One window in one language; ``picture`` is called with the name of each step.
+
+    ``wait``: milliseconds that something may take.
+    """
 
     window: Window
     language: str
     picture: Callable[[str], None] = field(default=lambda name: None)
+    wait: int = WAIT
 
     @property
     def words(self) -> Words:
@@ -35,7 +39,7 @@ class Walk:
         """Give a file; what the page says about it."""
         self.tab("data")
         self.window.page.locator("#file input[type=file]").set_input_files(str(file))
-        self.window.page.locator("#understood .tokens").first.wait_for(timeout=WAIT)
+        self.window.page.locator("#understood .tokens").first.wait_for(timeout=self.wait)
         self.picture("data")
         return str(self.window.page.locator("#understood").inner_text())
 
@@ -52,21 +56,23 @@ class Walk:
 
     def forecast(self, part: str) -> str:
         """Wait for the forecast that has this part, and its time."""
-        self.window.shown("#forecast", part)
-        self.window.until(lambda: self.words("forecasting") not in self.text("#forecast"))
+        self.window.shown("#forecast", part, self.wait)
+        self.window.until(
+            lambda: self.words("forecasting") not in self.text("#forecast"), self.wait / 1000
+        )
         self.picture("model")
         return self.text("#forecast")
 
     def train(self) -> None:
         self.window.page.locator("#train").click()
-        self.window.page.locator("#progress svg").first.wait_for(timeout=WAIT)
+        self.window.page.locator("#progress svg").first.wait_for(timeout=self.wait)
         self.picture("training")
 
     def result(self) -> str:
         page = self.window.page
-        page.locator("#see-result").wait_for(timeout=WAIT)
+        page.locator("#see-result").wait_for(timeout=self.wait)
         page.locator("#see-result").click()
-        page.locator("#result .pair").first.wait_for(timeout=WAIT)
+        page.locator("#result .pair").first.wait_for(timeout=self.wait)
         self.picture("result")
         return self.text("#result")
 
@@ -75,8 +81,8 @@ class Walk:
         self.window.fill("#question", text)
         self.window.page.locator("#send").click()
         answers = self.window.page.locator("#talk .answer > div")
-        answers.nth(1).wait_for(timeout=WAIT)
-        self.window.until(lambda: answers.nth(1).inner_text().strip() != "")
+        answers.nth(1).wait_for(timeout=self.wait)
+        self.window.until(lambda: answers.nth(1).inner_text().strip() != "", self.wait / 1000)
         self.picture("chat")
         return self.text("#talk")
 
@@ -86,7 +92,7 @@ class Walk:
     def message(self, selector: str) -> str:
         """Wait for a message; what it says."""
         shown = self.window.page.locator(f"{selector} .message")
-        shown.wait_for(timeout=WAIT)
+        shown.wait_for(timeout=self.wait)
         return str(shown.inner_text())
 
     def fits(self) -> bool:

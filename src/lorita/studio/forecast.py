@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lorita.settings.file_wishes import as_typed
-from lorita.studio.html import heading, joined, listed, table
+from lorita.studio.html import heading, joined, table
+from lorita.studio.messages import said_list
 from lorita.studio.tools import MODEL_WORK, Tools
 from lorita.studio.words import Told, Words
 
@@ -40,10 +41,10 @@ def forecast(words: Words, plan: Plan, remark: str = "") -> str:
     parts: list[str] = [heading(words("forecast")), table(_lines(words, plan, remark))]
     if plan.warnings:
         title = Markup('<p class="warned"><strong>{}</strong></p>').format(words("warnings"))
-        parts += [title, listed(plan.warnings)]
+        parts += [title, said_list(words, plan.warnings)]
     if plan.notes:
         title = Markup("<details><summary>{}</summary>{}</details>")
-        parts.append(title.format(words("notes"), listed(plan.notes)))
+        parts.append(title.format(words("notes"), said_list(words, plan.notes)))
     return joined(parts)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from markupsafe import Markup
 
-from lorita.errors import LoritaError
-from lorita.studio.words import Told, Words
-from lorita.system.memory import is_out_of_memory
+from lorita.studio.words import Words
 from lorita.system.terminal_text import shown
 
 
@@ -23,12 +20,6 @@ def table(rows: Iterable[tuple[str, object]]) -> Markup:
     """Labels and values, one pair per line."""
     lines = (Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in rows)
     return Markup('<dl class="facts">{}</dl>').format(Markup("").join(lines))
-
-
-def listed(texts: Sequence[str]) -> Markup:
-    """Sentences as a list."""
-    lines = (Markup("<li>{}</li>").format(text) for text in texts)
-    return Markup("<ul>{}</ul>").format(Markup("").join(lines))
 
 
 def remark(text: str) -> Markup:
@@ -59,36 +50,6 @@ def link(href: str, text: str, *, download: str | None = None, new_tab: bool = F
 def data_link(content: str, name: str, text: str) -> Markup:
     """A link that saves ``content`` as a file without asking the server."""
     return link(f"data:text/plain;charset=utf-8,{quote(content)}", text, download=name)
-
-
-def warning(words: Words, key: str, detail: str = "") -> str:
-    """A message in a frame: a text of the page, and what lorita says about it."""
-    return joined(
-        [
-            Markup('<div class="message" role="alert"><p>{}</p>').format(words(key)),
-            Markup("<pre>{}</pre>").format(detail) if detail else "",
-            Markup('<p class="quiet">{}</p>').format(words("detail_language"))
-            if detail and words("detail_language")
-            else "",
-            Markup("</div>"),
-        ]
-    )
-
-
-def explained(words: Words, error: BaseException) -> str:
-    """What the page says about an error, whatever it is: never its traceback."""
-    if isinstance(error, Told):
-        text = words(error.key, **{k: v for k, v in error.values.items() if k != "detail"})
-        detail = str(error.values.get("detail", ""))
-        parts = [Markup('<div class="message" role="alert"><p>{}</p>').format(text)]
-        parts.append(Markup("<pre>{}</pre>").format(detail) if detail else Markup(""))
-        return joined([*parts, Markup("</div>")])
-    if isinstance(error, LoritaError):
-        return warning(words, "refused", str(error))
-    traceback.print_exception(error)  # for whoever runs the studio
-    kind = "memory" if is_out_of_memory(error) else type(error).__name__
-    parts = [Markup('<div class="message" role="alert"><p>{}</p></div>')]
-    return joined([parts[0].format(words("unexpected", what=kind))])
 
 
 def pair(words: Words, base: Markup, tuned: Markup) -> Markup:

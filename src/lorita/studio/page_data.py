@@ -9,7 +9,8 @@ import gradio as gr
 
 from lorita.data.sources.open_file import KINDS, PACKINGS
 from lorita.errors import UserError
-from lorita.studio.html import explained, quiet
+from lorita.studio.explained import explained
+from lorita.studio.html import quiet
 from lorita.studio.page_parts import Parts, safely
 from lorita.studio.uploads import MOST_BYTES, keep_file, keep_text, run_name
 from lorita.studio.words import Told

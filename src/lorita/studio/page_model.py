@@ -9,7 +9,8 @@ import gradio as gr
 
 from lorita.settings.schema import RunSettings
 from lorita.studio.choices import default_model, model_choices
-from lorita.studio.html import data_link, explained, joined, quiet, remark
+from lorita.studio.explained import explained
+from lorita.studio.html import data_link, joined, quiet, remark
 from lorita.studio.page_parts import Parts, safely
 from lorita.studio.wishes import FIRST, MORE
 from lorita.studio.words import Words
@@ -58,15 +59,12 @@ def model_tab(parts: Parts) -> None:
 
     def connect() -> None:
         everything = [parts.data, *parts.form_list]
-        outputs = [wrong, foreseen, command, yaml]
+        changed = [widget.change for widget in everything]
+        last = {"trigger_mode": "always_last", **parts.quietly}
+        # Two events: command and figures follow at once, the time of a run when it is known.
         gr.on(
-            [widget.change for widget in everything],
-            _foreseeing(parts),
-            everything,
-            outputs,
-            trigger_mode="always_last",
-            **parts.quietly,
-        )
+            changed, _foreseeing(parts), everything, [wrong, foreseen, command, yaml], **last
+        ).then(_timing(parts), everything, [wrong, foreseen], **last)
         start.click(
             safely(words, 2, lambda data, *values: _started(parts, data, values)),
             everything,
@@ -92,9 +90,11 @@ def _fields(words: Words, form: dict[str, Any], names: tuple[str, ...]) -> None:
 
 
 def _foreseeing(parts: Parts) -> Any:
+    """What follows from the settings at once: a message, the forecast, the command, the file."""
     words, studio = parts.words, parts.studio
 
-    def foresee(data: str, *values: Any) -> Iterator[list[Any]]:
+    def foresee(request: gr.Request, data: str, *values: Any) -> Iterator[list[Any]]:
+        studio.latest[_window(request)] = _asked(data, values)
         if not data:
             yield ["", quiet(words("no_forecast_yet")), "", ""]
             return
@@ -103,15 +103,47 @@ def _foreseeing(parts: Parts) -> Any:
         except Exception as error:
             yield [explained(words, error), "", "", ""]
             return
-        asked = [wish.command(), _yaml_link(words, wish.yaml())]
-        yield ["", gr.skip(), *asked]
+        yield ["", gr.skip(), wish.command(), _yaml_link(words, wish.yaml())]
         try:
-            for shown in studio.forecasts(words, wish):
-                yield ["", shown, gr.skip(), gr.skip()]
+            yield ["", studio.forecast(words, wish)[0], gr.skip(), gr.skip()]
         except Exception as error:
             yield [explained(words, error), "", gr.skip(), gr.skip()]
 
+    # gradio looks for its own type among the annotations, which here are texts.
+    foresee.__annotations__["request"] = gr.Request
     return foresee
+
+
+def _timing(parts: Parts) -> Any:
+    """The forecast again, with the time of a run; nothing if the window wants another by then."""
+    words, studio = parts.words, parts.studio
+
+    def time(request: gr.Request, data: str, *values: Any) -> list[Any]:
+        def is_wanted() -> bool:
+            return studio.latest.get(_window(request)) == _asked(data, values)
+
+        nothing = [gr.skip(), gr.skip()]
+        if not data or not is_wanted():
+            return nothing
+        try:
+            wish = studio.wish(words, data, parts.read(values))
+            if not studio.forecast(words, wish)[1]:
+                return nothing
+            shown = ["", studio.timed_forecast(words, wish)]
+        except Exception as error:
+            shown = [explained(words, error), ""]
+        return shown if is_wanted() else nothing
+
+    time.__annotations__["request"] = gr.Request
+    return time
+
+
+def _window(request: gr.Request) -> str:
+    return request.session_hash or ""
+
+
+def _asked(data: str, values: tuple[Any, ...]) -> str:
+    return repr((data, values))
 
 
 def _yaml_link(words: Words, content: str) -> str:

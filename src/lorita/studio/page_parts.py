@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from lorita.studio.html import explained
+from lorita.studio.explained import explained
 from lorita.studio.wishes import FORM
 from lorita.studio.words import Words
 

@@ -11,8 +11,9 @@ from urllib.parse import quote
 import gradio as gr
 from markupsafe import Markup
 
+from lorita.studio.explained import explained
 from lorita.studio.exports import KINDS, begin_export, export_command, ready
-from lorita.studio.html import explained, joined, link, quiet
+from lorita.studio.html import joined, link, quiet
 from lorita.studio.page_parts import Parts, safely_each
 from lorita.studio.result import result
 from lorita.studio.words import Told, Words

@@ -6,8 +6,9 @@ from typing import Any
 
 import gradio as gr
 
+from lorita.studio.explained import explained
 from lorita.studio.history import history
-from lorita.studio.html import explained, quiet
+from lorita.studio.html import quiet
 from lorita.studio.page_parts import Parts, safely
 from lorita.studio.page_result import shown_exports, shown_result
 from lorita.studio.progress import progress

@@ -11,6 +11,7 @@ from lorita.runs.report.plots import curves
 from lorita.runs.report.training_log import TrainingLog
 from lorita.studio.html import joined
 from lorita.studio.jobs import State, resume_arguments
+from lorita.studio.messages import language_remark, said, said_list
 from lorita.studio.words import Words
 
 RECENT = 20
@@ -24,8 +25,7 @@ def progress(words: Words, folder: Path, state: State) -> str:
     if training.steps:
         parts += [_bar(words, state), _plots(words, training)]
     if training.warnings:
-        lines = (Markup("<li>{}</li>").format(text) for text in training.warnings)
-        parts.append(Markup('<ul class="problems">{}</ul>').format(Markup("").join(lines)))
+        parts.append(said_list(words, training.warnings, kind="problems"))
     if state.is_running:
         parts.append(Markup('<p class="quiet">{}</p>').format(words("closing")))
     elif state.kind in ("stopped", "failed") and state.checkpoint is not None:
@@ -45,37 +45,37 @@ def _said(words: Words, state: State) -> Markup:
         text = words("state_stopped", step=state.checkpoint)
     else:
         text = words(f"state_{state.kind}")
-    said = Markup('<p class="state {}"><strong>{}</strong></p>').format(state.kind, text)
+    shown = Markup('<p class="state {}"><strong>{}</strong></p>').format(state.kind, text)
     if state.message:
-        said += Markup('<div class="message" role="alert"><pre>{}</pre></div>').format(
-            state.message
+        shown += Markup('<div class="message" role="alert"><pre>{}</pre>{}</div>').format(
+            said(words, state.message), language_remark(words, [state.message])
         )
-    return said
+    return shown
 
 
 def _bar(words: Words, state: State) -> Markup:
     training = state.training
     last = training.steps[-1]
     most = training.max_steps
-    said = [
+    figures = [
         words("step_of", step=last.number, steps=most)
         if most
         else words("step_alone", step=last.number)
     ]
     if last.loss is not None:
-        said.append(words("loss", loss=words.figure(last.loss)))
+        figures.append(words("loss", loss=words.figure(last.loss)))
     if training.held_out:
-        said.append(words("held_out_loss", loss=words.figure(training.held_out[-1][1])))
+        figures.append(words("held_out_loss", loss=words.figure(training.held_out[-1][1])))
     if training.tokens_per_second:
-        said.append(words("speed", speed=words.count(round(training.tokens_per_second))))
+        figures.append(words("speed", speed=words.count(round(training.tokens_per_second))))
     left = _left(training)
     if state.kind == "running" and left is not None:
-        said.append(words("time_left", time=words.time(left)))
+        figures.append(words("time_left", time=words.time(left)))
     share = 100 * last.number / most if most else 0.0
     return Markup(
         '<div class="bar" role="progressbar" aria-valuenow="{share}" aria-valuemin="0" '
         'aria-valuemax="100"><i style="width: {share}%"></i></div><p>{said}</p>'
-    ).format(share=f"{min(share, 100.0):.1f}", said=" · ".join(said))
+    ).format(share=f"{min(share, 100.0):.1f}", said=" · ".join(figures))
 
 
 def _left(training: TrainingLog) -> float | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorita.errors import UserError
 from lorita.settings.build import build_settings
+from lorita.studio.explained import explained
 from lorita.studio.forecast import forecast, reckoned, timed
-from lorita.studio.html import explained, quiet
+from lorita.studio.html import quiet
 from lorita.studio.jobs import Jobs
 from lorita.studio.talk import Models
 from lorita.studio.tools import Tools
@@ -31,10 +33,11 @@ class Studio:
     tools: Tools
     models: Models = field(init=False)
     jobs: Jobs = field(init=False)
-    version: int = 0
-    """Counts what was asked for, so that a forecast that is no longer wanted ends early."""
+    latest: dict[str, str] = field(default_factory=dict)
+    """What each window has asked a forecast of last: an older one must not replace it."""
     _timed: tuple[str, Plan | None] = ("", None)
     """The last options whose steps were timed, and their plan: opening a window times nothing."""
+    _timing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.workspace)
@@ -63,28 +66,30 @@ class Studio:
             settings = build_settings(model=model, data=[data])
         return understood(words, self.tools.look(settings))
 
-    def forecasts(self, words: Words, wish: Wish) -> Iterator[str]:
-        """The forecast as HTML: at once from shapes, then from timed steps."""
-        self.version += 1
-        version = self.version
+    def forecast(self, words: Words, wish: Wish) -> tuple[str, bool]:
+        """The forecast as HTML, and whether its time is still to be found by timing steps."""
         plan = reckoned(self.tools, wish.settings)
         if self.jobs.running() is not None:
-            yield forecast(words, plan, words("no_timing_now"))
-            return
+            return forecast(words, plan, words("no_timing_now")), False
         if not wish.settings.probe:
-            yield forecast(words, plan)
-            return
-        key = repr({**wish.options, "output_dir": None})
-        if self._timed[0] != key:
-            yield forecast(words, plan, words("forecasting"))
-            if version != self.version:
-                return
-            try:
-                self._timed = (key, timed(self.tools, wish.settings))
-            except (Told, UserError) as error:
-                yield forecast(words, plan) + explained(words, error)
-                return
-        yield forecast(words, self._timed[1] or plan)
+            return forecast(words, plan), False
+        key, known = self._timed
+        if known is not None and key == _what_counts(wish):
+            return forecast(words, known), False
+        return forecast(words, plan, words("forecasting")), True
+
+    def timed_forecast(self, words: Words, wish: Wish) -> str:
+        """The forecast after steps were timed, which takes seconds or longer."""
+        key = _what_counts(wish)
+        with self._timing:  # another window may have asked for the same
+            if self._timed[0] != key:
+                try:
+                    self._timed = (key, timed(self.tools, wish.settings))
+                except (Told, UserError) as error:
+                    plan = reckoned(self.tools, wish.settings)
+                    return forecast(words, plan, words("not_timed")) + explained(words, error)
+            plan = self._timed[1] or reckoned(self.tools, wish.settings)
+        return forecast(words, plan)
 
     def start(self, words: Words, data: str, form: Mapping[str, str]) -> str:
         """Begin the run that the form asks for; returns its name."""
@@ -103,3 +108,8 @@ class Studio:
     def folder(self, name: str) -> Path:
         """The folder of a run that exists or is about to."""
         return self.workspace.folder / name
+
+
+def _what_counts(wish: Wish) -> str:
+    """The options of a run but for its name, which takes no time."""
+    return repr({**wish.options, "output_dir": None})

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup, escape
 
 from lorita.data.tokens.token_view import RowView, glyphs
-from lorita.studio.html import joined, listed, table
+from lorita.studio.html import joined, table
+from lorita.studio.messages import language_remark, said, said_list, translated
 from lorita.studio.words import Words
 
 if TYPE_CHECKING:
+    from lorita.data.quality.problems import Problem
     from lorita.workflows.preview import Preview, Spread
 
 MOST_TOKENS = 400
@@ -21,14 +23,15 @@ MOST_TOKENS = 400
 def understood(words: Words, found: Preview) -> str:
     """The HTML of a preview; all text of strangers is escaped."""
     problems = [
-        Markup('<li class="{kind}">{stops}{what}<span class="quiet">{fix}</span></li>').format(
+        Markup('<li class="{kind}">{stops}{what} <span class="quiet">{fix}</span></li>').format(
             kind="stops" if problem.stops else "",
             stops=Markup("<strong>{}</strong> ").format(words("stops")) if problem.stops else "",
-            what=str(problem),
-            fix=f" {problem.fix}",
+            what=_problem(words, problem),
+            fix=said(words, problem.fix),
         )
         for problem in found.problems
     ]
+    texts = [text for problem in found.problems for text in (problem.what, problem.fix)]
     parts = [
         Markup("<h3>{}</h3>").format(words("understood")),
         table(facts(words, found)),
@@ -36,6 +39,7 @@ def understood(words: Words, found: Preview) -> str:
         Markup('<ul class="problems">{}</ul>').format(Markup("").join(problems))
         if problems
         else Markup("<p>{}</p>").format(words("no_problems")),
+        language_remark(words, texts),
         Markup("<h3>{}</h3>").format(words("first_rows")),
         Markup('<p class="key"><b class="t">{}</b> <b>{}</b></p>').format(
             words("trained"), words("masked")
@@ -45,10 +49,18 @@ def understood(words: Words, found: Preview) -> str:
     return joined(parts)
 
 
+def _problem(words: Words, problem: Problem) -> Markup:
+    """Which rows, and what is wrong with them; the example is part of somebody's text."""
+    example = ""
+    if problem.example:
+        example = f" ({translated(words, problem.example) or problem.example})"
+    return Markup("{}: {}{}").format(said(words, problem.where), said(words, problem.what), example)
+
+
 def facts(words: Words, found: Preview) -> Iterator[tuple[str, object]]:
     """The figures of a preview in the page's language: a label and a value each."""
     yield words("data"), found.origin
-    yield words("read_as"), found.reading
+    yield words("read_as"), said(words, found.reading)
     rows = words(
         "rows_figures", rows=found.rows, train=found.train_rows, held_out=found.held_out_rows
     )
@@ -73,7 +85,7 @@ def facts(words: Words, found: Preview) -> Iterator[tuple[str, object]]:
         )
     yield words("model"), words("read_with", model=found.model)
     if found.notes:
-        yield words("notes"), listed(found.notes)
+        yield words("notes"), said_list(words, found.notes)
 
 
 def _spread(words: Words, spread: Spread) -> str:

@@ -76,6 +76,7 @@ TEXTS = {
     "no_forecast_yet": "Choose data first; then you see here what the training would take.",
     "forecasting": "Timing a few steps on your rows …",
     "no_timing_now": "Time is not measured while another training is running.",
+    "not_timed": "not known",
     "time": "Time",
     "time_figures": "about {whole}: {before} to start, {training} of training, {after} to measure "
     "the result",
@@ -84,7 +85,7 @@ TEXTS = {
     "memory_figures": "about {peak} at its peak; another {free} are free",
     "memory_only": "about {peak} at its peak",
     "steps": "Steps",
-    "steps_figures": "{steps}, over {rows} rows ({epochs} epochs)",
+    "steps_figures": "{steps}, over {rows} rows (epochs: {epochs})",
     "parameters": "Trained parameters",
     "parameters_figures": "{trained} of {all} ({share} %)",
     "adapter_size": "Adapter on disk",
@@ -180,7 +181,7 @@ TEXTS = {
     "first_loss": "training {loss}",
     # Messages
     "refused": "This does not work yet:",
-    "detail_language": "",
+    "in_english": "Technical messages are in English.",
     "unexpected": "Something unexpected went wrong ({what}). Nothing of yours is lost. The details "
     "are in the terminal in which lorita studio runs.",
     "empty_text": "There is no text: paste at least two lines.",

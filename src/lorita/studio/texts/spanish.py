@@ -35,8 +35,8 @@ TEXTS = {
     "cut": "Demasiado largas",
     "cut_figures": "{cut} filas cortadas, {split} divididas, {dropped} descartadas; {tokens} "
     "tokens perdidos",
-    "notes": "Notas (en inglés)",
-    "problems": "Problemas (en inglés)",
+    "notes": "Notas",
+    "problems": "Problemas",
     "no_problems": "No se ha encontrado ningún problema.",
     "stops": "Impide entrenar.",
     "first_rows": "Las primeras filas, token a token",
@@ -79,6 +79,7 @@ TEXTS = {
     "no_forecast_yet": "Elige primero los datos; aquí verás lo que costaría entrenar.",
     "forecasting": "Midiendo unos pasos con tus filas …",
     "no_timing_now": "El tiempo no se mide mientras hay otro entrenamiento en marcha.",
+    "not_timed": "no se sabe",
     "time": "Tiempo",
     "time_figures": "unos {whole}: {before} para empezar, {training} de entrenamiento, {after} "
     "para medir el resultado",
@@ -87,11 +88,11 @@ TEXTS = {
     "memory_figures": "unos {peak} como máximo; quedan libres otros {free}",
     "memory_only": "unos {peak} como máximo",
     "steps": "Pasos",
-    "steps_figures": "{steps}, con {rows} filas ({epochs} épocas)",
+    "steps_figures": "{steps}, con {rows} filas (épocas: {epochs})",
     "parameters": "Parámetros entrenados",
     "parameters_figures": "{trained} de {all} ({share} %)",
     "adapter_size": "Adaptador en disco",
-    "warnings": "Avisos (en inglés)",
+    "warnings": "Avisos",
     "command": "Lo mismo, como comando",
     "download_yaml": "Descargar run.yaml",
     "yaml_use": "Para entrenar con él: lorita train run.yaml",
@@ -185,7 +186,7 @@ TEXTS = {
     "first_loss": "entrenamiento {loss}",
     # Messages
     "refused": "Así todavía no funciona:",
-    "detail_language": "(detalle en inglés)",
+    "in_english": "Los mensajes técnicos están en inglés.",
     "unexpected": "Ha ocurrido algo inesperado ({what}). No se ha perdido nada tuyo. Los detalles "
     "están en la terminal en la que se ejecuta lorita studio.",
     "empty_text": "No hay texto: pega al menos dos líneas.",
