@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import own_caches, tiny
+from tests.command import environment
+from tests.forks import offer
 
 assert own_caches.PLACE  # set before the libraries of ``tiny`` look
 
@@ -24,6 +26,7 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("datasets-cache"))
     datasets.config.HF_DATASETS_CACHE = folder
     os.environ["HF_DATASETS_CACHE"] = folder  # for the commands that tests run
+    offer(environment())
 
 
 @pytest.fixture(autouse=True)
