@@ -93,6 +93,8 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
             os.close(stream)
         if request["terminal"]:
             own_terminal()
+        elif request["session"]:
+            os.setsid()
         else:
             os.setpgid(0, 0)
         os.chdir(request["folder"])

@@ -16,10 +16,14 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 READ_WHEN_USED = {
@@ -30,6 +34,13 @@ READ_WHEN_USED = {
 """Variables that no import looks at: a fork may have others than its server."""
 WITHOUT_TORCH = (["-m", "lorita", "preview"],)
 """Commands that import no torch if they can: that is only true of a process of their own."""
+
+SET_BY_LIBRARIES = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY", "DISABLE_SAFETENSORS_CONVERSION",
+    "GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
+}  # fmt: skip
+"""What lorita and libraries set in a process that uses them, so that its children have it."""
+SOURCES = {str(ROOT), str(ROOT / "src")}
 
 _common: list[dict[str, str]] = []
 _servers: list[Server] = []
@@ -70,6 +81,23 @@ def start(
     return subprocess.Popen([sys.executable, *words], env=env, **given)
 
 
+def popen(command: Sequence[object], **given: Any) -> subprocess.Popen[Any]:
+    """As ``subprocess.Popen``, with forks for Python."""
+    if command[0] != sys.executable:
+        return subprocess.Popen([str(word) for word in command], **given)
+    return start(command[1:], given.pop("env", None) or os.environ, **given)
+
+
+@contextmanager
+def forked_by(module: str) -> Iterator[None]:
+    """Inside, the processes that a module of lorita starts are forks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            f"{module}.subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen})
+        )
+        yield
+
+
 def _server(environment: Mapping[str, str]) -> Server | None:
     for server in _servers:
         if _is_like(environment, server.environment):
@@ -82,7 +110,16 @@ def _server(environment: Mapping[str, str]) -> Server | None:
 
 def _is_like(environment: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether processes with either environment would import the same."""
-    return {name for name, _ in environment.items() ^ other.items()} <= READ_WHEN_USED
+    differing = {name for name, _ in environment.items() ^ other.items()}
+    if _places(environment) == _places(other):
+        differing -= {"PYTHONPATH"}
+    return differing <= READ_WHEN_USED | SET_BY_LIBRARIES
+
+
+def _places(environment: Mapping[str, str]) -> list[str]:
+    """Where modules are found beside lorita and these tests, which every process finds."""
+    found = environment.get("PYTHONPATH", "").split(os.pathsep)
+    return [place for place in found if place and place not in SOURCES]
 
 
 def own_terminal() -> None:
@@ -99,6 +136,7 @@ class Server:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = dict(environment)
+        self._one_at_a_time = threading.Lock()
         self._asked, its = socket.socketpair()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fork_server", str(its.fileno())], cwd=ROOT,
@@ -115,7 +153,7 @@ class Server:
     def fork(self, request: dict[str, Any], streams: list[int]) -> tuple[int, socket.socket]:
         """A new process; returns its id and where its end will be told."""
         ours, its = socket.socketpair()
-        with its:
+        with its, self._one_at_a_time:
             passed = array.array("i", [*streams, its.fileno()])
             text = json.dumps(request).encode()
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)
@@ -153,6 +191,7 @@ class Fork(subprocess.Popen[Any]):
             "folder": os.fspath(cwd or Path.cwd()),
             "environment": dict(os.environ if environment is None else environment),
             "terminal": self._terminal,
+            "session": given[20],
         }
         own = [number if stream == -1 else stream for number, stream in enumerate(streams)]
         self.pid, self._told = self._server.fork(request, own)

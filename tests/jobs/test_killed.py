@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +29,8 @@ from lorita.jobs.records import (
 )
 from lorita.jobs.supervisor import MOST_CRASHES
 from lorita.jobs.work_folder import DATA_FOLDER, LOCK, SETTINGS
-from tests.command import write
+from tests.command import environment, write
+from tests.forks import start
 from tests.jobs.killed import open_desk, request
 from tests.serving.conftest import save_chat_model
 from tests.serving.jobs import EPOCHS, QUICK, chats
@@ -60,8 +60,8 @@ def test_killed_during_a_job_and_during_an_upload(base: str, tmp_path: Path) -> 
     runs = tmp_path / "runs"
     runs.mkdir()
     data = write(tmp_path / "chats.jsonl", chats())
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.jobs.killed", runs, base, data],
+    server = start(
+        ["-m", "tests.jobs.killed", runs, base, data], environment(),
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert server.stdout is not None
