@@ -1,6 +1,8 @@
 """The server of ``tests.forks``: a process that has imported everything, and forks.
 
-python -m tests.fork_server NUMBER    # it is asked through this file descriptor
+python -m tests.fork_server NUMBER everything|without-hub
+
+It is asked through the file descriptor of this number.
 """
 
 from __future__ import annotations
@@ -33,11 +35,23 @@ COMMON = (
     "transformers.integrations.ggml",
 )  # fmt: skip
 """What the commands use beside lorita itself."""
+BELOW_THE_HUB = (
+    "torch", "torch._dynamo", "torch.distributed", "torch.export", "torch.utils.checkpoint",
+    "torch.utils.data", "numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "sympy",
+    "safetensors.torch", "tokenizers", "httpx", "rich.progress", "rich.live", "rich.table",
+    "cyclopts", "pydantic", "jinja2.sandbox", "yaml", "pygal", "PIL.Image", "psutil", "regex",
+    "dill", "multiprocess", "fsspec", "xxhash", "filelock", "tqdm.auto", "ftfy", "py3langid",
+)  # fmt: skip
+"""Most of what they import, but nothing that stands on the hub's client."""
 
 
-def serve(asked: socket.socket) -> None:
+def serve(asked: socket.socket, kind: str) -> None:
     """Answer requests until whoever asks has gone. Everything heavy is imported before."""
-    import_all()
+    if kind == "everything":
+        import_all()
+    else:
+        import_these(BELOW_THE_HUB)
+        assert not {"huggingface_hub", "transformers", "datasets"} & sys.modules.keys()
     gc.freeze()
     with selectors.DefaultSelector() as events:
         events.register(asked, selectors.EVENT_READ)
@@ -125,7 +139,12 @@ def import_all() -> None:
     for module in walk_packages(lorita.__path__, "lorita."):
         if not module.name.endswith("__main__") and not module.name.startswith(left_out):
             importlib.import_module(module.name)
-    for name in COMMON:
+    import_these(COMMON)
+
+
+def import_these(names: tuple[str, ...]) -> None:
+    """Import these modules, if they are installed."""
+    for name in names:
         with suppress(ImportError):
             importlib.import_module(name)
 
@@ -181,4 +200,4 @@ def python(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -23,8 +23,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 READ_WHEN_USED = {
     "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "PATH", "PYTEST_CURRENT_TEST",
@@ -40,10 +38,15 @@ SET_BY_LIBRARIES = {
     "GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
 }  # fmt: skip
 """What lorita and libraries set in a process that uses them, so that its children have it."""
+READ_BY_THE_HUB = {
+    "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET", "HF_DATASETS_CACHE",
+}  # fmt: skip
+"""What the hub's client and what stands on it read when they are imported."""
 SOURCES = {str(ROOT), str(ROOT / "src")}
 
 _common: list[dict[str, str]] = []
 _servers: list[Server] = []
+_without_hub: list[Server] = []
 
 
 def offer(environment: Mapping[str, str]) -> None:
@@ -91,6 +94,8 @@ def popen(command: Sequence[object], **given: Any) -> subprocess.Popen[Any]:
 @contextmanager
 def forked_by(module: str) -> Iterator[None]:
     """Inside, the processes that a module of lorita starts are forks."""
+    import pytest  # not where a server imports this module
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             f"{module}.subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen})
@@ -99,21 +104,29 @@ def forked_by(module: str) -> Iterator[None]:
 
 
 def _server(environment: Mapping[str, str]) -> Server | None:
+    """The server whose forks have imported what a process with this environment would."""
     for server in _servers:
-        if _is_like(environment, server.environment):
+        if not _differing(environment, server.environment):
             return server
-    if _common and _is_like(environment, _common[0]) and hasattr(os, "pidfd_open"):
-        _servers.append(Server(_common[0]))
-        return _servers[-1]
-    return None
+    if not _common or not hasattr(os, "pidfd_open"):
+        return None
+    differing = _differing(environment, _common[0])
+    if differing and differing <= READ_BY_THE_HUB:
+        if not _without_hub:
+            _without_hub.append(Server(_common[0], "without-hub"))
+        return _without_hub[0]
+    if differing:
+        return None
+    _servers.append(Server(_common[0]))
+    return _servers[-1]
 
 
-def _is_like(environment: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether processes with either environment would import the same."""
+def _differing(environment: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
+    """The variables with which imports may find something else."""
     differing = {name for name, _ in environment.items() ^ other.items()}
     if _places(environment) == _places(other):
         differing -= {"PYTHONPATH"}
-    return differing <= READ_WHEN_USED | SET_BY_LIBRARIES
+    return differing - READ_WHEN_USED - SET_BY_LIBRARIES
 
 
 def _places(environment: Mapping[str, str]) -> list[str]:
@@ -132,14 +145,17 @@ def own_terminal() -> None:
 
 
 class Server:
-    """The process that forks, for one environment; it ends with this process or with ``close``."""
+    """The process that forks, for one environment; it ends with this process or with ``close``.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    ``kind`` is what it imports: ``everything``, or that ``without-hub``.
+    """
+
+    def __init__(self, environment: Mapping[str, str], kind: str = "everything") -> None:
         self.environment = dict(environment)
         self._one_at_a_time = threading.Lock()
         self._asked, its = socket.socketpair()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fork_server", str(its.fileno())], cwd=ROOT,
+            [sys.executable, "-m", "tests.fork_server", str(its.fileno()), kind], cwd=ROOT,
             env=self._its_variables(), pass_fds=[its.fileno()], stdin=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip

@@ -60,11 +60,24 @@ def test_signals(number: signal.Signals) -> None:
 
 
 def test_what_imports_may_read_makes_another_process(tmp_path: Path) -> None:
-    for extra in ({"HF_HOME": str(tmp_path)}, {"PYTHONPATH": str(tmp_path)}, {"ANYTHING": "1"}):
+    for extra in ({"PYTHONPATH": str(tmp_path)}, {"PYTHONUTF8": "0"}, {"ANYTHING": "1"}):
         with start(["-c", ""], environment(**extra)) as process:
             assert not isinstance(process, Fork)
     with start(["-m", "lorita", "preview", "--help"], environment(), **PIPES) as process:
         assert not isinstance(process, Fork)
+
+
+def test_what_the_hubs_client_reads_is_read_in_the_fork(tmp_path: Path) -> None:
+    program = (
+        "from huggingface_hub import constants as hub; import datasets, pathlib\n"
+        "print(hub.HF_HUB_OFFLINE, hub.ENDPOINT, pathlib.Path(hub.HF_HUB_CACHE).parent)\n"
+        "print(datasets.config.HF_ENDPOINT)"
+    )
+    extra = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://here", "HF_HOME": str(tmp_path)}
+    process = start(["-c", program], environment(**extra), text=True, **PIPES)
+    assert isinstance(process, Fork)
+    out, err = process.communicate(timeout=60)
+    assert out.split() == ["False", "http://here", str(tmp_path), "http://here"], err
 
 
 def test_in_a_terminal() -> None:
