@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lorita.cli import run
+from tests.forks import start
 
 
 @dataclass
@@ -25,17 +25,28 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def lorita(*arguments: str | Path, cwd: Path | None = None, **extra: str) -> Outcome:
-    done = subprocess.run(
-        [sys.executable, "-m", "lorita", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        cwd=cwd,
-        env=environment(**extra),
-        timeout=240,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    return python("-m", "lorita", *arguments, cwd=cwd, **extra)
+
+
+def python(
+    *arguments: object, cwd: Path | None = None, seconds: float = 240, anew: bool = False,
+    **extra: str,
+) -> Outcome:  # fmt: skip
+    """Run Python with these arguments to its end, in an environment with ``extra`` variables.
+
+    ``anew``: as a process that has imported nothing yet (see ``tests.forks``).
+    """
+    process = start(
+        arguments, environment(**extra), anew=anew, cwd=cwd, text=True, encoding="utf-8",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except BaseException:
+            process.kill()
+            raise
+    return Outcome(process.returncode, out, err)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

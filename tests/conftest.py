@@ -7,14 +7,35 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests import own_caches, tiny
+from tests import order, own_caches
+from tests.command import environment
+from tests.forks import offer
 
-assert own_caches.PLACE  # set before the libraries of ``tiny`` look
+assert own_caches.PLACE  # set before the libraries look
+# They are imported where they are used: the process that only hands out tests needs none of them.
 
 _COUNTER = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that all workers are busy until the end."""
+    items.sort(key=lambda item: order.rank(item.nodeid))  # stable: within a file as it is
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadfile``, but files that share what is costly to make go to one worker."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = order.together  # type: ignore[method-assign]
+    return scheduler
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +45,7 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("datasets-cache"))
     datasets.config.HF_DATASETS_CACHE = folder
     os.environ["HF_DATASETS_CACHE"] = folder  # for the commands that tests run
+    offer(environment())
 
 
 @pytest.fixture(autouse=True)
@@ -59,14 +81,20 @@ def _threads() -> int | None:
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests import tiny
+
     return tiny.save_model(tmp_path_factory.mktemp("models") / "llama", "llama")
 
 
 @pytest.fixture(scope="session")
 def bloom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests import tiny
+
     return tiny.save_model(tmp_path_factory.mktemp("models") / "bloom", "bloom")
 
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
+    from tests import tiny
+
     return tiny.write_csv(tmp_path / "prompts.csv", tiny.make_texts(24))

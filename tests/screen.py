@@ -9,15 +9,17 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyte
 
 from tests.command import environment
+from tests.forks import own_terminal, start
 
 LINES = 200
 """Higher than what any command prints, so that nothing is scrolled away."""
@@ -50,8 +52,8 @@ def look(
     cwd: Path | None = None, **extra: str,
 ) -> Look:  # fmt: skip
     """Run ``lorita`` with the arguments in a terminal that is ``columns`` wide."""
-    command = [sys.executable, "-m", "lorita", *map(str, arguments)]
-    return look_at(command, columns=columns, typed=typed, seconds=seconds, cwd=cwd, **extra)
+    words = ["-m", "lorita", *arguments]
+    return _look(partial(start, words, terminal=True), columns, typed, seconds, cwd, extra)
 
 
 def look_at(
@@ -59,19 +61,20 @@ def look_at(
     cwd: Path | None = None, **extra: str,
 ) -> Look:  # fmt: skip
     """As ``look``, for any program."""
+    begin = partial(subprocess.Popen, command, preexec_fn=own_terminal)  # so that Ctrl-C reaches it
+    return _look(begin, columns, typed, seconds, cwd, extra)
+
+
+def _look(
+    begin: Callable[..., subprocess.Popen[bytes]], columns: int, typed: tuple[When, ...],
+    seconds: float, cwd: Path | None, extra: dict[str, str],
+) -> Look:  # fmt: skip
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
     known = environment(**{"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", **extra})
     known = {name: value for name, value in known.items() if name != "COLUMNS"}
 
-    def own_terminal() -> None:
-        os.setsid()
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-    process = subprocess.Popen(
-        command, stdin=its, stdout=its, stderr=its, env=known, cwd=cwd,
-        preexec_fn=own_terminal,  # so that Ctrl-C reaches it
-    )  # fmt: skip
+    process = begin(stdin=its, stdout=its, stderr=its, env=known, cwd=cwd)
     os.close(its)
     try:
         return _watched(process, ours, columns, list(typed), seconds)

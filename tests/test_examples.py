@@ -5,14 +5,12 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lorita.settings.build import build_settings
-from tests.command import environment
+from tests.command import python
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -22,15 +20,11 @@ def test_script(script: Path, llama: Path, tmp_path: Path) -> None:
     if "trl" in script.name and importlib.util.find_spec("trl") is None:
         pytest.skip("TRL is not installed")
     run = tmp_path / "run"
-    command = [sys.executable, str(script), "--model", str(llama), "--output-dir", str(run)]
-    done = subprocess.run(
-        [*command, "--max-steps", "2"], capture_output=True, text=True, env=environment(),
-        timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = python(script, "--model", llama, "--output-dir", run, "--max-steps", 2)
+    assert done.code == 0, done.err
     assert list(run.rglob("adapter_model.safetensors"))
     if "speedup" in script.read_text(encoding="utf-8"):
-        assert "2 training calls by the fast step, 0 without it" in done.stdout
+        assert "2 training calls by the fast step, 0 without it" in done.out
 
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import Outcome, environment
+from tests.command import Outcome, python
 from tests.runs.test_run import train
 from tests.training.test_resume import adapter, resume
 
@@ -39,18 +37,14 @@ main(arguments)
 
 
 def stopped(place: str, name: str, *arguments: object) -> Outcome:
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, place, name, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment(OMP_NUM_THREADS="1"),
-        timeout=240,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.count("Interrupted") == 1, done.stderr
-    assert done.returncode == 130, done.stderr
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    done = python(
+        "-c", DRIVER, place, name, *arguments,
+        anew=place.startswith("import "), OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert "Traceback" not in done.err, done.err
+    assert done.err.count("Interrupted") == 1, done.err
+    assert done.code == 130, done.err
+    return done
 
 
 def arguments(model: Path, data: Path, run: Path) -> list[object]:

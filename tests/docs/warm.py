@@ -18,11 +18,11 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+from tests.fork_server import exit_code, import_all, lorita_command, python
 
 ROOT = Path(__file__).parent.parent.parent
 CLIENT = """#!{python} -ISE
@@ -78,26 +78,6 @@ def serve(place: str) -> None:
                     _answer(client)
 
 
-def import_all() -> None:
-    """What the commands use; forks share it."""
-    from pkgutil import walk_packages
-
-    import lorita
-
-    for module in walk_packages(lorita.__path__, "lorita."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for name in (
-        "peft", "accelerate", "datasets", "pandas", "gguf",
-        "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
-        "transformers.models.bloom.modeling_bloom", "transformers.generation.utils",
-        "transformers.models.gpt2.tokenization_gpt2", "transformers.integrations.ggml",
-        "torch._dynamo", "rich.progress", "rich.live", "ftfy", "py3langid", "yaml",
-    ):  # fmt: skip
-        with suppress(ImportError):
-            importlib.import_module(name)
-
-
 def _answer(client: socket.socket) -> None:
     """In the child: become the command, tell its exit code, and end."""
     code = 70
@@ -121,48 +101,11 @@ def _answer(client: socket.socket) -> None:
         os.environ.update(environment)
         if elsewhere:  # another hub than that of the server
             importlib.reload(importlib.import_module("huggingface_hub.constants"))
-        code = _exit_code({"lorita": _lorita, "python": _python}[program], arguments)
+        code = exit_code({"lorita": lorita_command, "python": python}[program], arguments)
     finally:
         with suppress(OSError):
             client.sendall(bytes([code & 255]))
         os._exit(code & 255)
-
-
-def _exit_code(command: Callable[[list[str]], Any], arguments: list[str]) -> int:
-    code: Any = 0
-    try:
-        command(arguments)
-    except SystemExit as done:
-        code = done.code
-    except BaseException:
-        traceback.print_exc()
-        code = 70
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    return code if isinstance(code, int) else int(code is not None)
-
-
-def _lorita(arguments: list[str]) -> None:
-    import lorita.cli
-
-    sys.argv = ["lorita", *arguments]
-    lorita.cli.main(arguments)
-
-
-def _python(arguments: list[str]) -> None:
-    """``python FILE …``, or ``python -m lorita …``."""
-    if arguments[:2] == ["-m", "lorita"]:
-        return _lorita(arguments[2:])
-    import runpy
-
-    if arguments[0] == "-m":
-        sys.argv = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-        return None
-    sys.argv = arguments
-    sys.path.insert(0, str(Path(arguments[0]).parent))
-    runpy.run_path(arguments[0], run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests import tiny
-from tests.command import lorita
+from tests.command import environment, lorita
+from tests.forks import server_for
 from tests.hub_server import TOKEN, HubServer, hub_server
 
 
@@ -33,6 +34,12 @@ def there(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "HF_HUB_DISABLE_XET": "1",
         "HF_TOKEN": TOKEN,
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forks(there: dict[str, str]) -> Iterator[None]:
+    with server_for(environment(**there)):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +117,7 @@ def test_a_base_from_a_folder(
 
 
 @pytest.mark.parametrize(
-    ("name", "environment", "said"),
+    ("name", "changed", "said"),
     [
         ("someone/x", {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
         ("someone/x", {"HF_TOKEN": ""}, "no token found"),
@@ -125,11 +132,11 @@ def test_refused(
     there: dict[str, str],
     run: Path,
     name: str,
-    environment: dict[str, str],
+    changed: dict[str, str],
     said: str,
 ) -> None:
     asked = len(hub.requests)
-    done = lorita("push", run, name, **there | environment)
+    done = lorita("push", run, name, **there | changed)
     assert (done.code, said in done.err) == (2, True), done.err
     assert "Traceback" not in done.err
     if "OFFLINE" in said:

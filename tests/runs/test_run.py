@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from lorita.errors import Interrupted, OutputError, SettingsError
 from lorita.training.events import Event, StepDone, TrainingStarted
 from tests import tiny
 from tests.command import environment
+from tests.forks import start
 
 FILES = {
     ".lorita-files",
@@ -199,12 +199,10 @@ def test_stop_leaves_a_checkpoint(llama: Path, prompts: Path, tmp_path: Path) ->
 def test_ctrl_c_ends_with_130(llama: Path, prompts: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--model", llama, "--data", prompts, "--text-field", "prompt", "--output-dir", run]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lorita", "train", *map(str, arguments), "--max-steps", "100000"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    process = start(
+        ["-m", "lorita", "train", *arguments, "--max-steps", "100000"], environment(),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     for _ in range(600):
         if (run / "log.jsonl").exists() and len((run / "log.jsonl").read_text().splitlines()) > 3:
             break

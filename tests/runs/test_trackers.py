@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lorita.settings.build import build_settings
 from lorita.storage.run_record import read_record
 from lorita.training.events import Evaluated, Event, Note, StepDone
 from tests.command import environment, refused
+from tests.forks import start
 
 STEPS = 4
 
@@ -237,16 +239,20 @@ def test_a_run_that_is_stopped_closes_its_trackers(
 
 
 def test_several_processes_log_once(llama: Path, prompts: Path, tmp_path: Path) -> None:
-    subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
-            "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", "lorita", "train",
-            str(llama), str(prompts), "--text-field=prompt", "--max-steps=2", "--use-cpu",
-            "--max-new-tokens=4", "--no-proof", f"--output-dir={tmp_path / 'run'}",
-            "--report-to=tensorboard",
-        ],
-        env=environment(OMP_NUM_THREADS="1"), check=True, capture_output=True, timeout=240,
-    )  # fmt: skip
+    asked = [
+        "-m", "lorita", "train", llama, prompts, "--text-field=prompt", "--max-steps=2",
+        "--use-cpu", "--max-new-tokens=4", "--no-proof", f"--output-dir={tmp_path / 'run'}",
+        "--report-to=tensorboard",
+    ]  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    members = [
+        start(asked, environment(OMP_NUM_THREADS="1", RANK=rank, LOCAL_RANK=rank, **group))
+        for rank in ("0", "1")
+    ]
+    assert [member.wait(240) for member in members] == [0, 0]
     [run] = (tmp_path / "tensorboard").iterdir()
     assert len(list(run.glob("events.*"))) == 1
     assert [step for step, _ in scalars(run)["train/loss"]] == [1, 2]

@@ -10,6 +10,7 @@ import pytest
 
 import lorita
 from tests import tiny
+from tests.forks import forked_by
 from tests.serving.server import Running, running
 
 TEMPLATE = (
@@ -37,6 +38,13 @@ def save_chat_model(folder: Path, template: str = TEMPLATE, room: int = 512) -> 
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks() -> Iterator[None]:
+    """The processes of jobs have imported everything."""
+    with forked_by("lorita.jobs.process"):
+        yield
 
 
 @pytest.fixture(scope="session")

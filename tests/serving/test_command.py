@@ -17,6 +17,7 @@ import pytest
 
 from tests.command import environment, refused
 from tests.docs.pages import ROOT, pieces
+from tests.forks import start
 from tests.serving.server import Running
 
 PAGE = ROOT / "docs" / "serve.md"
@@ -25,10 +26,9 @@ PAGE = ROOT / "docs" / "serve.md"
 @contextmanager
 def started(arguments: list[str], cwd: Path, **extra: str) -> Iterator[str]:
     """The command in a process of its own, on a free port; yields its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lorita", *arguments, "--port", "0"],
-        cwd=cwd, env=environment(**extra), text=True, encoding="utf-8",
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    process = start(
+        ["-m", "lorita", *arguments, "--port", "0"], environment(**extra),
+        cwd=cwd, text=True, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         assert process.stdout is not None

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.forks import forked_by
 from tests.serving.conftest import save_chat_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks() -> Iterator[None]:
+    """The processes that the page starts have imported everything."""
+    with forked_by("lorita.studio.jobs"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lorita.export.merged.combine import Part
 from lorita.export.merged.merge import LIMITS, merge, write_folder
 from lorita.models.adapter import save_adapter
 from tests import tiny
-from tests.command import refused
+from tests.command import python, refused
 from tests.export import models
 
 IDS = torch.tensor([[5, 30, 100, 200, 7, 9]])
@@ -223,7 +222,7 @@ def test_a_full_disk_leaves_nothing(llama: Path, tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
         f"sys.exit(run(['merge', {str(run)!r}, {str(tmp_path / 'out')!r}]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
+    done = python("-c", code)
+    assert done.code == 2, done.err
+    assert "cannot be written" in done.err and "Traceback" not in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
