@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lorita.errors import AdapterError
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.adapter_schema import MlxFile
-from lorita.models.gguf_files import GgufFile
+from lorita.models.gguf_files import GgufFile, StoredTensor
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
-from lorita.models.gguf_tensors import read_tensor
 from lorita.storage.reading import checked, one_message, read_object
 
 if TYPE_CHECKING:
@@ -64,8 +63,6 @@ def convert_gguf(file: GgufFile, config: Any, base: str, into: Path) -> None:
     in its own row order, scaled by alpha/r or 1. Raises ``AdapterError`` for tensors that ``base``
     does not have.
     """
-    import torch
-
     layout = find_layout(config, base)
     modules = _modules_by_file_name(config, TensorNames(layout, config))
     alpha = float(file.header.get("adapter.lora.alpha"))
@@ -76,7 +73,7 @@ def convert_gguf(file: GgufFile, config: Any, base: str, into: Path) -> None:
         module = modules.get(name)
         if module is None or kind not in ("lora_a", "lora_b"):
             raise AdapterError(f"{file.path}: {base} has no place for {tensor.name}")
-        matrix = read_tensor(file, tensor, torch.float32)
+        matrix = _float32(file, tensor)
         embedding = name == "token_embd.weight"
         if embedding and kind == "lora_a":
             matrix = matrix.T.contiguous()
@@ -130,6 +127,15 @@ def _write(
     }
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _float32(file: GgufFile, stored: StoredTensor) -> torch.Tensor:
+    import gguf
+    import torch
+
+    kind = gguf.GGMLQuantizationType(stored.kind)
+    numbers = gguf.quants.dequantize(file.bytes_of(stored), kind)
+    return torch.from_numpy(numbers.reshape(stored.shape).copy())
 
 
 def _modules_by_file_name(config: Any, names: TensorNames) -> dict[str, str]:

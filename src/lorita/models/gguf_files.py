@@ -6,16 +6,20 @@ What is in the tensors is read elsewhere (``gguf_tensors``), and so is what the 
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lorita.errors import ModelError
 from lorita.models.gguf_header import FalseHeader, Header, TensorPlace, map_file, read_header
 from lorita.models.gguf_split import COUNT, other_parts
 from lorita.storage.reading import one_message, plain_size
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -48,6 +52,13 @@ class GgufFile:
         """``read(file, stored, …)`` of a tensor, with the file that it is in filled in."""
         owners = {name: part for part in self.parts for name in part.tensors}
         return lambda stored, *rest: read(owners.get(stored.name, self), stored, *rest)
+
+    def bytes_of(self, stored: StoredTensor) -> np.ndarray[Any, Any]:
+        """The bytes of a tensor as they are in the file, mapped: uint8 [rows, bytes of a row]."""
+        import numpy as np
+
+        rows = math.prod(stored.shape[:-1])
+        return np.frombuffer(self.data, np.uint8, stored.size, stored.start).reshape(rows, -1)
 
 
 def check_gguf(path: Path) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import mmap
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from lorita.models.gguf_files import GgufFile, StoredTensor
@@ -52,13 +51,6 @@ def read_blocks(
         rows = rows[order]
         _give_back(file.data, stored)
     return BlockTensor(Blocks(rows, stored.kind), dtype)
-
-
-def read_bytes(file: GgufFile, stored: StoredTensor) -> np.ndarray[Any, Any]:
-    """The bytes of a tensor as they are in the file, mapped: uint8."""
-    import numpy as np
-
-    return np.frombuffer(file.data, np.uint8, stored.size, stored.start)
 
 
 def _mapped(file: GgufFile, stored: StoredTensor) -> torch.Tensor:

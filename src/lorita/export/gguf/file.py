@@ -33,7 +33,7 @@ from lorita.export.merged.weights import Weight, weights
 from lorita.models.adapter_embeddings import saved_rows
 from lorita.models.gguf_files import GgufFile, StoredTensor, open_whole
 from lorita.models.gguf_layout import Layout, TensorNames, find_layout
-from lorita.models.gguf_tensors import read_bytes, read_tensor
+from lorita.models.gguf_tensors import read_tensor
 from lorita.storage.files import check_room
 from lorita.storage.run_record import read_record
 from lorita.training.events import OnEvent, unseen
@@ -280,7 +280,7 @@ def _kept(base: GgufFile, tensor: StoredTensor, quantize: str) -> Planned:
 
     def make() -> np.ndarray[Any, Any]:
         if own == kind:
-            return read_bytes(base, tensor)
+            return base.bytes_of(tensor)
         return encode(numpy_float32(read_tensor(base, tensor, torch.float32)), kind)
 
     return Planned(tensor.name, tensor.shape, kind, make)
