@@ -206,12 +206,8 @@ def _tokenize(
     notes += chat_notes(train.rows_divided, train.left_out, rows=len(train_rows))
     notes += cut_notes(train, rows=len(train_rows), max_length=max_length)
     notes.append(token_note(train.examples))
-    windows = None
-    if settings.packing:
-        lengths = [len(example.input_ids) for example in train.examples]
-        windows = fill_windows(lengths, max_length)
-        notes.append(packing_note(windows, lengths, max_length))
-    notes += omitted
+    windows, packed = _windows(train, max_length) if settings.packing else (None, [])
+    notes += [*packed, *omitted]
     if context is not None and max_length > context:
         require_stretchable(config, max_length, context)
         notes.append(f"max_length {max_length} is beyond the model's context of {context} tokens")
@@ -236,6 +232,13 @@ def _tokenize(
         [*unused_note(new, train.examples), *short_form(problems)],
         windows,
     )
+
+
+def _windows(train: Tokenized, max_length: int) -> tuple[list[list[int]], list[str]]:
+    """Which rows share a window of ``max_length`` tokens, and what is said of it."""
+    lengths = [len(example.input_ids) for example in train.examples]
+    windows = fill_windows(lengths, max_length)
+    return windows, [packing_note(windows, lengths, max_length)]
 
 
 def _problems(
