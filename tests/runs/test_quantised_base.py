@@ -73,6 +73,30 @@ def test_a_run_on_weights_that_are_quantised_when_loaded(
     assert again == tuned.generate("I act as ", max_new_tokens=4)
 
 
+@pytest.mark.parametrize(
+    ("precision", "form"),
+    [
+        ("native", "the file's own blocks"),
+        ("q8", "Q8_0 blocks"),
+        ("q4", "Q4_1 blocks"),
+        (None, "bfloat16"),
+    ],
+)
+def test_the_plan_names_the_form_of_the_weights(
+    gguf_base: Path,
+    llama: Path,
+    capsys: pytest.CaptureFixture[str],
+    precision: str | None,
+    form: str,
+) -> None:
+    model = gguf_base if precision == "native" else llama
+    options = ["--base-precision", precision] if precision else []
+    assert command(["plan", str(model), *options]) == 0
+    line = next(x for x in capsys.readouterr().out.splitlines() if "weights in memory" in x)
+    assert f" MB in {form}" in line
+    assert ("float32" in line) is (precision is None)
+
+
 def test_it_is_chosen_where_nothing_else_fits(
     gguf_base: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

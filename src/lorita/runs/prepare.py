@@ -183,8 +183,7 @@ def _tokenize(
     eval_rows: Rows | None,
     new: NewTokens,
 ) -> PreparedData:
-    context = context_length(config)
-    max_length = longest_row(settings, context)
+    max_length = longest_row(settings, context := context_length(config))
     num_rows = len(rows.rows)
     seen = find_duplicates(chain(rows.rows, eval_rows.rows if eval_rows else ()))
     split = split_data(settings, num_rows, seen.groups[:num_rows])

@@ -19,6 +19,7 @@ from lorita.errors import ModelError
 from lorita.models import adapter as adapters
 from lorita.models.adapter_halves import attached_options, fixed_halves, start_notes
 from lorita.models.base import Base, load_tokenizer
+from lorita.models.base_precision import IN_MEMORY
 from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of, weight_bytes
 from lorita.models.new_rows import grow
@@ -110,10 +111,18 @@ def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = u
         parameter_line=adapters.parameter_line(peft_model, fixed),
         targets=adapters.target_line(config),
         adapter_bytes=4 * trained,
-        weight_bytes={"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers},
+        weight_bytes=_weights(base, sizes),
         notes=(*new.notes, *notes, *start_notes(options), *adapters.bias_note(peft_model)),
     )
     return _with_data(plan, settings, model, sizes, trained, on_event) if data else plan
+
+
+def _weights(base: Base, sizes: Sizes) -> dict[str, int]:
+    """Bytes of the base's weights by the form in which they can be in memory."""
+    if base.precision is None:
+        return {"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers}
+    _, blocks = IN_MEMORY.get(base.precision, (0, "the file's own"))
+    return {f"{blocks} blocks": weight_bytes(base, sizes, 1)}
 
 
 def _new_tokens(settings: RunSettings, base: Base) -> NewTokens:
