@@ -31,7 +31,9 @@ def flags(module: str) -> set[str]:
     names = set()
     for name, parameter in inspect.signature(import_module(module).command).parameters.items():
         names.add(name)
-        if parameter.default is True:
+        kind = getattr(import_module(module), str(parameter.annotation), parameter.annotation)
+        undecided = parameter.default is None and "bool" in str(kind)
+        if parameter.default is True or undecided:
             names.add(f"no_{name}")
         if "Sampling" in str(parameter.annotation):
             names |= set(Sampling.__dataclass_fields__)

@@ -58,6 +58,17 @@ def test_refused_before_anything_is_loaded(
         load_checked_base(resolve(llama), "float32")
 
 
+def test_only_pages_of_a_file_may_exceed_a_container(llama: Path) -> None:
+    """Weights that were converted are in memory that the system cannot read again."""
+    base = find_base(str(llama))
+    sizes = base_sizes(base)
+    assert sizes is not None
+    mapped, converted = (answering_needs(base, sizes, itemsize) for itemsize in (4, 2))
+    for needs, fits in ((mapped, True), (converted, False)):
+        most = needs.least(Room(0, 0, CONTAINER))
+        assert needs.fit(Room(int(most / 1.05), 0, CONTAINER)) is fits
+
+
 def test_nothing_is_reckoned_where_there_is_plenty(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,6 @@
 """What clients ask for: files, and jobs that are created, listed, stopped and continued.
 
-Everything lies in ``.lorita-jobs`` in the folder of runs that is served: the database, the files,
-and a folder for each job's process. The run folders themselves lie beside other runs.
+Everything but the run folders themselves lies in ``.lorita-jobs``, in the folder of runs.
 """
 
 from __future__ import annotations
@@ -52,10 +51,8 @@ T = TypeVar("T", StoredFile, Job)
 class Desk:
     """The files and jobs of one folder of runs, which one server at a time sees to.
 
-    ``base`` are options of ``lorita train`` for all jobs, the base model among them, and ``names``
-    what requests may call that; the first one is part of the names of models. ``OutputError`` if
-    another server sees to the folder, it cannot be written, or what is in it was not made here by
-    this user; ``allowed`` says that it may be gone on with all the same.
+    ``base`` are options of ``lorita train`` for all jobs, ``names`` what requests may call the base
+    model. ``OutputError``: another server's, not writable, or not made here (see ``allowed``).
     """
 
     def __init__(

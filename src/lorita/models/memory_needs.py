@@ -89,10 +89,12 @@ class Needs:
     """The bytes of each phase. ``mapped`` are further ones, of file pages that are not read again.
 
     The system takes such pages back where memory is short, unless it counts addresses.
+    ``pageable``: the weights are pages of a file themselves. Others cannot be read again.
     """
 
     phases: Mapping[str, int]
     mapped: Mapping[str, int] = field(default_factory=dict)
+    pageable: bool = True
 
     @property
     def peak(self) -> int:
@@ -123,7 +125,7 @@ class Needs:
         """The bytes that ``here`` must allow altogether, with a container's margin."""
         share = MARGIN if here.limit == CONTAINER else 1.0
         if paged and not here.counts_mapped_files:
-            share = PAGED
+            share = PAGED if self.pageable else 1.0
         return int((here.used + self.least(here)) / share)
 
     def require(
@@ -202,6 +204,7 @@ def answering_needs(
             LOADING: mapped_while_loading(base, sizes, itemsize),
             ANSWERING: droppable_bytes(base, sizes, itemsize, fast=fast),
         },
+        pageable=is_mapped(base, itemsize),
     )
 
 
