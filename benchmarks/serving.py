@@ -12,6 +12,7 @@ memory grows by more than 5 % from --requests requests to twice as many.
 from __future__ import annotations
 
 import argparse
+import atexit
 import random
 import re
 import statistics
@@ -35,11 +36,11 @@ Key = tuple[str, str]  # a model and a prompt
 def train(runs: Path, model: str) -> None:
     """Adapters of different seeds; what is there already is kept."""
     for seed, name in enumerate(MODELS):
-        if not (runs / name).is_dir():
+        if not (runs / name / "lorita.json").is_file():
             lorita.train(
                 model=model, data=str(data_file()), text_field="prompt", seed=seed, max_steps=4,
-                output_dir=str(runs / name), learning_rate=5e-3, proof=False, dtype="float32",
-                per_device_train_batch_size=1, eval_fraction=0, probe=False,
+                output_dir=str(runs / name), overwrite=True, learning_rate=5e-3, proof=False,
+                per_device_train_batch_size=1, eval_fraction=0, probe=False, dtype="float32",
             )  # fmt: skip
 
 
@@ -58,12 +59,14 @@ class Server:
 
     def __init__(self, runs: Path) -> None:
         words = ["serve", *(str(runs / name) for name in MODELS), "--dtype", "float32"]
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "lorita", *words, "--port", "0", "--max-queue", "1000"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
-        assert self.process.stdout is not None
-        found = re.search(r"http://\S+/v1", self.process.stdout.readline())
+        self._id = process.pid
+        atexit.register(process.terminate)
+        assert process.stdout is not None
+        found = re.search(r"http://\S+/v1", process.stdout.readline())
         assert found is not None
         self._client = openai.OpenAI(base_url=found[0], api_key="none", max_retries=0)
 
@@ -77,7 +80,7 @@ class Server:
 
     def memory(self) -> float:
         """The process's resident memory in MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self._id}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1000
 
 
@@ -135,7 +138,6 @@ def main() -> None:
     for _ in range(2):
         together(given.requests, 8, lambda n: server.ask(keys[n % len(keys)], 4))
         sizes.append(server.memory())
-    server.process.terminate()
     print(f"requests, clients      {count}, {CLIENTS}")
     print(f"wrong, lost            {len(wrong)}, {count - len(took)}")
     print(f"p50, p95               {cuts[9]:.2f} s, {cuts[18]:.2f} s")

@@ -15,6 +15,10 @@ from pathlib import Path
 import openai
 import pytest
 
+from lorita.inference.resolve import Resolved
+from lorita.models.base import Base
+from lorita.serving.registry import _name
+from lorita.storage.run_folder import RECORD_FILE
 from tests.command import environment, refused
 from tests.docs.pages import ROOT, pieces
 from tests.forks import start
@@ -100,6 +104,18 @@ def test_refused(
     shutil.copytree(red, tmp_path / "other" / "red")
     said = refused(capsys, "serve", red, tmp_path / "other" / "red", "--port", "0")
     assert "two models would be called red" in said
+
+
+def test_a_checkpoint_is_called_after_its_run(tmp_path: Path) -> None:
+    def name(folder: Path) -> str:
+        return _name(Resolved(Base("base", "base"), folder))
+
+    checkpoint = tmp_path / "red" / "checkpoint-6"
+    checkpoint.mkdir(parents=True)
+    assert name(checkpoint) == name(checkpoint.parent) == "red"  # of an unfinished run
+    (checkpoint.parent / RECORD_FILE).touch()
+    assert (name(checkpoint), name(checkpoint.parent)) == ("red-checkpoint-6", "red")
+    assert name(tmp_path / "checkpoint-last") == "checkpoint-last"
 
 
 def test_what_to_install_is_said(

@@ -6,6 +6,7 @@ Only the scheduler's thread changes the model; ``update`` and ``writer`` are cal
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 CACHE_SHARE = 3
 """One part in so many of the free memory is for keys and values: they are copied as they grow."""
+CHECKPOINT = re.compile(r"checkpoint-\d+")
 BASE_NAME = "base"
 """What the base is called in requests."""
 log = logging.getLogger("lorita.serving")
@@ -212,7 +214,12 @@ def base_served(tokenizer: PreTrainedTokenizerBase) -> Served:
 
 
 def _name(found: Resolved) -> str:
-    return found.adapter.resolve().name
+    """The run folder's name; of a checkpoint, that of its run, and its own if that is finished."""
+    folder = found.adapter.resolve()
+    run = folder.parent
+    if not CHECKPOINT.fullmatch(folder.name):
+        return folder.name
+    return f"{run.name}-{folder.name}" if (run / RECORD_FILE).is_file() else run.name
 
 
 def run_served(
