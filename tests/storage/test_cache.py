@@ -162,3 +162,20 @@ def test_parts_of_dead_processes_are_removed_and_others_left(tmp_path: Path) -> 
     assert sorted(tmp_path.glob(".x-*")) == sorted([own.path, tmp_path / ".x-link.part"])
     own.remove()
     assert not own.path.exists()
+
+
+def test_while_another_thread_imports_datasets(tmp_path: Path) -> None:
+    """It is in ``sys.modules`` then, but has nothing yet."""
+    package = tmp_path / "datasets"
+    package.mkdir()
+    (package / "__init__.py").write_text("import time; time.sleep(0.5); from . import config")
+    (package / "config.py").write_text("HF_DATASETS_CACHE = 'kept'")
+    code = (
+        "import sys, threading; from lorita.storage import cache\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "threading.Thread(target=lambda: __import__('datasets')).start()\n"
+        "while 'datasets' not in sys.modules: pass\n"
+        "print(cache._datasets_cache())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "kept\n", done.stderr

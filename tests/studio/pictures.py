@@ -57,9 +57,11 @@ class Pictures:
             with window(self.browser, language, width) as shown:
                 shown.page.set_default_timeout(PATIENCE)
                 shown.open(f"{self.studio.url}/{language}/")
-                walk = Walk(shown, language)
+                walk = Walk(shown, language, wait=PATIENCE)
                 walk.tab(TABS.get(step, step))
                 shown.page.locator(SHOWN[step]).first.wait_for(timeout=PATIENCE)
+                if step == "model":
+                    walk.forecast(f"{STEPS}, ")
                 shown.page.wait_for_timeout(500)
                 self.photograph(step, walk, width)
 

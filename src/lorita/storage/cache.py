@@ -59,7 +59,9 @@ def tables_folder() -> Path:
 def _datasets_cache() -> Path:
     """Where ``datasets`` keeps its tables, by its own rule: to import it takes a second."""
     if "datasets" in sys.modules:
-        return Path(sys.modules["datasets"].config.HF_DATASETS_CACHE)
+        from datasets import config  # waits where another thread is still importing it
+
+        return Path(config.HF_DATASETS_CACHE)
     general = os.path.join(os.getenv("XDG_CACHE_HOME", "~/.cache"), "huggingface")  # noqa: PTH118
     home = Path(os.getenv("HF_HOME", general)).expanduser()
     return Path(os.getenv("HF_DATASETS_CACHE", home / "datasets"))

@@ -49,7 +49,9 @@ def _set_offline(lost: bool) -> None:
 
     _State.lost = constants.HF_HUB_OFFLINE = lost
     if "datasets" in sys.modules:  # it has read the constant when it was imported
-        sys.modules["datasets"].config.HF_HUB_OFFLINE = lost
+        from datasets import config  # waits where another thread is still importing it
+
+        config.HF_HUB_OFFLINE = lost
 
 
 @contextmanager
