@@ -95,7 +95,7 @@ def test_a_base_that_was_asked_to_stay_quantised_needs_less(
 ) -> None:
     from dataclasses import replace
 
-    from lorita.models import fitting, memory_needs
+    from lorita.models import memory_needs
 
     base = find_base(str(write_gguf(tmp_path, "llama", quantize="q8_0")))
     monkeypatch.setattr(memory_needs, "EXPANDED", 0)
@@ -104,5 +104,5 @@ def test_a_base_that_was_asked_to_stay_quantised_needs_less(
     native = replace(base, precision="native")
     assert memory_needs.weight_bytes(native, sizes, 4) == base.gguf_path.stat().st_size  # type: ignore[union-attr]
     assert memory_needs.weight_bytes(base, sizes, 4) == 4 * sizes.numbers
-    monkeypatch.setattr(fitting, "room", lambda: None)
+    monkeypatch.setattr(memory_needs, "room", lambda: None)
     assert fitting_form(native, 4, may_change=True) == Fit(native, 4)

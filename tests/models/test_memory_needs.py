@@ -10,7 +10,7 @@ import pytest
 from lorita.errors import ModelError
 from lorita.inference.checked_base import load_checked_base
 from lorita.inference.resolve import resolve
-from lorita.models import fitting, memory_needs
+from lorita.models import memory_needs
 from lorita.models.base import find_base
 from lorita.models.memory_needs import (
     answering_needs,
@@ -51,8 +51,7 @@ def test_refused_before_anything_is_loaded(
     def never(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("weights were read")
 
-    for module in (memory_needs, fitting):
-        monkeypatch.setattr(module, "room", lambda: Room(10_000_000, 590_000_000, limit))
+    monkeypatch.setattr(memory_needs, "room", lambda: Room(10_000_000, 590_000_000, limit))
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", never)
     with pytest.raises(ModelError, match=rf"needs about 0\.7 GB of memory.*{limit} 0\.6 GB"):
         load_checked_base(resolve(llama), "float32")
@@ -75,3 +74,20 @@ def test_nothing_is_reckoned_where_there_is_plenty(
     monkeypatch.setattr(memory_needs, "base_sizes", lambda base: pytest.fail("not needed"))
     monkeypatch.setattr(memory_needs, "room", lambda: Room(4 * 10**9, 10**9, CONTAINER))
     memory_needs.require_memory(find_base(str(llama)), 4)
+
+
+def test_what_the_reckoning_imports_is_used(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once in a container of 600 MB, 100 were taken after they had been counted as free."""
+    used = [200_000_000]
+
+    def sizes(base: Any) -> Any:
+        used[0] += 100_000_000  # the model's code
+        return base_sizes(base)
+
+    monkeypatch.setattr(memory_needs, "base_sizes", sizes)
+    monkeypatch.setattr(
+        memory_needs, "room", lambda: Room(used[0], 600_000_000 - used[0], CONTAINER)
+    )
+    found = memory_needs.sizes_and_room(find_base(str(llama)))
+    assert found is not None
+    assert found[1].used == 300_000_000

@@ -16,11 +16,10 @@ from lorita.models.memory_needs import (
     MORE,
     Needs,
     answering_needs,
-    base_sizes,
     both_sizes,
-    is_plenty,
+    sizes_and_room,
 )
-from lorita.system.memory import Room, room
+from lorita.system.memory import Room
 
 
 class Fit(NamedTuple):
@@ -40,9 +39,9 @@ def fitting_form(
     ``beside`` and ``fast`` as in ``answering_needs``; ``may_change``: bfloat16 is taken where
     float32 does not fit. Raises ``ModelError`` where nothing fits.
     """
-    here = room()
-    if here is None or is_plenty(base, here) or (sizes := base_sizes(base)) is None:
+    if (found := sizes_and_room(base)) is None:
         return Fit(base, itemsize)
+    sizes, here = found
 
     def needs(form: Base, size: int) -> Needs:
         return answering_needs(form, sizes, size, beside=beside, fast=fast)

@@ -213,9 +213,9 @@ def require_memory(base: Base, itemsize: int, *, copies: int = 1) -> None:
 
     ``copies`` of the weights exist at a time.
     """
-    here = room()
-    if here is None or is_plenty(base, here) or (sizes := base_sizes(base)) is None:
+    if (found := sizes_and_room(base)) is None:
         return
+    sizes, here = found
     beside = (copies - 1) * weight_bytes(base, sizes, itemsize)
     needs = answering_needs(base, sizes, itemsize, beside=beside)
     if not needs.fit(here):
@@ -227,6 +227,15 @@ def both_sizes(needed: int, allowed: int) -> tuple[str, str]:
     if (words := (gigabytes(needed), gigabytes(allowed)))[0] != words[1]:
         return words
     return f"{needed / 1e6:,.0f} MB", f"{allowed / 1e6:,.0f} MB"
+
+
+def sizes_and_room(base: Base) -> tuple[Sizes, Room] | None:
+    """The sizes of a base and the room for it; None where nothing needs to be reckoned."""
+    here = room()
+    if here is None or is_plenty(base, here) or (sizes := base_sizes(base)) is None:
+        return None
+    # The model's code was imported for its sizes, and counts as used from now on.
+    return None if (here := room()) is None else (sizes, here)
 
 
 def is_plenty(base: Base, here: Room) -> bool:
