@@ -52,6 +52,23 @@ def test_folders_and_files_are_private(home: Path) -> None:
     assert kept() == folder and (folder / "inner" / "weights").stat().st_ino == made
 
 
+def test_what_killed_processes_left_is_removed(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts in the cache, and those among the temporary files where there can be no cache."""
+    kept()
+    for folder in (home, tmp_path):
+        (folder / ".lorita-model-killed.part/made").mkdir(parents=True)
+    with Part(home, "model") as running:
+        cache._cleaned.clear()
+        kept()
+        assert [p.name for p in home.glob(".*.part")] == [running.path.name]
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "file"))
+    assert kept().parent == tmp_path
+    assert not (tmp_path / ".lorita-model-killed.part").exists()
+
+
 @pytest.mark.parametrize(
     "damage",
     ["cut", "zeros", "missing", "link", "no manifest", "manifest", "types", "open", "file"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lorita.data.tokens import bounded_template
 from lorita.data.tokens.chat_template import ChatTemplate, TemplateError
 from lorita.data.tokens.choose_template import FOLDER
 
@@ -83,6 +84,19 @@ def test_too_much_is_refused(name: str) -> None:
         ChatTemplate(name, HOSTILE[name]).render(CHAT)
     assert "MemoryError" not in str(caught.value)
     assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize(
+    ("most", "value", "named"),
+    [("MOST_STEPS", 1000, "more than 1,000 steps"), ("MOST_SECONDS", 0.05, "seconds")],
+)
+def test_both_limits_hold_by_themselves(
+    most: str, value: float, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit, far in (("MOST_STEPS", 10**12), ("MOST_SECONDS", 10.0**6)):
+        monkeypatch.setattr(bounded_template, limit, value if limit == most else far)
+    with pytest.raises(TemplateError, match=named):
+        ChatTemplate("some", HOSTILE["three loops"] + "{# " + most + " #}").render(CHAT)
 
 
 def test_ordinary_joins_and_lists_render() -> None:

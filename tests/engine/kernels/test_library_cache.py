@@ -66,6 +66,13 @@ def test_a_library_is_kept_for_this_user_alone(cache: Path, source: Path) -> Non
     assert sorted(p.suffix for p in cache.iterdir()) == [".sha256", ".so"]
 
 
+def test_a_folder_that_others_can_read_becomes_private(cache: Path, source: Path) -> None:
+    cache.mkdir(parents=True)
+    cache.chmod(0o755)
+    assert answer(source) == 42
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "no hash", "other hash", "flipped"])
 def test_a_damaged_library_is_made_again(damage: str, cache: Path, source: Path) -> None:
     answer(source)
