@@ -66,7 +66,7 @@ def nowhere(request: pytest.FixtureRequest, silent: str, monkeypatch: pytest.Mon
 def test_found_out_in_less_than_two_seconds(nowhere: str) -> None:
     began = time.perf_counter()
     assert not find_hub()
-    assert time.perf_counter() - began < connection.LIMIT + 0.5
+    assert time.perf_counter() - began < connection.LIMIT + 0.5 <= 2
     assert is_lost() and constants.HF_HUB_OFFLINE and datasets.config.HF_HUB_OFFLINE
 
 
