@@ -14,6 +14,7 @@ from lorita.cli.options import Quantize
 from lorita.errors import SettingsError
 from lorita.export.gguf.number_formats import FORMATS
 from lorita.settings.schema import RunSettings
+from lorita.settings.types import is_switch
 
 LINES = {
     **{f"lorita.cli.{name}": line for name, line in COMMANDS.items() if name != "export"},
@@ -27,11 +28,6 @@ def shown(
     monkeypatch.setenv("COLUMNS", str(width))
     assert run([*words, "--help"]) == 0
     return capsys.readouterr().out
-
-
-def is_switch(annotation: object) -> bool:
-    """Whether an option is on or off, with or without a default that is chosen later."""
-    return set(typing.get_args(annotation) or [annotation]) - {type(None)} == {bool}
 
 
 @pytest.mark.parametrize("module", LINES)

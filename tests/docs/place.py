@@ -182,6 +182,11 @@ def fill_data(folder: Path) -> None:
     rows = [{"act": f"role {i}", "prompt": text} for i, text in enumerate(texts)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    chats = [
+        [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": t}] for t in texts
+    ]
+    lines_of_chats = "".join(json.dumps({"messages": chat}) + "\n" for chat in chats)
+    (folder / "chats.jsonl").write_text(lines_of_chats, encoding="utf-8")
     (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
     raw = "".join(json.dumps({"title": f"{i}: ", "body": t}) + "\n" for i, t in enumerate(texts))
     (folder / "raw.jsonl").write_text(raw, encoding="utf-8")

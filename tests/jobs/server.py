@@ -28,9 +28,9 @@ HALF = (
 )
 
 
-def open_desk(runs: Path, base: str) -> Desk:
+def open_desk(runs: Path, base: str, **how: bool) -> Desk:
     """The desk of a folder; the base and no proof."""
-    return Desk(runs, {"model": base, "dtype": "float32", **QUICK}, ["base"])
+    return Desk(runs, {"model": base, "dtype": "float32", **QUICK}, ["base"], **how)
 
 
 def request(file: str) -> Request:

@@ -205,8 +205,10 @@ def test_events_are_told_once(desk: Desk) -> None:
 def test_a_damaged_database_is_said(base: str, tmp_path: Path) -> None:
     (tmp_path / DATA_FOLDER).mkdir()
     write(tmp_path / DATA_FOLDER / "jobs.sqlite3", b"no database" * 1000)
-    with pytest.raises(OutputError, match="cannot be read"):
+    with pytest.raises(OutputError, match="not made here"):
         open_desk(tmp_path, base)
+    with pytest.raises(OutputError, match="cannot be read"):
+        open_desk(tmp_path, base, allowed=True)
     open_desk_elsewhere = tmp_path / "other"
     open_desk_elsewhere.mkdir()
     (open_desk_elsewhere / DATA_FOLDER).symlink_to(tmp_path)

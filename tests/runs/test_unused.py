@@ -59,6 +59,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rank_pattern": ("q_proj=2", {}),
     "alpha_pattern": ("q_proj=2", {}),
     "init_lora_weights": ("pissa", {}), "loraplus_lr_ratio": (8.0, {}),
+    "alora_invocation_tokens": ("I", {}),
     "bias": ("all", {}),
     "per_device_train_batch_size": (3, {}),
     "gradient_accumulation_steps": (2, {}),

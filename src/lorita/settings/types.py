@@ -154,10 +154,16 @@ def choices_of(annotation: Any) -> tuple[str, ...]:
     if not is_union(annotation):
         return ()
     members = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
-    if members == [bool]:
+    if is_switch(annotation):
         return ()
     words = [("true", "false") if kind is bool else choices_of(kind) for kind in members]
     return tuple(word for some in words for word in some) if all(words) else ()
+
+
+def is_switch(annotation: Any) -> bool:
+    """Whether an option of this type is on or off; None stands for a default chosen later."""
+    kinds = typing.get_args(annotation) if is_union(annotation) else (annotation,)
+    return {kind for kind in kinds if kind is not type(None)} == {bool}
 
 
 def is_union(annotation: Any) -> bool:

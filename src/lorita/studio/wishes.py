@@ -12,6 +12,7 @@ from lorita.errors import SettingsError
 from lorita.settings.build import build_settings, option_name, parse_yaml, suggestion, to_yaml
 from lorita.settings.facts import facts
 from lorita.settings.schema import RunSettings
+from lorita.settings.types import is_switch
 from lorita.studio.words import Told
 from lorita.studio.workspace import Workspace
 
@@ -100,7 +101,7 @@ def flags(options: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
-        if RunSettings.model_fields[name].annotation is bool:
+        if is_switch(RunSettings.model_fields[name].annotation):
             found.append(flag if _is_on(value) else f"--no-{flag[2:]}")
         elif isinstance(value, (list, tuple)) and facts(name).repeatable:
             for each in value:
