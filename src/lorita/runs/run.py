@@ -21,6 +21,7 @@ from lorita.evaluation.comparison import MARKDOWN_FILE, Comparison
 from lorita.evaluation.measure import measure, prompt_tensor
 from lorita.models import adapter as adapters
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from lorita.models.adapter_halves import is_computed
 from lorita.models.base import save_tokenizer
 from lorita.runs.asked import remember_own
 from lorita.runs.base_answers import base_answers
@@ -84,6 +85,14 @@ class FinishedRun:
     before: Measured
 
 
+def _start(settings: RunSettings) -> str:
+    """What is done first; decomposing every matrix of a base can take minutes."""
+    scheme = settings.init_lora_weights
+    if is_computed(scheme):
+        return f"Computing where the adapter starts ({scheme})"
+    return "Putting the adapter on"
+
+
 def run_events(
     settings: RunSettings,
     prepared: Prepared,
@@ -104,7 +113,7 @@ def run_events(
     folder = prepared.output_dir
     yield from (Note(text) for text in (*base.notes, *prepared.data.notes))
     yield from (Note(text, is_warning=True) for text in prepared.data.warnings)
-    yield PhaseStarted("Putting the adapter on and building kernels")
+    yield PhaseStarted(f"{_start(settings)} and building kernels")
     prompts = comparison_prompts(settings, prepared, base.model)
     spare = dropped(settings, prepared, base.sizes, base.dtype.itemsize)
     with _disk_trouble_said(folder), errors_before_the_limit(spare), ExitStack() as writing:
