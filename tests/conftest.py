@@ -49,6 +49,17 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Libraries set variables for their process: the next test finds those that were there before,
+    and its commands can be forked from the same server."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _own_answers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test allows is not remembered in the next one, nor for the user."""
     place = tmp_path_factory.getbasetemp() / "states" / str(next(_COUNTER))
