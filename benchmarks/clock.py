@@ -60,7 +60,8 @@ def measure(side: str, model: Path, folder: Path, *, curve: bool, cold: bool) ->
         environment |= {"HF_HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "cache")}
         empty_disk_cache()
     started = time.time()
-    command = [sys.executable, str(HERE / "clock_side.py"), side, str(model), str(folder / "run")]
+    out = folder / str(SIDES.index(side))  # lorita writes into no folder of another program
+    command = [sys.executable, str(HERE / "clock_side.py"), side, str(model), str(out)]
     command += ["--started", repr(started), *(["--curve"] if curve else [])]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:

@@ -25,12 +25,19 @@ ARTICLE: dict[str, Any] = {
 """The article's recipe, two epochs of it; its names of modules are those of BLOOM."""
 
 
-def lorita_defaults() -> dict[str, Any]:
-    """What lorita trains with if nothing is asked for."""
+def lorita_defaults(rows: int, tokens: int) -> dict[str, Any]:
+    """What lorita trains so many rows with if nothing is asked for."""
     from lorita.settings.schema import RunSettings
+    from lorita.training.schedule import beta2_for, schedule_for
 
+    chosen = schedule_for(rows, tokens)
     fields = RunSettings.model_fields
-    return {name: fields[name].default for name in ARTICLE}
+    return {
+        **{name: fields[name].default for name in ARTICLE},
+        "per_device_train_batch_size": chosen.rows_per_step,
+        "num_train_epochs": float(chosen.epochs),
+        "adam_beta2": beta2_for(tokens / rows * chosen.rows_per_step),
+    }
 
 
 class Clock:
@@ -81,8 +88,13 @@ def run_lorita(clock: Clock, model: str, out: Path, options: dict[str, Any], cur
     )  # fmt: skip
 
 
-def run_peft(clock: Clock, folder: str, out: Path, given: dict[str, Any], curve: bool) -> None:
-    """The script that one writes after the article: PEFT, the Trainer, answers before and after."""
+def run_peft(
+    clock: Clock, folder: str, out: Path, given: dict[str, Any] | None, curve: bool
+) -> None:
+    """The script that one writes after the article: PEFT, the Trainer, answers before and after.
+
+    ``given`` are its settings; None stands for those that lorita would choose.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import (
@@ -103,6 +115,7 @@ def run_peft(clock: Clock, folder: str, out: Path, given: dict[str, Any], curve:
     ids = [tokenizer(text + tokenizer.eos_token)["input_ids"] for text in texts]
     rows, held_out = ids[:ROWS], ids[ROWS : ROWS + HELD_OUT]
     prompts = [" ".join(text.split()[:8]) for text in texts[ROWS : ROWS + 3]]
+    given = given or lorita_defaults(len(rows), sum(map(len, rows)))
 
     def answers() -> None:
         model.eval()
@@ -135,6 +148,7 @@ def run_peft(clock: Clock, folder: str, out: Path, given: dict[str, Any], curve:
         output_dir=str(out), learning_rate=given["learning_rate"],
         num_train_epochs=given["num_train_epochs"],
         per_device_train_batch_size=given["per_device_train_batch_size"],
+        adam_beta2=given.get("adam_beta2", 0.999),
         use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", logging_strategy="no",
     )  # fmt: skip
     Trainer(
@@ -163,10 +177,9 @@ def held_out_loss(model: Any, rows: list[list[int]]) -> float:
 
 def sides() -> dict[str, tuple[Any, dict[str, Any]]]:
     """For each side, who trains and with which settings."""
-    ours = lorita_defaults()
     return {
         "peft, article's settings": (run_peft, ARTICLE),
-        "peft, lorita's settings": (run_peft, ours),
+        "peft, lorita's settings": (run_peft, None),
         "lorita, article's settings": (run_lorita, {**ARTICLE, "proof": False}),
         "lorita, its defaults, no proof": (run_lorita, {"proof": False}),
         "lorita, its defaults": (run_lorita, {}),

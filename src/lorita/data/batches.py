@@ -6,7 +6,7 @@ matter of memory and does not change the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, TypeVar
@@ -115,17 +115,22 @@ def iterate_steps(
 
 
 def micro_batches(
-    rows: Sequence[Example], token_budget: int, *, sharing: bool = False
+    rows: Sequence[Example],
+    token_budget: int,
+    *,
+    sharing: bool = False,
+    cost: Callable[[Sequence[int]], int] = len,
 ) -> list[MicroBatch]:
     """``rows``, in order, in micro-batches of at most ``token_budget`` tokens each.
 
     A row longer than the budget is a micro-batch of its own. With ``sharing``, a beginning that
-    several rows have in common counts once, and such rows are put together.
+    several rows have in common counts once, and such rows are put together. ``cost`` says for how
+    many tokens those of a row count.
     """
     groups = find_groups(rows) if sharing else []
     if any(group.shared for group in groups):
         return _sharing_batches(rows, groups, token_budget)
-    lengths = [len(row.input_ids) for row in rows]
+    lengths = [cost(row.input_ids) for row in rows]
     return [MicroBatch([rows[i] for i in piece]) for piece in partition(lengths, token_budget)]
 
 

@@ -23,6 +23,8 @@ from lorita.errors import AdapterError
 _MARK = "_lorita_activation"
 EARLY = 3
 """A place that is in the middle of the rows of checks."""
+NOWHERE = 2**31
+"""A place after the end of every row."""
 
 
 def invocation_start(ids: Sequence[int], invocation: Sequence[int]) -> int | None:
@@ -43,7 +45,7 @@ class Activation:
     def __init__(self, invocations: dict[str, tuple[int, ...]]) -> None:
         self.invocations = invocations
         self.forced: int | None = None
-        """For checks: act from this place of each row on, whatever its tokens."""
+        """Act from this place of each row on, whatever its tokens: see ``acting_from``."""
         self._acts: dict[str, Tensor] = {}
         self._before: WeakKeyDictionary[Any, dict[str, Tensor]] = WeakKeyDictionary()
         self._hooks: list[Any] = []
@@ -174,14 +176,14 @@ def activation_of(model: nn.Module) -> Activation | None:
 
 
 @contextmanager
-def acting_early(model: nn.Module) -> Iterator[None]:
-    """In this context, activated adapters act from an early place of each row on: for checks, whose
-    rows have no invocation."""
+def acting_from(model: nn.Module, place: int = EARLY) -> Iterator[None]:
+    """In this context, activated adapters act from this place of each row on, whatever its tokens:
+    for checks, whose rows have no invocation, and with ``NOWHERE``."""
     activation = activation_of(model)
     if activation is None:
         yield
         return
-    activation.forced = EARLY
+    activation.forced = place
     try:
         yield
     finally:

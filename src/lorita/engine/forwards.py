@@ -31,7 +31,7 @@ from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.score_rule import Scores
 from lorita.engine.linears import is_transposed, weight_of
 from lorita.engine.lora_linear import Group
-from lorita.engine.patch import CallState, state_of
+from lorita.engine.patch import Before, CallState, state_of
 from lorita.engine.plans import AttentionPlan, GatedPlan, NormPlan, Unsuited
 
 Forward = Callable[..., Any]
@@ -46,7 +46,7 @@ def attention_forward(plan: AttentionPlan, state: CallState, original: Forward) 
             return original(hidden_states, *args, **kwargs)
         x_TN, gates = plan.without_gates(plan.inputs(hidden_states[0]))
         turn = state.rotation(kwargs.get("position_embeddings"))
-        mixed = _mixed(plan, x_TN, rows, turn)
+        mixed = _mixed(plan, x_TN, rows, turn, state.kept)
         out = plan.output((mixed if gates is None else mixed * gates.sigmoid())[None])
         if plan.dropout:
             out = functional.dropout(out, plan.dropout, plan.output.training)
@@ -57,15 +57,19 @@ def attention_forward(plan: AttentionPlan, state: CallState, original: Forward) 
     return forward
 
 
-def _mixed(plan: AttentionPlan, x_TN: Tensor, rows: RowLayout, turn: Rotation | None) -> Tensor:
+def _mixed(
+    plan: AttentionPlan, x_TN: Tensor, rows: RowLayout, turn: Rotation | None, kept: Before | None
+) -> Tensor:
     """The output of attention [T, H·d] from queries, keys and values in one tensor."""
-    if takes_variable_lengths(x_TN, plan.parts[0].d, plan.scores):
+    if kept is None and takes_variable_lengths(x_TN, plan.parts[0].d, plan.scores):
         q, k, v = (flat_heads(x, part, turn) for x, part in plan.pieces(x_TN))
         return variable_length_attention(q, k, v, rows, plan.scores).flatten(1)
     if plan.norms[0] is None:
         q, k, v = split_heads(x_TN, plan.parts, rows, turn)  # all three in one pass
     else:
         q, k, v = (split_heads(x, (part,), rows, turn)[0] for x, part in plan.pieces(x_TN))
+    if kept is not None:
+        k, v = kept.joined(plan, k, v, rows)
     return join_heads(attention(q, k, v, rows, plan.scores), rows)
 
 
@@ -144,7 +148,8 @@ def interface_attention(
     the call asks for anything that is not computed here.
     """
     query, key, value = (for_product(x) for x in (query, key, value))
-    rows = state_of(module).rows_of(query.transpose(1, 2))
+    state = state_of(module)
+    rows = state.rows_of(query.transpose(1, 2))
     kv, tokens, d = key.shape[1:]
     unknown = [n for n, value in kwargs.items() if n not in _IGNORED and _asks(value)]
     if attention_mask is not None:
@@ -161,6 +166,8 @@ def interface_attention(
         )[0]
         for t, n in ((query, group), (key, 1), (value, 1))
     )
+    if state.kept is not None:
+        k, v = state.kept.joined(module, k, v, rows)
     how = Scores(scaling or d**-0.5, sliding_window, softcap)
     out = join_heads(attention(q, k, v, rows, how), rows).view(1, tokens, -1, d)
     return out[..., :width], None

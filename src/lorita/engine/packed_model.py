@@ -23,7 +23,7 @@ from lorita.engine.heads import LinearHead
 from lorita.engine.kernels.loss import cross_entropy_sum
 from lorita.engine.kernels.products import for_products
 from lorita.engine.kernels.row_layout import RowLayout, computing
-from lorita.engine.patch import Patch, patch_of
+from lorita.engine.patch import Before, Patch, patch_of
 from lorita.engine.plans import Unsuited
 from lorita.engine.token_rows import token_rows
 
@@ -94,13 +94,17 @@ def hidden_states(
     ids_T: Tensor,
     rows: RowLayout,
     bottom: tuple[BottomCache, Sequence[Hashable]] | None = None,
+    kept: Before | None = None,
 ) -> Tensor:
     """The last hidden states [T, D] of packed rows: the output of ``body_of(lm)``.
 
-    ``bottom`` is a cache of the input of the first adapted layer, and the ids of the rows.
-    ``Unsuited`` if the model calls attention with what the fast path does not know.
+    ``bottom`` is a cache of the input of the first adapted layer, and the ids of the rows. ``kept``
+    has what comes before the rows, or listens; see ``CallState``. ``Unsuited`` if the model calls
+    attention with what the fast path does not know.
     """
     body = body_of(lm)
+    if kept is not None and not patch.packs_rows:
+        raise Unsuited("its rows are not laid end to end")
     if rows.continues and activation_of(lm) is not None:
         raise ValueError("an activated adapter may act on a beginning in some of its rows only")
     if not patch.packs_rows:
@@ -113,7 +117,7 @@ def hidden_states(
     options: dict[str, Any] = {"input_ids": ids_T[None], "use_cache": False}
     if "position_ids" in inspect.signature(type(body).forward).parameters:
         options["position_ids"] = rows.positions(ids_T.device)[None]
-    patch.pack(rows)
+    patch.pack(rows, kept)
     with computing(rows.lengths), _cached(bottom, rows):
         hidden: Tensor = body(**options)[0]
     return hidden[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -22,6 +22,15 @@ _MARK = "_lorita_patch"
 _STATE = "_lorita_state"
 
 
+class Before(Protocol):
+    """Keys and values of tokens that come before those of a call."""
+
+    def joined(
+        self, place: object, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout
+    ) -> tuple[Tensor, Tensor]:
+        """The keys and values that attention is given in this ``place`` of the model."""
+
+
 @dataclass
 class CallState:
     """State shared by the forwards of one model.
@@ -31,6 +40,8 @@ class CallState:
     """
 
     layout: RowLayout | None = None
+    kept: Before | None = None
+    """What has the keys and values of the tokens before the rows, or keeps those of this call."""
     _angles: tuple[Tensor, Rotation] | None = None
 
     def rows_of(self, hidden: Tensor) -> RowLayout | None:
@@ -100,18 +111,18 @@ class Patch:
                 configs[id(config)] = config
         self._implementations = [(c, c._attn_implementation) for c in configs.values()]
 
-    def pack(self, rows: RowLayout) -> None:
+    def pack(self, rows: RowLayout, kept: Before | None = None) -> None:
         """Prepare for a call over packed rows.
 
         It stays so until ``unpack``, for gradient checkpointing: see ``CallState``.
         """
-        self.state.layout = rows
+        self.state.layout, self.state.kept = rows, kept
         for config, _ in self._implementations:
             config._attn_implementation = INTERFACE
 
     def unpack(self) -> None:
         """Prepare for an ordinary call: the model's own attention."""
-        self.state.layout = None
+        self.state.layout = self.state.kept = None
         for config, name in self._implementations:
             config._attn_implementation = name
 

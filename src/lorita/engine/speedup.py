@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from lorita.engine.activated import acting_early, activate
+from lorita.engine.activated import acting_from, activate
 from lorita.engine.allocator import keep_few_products, keep_memory
 from lorita.engine.autocast import without_autocast
 from lorita.engine.causal_lm import body_of
@@ -96,7 +96,7 @@ def _check_options(base_precision: str | None, use_liger_kernel: bool, *, on_cpu
 def _verified_replacements(lm: Any, *, liger: bool) -> tuple[Replacements, Counter[str]]:
     """The replacements of the first stage whose numbers agree, and the stages given up."""
     given_up: Counter[str] = Counter()
-    with acting_early(lm), short_windows(lm) as shortened:
+    with acting_from(lm), short_windows(lm) as shortened:
         try:
             expected = reference(lm)
         except Exception as error:  # an unknown model may fail in any way on unexpected input

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lorita.engine.frozen_layers import bottom_cache
+from lorita.engine.kept_prompts import kept_prompts
 from lorita.engine.numerics import int8_reason, int8_suits
 from lorita.engine.speedup import speedup, unspeed
 from lorita.errors import SettingsError
@@ -28,6 +29,7 @@ from lorita.models.adapter_halves import FixedHalves, attached_options, start_no
 from lorita.models.adapter_start import start_adapter
 from lorita.models.base import own_dtype
 from lorita.models.base_weights import load_model
+from lorita.runs.chosen import filled_in
 from lorita.runs.memory_plan import can_checkpoint, longest_row_too_large
 from lorita.runs.start_batches import start_batches
 from lorita.settings.facts import lora_options
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from lorita.engine.frozen_layers import BottomCache
+    from lorita.engine.kept_prompts import KeptPrompts
     from lorita.evaluation.measure import Measured, Questions
     from lorita.runs.loaded_base import LoadedBase
     from lorita.runs.prepare import Prepared
@@ -66,6 +69,8 @@ class Attached:
     may_share: bool = False
     fixed: FixedHalves = field(default_factory=FixedHalves)
     """What of the adapter is not trained."""
+    prompts: KeptPrompts | None = None
+    """What keeps the prompts of an activated adapter's rows, which are the base's own."""
 
 
 @contextmanager
@@ -139,12 +144,13 @@ def _ready_to_train(
             # Newer transformers have done it; a second hook could not be removed again.
             base.model.enable_input_require_grads()
     device = base.accelerator.device
-    bottom = None
+    bottom = prompts = None
     if settings.speedup:
         notes += _speed_up(model, base, settings)
         bottom, kept = _keep_bottom(base, settings)
-        notes += kept
-        loss_sum = end_to_end_loss(base.model, device=device, bottom=bottom)
+        prompts, kept_too = _keep_prompts(base, settings, prepared)
+        notes += kept + kept_too
+        loss_sum = end_to_end_loss(base.model, device=device, bottom=bottom, prompts=prompts)
     else:
         pad_id = prepared.tokenizer.eos_token_id
         loss_sum = padded_loss(base.model, pad_id=pad_id, device=device)
@@ -153,7 +159,7 @@ def _ready_to_train(
     # some of its rows only.
     may_share = settings.speedup and bottom is None and prepared.invocation is None
     return Attached(
-        model, base, biases, loss_sum, checkpointing, line, tuple(notes), may_share, fixed
+        model, base, biases, loss_sum, checkpointing, line, tuple(notes), may_share, fixed, prompts
     )
 
 
@@ -187,6 +193,25 @@ def _keep_bottom(base: LoadedBase, settings: RunSettings) -> tuple[BottomCache |
     if isinstance(cache, str):
         return None, [f"Lower layers are computed in every epoch: {cache}"]
     return cache, [f"Layers below {cache.first} are computed once for each row and kept"]
+
+
+def _keep_prompts(
+    base: LoadedBase, settings: RunSettings, prepared: Prepared
+) -> tuple[KeptPrompts | None, list[str]]:
+    """An activated adapter does not change what comes before its invocation: compute it once."""
+    if prepared.invocation is None or settings.layers_to_transform is not None:
+        return None, []
+    if base.accelerator.device.type != "cpu":
+        return None, []
+    # In a single epoch no row comes again.
+    chosen = filled_in(settings, prepared.data, base.accelerator.num_processes)
+    again = (chosen.num_train_epochs or 0) > 1 or settings.max_steps is not None
+    limit = (available_memory() or 2**30) // 4 if again else 0
+    cache = kept_prompts(base.model, limit)
+    if isinstance(cache, str):
+        return None, [f"What comes before the invocation is computed in every epoch: {cache}"]
+    how = "once and kept for the other epochs" if again else "once"
+    return cache, [f"What comes before the invocation is computed {how}, without a gradient"]
 
 
 def as_saved(attached: Attached, settings: RunSettings) -> PeftModel:

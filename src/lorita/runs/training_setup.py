@@ -121,7 +121,10 @@ def make_trainee(
         warmup_steps=settings.warmup_steps,
         max_steps=pace.max_steps,
     )
-    return Trainee(attached.model, masters, optimizer, schedule, shares_beginnings=sharing)
+    cost = len if attached.prompts is None else attached.prompts.cost
+    return Trainee(
+        attached.model, masters, optimizer, schedule, shares_beginnings=sharing, cost=cost
+    )
 
 
 def advice_for(settings: RunSettings, prepared: Prepared, pace: Pace, work: Work) -> list[str]:

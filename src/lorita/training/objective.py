@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from lorita.engine.frozen_layers import BottomCache
+    from lorita.engine.kept_prompts import KeptPrompts
 
 LossSum = Callable[[MicroBatch], "torch.Tensor"]
 
@@ -52,16 +53,28 @@ def padded_loss(model: torch.nn.Module, *, pad_id: int, device: torch.device) ->
 
 
 def end_to_end_loss(
-    model: torch.nn.Module, *, device: torch.device, bottom: BottomCache | None = None
+    model: torch.nn.Module,
+    *,
+    device: torch.device,
+    bottom: BottomCache | None = None,
+    prompts: KeptPrompts | None = None,
 ) -> LossSum:
     """The fast way, for a model that ``engine.speedup`` was called on: no padding, no logits.
 
     A beginning that rows of a micro-batch share is computed once. ``bottom`` keeps what enters the
-    first adapted layer, by the rows' tokens, while training; then nothing may be shared.
+    first adapted layer, by the rows' tokens, while training; then nothing may be shared. The same
+    holds for ``prompts``, which keep what an activated adapter's base makes of the rows' prompts.
     """
+    import torch
+
+    from lorita.engine.kept_prompts import loss_after_prompts
     from lorita.engine.packed_model import packed_loss
 
     def loss_sum(batch: MicroBatch) -> torch.Tensor:
+        if prompts is not None and torch.is_grad_enabled():
+            return loss_after_prompts(
+                model, [(row.input_ids, row.labels) for row in batch.examples], prompts
+            )
         if batch.groups:
             rows = lay_out(batch.examples, batch.groups, device)
             return packed_loss(

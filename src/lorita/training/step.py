@@ -4,7 +4,7 @@ update."""
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ class Trainee:
 
     ``token_budget`` is how many tokens are computed at once; it shrinks when memory runs out.
     ``shares_beginnings``: what rows begin with in common is computed once per micro-batch.
+    ``cost`` says for how many tokens those of a row count in a micro-batch.
     ``shortened`` lists what ``deadline.shorten`` did to the schedule: (after, planned, last).
     """
 
@@ -39,6 +40,7 @@ class Trainee:
     schedule: LRScheduler
     token_budget: int = 0
     shares_beginnings: bool = False
+    cost: Callable[[Sequence[int]], int] = len
     shortened: list[tuple[int, int, int]] = field(default_factory=list)
 
     def last_step(self, planned: int) -> int:
@@ -105,7 +107,8 @@ def gradients(
     random_state = torch.get_rng_state()
     total = torch.zeros((), dtype=torch.float64)
     try:
-        for batch in micro_batches(mine, trainee.token_budget, sharing=trainee.shares_beginnings):
+        sharing, cost = trainee.shares_beginnings, trainee.cost
+        for batch in micro_batches(mine, trainee.token_budget, sharing=sharing, cost=cost):
             if stop.requested:
                 break
             loss = loss_sum(batch) / targets

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from lorita.engine.activated import acting_early
+from lorita.engine.activated import acting_from
 from lorita.engine.blocks import Call, find_blocks, forcing, joined, recording
 from lorita.engine.causal_lm import body_of, causal_lm, evaluating, ordinary_ids
 from lorita.engine.kernels.row_layout import RowLayout
@@ -64,7 +64,7 @@ def disagreement(model: nn.Module, make: Callable[[nn.Module], Decoder]) -> str 
     lm = causal_lm(model)
     try:
         body_of(lm)  # computes a few tokens the first time, which are not to be recorded
-        with acting_early(lm), short_windows(lm), evaluating(lm), torch.inference_mode():
+        with acting_from(lm), short_windows(lm), evaluating(lm), torch.inference_mode():
             decoder = make(model)
             calls, logits = _reference(lm)
             return _compared(decoder, calls, logits, _twins(lm, decoder))

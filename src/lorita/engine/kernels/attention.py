@@ -23,7 +23,7 @@ from lorita.engine.kernels.flash import FlashAttention, flash_kernels
 from lorita.engine.kernels.native import kernel
 from lorita.engine.kernels.row_layout import ONE_BLOCK, Bucket, RowLayout
 from lorita.engine.kernels.score_rule import Scores
-from lorita.engine.kernels.shared_rows import own_part, whole_rows
+from lorita.engine.kernels.shared_rows import after_kept, own_part, whole_rows
 
 BLOCK = 256
 """Queries per block of a long row. Keys after the block are skipped, which saves nearly half of the
@@ -33,13 +33,17 @@ scores."""
 def attention(q_SGd: Tensor, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout, how: Scores) -> Tensor:
     """Causal attention within each row, from slots to slots; see ``reference.attention``.
 
-    A row that continues another attends to that one's tokens, too.
+    A row that continues another attends to that one's tokens, too. With ``rows.before``, keys and
+    values are those of ``rows.full``.
 
     S is the number of slots times the number of key/value heads, G the number of query heads per
     key/value head, d the head size. ``heads.split_heads`` makes all three tensors.
     """
     if flash_kernels(q_SGd, q_SGd.shape[2]):
         return FlashAttention.apply(q_SGd, k_S1d, v_S1d, rows, how)  # type: ignore[no-any-return]
+    if rows.before:
+        full_q = after_kept(q_SGd, None, rows)
+        return own_part(_Attention.apply(full_q, k_S1d, v_S1d, rows.full, how), rows)
     if rows.continues:  # every row from its first token on: more work, but the same kernels
         full = (whole_rows(t, rows) for t in (q_SGd, k_S1d, v_S1d))
         return own_part(_Attention.apply(*full, rows.full, how), rows)

@@ -74,7 +74,7 @@ class FlashAttention(torch.autograd.Function):
 
 def _where(q: Tensor, k: Tensor, rows: RowLayout, how: Scores) -> tuple[Any, ...]:
     """The rows and the score rule as arguments of the kernel."""
-    kv = len(k) // rows.num_slots
+    kv = len(k) // rows.num_key_slots
     places = rows.row_slots(kv)
     slopes = how.alibi_slopes
     return (

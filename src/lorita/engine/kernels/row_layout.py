@@ -46,10 +46,14 @@ class RowLayout:
     ``continues`` is empty, or has for each row the number of the row whose tokens come before its
     own; None for a row that begins by itself, as a continued one must. A continued row is followed
     by one that continues it. ``ValueError`` otherwise.
+
+    ``before`` is empty, or has for each row how many tokens come before its own that are not here:
+    their keys and values were kept. Not both.
     """
 
     lengths: tuple[int, ...]
     continues: tuple[int | None, ...] = ()
+    before: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the rows that others continue."""
@@ -57,10 +61,14 @@ class RowLayout:
             after = self.continues[continued + 1 : continued + 2]
             if self.continues[continued] is not None or after != (continued,):
                 raise ValueError("a continued row must begin by itself, right before another")
+        if self.before and (self.continues or len(self.before) != len(self.lengths)):
+            raise ValueError("tokens come before every row or before none, and are all kept")
 
     @cached_property
     def skipped(self) -> tuple[int, ...]:
         """For each row, the number of tokens that come before its own."""
+        if self.before:
+            return self.before
         if not self.continues:
             return (0,) * len(self.lengths)
         return tuple(0 if n is None else self.lengths[n] for n in self.continues)
@@ -68,7 +76,7 @@ class RowLayout:
     @cached_property
     def full(self) -> RowLayout:
         """Each row at its full length: the keys that its queries may attend to."""
-        if not self.continues:
+        if not self.continues and not self.before:
             return self
         both = zip(self.skipped, self.lengths, strict=True)
         return RowLayout(tuple(before + own for before, own in both))
@@ -129,6 +137,11 @@ class RowLayout:
         """Slots of one head: the tokens, plus the padding inside buckets."""
         return self.buckets[-1].stop
 
+    @property
+    def num_key_slots(self) -> int:
+        """Slots of one head of the keys that attention is given: with what was kept before them."""
+        return self.full.num_slots if self.before else self.num_slots
+
     def slots(self, heads: int) -> tuple[Tensor, Tensor]:
         """For each token, its slot in head 0 and the distance to its slot in the next head.
 
@@ -185,7 +198,32 @@ class RowLayout:
 
         [slots times ``heads``] int64, on the CPU.
         """
-        return _matched(self, self.full, self.own, heads)
+        known = self.__dict__.setdefault("_own_slots", {})
+        if heads not in known:
+            known[heads] = _matched(self, self.full, self.own, heads)
+        return known[heads]  # type: ignore[no-any-return]
+
+    def slots_after_kept(self, heads: int) -> Tensor:
+        """For each slot of ``full``, where its token is among all slots of ``heads`` here, followed
+        by the kept tokens, row by row, each with its heads; 0 if it holds none.
+
+        [slots of ``full`` times ``heads``] int64, on the CPU.
+        """
+        known = self.__dict__.setdefault("_after_kept", {})
+        if heads not in known:
+            head, full = torch.arange(heads), self.full
+            first, step = (t[:, None] for t in self.slots(heads))
+            kept = torch.ones(full.num_tokens, dtype=torch.bool).index_fill(0, self.own, False)
+            source = torch.empty((full.num_tokens, heads), dtype=torch.int64)
+            source[self.own] = first + step * head
+            source[kept] = heads * self.num_slots + torch.arange(heads * sum(self.before)).view(
+                -1, heads
+            )
+            first, step = (t[:, None] for t in full.slots(heads))
+            found = torch.zeros(heads * full.num_slots, dtype=torch.int64)
+            found[first + step * head] = source
+            known[heads] = found
+        return known[heads]  # type: ignore[no-any-return]
 
     def positions(self, device: torch.device) -> Tensor:
         """0, 1, 2, … within each row, after what it continues, [T]."""

@@ -1,4 +1,5 @@
-"""Keys and values of rows that begin with the same tokens: computed once, and given to each row.
+"""Keys and values of tokens that are not computed again: a beginning that rows share is computed
+once and given to each row, and what was kept of the tokens before a row is put in front of it.
 
 The gradients of all rows are added up in float32, in the same order in every run.
 """
@@ -46,6 +47,29 @@ def own_part(x_SGd: Tensor, rows: RowLayout) -> Tensor:
     """Slots of ``rows.full`` as slots of ``rows``: of each row what is its own."""
     heads = len(x_SGd) // rows.full.num_slots
     return x_SGd.index_select(0, rows.own_slots(heads).to(x_SGd.device))
+
+
+def after_kept(x_SGd: Tensor, kept_PKd: Tensor | None, rows: RowLayout) -> Tensor:
+    """Slots of ``rows`` as slots of ``rows.full``, for autograd.
+
+    ``kept_PKd`` are the tokens of ``rows.before``, which get no gradient; None: zeros.
+    """
+    heads, (_, group, d) = len(x_SGd) // rows.num_slots, x_SGd.shape
+    if kept_PKd is None:
+        kept_PKd = x_SGd.new_zeros((sum(rows.before), heads * group, d))
+    index = rows.slots_after_kept(heads).to(x_SGd.device)
+    return _AfterKept.apply(x_SGd, kept_PKd.reshape(-1, group, d), index, rows)  # type: ignore[no-any-return]
+
+
+class _AfterKept(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Tensor, index: Tensor, rows: RowLayout) -> Tensor:
+        ctx.rows = rows
+        return torch.cat([x, kept.to(x.dtype)]).index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        return own_part(grad, ctx.rows), None, None, None
 
 
 class _Repeated(torch.autograd.Function):

@@ -1,0 +1,187 @@
+"""What an activated LoRA's base makes of the prompts: computed once, without a gradient, and kept.
+
+Up to the invocation a row is the base's own, whatever the adapter has learned: its keys and values
+are the same in every epoch, and no gradient goes through them. They are computed row by row, so
+that they do not depend on what else is in a micro-batch, and the tokens after them attend to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorita.engine.activated import NOWHERE, acting_from, activation_of, invocation_start
+from lorita.engine.causal_lm import causal_lm, evaluating, ordinary_ids
+from lorita.engine.families import DROPOUTS
+from lorita.engine.kernels.row_layout import RowLayout
+from lorita.engine.kernels.shared_rows import after_kept
+from lorita.engine.own_numbers import distance, tolerance_of
+from lorita.engine.packed_model import IGNORE, hidden_states, loss_at_targets, packed_loss
+from lorita.engine.patch import Patch, patch_of
+from lorita.engine.plans import Unsuited
+from lorita.engine.sharing_check import ROUNDING
+
+COST = 8
+"""So many kept tokens need about as much memory as one that is computed with a gradient."""
+_CHECKED = RowLayout((5, 7), before=(9, 4))
+
+
+@dataclass
+class Prompt:
+    """What the base computed for the first tokens of a row.
+
+    ``states`` are keys and values [tokens, heads, d], by the place in the model; ``loss`` (nats) is
+    the sum over the labels up to the first token after them.
+    """
+
+    states: dict[object, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    loss: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the states take."""
+        return sum(k.nbytes + v.nbytes for k, v in self.states.values())
+
+    def joined(
+        self, place: object, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout
+    ) -> tuple[Tensor, Tensor]:
+        """Keep what is computed for all tokens but the last; see ``patch.Before``."""
+        first, step = rows.slots(len(k_S1d) // rows.num_slots)
+        heads = torch.arange(len(k_S1d) // rows.num_slots)
+        slots = (first[:-1, None] + step[:-1, None] * heads).to(k_S1d.device)
+        self.states[place] = (k_S1d[slots, 0], v_S1d[slots, 0])
+        return k_S1d, v_S1d
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The prompts of the rows of one call; None for a row without one."""
+
+    prompts: Sequence[Prompt | None]
+
+    def joined(
+        self, place: object, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values with those of the prompts before them; see ``patch.Before``."""
+        kept = [prompt.states[place] for prompt in self.prompts if prompt is not None]
+        keys, values = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
+        return after_kept(k_S1d, keys, rows), after_kept(v_S1d, values, rows)
+
+
+@dataclass
+class KeptPrompts:
+    """Prompts by their tokens and labels, up to ``limit`` bytes; beyond it, computed each time."""
+
+    invocation: tuple[int, ...]
+    limit: int
+    prompts: dict[object, Prompt] = field(default_factory=dict)
+    bytes: int = 0
+
+    def length(self, input_ids: Sequence[int]) -> int:
+        """How many tokens of a row come before the invocation."""
+        return invocation_start(input_ids, self.invocation) or 0
+
+    def cost(self, input_ids: Sequence[int]) -> int:
+        """How many tokens a row counts for when micro-batches are filled."""
+        before = self.length(input_ids)
+        return len(input_ids) - before + -(-before // COST)
+
+    def of(self, lm: Any, patch: Patch, ids: Sequence[int], labels: Sequence[int]) -> Prompt | None:
+        """The prompt of one row: kept, or computed and, where there is room, kept."""
+        length = self.length(ids)
+        if not length:
+            return None
+        known = (tuple(ids[: length + 1]), tuple(labels[: length + 1]))
+        if known not in self.prompts:
+            found = _computed(lm, patch, *known)
+            if self.bytes + found.bytes > self.limit:
+                return found
+            self.prompts[known] = found
+            self.bytes += found.bytes
+        return self.prompts[known]
+
+
+def kept_prompts(model: nn.Module, limit: int) -> KeptPrompts | str:
+    """What keeps prompts for this model's one activated adapter; or why it cannot be.
+
+    ``limit`` in bytes. The model is one that ``speedup`` was called on.
+    """
+    lm = causal_lm(model)
+    patch, activation = patch_of(lm), activation_of(lm)
+    if patch is None or not patch.packs_rows:
+        return "rows of this model are not laid end to end"
+    if activation is None or len(activation.invocations) != 1:
+        return "the model does not have one activated adapter"
+    config = lm.config.get_text_config()
+    if any(float(getattr(config, name, 0.0) or 0.0) > 0 for name in DROPOUTS):
+        return "the base drops activations in training"
+    ids_T = ordinary_ids(lm, _CHECKED.full.num_tokens)
+    try:
+        with acting_from(lm, NOWHERE), evaluating(lm), torch.no_grad():
+            rows = ids_T.split(list(_CHECKED.full.lengths))
+            both = list(zip(rows, _CHECKED.before, strict=True))
+            found = [_computed(lm, patch, row[: n + 1].tolist(), ()) for row, n in both]
+            own_T = torch.cat([row[n:] for row, n in both])
+            after_TD = hidden_states(lm, patch, own_T, _CHECKED, kept=Beginning(found))
+            own = _CHECKED.own.to(ids_T.device)
+            whole_TD = hidden_states(lm, patch, ids_T, _CHECKED.full)[own]
+    except Exception as error:  # an unknown model may fail in any way on unexpected input
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    differ, allowed = distance(after_TD, whole_TD), ROUNDING * tolerance_of(whole_TD)
+    if not differ <= allowed:
+        return f"its hidden states would differ by {differ:.1e}"
+    return KeptPrompts(next(iter(activation.invocations.values())), limit)
+
+
+def loss_after_prompts(
+    model: nn.Module, rows: Iterable[tuple[Sequence[int], Sequence[int]]], kept: KeptPrompts
+) -> Tensor:
+    """``packed_loss`` of rows of (token ids, labels), whose prompts are not computed again."""
+    lm, rows = causal_lm(model), list(rows)
+    patch, device = patch_of(lm), next(lm.parameters()).device
+    assert patch is not None
+    try:
+        found = [kept.of(lm, patch, ids, labels) for ids, labels in rows]
+        if not any(found):
+            return _plain(model, rows, device)
+        before = tuple(kept.length(ids) if prompt else 0 for (ids, _), prompt in _zip(rows, found))
+        own = [(ids[n:], labels[n:]) for (ids, labels), n in _zip(rows, before)]
+        layout = RowLayout(tuple(len(ids) for ids, _ in own), before=before)
+        ids_T, labels_T = _end_to_end(own, device)
+        hidden_TD = hidden_states(lm, patch, ids_T, layout, kept=Beginning(found))
+    except Unsuited:  # the model asks for more than it did in the check
+        patch.rows = "padded"
+        return _plain(model, rows, device)
+    loss = loss_at_targets(lm, patch, hidden_TD, labels_T, layout)
+    return loss + sum(prompt.loss for prompt in found if prompt is not None)
+
+
+def _computed(lm: Any, patch: Patch, ids: Sequence[int], labels: Sequence[int]) -> Prompt:
+    """The prompt of all tokens but the last, with the loss of all labels, if there are any."""
+    device = next(lm.parameters()).device
+    rows, prompt = RowLayout((len(ids),)), Prompt()
+    with acting_from(lm, NOWHERE), evaluating(lm), torch.no_grad():
+        ids_T = torch.tensor(list(ids), device=device)
+        hidden_TD = hidden_states(lm, patch, ids_T, rows, kept=prompt)
+        if any(label != IGNORE for label in labels[1:]):
+            labels_T = torch.tensor(list(labels), device=device)
+            prompt.loss = float(loss_at_targets(lm, patch, hidden_TD, labels_T, rows))
+    return prompt
+
+
+def _plain(model: nn.Module, rows: Sequence[Any], device: torch.device) -> Tensor:
+    return packed_loss(model, *_end_to_end(rows, device), [len(ids) for ids, _ in rows])
+
+
+def _end_to_end(rows: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    columns = ([item for row in rows for item in row[which]] for which in (0, 1))
+    ids, labels = (torch.tensor(column, device=device) for column in columns)
+    return ids, labels
+
+
+def _zip(rows: Sequence[Any], others: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    return zip(rows, others, strict=True)
