@@ -104,12 +104,45 @@ def test_kept_prompts_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) ->
     model, computed = adapted("llama", WIDE), []
     speedup(model)
     real = module._computed
-    monkeypatch.setattr(module, "_computed", lambda *a: computed.append(len(a[2])) or real(*a))
+    monkeypatch.setattr(
+        module, "_computed", lambda *a, **k: computed.append(len(a[2])) or real(*a, **k)
+    )
     prompts, examples = keeping(model), rows()
     computed.clear()  # of the check
     step(model, examples, prompts)
     step(model, examples[::-1], prompts)
     assert sorted(computed) == [4, 10, 12, 21]  # with the first token of the invocation
+
+
+def test_what_all_prompts_begin_with_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, computed = adapted("gemma2", {"head_dim": 16}), []
+    speedup(model)
+    real = module._computed
+
+    def counted(lm: Any, patch: Any, ids: Any, labels: Any, after: Any = None) -> Any:
+        computed.append(len(ids) - (after.tokens if after else 0))
+        return real(lm, patch, ids, labels, after)
+
+    prompts, common = keeping(model), list(range(10, 30))
+    examples = []
+    for row in rows()[:4]:
+        ids = common + row.input_ids
+        examples.append(Example(ids, [IGNORE] * len(common) + row.labels, row.row))
+    prompts.look_for_common(example.input_ids for example in examples)
+    assert prompts.common == tuple(common)
+    whole = step(model, examples, None)
+    monkeypatch.setattr(module, "_computed", counted)
+    require_equal(step(model, examples, prompts), whole)
+    # The common one, and each with one token more. The common tokens of the last row predict a
+    # target, so they are computed with it.
+    assert sorted(computed) == [1, 10, 21, 21, 11 + 20 + 1]
+    computed.clear()
+    require_equal(step(model, examples[::-1], prompts), whole)
+    assert not computed
+    trained = [Example(e.input_ids, e.input_ids, e.row) for e in examples]
+    require_equal(step(model, trained, prompts), step(model, trained, None))
+    prompts.look_for_common([[1, *INVOCATION]])
+    assert prompts.common == ()
 
 
 @pytest.mark.parametrize("limit", [0, 3000])

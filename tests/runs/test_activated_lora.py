@@ -19,6 +19,8 @@ from lorita.errors import AdapterError, DataError, LoritaWarning, SettingsError
 from lorita.training.events import Note
 from tests import tiny
 from tests.command import refused
+from tests.runs.test_run import train as train_run
+from tests.training.test_resume import interrupted, resume
 
 MARK = "=> "
 GIVEN: dict[str, Any] = {
@@ -78,6 +80,23 @@ def test_saved_as_peft_saves_it_and_answers_the_same(
 def test_prompts_of_texts_end_with_the_invocation(run: tuple[Path, list[str]]) -> None:
     answers = json.loads((run[0] / "compare.json").read_text())["answers"]
     assert answers and all(answer["prompt"].endswith(MARK) for answer in answers)
+
+
+def test_kept_prompts_are_said_and_a_resumed_run_ends_with_the_same_bytes(
+    llama: Path, tmp_path: Path
+) -> None:
+    """What was kept is gone when a run is resumed, in the midst of its second epoch."""
+    data, said = write_rows(tmp_path / "rows.csv"), list[str]()
+    options = {"alora_invocation_tokens": MARK, "train_on": "all"}
+    train_run(tmp_path / "whole", llama, data, max_steps=9, lora_dropout=0.1, warmup_steps=2,
+              bias="none", **options,
+              on_event=lambda event: said.append(event.text) if isinstance(event, Note) else None,
+              )  # fmt: skip
+    assert any("is computed once and kept for the other epochs" in line for line in said), said
+    interrupted(tmp_path / "run", llama, data, after=7, **options, bias="none")
+    resume(tmp_path / "run")
+    one, other = (tmp_path / name / "adapter_model.safetensors" for name in ("whole", "run"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_run_goes_on_only_with_the_same_invocation(

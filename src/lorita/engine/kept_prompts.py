@@ -1,14 +1,16 @@
 """What an activated LoRA's base makes of the prompts: computed once, without a gradient, and kept.
 
 Up to the invocation a row is the base's own, whatever the adapter has learned: its keys and values
-are the same in every epoch, and no gradient goes through them. They are computed row by row, so
-that they do not depend on what else is in a micro-batch, and the tokens after them attend to them.
+are the same in every epoch, and no gradient goes through them. The tokens after them attend to
+them. What all prompts begin with, such as a system prompt, is computed once, and the rest row by
+row: so they do not depend on what else is in a micro-batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -27,6 +29,8 @@ from lorita.engine.sharing_check import ROUNDING
 
 COST = 8
 """So many kept tokens need about as much memory as one that is computed with a gradient."""
+LEAST = 16
+"""Shorter beginnings are computed in each prompt."""
 _CHECKED = RowLayout((5, 7), before=(9, 4))
 
 
@@ -34,12 +38,19 @@ _CHECKED = RowLayout((5, 7), before=(9, 4))
 class Prompt:
     """What the base computed for the first tokens of a row.
 
-    ``states`` are keys and values [tokens, heads, d], by the place in the model; ``loss`` (nats) is
-    the sum over the labels up to the first token after them.
+    ``states`` are keys and values [tokens, heads, d], by the place in the model; those of ``after``
+    come before them. ``loss`` (nats) is the sum over the labels up to the first token after them.
     """
 
+    after: Prompt | None = None
     states: dict[object, tuple[Tensor, Tensor]] = field(default_factory=dict)
     loss: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the states are of, with those that come before."""
+        own = len(next(iter(self.states.values()))[0])
+        return own if self.after is None else self.after.tokens + own
 
     @property
     def bytes(self) -> int:
@@ -49,12 +60,15 @@ class Prompt:
     def joined(
         self, place: object, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout
     ) -> tuple[Tensor, Tensor]:
-        """Keep what is computed for all tokens but the last; see ``patch.Before``."""
+        """Keep what is computed for all tokens but the last, after what comes before them; see
+        ``patch.Before``."""
         first, step = rows.slots(len(k_S1d) // rows.num_slots)
         heads = torch.arange(len(k_S1d) // rows.num_slots)
         slots = (first[:-1, None] + step[:-1, None] * heads).to(k_S1d.device)
         self.states[place] = (k_S1d[slots, 0], v_S1d[slots, 0])
-        return k_S1d, v_S1d
+        if self.after is None:
+            return k_S1d, v_S1d
+        return Beginning([self.after]).joined(place, k_S1d, v_S1d, rows)
 
 
 @dataclass(frozen=True)
@@ -67,17 +81,23 @@ class Beginning:
         self, place: object, k_S1d: Tensor, v_S1d: Tensor, rows: RowLayout
     ) -> tuple[Tensor, Tensor]:
         """Keys and values with those of the prompts before them; see ``patch.Before``."""
-        kept = [prompt.states[place] for prompt in self.prompts if prompt is not None]
+        pieces = [(prompt.after, prompt) for prompt in self.prompts if prompt is not None]
+        kept = [piece.states[place] for both in pieces for piece in both if piece is not None]
         keys, values = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
         return after_kept(k_S1d, keys, rows), after_kept(v_S1d, values, rows)
 
 
 @dataclass
 class KeptPrompts:
-    """Prompts by their tokens and labels, up to ``limit`` bytes; beyond it, computed each time."""
+    """Prompts by their tokens and labels, up to ``limit`` bytes; beyond it, computed each time.
+
+    ``common`` are the tokens that prompts begin with.
+    """
 
     invocation: tuple[int, ...]
     limit: int
+    common: tuple[int, ...] = ()
+    beginning: Prompt | None = None
     prompts: dict[object, Prompt] = field(default_factory=dict)
     bytes: int = 0
 
@@ -97,12 +117,32 @@ class KeptPrompts:
             return None
         known = (tuple(ids[: length + 1]), tuple(labels[: length + 1]))
         if known not in self.prompts:
-            found = _computed(lm, patch, *known)
+            found = _computed(lm, patch, *known, after=self._beginning(lm, patch, *known))
             if self.bytes + found.bytes > self.limit:
                 return found
             self.prompts[known] = found
             self.bytes += found.bytes
         return self.prompts[known]
+
+    def _beginning(
+        self, lm: Any, patch: Patch, ids: Sequence[int], labels: Sequence[int]
+    ) -> Prompt | None:
+        """What a prompt begins with, if it is common and none of it is trained."""
+        count = len(self.common)
+        if not count or tuple(ids[:count]) != self.common:
+            return None
+        if any(label != IGNORE for label in labels[: count + 1]):
+            return None
+        if self.beginning is None:  # its last token is computed and not kept: any will do
+            self.beginning = _computed(lm, patch, [*self.common, 0], ())
+        return self.beginning
+
+    def look_for_common(self, rows: Iterable[Sequence[int]]) -> None:
+        """Find what the prompts of these rows, as token ids, begin with in common."""
+        prompts = [tuple(row[:n]) for row in rows if (n := self.length(row))]
+        pairs = zip(min(prompts), max(prompts), strict=False) if len(prompts) > 1 else ()
+        found = tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        self.common = found if len(found) >= LEAST else ()
 
 
 def kept_prompts(model: nn.Module, limit: int) -> KeptPrompts | str:
@@ -160,15 +200,22 @@ def loss_after_prompts(
     return loss + sum(prompt.loss for prompt in found if prompt is not None)
 
 
-def _computed(lm: Any, patch: Patch, ids: Sequence[int], labels: Sequence[int]) -> Prompt:
+def _computed(
+    lm: Any,
+    patch: Patch,
+    ids: Sequence[int],
+    labels: Sequence[int],
+    after: Prompt | None = None,
+) -> Prompt:
     """The prompt of all tokens but the last, with the loss of all labels, if there are any."""
-    device = next(lm.parameters()).device
-    rows, prompt = RowLayout((len(ids),)), Prompt()
+    device, prompt = next(lm.parameters()).device, Prompt(after)
+    before = 0 if after is None else after.tokens
+    rows = RowLayout((len(ids) - before,), before=(before,) if before else ())
     with acting_from(lm, NOWHERE), evaluating(lm), torch.no_grad():
-        ids_T = torch.tensor(list(ids), device=device)
+        ids_T = torch.tensor(list(ids[before:]), device=device)
         hidden_TD = hidden_states(lm, patch, ids_T, rows, kept=prompt)
         if any(label != IGNORE for label in labels[1:]):
-            labels_T = torch.tensor(list(labels), device=device)
+            labels_T = torch.tensor(list(labels[before:]), device=device)
             prompt.loss = float(loss_at_targets(lm, patch, hidden_TD, labels_T, rows))
     return prompt
 

@@ -38,6 +38,12 @@ def step_count(settings: RunSettings, data: PreparedData, processes: int) -> int
     return math.ceil(settings.num_train_epochs * _steps_per_epoch(settings, data, processes))
 
 
+def epochs_of(settings: RunSettings, data: PreparedData, processes: int) -> float:
+    """How often a run sees its rows, whatever of its settings is not filled in yet."""
+    settings = filled_in(settings, data, processes)
+    return step_count(settings, data, processes) / _steps_per_epoch(settings, data, processes)
+
+
 def _steps_per_epoch(settings: RunSettings, data: PreparedData, processes: int) -> int:
     return steps_per_epoch(len(data.windows or data.train), step_size(settings, processes))
 

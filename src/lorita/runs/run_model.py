@@ -29,7 +29,7 @@ from lorita.models.adapter_halves import FixedHalves, attached_options, start_no
 from lorita.models.adapter_start import start_adapter
 from lorita.models.base import own_dtype
 from lorita.models.base_weights import load_model
-from lorita.runs.chosen import filled_in
+from lorita.runs.chosen import epochs_of
 from lorita.runs.memory_plan import can_checkpoint, longest_row_too_large
 from lorita.runs.start_batches import start_batches
 from lorita.settings.facts import lora_options
@@ -204,12 +204,12 @@ def _keep_prompts(
     if base.accelerator.device.type != "cpu":
         return None, []
     # In a single epoch no row comes again.
-    chosen = filled_in(settings, prepared.data, base.accelerator.num_processes)
-    again = (chosen.num_train_epochs or 0) > 1 or settings.max_steps is not None
+    again = epochs_of(settings, prepared.data, base.accelerator.num_processes) > 1
     limit = (available_memory() or 2**30) // 4 if again else 0
     cache = kept_prompts(base.model, limit)
     if isinstance(cache, str):
         return None, [f"What comes before the invocation is computed in every epoch: {cache}"]
+    cache.look_for_common(example.input_ids for example in prepared.data.train)
     how = "once and kept for the other epochs" if again else "once"
     return cache, [f"What comes before the invocation is computed {how}, without a gradient"]
 
