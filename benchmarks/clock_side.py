@@ -3,7 +3,8 @@
 python benchmarks/clock_side.py lorita-defaults MODEL_FOLDER OUT --started $(date +%s.%N)
 
 Prints one line of JSON: seconds since the start after each phase; with ``--curve`` also the
-held-out loss after each step against the seconds of training, evaluations not counted.
+held-out loss after each step (lorita's: but the last, which its proof measures) against the seconds
+of training, evaluations not counted.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python benchmarks/kept_prompts.py                        # prompts of 600 tokens, answers of 60
     python benchmarks/kept_prompts.py --prompt 100,600 --own 60
 
-Every row has a prompt of its own. Three ways take turns in one process: whole rows, prompts that are
-computed without a gradient and forgotten (a run of one epoch), and prompts that are kept (its other
-epochs). The ratios are of the fastest epochs, in seconds of processor time.
+Every row has a prompt of its own. Three ways take turns in one process: whole rows, prompts that
+are computed without a gradient and forgotten (a run of one epoch), and prompts that are kept (its
+other epochs). The ratios are of the fastest epochs, in seconds of processor time.
 """
 
 from __future__ import annotations

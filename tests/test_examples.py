@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,17 @@ def test_what_scripts_import_exists(script: Path) -> None:
             for alias in node.names:
                 if not hasattr(module, alias.name):
                     importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.parametrize(
+    "side", ["peft, article's settings", "peft, lorita's settings", "lorita, its defaults"]
+)
+def test_the_sides_of_the_clock(side: str, llama: Path, tmp_path: Path) -> None:
+    """The settings of each follow from lorita's own rules, which change."""
+    script, out = EXAMPLES.parent / "benchmarks" / "clock_side.py", tmp_path / "out"
+    done = python(script, side, llama, out, HF_HUB_OFFLINE="1")
+    assert done.code == 0, done.err
+    found = json.loads(done.out.splitlines()[-1])
+    phases = list(found["phases"].values())
+    assert phases == sorted(phases) and len(phases) == 5
+    assert (out / "adapter_model.safetensors").is_file()
