@@ -64,9 +64,7 @@ def test_what_scripts_import_exists(script: Path) -> None:
                     importlib.import_module(f"{node.module}.{alias.name}")
 
 
-@pytest.mark.parametrize(
-    "side", ["peft, article's settings", "peft, lorita's settings", "lorita, its defaults"]
-)
+@pytest.mark.parametrize("side", ["peft, lorita's settings", "lorita, its defaults"])
 def test_the_sides_of_the_clock(side: str, llama: Path, tmp_path: Path) -> None:
     """The settings of each follow from lorita's own rules, which change."""
     script, out = EXAMPLES.parent / "benchmarks" / "clock_side.py", tmp_path / "out"
