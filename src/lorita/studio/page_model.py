@@ -94,7 +94,7 @@ def _foreseeing(parts: Parts) -> Any:
     words, studio = parts.words, parts.studio
 
     def foresee(request: gr.Request, data: str, *values: Any) -> Iterator[list[Any]]:
-        studio.latest[_window(request)] = _asked(data, values)
+        studio.asks(_window(request), _asked(data, values))
         if not data:
             yield ["", quiet(words("no_forecast_yet")), "", ""]
             return

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from lorita.workflows.plan import Plan
 
 
+MOST_WINDOWS = 100
+"""Windows whose last question is remembered."""
+
+
 @dataclass
 class Studio:
     """A workspace with its jobs and the model to chat with."""
@@ -34,7 +38,7 @@ class Studio:
     models: Models = field(init=False)
     jobs: Jobs = field(init=False)
     latest: dict[str, str] = field(default_factory=dict)
-    """What each window has asked a forecast of last: an older one must not replace it."""
+    """What each window has asked a forecast of last (``asks``): an older one must not replace it."""
     _timed: tuple[str, Plan | None] = ("", None)
     """The last options whose steps were timed, and their plan: opening a window times nothing."""
     _timing: threading.Lock = field(default_factory=threading.Lock)
@@ -42,6 +46,13 @@ class Studio:
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.workspace)
         self.models = Models(self.tools)
+
+    def asks(self, window: str, what: str) -> None:
+        """Note what a window has asked a forecast of; those closed long ago are forgotten."""
+        self.latest.pop(window, None)
+        self.latest[window] = what
+        for oldest in list(self.latest)[:-MOST_WINDOWS]:
+            del self.latest[oldest]
 
     def wish(self, words: Words, data: str, form: Mapping[str, str]) -> Wish:
         """The run that the form asks for; it is kept for windows that are opened later."""
