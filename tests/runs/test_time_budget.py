@@ -15,6 +15,7 @@ import lorita
 from lorita.cli import run as command
 from lorita.errors import Interrupted, OutputError, SettingsError
 from lorita.runs import schedule
+from lorita.runs.measuring_time import Writing
 from lorita.runs.training_job import TrainingJob
 from lorita.settings.build import build_settings
 from lorita.training.checkpoint_state import STATE_FILE
@@ -46,7 +47,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return replace(probe(job), seconds_per_token=1.0)
 
     monkeypatch.setattr(TrainingJob, "probe", second_per_token)
-    monkeypatch.setattr(schedule, "seconds_per_token", lambda *asked: 0.0)
+    monkeypatch.setattr(schedule, "time_writing", lambda *asked: Writing(0.0, 0.0))
     yield times
 
 

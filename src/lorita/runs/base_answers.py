@@ -57,16 +57,7 @@ def base_answers(
     ask: Callable[[], Generator[Event, None, Measured]],
 ) -> Generator[Event, None, Measured]:
     """The base's answers from the cache, or from ``ask`` if it was never asked the same before."""
-    mark = json.dumps(
-        {
-            "base": base.fingerprint["digest"],
-            "questions": _digest(questions),
-            "code": _own_code(),
-            "fast": settings.speedup,
-            "conditions": conditions(settings, base),
-        },
-        sort_keys=True,
-    )
+    mark = _mark(base, questions, settings)
     folder = find_kept(KIND, mark)
     if folder is not None:
         with suppress(OSError, ValueError, KeyError, UserError):  # it is cleared meanwhile
@@ -75,6 +66,23 @@ def base_answers(
     with suppress(OSError):  # a full disk does not spoil a finished run
         kept_folder(KIND, mark, partial(_write, measured))
     return measured
+
+
+def is_answered(base: LoadedBase, questions: Questions, settings: RunSettings) -> bool:
+    """Whether the base's answers are in the cache."""
+    return find_kept(KIND, _mark(base, questions, settings)) is not None
+
+
+def _mark(base: LoadedBase, questions: Questions, settings: RunSettings) -> str:
+    """All that the answers depend on."""
+    asked = {
+        "base": base.fingerprint["digest"],
+        "questions": _digest(questions),
+        "code": _own_code(),
+        "fast": settings.speedup,
+        "conditions": conditions(settings, base),
+    }
+    return json.dumps(asked, sort_keys=True)
 
 
 def _digest(questions: Questions) -> str:

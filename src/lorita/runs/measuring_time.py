@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lorita.data.examples import count_tokens
@@ -19,44 +19,59 @@ if TYPE_CHECKING:
     from lorita.evaluation.measure import Questions
 
 TIMED = 3
-"""Tokens of each answer that are generated to time them; the first call warms up."""
-MODELS = 2
-"""Both the tuned model and the base are asked."""
+"""Tokens of each answer that are generated to time them, after the first one."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Seconds that answers take which are written together: to begin them, and for each token."""
+
+    begin: float
+    token: float
+
+    def seconds(self, answers: int, tokens: int) -> float:
+        """Of so many answers of so many tokens each."""
+        return math.ceil(answers / BATCH_SIZE) * (self.begin + tokens * self.token)
 
 
 def around_training(
-    model: torch.nn.Module, questions: Questions, *, started: float, settled: float | None = None
+    model: torch.nn.Module,
+    questions: Questions,
+    *,
+    started: float,
+    settled: float | None = None,
+    asks_base: bool = True,
 ) -> Around:
     """What a run takes beside its training; ``started`` is when it began (``perf_counter``).
 
-    ``settled`` is when all else was ready to train; now, if None. Some tokens are generated.
+    ``settled`` is when all else was ready to train; now, if None. ``asks_base`` is False where the
+    base's answers are known. Some tokens are generated.
     """
     before = (time.perf_counter() if settled is None else settled) - started
-    return around(questions, before, seconds_per_token(model, questions))
+    return around(questions, before, time_writing(model, questions), asks_base=asks_base)
 
 
-def around(questions: Questions, before: float, per_token: float) -> Around:
-    """The same where it is known how many seconds a generated token takes."""
-    prompts, proof = questions.prompts, questions.proof
-    tokens = _batches(len(prompts)) * questions.options.max_new_tokens
+def around(
+    questions: Questions, before: float, writing: Writing, *, asks_base: bool = True
+) -> Around:
+    """The same where it is known how long it takes to write."""
+    proof, models = questions.proof, 2 if asks_base else 1
+    seconds = writing.seconds(len(questions.prompts), questions.options.max_new_tokens)
     scored = count_tokens(questions.held_out)
     if proof is not None:
-        tokens += _batches(len(proof.prompts)) * NEW_TOKENS
+        seconds += writing.seconds(len(proof.prompts), NEW_TOKENS)
         scored += count_tokens(proof.sample) + count_tokens(proof.general)
-    return Around(before, MODELS * tokens * per_token, MODELS * scored)
+    return Around(before, models * seconds, models * scored)
 
 
-def _batches(prompts: int) -> int:
-    return math.ceil(prompts / BATCH_SIZE)
-
-
-def seconds_per_token(model: torch.nn.Module, questions: Questions) -> float:
-    """A token of every answer of a batch, the reading of the prompts counted as one."""
+def time_writing(model: torch.nn.Module, questions: Questions) -> Writing:
+    """Some tokens of a batch of the answers. What is only done once for a model is not counted."""
     prompts = questions.prompts[:BATCH_SIZE]
-    seconds = 0.0
-    for tokens in (1, TIMED):
+    took = []
+    for tokens in (1, 1, 1 + TIMED):  # the first call finds out how the model is computed
         options = replace(questions.options, max_new_tokens=tokens, do_sample=False)
         began = time.perf_counter()
         generate(model, questions.tokenizer, prompts, options, questions.prompt_format)
-        seconds = time.perf_counter() - began
-    return seconds / TIMED
+        took.append(time.perf_counter() - began)
+    _, begin, more = took
+    return Writing(begin, max(more - begin, 0.0) / TIMED)

@@ -24,7 +24,7 @@ from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.adapter_halves import is_computed
 from lorita.models.base import save_tokenizer
 from lorita.runs.asked import remember_own
-from lorita.runs.base_answers import base_answers
+from lorita.runs.base_answers import base_answers, is_answered
 from lorita.runs.measuring_time import around_training
 from lorita.runs.memory_plan import dropped
 from lorita.runs.output_folder import continues, resume_source
@@ -127,7 +127,8 @@ def run_events(
             if questions.left_out is not None:
                 yield Note(questions.left_out)
             if settings.probe:
-                job.around = around_training(base.model, questions, started=started)
+                asks = before is None and not is_answered(base, questions, settings)
+                job.around = around_training(base.model, questions, started=started, asks_base=asks)
             if is_lead():
                 writing.enter_context(_made_ready(settings, folder))
             losses = yield from _train(job)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lorita.errors import SettingsError
 from lorita.runs.chosen import chosen_lines, filled_in
-from lorita.runs.measuring_time import around, seconds_per_token
+from lorita.runs.measuring_time import Writing, around, time_writing
 from lorita.runs.output_folder import as_begun
 from lorita.runs.questions import affordable, make_questions
 from lorita.runs.training_job import TrainingJob
@@ -104,11 +104,13 @@ def within_budget(
     assert budget is not None
     job = TrainingJob(settings, prepared, attached)
     measured = job.probe().seconds_per_token
-    answering = seconds_per_token(attached.base.model, questions)
+    writing = time_writing(attached.base.model, questions)
     # Several processes must come to the same number: all go by what the first one has measured.
-    per_token, answering, before = _of_the_first(
-        accelerator, [measured or 0.0, answering, time.perf_counter() - started]
+    per_token, begin, token, before = _of_the_first(
+        accelerator,
+        [measured or 0.0, writing.begin, writing.token, time.perf_counter() - started],
     )
+    writing = Writing(begin, token)
 
     def forecast(steps: int) -> Forecast:
         data = prepared.data
@@ -116,7 +118,7 @@ def within_budget(
         pace = make_pace(trial, prepared, job.micro, accelerator.num_processes)
         work = count_work(data.train, data.held_out, pace, job.shared)
         asked = affordable(questions, work.tokens)
-        return Forecast(work, 0, None, per_token, around(asked, before, answering))
+        return Forecast(work, 0, None, per_token, around(asked, before, writing))
 
     whole = job.pace.max_steps
     usable = budget * (1 - MARGIN)

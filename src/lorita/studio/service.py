@@ -38,7 +38,7 @@ class Studio:
     models: Models = field(init=False)
     jobs: Jobs = field(init=False)
     latest: dict[str, str] = field(default_factory=dict)
-    """What each window has asked a forecast of last (``asks``): an older one must not replace it."""
+    """What each window has asked a forecast of last: an older one must not replace it."""
     _timed: tuple[str, Plan | None] = ("", None)
     """The last options whose steps were timed, and their plan: opening a window times nothing."""
     _timing: threading.Lock = field(default_factory=threading.Lock)

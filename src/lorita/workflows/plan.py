@@ -24,6 +24,7 @@ from lorita.models.empty_model import empty_model
 from lorita.models.memory_needs import Sizes, sizes_of, weight_bytes
 from lorita.models.new_rows import grow
 from lorita.runs.asked import asked_base
+from lorita.runs.base_answers import is_answered
 from lorita.runs.base_form import fitting_form
 from lorita.runs.chosen import chosen_lines, filled_in
 from lorita.runs.loaded_base import load_base
@@ -157,7 +158,8 @@ def _with_data(
         questions = make_questions(
             settings, prepared, base.model, prompts, trained_tokens=job.work.tokens
         )
-        job.around = around_training(base.model, questions, started=started)
+        asks = not is_answered(base, questions, settings)
+        job.around = around_training(base.model, questions, started=started, asks_base=asks)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
         found = replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
         return replace(found, notes=(*plan.notes, *notes, *job.notes))
