@@ -12,7 +12,9 @@ import lorita
 from lorita.cli import run as command
 from lorita.errors import Interrupted, OutputError
 from lorita.storage.run_folder import list_checkpoints
-from lorita.training.events import Event, StepDone
+from lorita.training.events import Event, StepDone, follow
+from lorita.workflows import demo
+from lorita.workflows.train import train_events
 from tests import tiny
 from tests.command import refused
 from tests.runs.test_run import train
@@ -86,8 +88,6 @@ def test_a_run_without_a_checkpoint_is_not_said_to_have_one(
 def test_an_interrupted_demo(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lorita.workflows import demo
-
     monkeypatch.setattr("lorita.models.base.BUNDLED", {})
     settings = demo.build_settings
 
@@ -98,7 +98,7 @@ def test_an_interrupted_demo(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Interrupted):
         asked = demo.demo_settings("es", output_dir=Path("runs/demo"), overwrite=False)
-        lorita.training.events.follow(lorita.workflows.train.train_events(asked), stop_after(1))
+        follow(train_events(asked), stop_after(1))
     said = refused(capsys, "demo", "--language", "es")
     assert said.index("lorita train runs/demo --resume") < said.index("--overwrite")
 
