@@ -35,25 +35,17 @@ class Writing:
 
 
 def around_training(
-    model: torch.nn.Module,
-    questions: Questions,
-    *,
-    started: float,
-    settled: float | None = None,
-    asks_base: bool = True,
+    model: torch.nn.Module, questions: Questions, asks_base: bool = True, *, started: float
 ) -> Around:
     """What a run takes beside its training; ``started`` is when it began (``perf_counter``).
 
-    ``settled`` is when all else was ready to train; now, if None. ``asks_base`` is False where the
-    base's answers are known. Some tokens are generated.
+    ``asks_base`` is False where the base's answers are known. Some tokens are generated.
     """
-    before = (time.perf_counter() if settled is None else settled) - started
-    return around(questions, before, time_writing(model, questions), asks_base=asks_base)
+    before = time.perf_counter() - started
+    return around(questions, before, time_writing(model, questions), asks_base)
 
 
-def around(
-    questions: Questions, before: float, writing: Writing, *, asks_base: bool = True
-) -> Around:
+def around(questions: Questions, before: float, writing: Writing, asks_base: bool = True) -> Around:
     """The same where it is known how long it takes to write."""
     proof, models = questions.proof, 2 if asks_base else 1
     seconds = writing.seconds(len(questions.prompts), questions.options.max_new_tokens)

@@ -1,4 +1,4 @@
-"""What a run would take, as a part of the page: first from shapes alone, then from timed steps."""
+"""What a run would take, as a part of the page."""
 
 from __future__ import annotations
 
@@ -8,32 +8,14 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lorita.settings.file_wishes import as_typed
 from lorita.studio.html import heading, joined, table
 from lorita.studio.messages import said_list
-from lorita.studio.tools import MODEL_WORK, Tools
-from lorita.studio.words import Told, Words
+from lorita.studio.words import Words
 
 if TYPE_CHECKING:
-    from lorita.settings.schema import RunSettings
     from lorita.workflows.plan import Plan
 
 _COUNTS = re.compile(r"trainable params: ([\d,]+) \|\| all params: ([\d,]+) \|\| trainable%: (.+)")
-
-
-def reckoned(tools: Tools, settings: RunSettings) -> Plan:
-    """The plan from the shapes of the model and the rows, at once, without weights."""
-    return tools.plan(as_typed(settings, probe=False))
-
-
-def timed(tools: Tools, settings: RunSettings) -> Plan:
-    """The plan with the time of a few steps; ``Told`` if the processor is taken."""
-    if not MODEL_WORK.acquire(timeout=60):
-        raise Told("busy")
-    try:
-        return tools.plan(as_typed(settings, probe=True))
-    finally:
-        MODEL_WORK.release()
 
 
 def forecast(words: Words, plan: Plan, remark: str = "") -> str:

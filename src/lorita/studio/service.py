@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorita.errors import UserError
 from lorita.settings.build import build_settings
 from lorita.studio.explained import explained
-from lorita.studio.forecast import forecast, reckoned, timed
+from lorita.studio.forecast import forecast
 from lorita.studio.html import quiet
 from lorita.studio.jobs import Jobs
+from lorita.studio.plans import Plans
 from lorita.studio.talk import Models
 from lorita.studio.tools import Tools
 from lorita.studio.understood import understood
 from lorita.studio.wishes import Wish, read_options, read_wish
 from lorita.studio.words import Told, Words
 from lorita.studio.workspace import Workspace
-
-if TYPE_CHECKING:
-    from lorita.workflows.plan import Plan
-
 
 MOST_WINDOWS = 100
 """Windows whose last question is remembered."""
@@ -39,13 +34,12 @@ class Studio:
     jobs: Jobs = field(init=False)
     latest: dict[str, str] = field(default_factory=dict)
     """What each window has asked a forecast of last: an older one must not replace it."""
-    _timed: tuple[str, Plan | None] = ("", None)
-    """The last options whose steps were timed, and their plan: opening a window times nothing."""
-    _timing: threading.Lock = field(default_factory=threading.Lock)
+    plans: Plans = field(init=False)
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.workspace)
         self.models = Models(self.tools)
+        self.plans = Plans(self.tools)
 
     def asks(self, window: str, what: str) -> None:
         """Note what a window has asked a forecast of; those closed long ago are forgotten."""
@@ -79,28 +73,23 @@ class Studio:
 
     def forecast(self, words: Words, wish: Wish) -> tuple[str, bool]:
         """The forecast as HTML, and whether its time is still to be found by timing steps."""
-        plan = reckoned(self.tools, wish.settings)
+        plan = self.plans.reckoned(wish)
         if self.jobs.running() is not None:
             return forecast(words, plan, words("no_timing_now")), False
         if not wish.settings.probe:
             return forecast(words, plan), False
-        key, known = self._timed
-        if known is not None and key == _what_counts(wish):
+        known = self.plans.known(wish)
+        if known is not None:
             return forecast(words, known), False
         return forecast(words, plan, words("forecasting")), True
 
     def timed_forecast(self, words: Words, wish: Wish) -> str:
         """The forecast after steps were timed, which takes seconds or longer."""
-        key = _what_counts(wish)
-        with self._timing:  # another window may have asked for the same
-            if self._timed[0] != key:
-                try:
-                    self._timed = (key, timed(self.tools, wish.settings))
-                except (Told, UserError) as error:
-                    plan = reckoned(self.tools, wish.settings)
-                    return forecast(words, plan, words("not_timed")) + explained(words, error)
-            plan = self._timed[1] or reckoned(self.tools, wish.settings)
-        return forecast(words, plan)
+        try:
+            return forecast(words, self.plans.timed(wish))
+        except (Told, UserError) as error:
+            plan = self.plans.reckoned(wish)
+            return forecast(words, plan, words("not_timed")) + explained(words, error)
 
     def start(self, words: Words, data: str, form: Mapping[str, str]) -> str:
         """Begin the run that the form asks for; returns its name."""
@@ -119,8 +108,3 @@ class Studio:
     def folder(self, name: str) -> Path:
         """The folder of a run that exists or is about to."""
         return self.workspace.folder / name
-
-
-def _what_counts(wish: Wish) -> str:
-    """The options of a run but for its name, which takes no time."""
-    return repr({**wish.options, "output_dir": None})

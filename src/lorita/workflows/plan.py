@@ -159,7 +159,7 @@ def _with_data(
             settings, prepared, base.model, prompts, trained_tokens=job.work.tokens
         )
         asks = not is_answered(base, questions, settings)
-        job.around = around_training(base.model, questions, started=started, asks_base=asks)
+        job.around = around_training(base.model, questions, asks, started=started)
         warnings = (*prepared.data.warnings, *job.advice(), *job.too_large())
         found = replace(plan, work=job.work, forecast=job.probe(), warnings=warnings)
         return replace(found, notes=(*plan.notes, *notes, *job.notes))
