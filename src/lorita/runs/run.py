@@ -104,10 +104,9 @@ def run_events(
 ) -> Generator[Event, None, FinishedRun]:
     """The run as events. The base ends as it was loaded, even if the run fails.
 
-    ``before`` is the base's measurement from an earlier run with the same questions, which were
-    whole. ``whole_proof``: all rows are measured, whatever the training took. ``started`` is
-    when the command began (``time.perf_counter``). Raises ``RunFailed`` after saving the last good
-    adapter, or ``Interrupted`` after saving a checkpoint.
+    ``before`` is the base's measurement from an earlier run with the same, whole questions.
+    ``whole_proof``: all rows are measured, whatever the training took. ``started`` is when the
+    command began. ``RunFailed`` with the last good adapter saved, ``Interrupted`` with a checkpoint.
     """
     started = time.perf_counter() if started is None else started
     folder = prepared.output_dir
