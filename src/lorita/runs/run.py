@@ -106,7 +106,7 @@ def run_events(
 
     ``before`` is the base's measurement from an earlier run with the same, whole questions.
     ``whole_proof``: all rows are measured, whatever the training took. ``started`` is when the
-    command began. ``RunFailed`` with the last good adapter saved, ``Interrupted`` with a checkpoint.
+    command began. ``RunFailed`` with the last good adapter saved, ``Interrupted`` with checkpoint.
     """
     started = time.perf_counter() if started is None else started
     folder = prepared.output_dir
