@@ -132,6 +132,7 @@ def train_once(
 
     options = {"r": point["r"], "lora_alpha": 2 * point["r"], "lora_dropout": 0.0}
     config = adapters.lora_config(model, {**options, "target_modules": "all-linear"})
+    biases = adapters.untouched(model)
     tuned = adapters.attach(model, config, seed=point["seed"])
     quick = None if point["base_precision"] == "none" else point["base_precision"]
     speedup(tuned, base_precision=quick)
@@ -159,7 +160,7 @@ def train_once(
     loss = score_rows(tuned, held_out, model.device).rows().mean
     trained = score_rows(tuned, rows[:24], model.device).rows().mean
     unspeed(model)
-    adapters.take_off(tuned, adapters.untouched(model))
+    adapters.take_off(tuned, biases)
     return {"loss": loss, "training_loss": trained, "seconds": seconds, "steps": steps}
 
 

@@ -103,6 +103,9 @@ def test_from_upload_to_export(
         second = Walk(other, "en")
         second.tab("training")
         other.shown("#progress", ENGLISH("state_running"))
+        second.tab("model")  # with the settings of the first window, all of them
+        other.until(lambda: "--max-steps 5000" in other.value("#command"))
+        assert "--early-stopping-patience 0" in other.value("#command")
         second.settings(
             name="second",
             max_steps="6",

@@ -13,7 +13,7 @@ import pytest
 from lorita.errors import DataError
 from lorita.settings.build import build_settings
 from lorita.studio import plans as module
-from lorita.studio.plans import Plans
+from lorita.studio.plans import Outdated, Plans
 from lorita.studio.tools import MODEL_WORK
 from lorita.studio.words import Told
 
@@ -60,6 +60,24 @@ def test_one_answer_for_all_windows(way: str, plans: Plans, asked: Asked) -> Non
     assert all(plan is found[0] for plan in found)
     assert ask(wish(r=4)) is not found[0]
     assert asked.most == 1
+
+
+@pytest.mark.parametrize("way", ["reckoned", "timed"])
+def test_what_is_not_wanted_any_more_is_not_found_out(way: str, plans: Plans, asked: Asked) -> None:
+    """A window that fills in twenty fields asks twenty times."""
+    latest: dict[str, int] = {}
+
+    def ask(number: int) -> Any:
+        latest["asked"] = max(latest.get("asked", 0), number)
+        try:
+            return getattr(plans, way)(wish(r=number), lambda: latest["asked"] == number)
+        except Outdated:
+            return None
+
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(ask, range(1, 21)))
+    assert found[-1] is not None
+    assert len(asked.probes) <= 3
 
 
 def test_a_plan_from_shapes_does_not_stay_for_long(

@@ -12,6 +12,7 @@ from lorita.studio.choices import default_model, model_choices
 from lorita.studio.explained import explained
 from lorita.studio.html import data_link, joined, quiet, remark
 from lorita.studio.page_parts import Parts, safely
+from lorita.studio.plans import Outdated
 from lorita.studio.wishes import FIRST, MORE
 from lorita.studio.words import Words
 
@@ -94,7 +95,11 @@ def _foreseeing(parts: Parts) -> Any:
     words, studio = parts.words, parts.studio
 
     def foresee(request: gr.Request, data: str, *values: Any) -> Iterator[list[Any]]:
-        studio.asks(_window(request), _asked(data, values))
+        if _is_filling(values):
+            yield [gr.skip()] * 4
+            return
+        window, asked = _window(request), _asked(data, values)
+        studio.asks(window, asked)
         if not data:
             yield ["", quiet(words("no_forecast_yet")), "", ""]
             return
@@ -105,7 +110,10 @@ def _foreseeing(parts: Parts) -> Any:
             return
         yield ["", gr.skip(), wish.command(), _yaml_link(words, wish.yaml())]
         try:
-            yield ["", studio.forecast(words, wish)[0], gr.skip(), gr.skip()]
+            found, _ = studio.forecast(words, wish, lambda: studio.latest.get(window) == asked)
+            yield ["", found, gr.skip(), gr.skip()]
+        except Outdated:
+            return
         except Exception as error:
             yield [explained(words, error), "", gr.skip(), gr.skip()]
 
@@ -123,19 +131,30 @@ def _timing(parts: Parts) -> Any:
             return studio.latest.get(_window(request)) == _asked(data, values)
 
         nothing = [gr.skip(), gr.skip()]
-        if not data or not is_wanted():
+        if not data or _is_filling(values) or not is_wanted():
             return nothing
         try:
             wish = studio.wish(words, data, parts.read(values))
-            if not studio.forecast(words, wish)[1]:
+            if not studio.forecast(words, wish, is_wanted)[1]:
                 return nothing
-            shown = ["", studio.timed_forecast(words, wish)]
+            shown = ["", studio.timed_forecast(words, wish, is_wanted)]
+        except Outdated:
+            return nothing
         except Exception as error:
             shown = [explained(words, error), ""]
         return shown if is_wanted() else nothing
 
     time.__annotations__["request"] = gr.Request
     return time
+
+
+def _is_filling(values: tuple[Any, ...]) -> bool:
+    """Whether a window that was just opened has not got the values of all fields yet.
+
+    Each that arrives asks for a forecast, in any order; an empty field that has arrived is a text.
+    The first one, the model, is a list, in which nothing may be chosen.
+    """
+    return any(value is None for value in values[1:])
 
 
 def _window(request: gr.Request) -> str:

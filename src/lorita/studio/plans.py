@@ -1,13 +1,14 @@
 """What runs would take, found out once for all windows that ask the same.
 
 A window that is opened fills in its form field by field, and each field asks anew; every answer
-reads the rows. So one is found at a time, and the others wait for it.
+reads the rows. So one is found at a time, and of those that wait only what is still wanted.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,10 @@ PATIENCE = 60.0
 """Seconds to wait for the processor."""
 
 
+class Outdated(Exception):
+    """The window has asked something else meanwhile."""
+
+
 @dataclass
 class Plans:
     """The last plan from shapes alone, and the last one whose steps were timed."""
@@ -37,9 +42,14 @@ class Plans:
     _reckoning: threading.Lock = field(default_factory=threading.Lock)
     _timing: threading.Lock = field(default_factory=threading.Lock)
 
-    def reckoned(self, wish: Wish) -> Plan:
-        """The plan from the shapes of the model and the rows, without weights."""
+    def reckoned(self, wish: Wish, is_wanted: Callable[[], bool] = lambda: True) -> Plan:
+        """The plan from the shapes of the model and the rows, without weights.
+
+        ``Outdated`` if, when its turn comes, it is not wanted any more.
+        """
         with self._reckoning:
+            if not is_wanted():
+                raise Outdated
             key, made, plan = self._reckoned
             if plan is None or key != _what_counts(wish) or time.monotonic() - made > FRESH:
                 plan = self._made(wish.settings, probe=False)
@@ -51,9 +61,14 @@ class Plans:
         key, plan = self._timed
         return plan if key == _what_counts(wish) else None
 
-    def timed(self, wish: Wish) -> Plan:
-        """The plan with the time of a few steps; ``Told`` if the processor is taken."""
+    def timed(self, wish: Wish, is_wanted: Callable[[], bool] = lambda: True) -> Plan:
+        """The plan with the time of a few steps; ``Told`` if the processor is taken.
+
+        ``Outdated`` as for ``reckoned``.
+        """
         with self._timing:
+            if not is_wanted():
+                raise Outdated
             known = self.known(wish)
             if known is not None:
                 return known

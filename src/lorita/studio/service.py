@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,9 +71,14 @@ class Studio:
             settings = build_settings(model=model, data=[data])
         return understood(words, self.tools.look(settings))
 
-    def forecast(self, words: Words, wish: Wish) -> tuple[str, bool]:
-        """The forecast as HTML, and whether its time is still to be found by timing steps."""
-        plan = self.plans.reckoned(wish)
+    def forecast(
+        self, words: Words, wish: Wish, is_wanted: Callable[[], bool] = lambda: True
+    ) -> tuple[str, bool]:
+        """The forecast as HTML, and whether its time is still to be found by timing steps.
+
+        ``Outdated`` if, when its turn comes, it is not wanted any more.
+        """
+        plan = self.plans.reckoned(wish, is_wanted)
         if self.jobs.running() is not None:
             return forecast(words, plan, words("no_timing_now")), False
         if not wish.settings.probe:
@@ -83,10 +88,12 @@ class Studio:
             return forecast(words, known), False
         return forecast(words, plan, words("forecasting")), True
 
-    def timed_forecast(self, words: Words, wish: Wish) -> str:
-        """The forecast after steps were timed, which takes seconds or longer."""
+    def timed_forecast(
+        self, words: Words, wish: Wish, is_wanted: Callable[[], bool] = lambda: True
+    ) -> str:
+        """The forecast after steps were timed, which takes seconds or longer; or ``Outdated``."""
         try:
-            return forecast(words, self.plans.timed(wish))
+            return forecast(words, self.plans.timed(wish, is_wanted))
         except (Told, UserError) as error:
             plan = self.plans.reckoned(wish)
             return forecast(words, plan, words("not_timed")) + explained(words, error)
