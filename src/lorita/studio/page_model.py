@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -61,11 +61,13 @@ def model_tab(parts: Parts) -> None:
     def connect() -> None:
         everything = [parts.data, *parts.form_list]
         changed = [widget.change for widget in everything]
-        last = {"trigger_mode": "always_last", **parts.quietly}
-        # Two events: command and figures follow at once, the time of a run when it is known.
-        gr.on(
-            changed, _foreseeing(parts), everything, [wrong, foreseen, command, yaml], **last
-        ).then(_timing(parts), everything, [wrong, foreseen], **last)
+        # One after the other, so that the last change is the last to be seen.
+        last = {"trigger_mode": "always_last", "concurrency_limit": 1, **parts.quietly}
+        shown, studio = [wrong, foreseen], parts.studio
+        # The command follows at once, then the figures, then the time of a run.
+        asked = gr.on(changed, _asking(parts), everything, [wrong, foreseen, command, yaml], **last)
+        reckoned = asked.then(_foreseeing(parts, studio.forecast), everything, shown, **last)
+        reckoned.then(_foreseeing(parts, studio.timed_forecast), everything, shown, **last)
         start.click(
             safely(words, 2, lambda data, *values: _started(parts, data, values)),
             everything,
@@ -90,62 +92,49 @@ def _fields(words: Words, form: dict[str, Any], names: tuple[str, ...]) -> None:
         )
 
 
-def _foreseeing(parts: Parts) -> Any:
-    """What follows from the settings at once: a message, the forecast, the command, the file."""
+def _asking(parts: Parts) -> Any:
+    """What follows from the settings at once: a message, the command, the file."""
     words, studio = parts.words, parts.studio
 
-    def foresee(request: gr.Request, data: str, *values: Any) -> Iterator[list[Any]]:
+    def ask(request: gr.Request, data: str, *values: Any) -> list[Any]:
         if _is_filling(values):
-            yield [gr.skip()] * 4
-            return
-        window, asked = _window(request), _asked(data, values)
-        studio.asks(window, asked)
+            return [gr.skip()] * 4
+        studio.asks(_window(request), _asked(data, values))
         if not data:
-            yield ["", quiet(words("no_forecast_yet")), "", ""]
-            return
+            return ["", quiet(words("no_forecast_yet")), "", ""]
         try:
             wish = studio.wish(words, data, parts.read(values))
         except Exception as error:
-            yield [explained(words, error), "", "", ""]
-            return
-        yield ["", gr.skip(), wish.command(), _yaml_link(words, wish.yaml())]
-        try:
-            found, _ = studio.forecast(words, wish, lambda: studio.latest.get(window) == asked)
-            yield ["", found, gr.skip(), gr.skip()]
-        except Outdated:
-            return
-        except Exception as error:
-            yield [explained(words, error), "", gr.skip(), gr.skip()]
+            return [explained(words, error), "", "", ""]
+        return ["", gr.skip(), wish.command(), _yaml_link(words, wish.yaml())]
 
     # gradio looks for its own type among the annotations, which here are texts.
-    foresee.__annotations__["request"] = gr.Request
-    return foresee
+    ask.__annotations__["request"] = gr.Request
+    return ask
 
 
-def _timing(parts: Parts) -> Any:
-    """The forecast again, with the time of a run; nothing if the window wants another by then."""
+def _foreseeing(parts: Parts, forecast: Callable[..., str | None]) -> Any:
+    """A message and the ``forecast`` of what the window wants; nothing if it wants another."""
     words, studio = parts.words, parts.studio
 
-    def time(request: gr.Request, data: str, *values: Any) -> list[Any]:
+    def foresee(request: gr.Request, data: str, *values: Any) -> list[Any]:
         def is_wanted() -> bool:
             return studio.latest.get(_window(request)) == _asked(data, values)
 
         nothing = [gr.skip(), gr.skip()]
-        if not data or _is_filling(values) or not is_wanted():
+        if not data or not is_wanted():
             return nothing
         try:
-            wish = studio.wish(words, data, parts.read(values))
-            if not studio.forecast(words, wish, is_wanted)[1]:
-                return nothing
-            shown = ["", studio.timed_forecast(words, wish, is_wanted)]
+            found = forecast(words, studio.wish(words, data, parts.read(values)), is_wanted)
+            shown = nothing if found is None else ["", found]
         except Outdated:
             return nothing
         except Exception as error:
             shown = [explained(words, error), ""]
         return shown if is_wanted() else nothing
 
-    time.__annotations__["request"] = gr.Request
-    return time
+    foresee.__annotations__["request"] = gr.Request
+    return foresee
 
 
 def _is_filling(values: tuple[Any, ...]) -> bool:

@@ -71,27 +71,26 @@ class Studio:
             settings = build_settings(model=model, data=[data])
         return understood(words, self.tools.look(settings))
 
-    def forecast(
-        self, words: Words, wish: Wish, is_wanted: Callable[[], bool] = lambda: True
-    ) -> tuple[str, bool]:
-        """The forecast as HTML, and whether its time is still to be found by timing steps.
+    def forecast(self, words: Words, wish: Wish, is_wanted: Callable[[], bool]) -> str:
+        """The forecast as HTML, from shapes alone unless its steps were timed before.
 
         ``Outdated`` if, when its turn comes, it is not wanted any more.
         """
         plan = self.plans.reckoned(wish, is_wanted)
         if self.jobs.running() is not None:
-            return forecast(words, plan, words("no_timing_now")), False
+            return forecast(words, plan, words("no_timing_now"))
         if not wish.settings.probe:
-            return forecast(words, plan), False
+            return forecast(words, plan)
         known = self.plans.known(wish)
-        if known is not None:
-            return forecast(words, known), False
-        return forecast(words, plan, words("forecasting")), True
+        return forecast(words, known or plan, "" if known else words("forecasting"))
 
-    def timed_forecast(
-        self, words: Words, wish: Wish, is_wanted: Callable[[], bool] = lambda: True
-    ) -> str:
-        """The forecast after steps were timed, which takes seconds or longer; or ``Outdated``."""
+    def timed_forecast(self, words: Words, wish: Wish, is_wanted: Callable[[], bool]) -> str | None:
+        """The forecast after steps were timed, which takes seconds or longer.
+
+        None where nothing is timed. ``Outdated`` as for ``forecast``.
+        """
+        if self.jobs.running() is not None or not wish.settings.probe:
+            return None
         try:
             return forecast(words, self.plans.timed(wish, is_wanted))
         except (Told, UserError) as error:
