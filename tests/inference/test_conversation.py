@@ -129,6 +129,15 @@ def test_the_command_says_what_does_not_fit(
     assert len(said.out.splitlines()) == 2
 
 
+def test_the_command_says_that_an_answer_is_empty(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Conversation, "say", lambda *_: (piece for piece in (" ", "\n")))
+    monkeypatch.setattr("sys.stdin", io.StringIO("a cook\n"))
+    assert command(["chat", str(llama), "--dtype", "float32"]) == 0
+    assert "The answer is empty" in capsys.readouterr().err
+
+
 def test_in_a_terminal(llama: Path) -> None:
     """Ctrl-C at the prompt starts a new one; Ctrl-D exits."""
     pid, terminal = pty.fork()

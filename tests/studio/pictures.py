@@ -30,7 +30,7 @@ DOCS = {
 }
 """Picture: its name in docs/img."""
 MOST_COLOURS = 64
-STEPS = "12"
+STEPS, HALFWAY = "16", "6"
 PATIENCE = 600_000
 """Milliseconds that a step may take: the pictures are made on any machine."""
 TABS = {"exported": "result"}
@@ -117,7 +117,7 @@ def _way(
     take("data")
     take("model")
     walk.train()
-    walk.window.shown("#progress", "tokens/s", PATIENCE)
+    walk.window.shown("#progress", f"Step {HALFWAY} of", PATIENCE)
     take("training")
     walk.result()
     take("result")
@@ -125,7 +125,7 @@ def _way(
     walk.window.page.locator("#make-export").click()
     walk.window.page.locator("#exports a[href$=gguf]").wait_for(timeout=PATIENCE)
     take("exported")
-    walk.chat("What is a good way to learn to cook?")
+    walk.chat("I want you to act as a cook.")
     walk.window.page.wait_for_timeout(20_000)
     photograph("chat", walk, 1280)
     take("runs")

@@ -155,11 +155,12 @@ def _lines() -> Iterator[str]:
 def _answer(talk: Conversation | RemoteConversation, line: str) -> None:
     from lorita.errors import SettingsError
 
-    before, words = talk.forgotten, Words()
+    before, words, is_empty = talk.forgotten, Words(), True
     try:
         with closing(talk.say(line)) as pieces:  # type: ignore[type-var]
             for piece in pieces:
                 words.write(piece)
+                is_empty = is_empty and not piece.strip()
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
@@ -173,5 +174,7 @@ def _answer(talk: Conversation | RemoteConversation, line: str) -> None:
         if talk.cut:
             most = talk.options.max_new_tokens
             tell(f"(The answer was cut at {most} tokens; --max-new-tokens allows longer ones.)")
+        elif is_empty:
+            tell("(The answer is empty: the model ended it at once.)")
     if talk.forgotten > before:
         tell("(The oldest turns no longer fit and were dropped.)")

@@ -26,11 +26,15 @@ PATIENCE = 120.0
 
 @dataclass
 class Turn:
-    """A message and both answers, which grow while they are written."""
+    """A message and both answers, which grow while they are written.
+
+    ``ended`` and ``cut`` say which are finished, and which of these were too long.
+    """
 
     asked: str
     base: str = ""
     tuned: str = ""
+    ended: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
 
 
@@ -87,6 +91,7 @@ def ask(models: Models, talk: Talk, folder: Path, text: str) -> None:
                 conversation.tuned = replace(tuned, model=model)
                 for piece in conversation.say(turn.asked):
                     setattr(turn, who, getattr(turn, who) + piece)
+            turn.ended.add(who)
             if conversation.cut:
                 turn.cut.add(who)
     finally:
@@ -115,5 +120,7 @@ def shown_talk(words: Words, talk: Talk) -> str:
 
 def _answer(words: Words, turn: Turn, who: str) -> Markup:
     text = getattr(turn, who)
-    cut = words("was_cut", most=MOST_NEW) if who in turn.cut else ""
-    return Markup('{} <span class="quiet">{}</span>').format(text, cut)
+    remark = words("was_cut", most=MOST_NEW) if who in turn.cut else ""
+    if who in turn.ended and not text.strip():
+        remark = words("was_empty")
+    return Markup('{} <span class="quiet">{}</span>').format(text, remark)

@@ -171,6 +171,7 @@ TEXTS = {
     "clear": "Clear",
     "loading_model": "Loading the model …",
     "no_chat_yet": "Ask both models the same thing and compare.",
+    "was_empty": "(empty: the model ended its answer at once)",
     "was_cut": "(cut at {most} tokens)",
     # Runs
     "runs_of": "Folder: {folder}",

@@ -176,6 +176,7 @@ TEXTS = {
     "clear": "Borrar",
     "loading_model": "Cargando el modelo …",
     "no_chat_yet": "Pregunta lo mismo a los dos modelos y compara.",
+    "was_empty": "(vacía: el modelo terminó la respuesta enseguida)",
     "was_cut": "(cortado a los {most} tokens)",
     # Runs
     "runs_of": "Carpeta: {folder}",
