@@ -112,10 +112,12 @@ def test_killed_again_and_again(base: str, tmp_path: Path) -> None:
         if not job:
             file = upload(client)
             job = create(client, file).id
-        assert [one.id for one in client.files.list()] == [file]
-        assert [path.name for path in server.files.iterdir()] == [file]
+        # A quick machine ends the job before the last kill: then its results are there, too.
+        known = list(client.files.list())
+        assert [one.id for one in known if one.purpose == "fine-tune"] == [file]
+        assert {path.name for path in server.files.iterdir()} == {one.id for one in known}
         with server.half_an_upload():
-            until(lambda: len(list(server.files.iterdir())) == 2)  # noqa: B023
+            until(lambda: len(list(server.files.iterdir())) > len(known))  # noqa: B023
             time.sleep(dice.uniform(0, 6))
             server.kill(job if number % 2 else None)
     server = Killable.start(base, runs)
