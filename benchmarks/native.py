@@ -21,7 +21,7 @@ from lorita.workflows.demo import data_file
 
 WAYS = {
     "native": ["--base-precision", "native"],
-    "bfloat16": ["--base-precision", "none", "--dtype", "bfloat16"],
+    "bfloat16": ["--dtype", "bfloat16"],
 }
 
 
@@ -33,7 +33,8 @@ def train(model: str, way: str, seed: int, folder: Path) -> tuple[float, float]:
         "--max-eval-samples", "60", "--seed", str(seed), "--no-proof", "--no-probe",
         "--output-dir", str(out), *WAYS[way],
     ]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "lorita", *words], check=True, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([sys.executable, "-m", "lorita", *words], check=True, **quiet)
     figures = json.loads((out / "lorita.json").read_text())["figures"]
     return float(figures["held_out_loss_tuned"]), figures["peak_memory"] / 1e9
 
