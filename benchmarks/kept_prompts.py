@@ -15,26 +15,21 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ready import CPU, ready_to_train
+
 from jobs import WIDE, read_prompts
 from lorita.data.examples import IGNORE, Example
 from lorita.engine.kept_prompts import KeptPrompts, kept_prompts
-from lorita.engine.numerics import choose_numerics
-from lorita.engine.speedup import speedup
-from lorita.models.adapter import attach, lora_config, trainable_parameters
 from lorita.models.base import find_base, load_tokenizer
-from lorita.models.base_weights import load_model
 from lorita.training.objective import end_to_end_loss
-from lorita.training.optimizer import Masters, make_optimizer, make_schedule
-from lorita.training.step import Trainee, gradients
+from lorita.training.step import gradients
 from lorita.training.stop_request import StopRequest
 from lorita.training.token_budget import most_tokens
 
 INVOCATION = "\nAnswer:"
-CPU = torch.device("cpu")
 
 
 def make_rows(prompt: int, own: int, count: int, invocation: list[int]) -> list[Example]:
@@ -61,19 +56,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype")
     given = parser.parse_args()
-    numerics = choose_numerics(given.dtype or "auto")
-    numerics.apply()
-    base = find_base("smollm2-135m")
-    invocation = load_tokenizer(base)(INVOCATION).input_ids
-    model = load_model(base, numerics.dtype)
-    config = lora_config(model, {**WIDE, "alora_invocation_tokens": invocation})
-    model = attach(model, config, seed=0)
-    speedup(model.train())
-    masters = Masters(trainable_parameters(model))
-    optimizer = make_optimizer(masters.parameters, learning_rate=1e-3)
-    schedule = make_schedule(optimizer, "linear", warmup_steps=0, max_steps=1)
-    budget = most_tokens(numerics.dtype.itemsize, on_cpu=True)
-    trainee = Trainee(model, masters, optimizer, schedule, budget)
+    invocation = load_tokenizer(find_base("smollm2-135m"))(INVOCATION).input_ids
+    ready = ready_to_train(given.dtype, {**WIDE, "alora_invocation_tokens": invocation})
+    numerics, model, trainee = ready.numerics, ready.model, ready.trainee
+    trainee.token_budget = most_tokens(numerics.dtype.itemsize, on_cpu=True)
     for prompt in map(int, given.prompt.split(",")):
         rows = make_rows(prompt, given.own, given.rows, invocation)
         steps = [rows[i : i + given.batch] for i in range(0, len(rows), given.batch)]

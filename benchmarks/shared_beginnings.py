@@ -14,21 +14,17 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ready import CPU, ready_to_train
+
 from jobs import WIDE, read_prompts
 from lorita.data.examples import IGNORE, Example
 from lorita.data.shared_beginnings import find_groups
-from lorita.engine.numerics import choose_numerics
-from lorita.engine.speedup import speedup
-from lorita.models.adapter import attach, lora_config, trainable_parameters
 from lorita.models.base import find_base, load_tokenizer
-from lorita.models.base_weights import load_model
 from lorita.training.objective import end_to_end_loss
-from lorita.training.optimizer import Masters, make_optimizer, make_schedule
-from lorita.training.step import Trainee, gradients
+from lorita.training.step import gradients
 from lorita.training.stop_request import StopRequest
 from lorita.training.token_budget import most_tokens
 
@@ -57,19 +53,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype")
     given = parser.parse_args()
-    numerics = choose_numerics(given.dtype or "auto")
-    numerics.apply()
-    model = load_model(find_base("smollm2-135m"), numerics.dtype)
-    model = attach(model, lora_config(model, WIDE), seed=0)
-    speedup(model.train())
-    masters = Masters(trainable_parameters(model))
-    optimizer = make_optimizer(masters.parameters, learning_rate=1e-3)
-    schedule = make_schedule(optimizer, "linear", warmup_steps=0, max_steps=1)
-    trainee = Trainee(model, masters, optimizer, schedule)
-    loss_sum, accelerator = (
-        end_to_end_loss(model, device=torch.device("cpu")),
-        Accelerator(cpu=True),
-    )
+    ready = ready_to_train(given.dtype, WIDE)
+    numerics, model, trainee = ready.numerics, ready.model, ready.trainee
+    loss_sum, accelerator = end_to_end_loss(model, device=CPU), Accelerator(cpu=True)
     for shared in map(int, given.shared.split(",")):
         rows = make_rows(shared, given.own, given.rows)
         steps = [rows[i : i + given.batch] for i in range(0, len(rows), given.batch)]

@@ -19,6 +19,7 @@ from lorita.engine.kernels import native
 from lorita.engine.patch import patch_of
 from lorita.engine.speedup import speedup
 from lorita.training.objective import end_to_end_loss
+from lorita.training.step import smaller_budget
 from tests.engine.families import CONFIGS
 from tests.engine.steps import tuned
 from tests.training.test_shared_beginnings import FAMILIES, WIDE, require_equal
@@ -26,6 +27,13 @@ from tests.training.test_shared_beginnings import FAMILIES, WIDE, require_equal
 INVOCATION = [91, 92, 93]
 CPU = torch.device("cpu")
 ROOM = 10**7
+
+
+@pytest.fixture(autouse=True)
+def short_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of these rows are short, and yet computed apart."""
+    monkeypatch.setattr(module, "LEAST_ONCE", 1)
+    monkeypatch.setattr(module, "LEAST_KEPT", 1)
 
 
 def rows(masked: bool = True) -> list[Example]:
@@ -81,12 +89,14 @@ def test_loss_and_gradients(name: str, changes: dict[str, Any], masked: bool, ke
         model = adapted(name, changes)
         speedup(model)
         prompts, examples = keeping(model), rows(masked)
+        prompts.look_at(example.input_ids for example in examples)
         whole = step(model, examples, None)
         first, second = (step(model, examples, prompts) for _ in range(2))
         require_equal(first, whole)
         equal_bits(first, second)
         assert len(prompts.prompts) == 4
-        assert prompts.bytes == sum(prompt.bytes for prompt in prompts.prompts.values()) > 0
+        assert prompts.expected == prompts.bytes > 0
+        assert prompts.bytes == sum(prompt.bytes for prompt in prompts.prompts.values())
 
 
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - {name for name, _ in FAMILIES}))
@@ -128,7 +138,7 @@ def test_what_all_prompts_begin_with_is_computed_once(monkeypatch: pytest.Monkey
     for row in rows()[:4]:
         ids = common + row.input_ids
         examples.append(Example(ids, [IGNORE] * len(common) + row.labels, row.row))
-    prompts.look_for_common(example.input_ids for example in examples)
+    prompts.look_at(example.input_ids for example in examples)
     assert prompts.common == tuple(common)
     whole = step(model, examples, None)
     monkeypatch.setattr(module, "_computed", counted)
@@ -141,8 +151,8 @@ def test_what_all_prompts_begin_with_is_computed_once(monkeypatch: pytest.Monkey
     assert not computed
     trained = [Example(e.input_ids, e.input_ids, e.row) for e in examples]
     require_equal(step(model, trained, prompts), step(model, trained, None))
-    prompts.look_for_common([[1, *INVOCATION]])
-    assert prompts.common == ()
+    prompts.look_at([[1, *INVOCATION]])
+    assert (prompts.common, prompts.count, prompts.expected) == ((), 1, prompts.token_bytes)
 
 
 @pytest.mark.parametrize("limit", [0, 3000])
@@ -212,6 +222,35 @@ def test_models_that_cannot_have_it_say_why() -> None:
     speedup(plain)
     assert "one activated adapter" in str(kept_prompts(plain, ROOM))
     assert "end to end" in str(kept_prompts(adapted("llama", WIDE), ROOM))
+
+
+def test_short_prompts_are_computed_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one they would take longer than they save."""
+    monkeypatch.undo()
+    for limit, least in ((ROOM, module.LEAST_KEPT), (0, module.LEAST_ONCE)):
+        prompts = KeptPrompts((1, 2), limit, 10)
+        short, long = [5] * (least - 1) + [1, 2], [5] * least + [1, 2]
+        assert (prompts.length(short), prompts.length(long)) == (0, least)
+        assert (prompts.cost(short), prompts.cost(long)) == (least + 1, 2 + least // module.COST)
+        prompts.look_at([short, short])
+        assert prompts.count == prompts.expected == 0
+        prompts.look_at([short, long])
+        assert (prompts.count, prompts.expected) == (1, min(limit, 10 * least))
+
+
+def test_angles_that_depend_on_the_length_are_refused() -> None:
+    """A prompt alone would get others than within its row."""
+    long = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = adapted("llama", {**WIDE, "rope_parameters": long})
+    speedup(model)
+    assert "depend on the length" in str(kept_prompts(model, ROOM))
+
+
+def test_when_memory_runs_out_rows_are_halved_by_what_is_computed() -> None:
+    prompts = KeptPrompts((1, 2), ROOM)
+    long = Example([5] * 800 + [1, 2, 3], [IGNORE] * 800 + [1, 2, 3], 0)
+    assert smaller_budget(700, [long] * 4) is None
+    assert smaller_budget(700, [long] * 4, prompts.cost) == 2 * prompts.cost(long.input_ids)
 
 
 def test_micro_batches_count_what_is_computed() -> None:

@@ -49,6 +49,10 @@ def falcon_query_heads(attention: Any) -> int:
     return int(attention.num_heads) if getattr(attention, "multi_query", False) else 1
 
 
+STRETCHING = ("dynamic", "longrope")
+"""Kinds of rotary angles that depend on the length of a text."""
+
+
 @dataclass(frozen=True)
 class Family:
     """Where a family departs from the common build, LLaMA's; the defaults are the common build."""
@@ -101,3 +105,13 @@ def family_of(config: Any) -> Family:
     model_type = str(getattr(config.get_text_config(), "model_type", ""))
     keys = [key for key in FAMILIES if key in model_type]
     return FAMILIES[max(keys, key=len)] if keys else COMMON
+
+
+def angles_stretch(lm: Any) -> bool:
+    """Whether rotary angles depend on the length of a text, not on each token's place alone."""
+    for module in lm.modules():
+        kinds = getattr(module, "rope_type", None)
+        named = kinds.values() if isinstance(kinds, dict) else (kinds,)
+        if any(kind in STRETCHING for kind in named):
+            return True
+    return False

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lorita.engine.activated import NOWHERE, acting_from, activation_of, invocation_start
 from lorita.engine.causal_lm import causal_lm, evaluating, ordinary_ids
-from lorita.engine.families import DROPOUTS
+from lorita.engine.families import DROPOUTS, angles_stretch
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.kernels.shared_rows import after_kept
 from lorita.engine.own_numbers import distance, tolerance_of
@@ -31,6 +31,9 @@ COST = 8
 """So many kept tokens need about as much memory as one that is computed with a gradient."""
 LEAST = 16
 """Shorter beginnings are computed in each prompt."""
+LEAST_ONCE, LEAST_KEPT = 96, 32
+"""Shorter prompts are computed with their rows: alone they take longer than they save, where they
+are computed in a single epoch, and where they are kept (``benchmarks/kept_prompts.py``)."""
 _CHECKED = RowLayout((5, 7), before=(9, 4))
 
 
@@ -91,19 +94,24 @@ class Beginning:
 class KeptPrompts:
     """Prompts by their tokens and labels, up to ``limit`` bytes; beyond it, computed each time.
 
-    ``common`` are the tokens that prompts begin with.
+    Each token takes ``token_bytes``. ``common`` are the tokens that prompts begin with.
     """
 
     invocation: tuple[int, ...]
     limit: int
+    token_bytes: int = 0
     common: tuple[int, ...] = ()
     beginning: Prompt | None = None
     prompts: dict[object, Prompt] = field(default_factory=dict)
     bytes: int = 0
+    count: int = 0
+    expected: int = 0
+    """Of the rows that ``look_at`` has seen: how many prompts, and the bytes to be kept."""
 
     def length(self, input_ids: Sequence[int]) -> int:
-        """How many tokens of a row come before the invocation."""
-        return invocation_start(input_ids, self.invocation) or 0
+        """How many tokens of a row come before the invocation; 0 if they are too few."""
+        start = invocation_start(input_ids, self.invocation) or 0
+        return start if start >= (LEAST_KEPT if self.limit else LEAST_ONCE) else 0
 
     def cost(self, input_ids: Sequence[int]) -> int:
         """How many tokens a row counts for when micro-batches are filled."""
@@ -137,12 +145,20 @@ class KeptPrompts:
             self.beginning = _computed(lm, patch, [*self.common, 0], ())
         return self.beginning
 
-    def look_for_common(self, rows: Iterable[Sequence[int]]) -> None:
+    def look_at(self, rows: Iterable[Sequence[int]]) -> None:
         """Find what the prompts of these rows, as token ids, begin with in common."""
-        prompts = [tuple(row[:n]) for row in rows if (n := self.length(row))]
-        pairs = zip(min(prompts), max(prompts), strict=False) if len(prompts) > 1 else ()
-        found = tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        self.common = found if len(found) >= LEAST else ()
+        common: Sequence[int] | None = None
+        count = tokens = 0
+        for row in rows:
+            n = self.length(row)
+            if not n:
+                continue
+            pairs = zip(row[:n] if common is None else common, row[:n], strict=False)
+            common = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+            count, tokens = count + 1, tokens + n
+        self.common = tuple(common or ()) if count > 1 and len(common or ()) >= LEAST else ()
+        once = max(count - 1, 0) * len(self.common)
+        self.count, self.expected = count, min(self.limit, (tokens - once) * self.token_bytes)
 
 
 def kept_prompts(model: nn.Module, limit: int) -> KeptPrompts | str:
@@ -159,6 +175,8 @@ def kept_prompts(model: nn.Module, limit: int) -> KeptPrompts | str:
     config = lm.config.get_text_config()
     if any(float(getattr(config, name, 0.0) or 0.0) > 0 for name in DROPOUTS):
         return "the base drops activations in training"
+    if angles_stretch(lm):
+        return "its rotary angles depend on the length of the text"
     ids_T = ordinary_ids(lm, _CHECKED.full.num_tokens)
     try:
         with acting_from(lm, NOWHERE), evaluating(lm), torch.no_grad():
@@ -174,7 +192,8 @@ def kept_prompts(model: nn.Module, limit: int) -> KeptPrompts | str:
     differ, allowed = distance(after_TD, whole_TD), ROUNDING * tolerance_of(whole_TD)
     if not differ <= allowed:
         return f"its hidden states would differ by {differ:.1e}"
-    return KeptPrompts(next(iter(activation.invocations.values())), limit)
+    (invocation,) = activation.invocations.values()
+    return KeptPrompts(invocation, limit, found[0].bytes // found[0].tokens)
 
 
 def loss_after_prompts(

@@ -209,9 +209,11 @@ def _keep_prompts(
     cache = kept_prompts(base.model, limit)
     if isinstance(cache, str):
         return None, [f"What comes before the invocation is computed in every epoch: {cache}"]
-    cache.look_for_common(example.input_ids for example in prepared.data.train)
-    how = "once and kept for the other epochs" if again else "once"
-    return cache, [f"What comes before the invocation is computed {how}, without a gradient"]
+    cache.look_at(example.input_ids for example in prepared.data.train)
+    if not cache.count:  # they are short, and computed as fast with their rows
+        return None, []
+    kept = f" and kept for the other epochs ({cache.expected / 1e6:,.0f} MB)" if again else ""
+    return cache, [f"What comes before the invocation is computed once{kept}, without a gradient"]
 
 
 def as_saved(attached: Attached, settings: RunSettings) -> PeftModel:

@@ -154,7 +154,9 @@ class TrainingJob:
         """Time and memory of the run, from timed steps given as (tokens, seconds)."""
         seen = peak_memory()
         mine = seen if seen > self.attached.base.peak_before else 0  # or it is an earlier run's
-        peak = max(mine, self._peak)
+        prompts = self.attached.prompts
+        still = prompts.expected - prompts.bytes if prompts is not None else 0
+        peak = max(mine, self._peak) + max(still, 0)
         return Forecast(self.work, peak, available_memory(), from_timed(timed), self.around)
 
     def probe(self) -> Forecast:

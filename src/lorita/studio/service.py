@@ -46,7 +46,7 @@ class Studio:
         self.latest.pop(window, None)
         self.latest[window] = what
         for oldest in list(self.latest)[:-MOST_WINDOWS]:
-            del self.latest[oldest]
+            self.latest.pop(oldest, None)  # the pages of two languages may do it at once
 
     def wish(self, words: Words, data: str, form: Mapping[str, str]) -> Wish:
         """The run that the form asks for; it is kept for windows that are opened later."""

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from lorita.studio.html import joined, pair, quiet
 from lorita.studio.tools import MODEL_WORK, Tools
 from lorita.studio.words import Told, Words
+from lorita.system.memory import release_freed
 
 if TYPE_CHECKING:
     from lorita.inference.conversation import Conversation
@@ -57,6 +58,7 @@ class Models:
     def release(self) -> None:
         """Give the memory back, for a training that begins."""
         self._name = self._tuned = None
+        release_freed()  # what a thread has freed stays with that thread
 
     def open(self, folder: Path) -> TunedModel:
         """The tuned model of a run; ``UserError`` if it cannot be loaded."""

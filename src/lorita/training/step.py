@@ -73,7 +73,7 @@ def fitting_gradients(
         except (MemoryError, RuntimeError) as error:
             if not (is_out_of_memory(error) or may_be_out_of_memory(error)):
                 raise
-            smaller = smaller_budget(trainee.token_budget, rows)
+            smaller = smaller_budget(trainee.token_budget, rows, trainee.cost)
             if smaller is None and not is_out_of_memory(error):
                 raise  # it fails however little is computed at once
             if smaller is None:
@@ -170,10 +170,14 @@ def pass_over(trainee: Trainee) -> None:
         trainee.schedule.step()
 
 
-def smaller_budget(budget: int, rows: Sequence[Example]) -> int | None:
-    """Half as many tokens at a time; None if rows are computed one by one already."""
-    longest = max(len(row.input_ids) for row in rows)
-    tokens = sum(len(row.input_ids) for row in rows)
-    if budget <= longest or len(rows) == 1:
+def smaller_budget(
+    budget: int, rows: Sequence[Example], cost: Callable[[Sequence[int]], int] = len
+) -> int | None:
+    """Half as many tokens at a time; None if rows are computed one by one already.
+
+    ``cost`` as for ``data.batches.micro_batches``.
+    """
+    costs = [cost(row.input_ids) for row in rows]
+    if budget <= max(costs) or len(rows) == 1:
         return None
-    return max(min(budget, tokens) // 2, longest)
+    return max(min(budget, sum(costs)) // 2, max(costs))

@@ -25,15 +25,12 @@ from lorita.engine.decoding.check import why_not
 from lorita.engine.decoding.forwards import Call, set_forwards
 from lorita.engine.decoding.layers import join
 from lorita.engine.decoding.twin import twin_of
-from lorita.engine.families import family_of
+from lorita.engine.families import angles_stretch, family_of
 from lorita.engine.heads import LinearHead
 from lorita.engine.kernels.decode import JoinedLayers
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.plans import Unsuited
 from lorita.engine.token_rows import set_token_rows
-
-STRETCHING = ("dynamic", "longrope")
-"""Rotary angles that depend on the length of a text: what is in the cache would have to change."""
 
 
 def usable_decoder(model: nn.Module, adapters: Sequence[str] = ()) -> Decoder | None:
@@ -191,11 +188,8 @@ def _require_known(model: Any, lm: Any) -> None:
     for config in getattr(model, "peft_config", {}).values():
         if getattr(config, "is_prompt_learning", False):
             raise Unsuited("its adapter adds tokens to the prompt")
-    for module in lm.modules():
-        kinds = getattr(module, "rope_type", None)
-        named = kinds.values() if isinstance(kinds, dict) else (kinds,)
-        if any(kind in STRETCHING for kind in named):
-            raise Unsuited("its rotary angles depend on the length of the text")
+    if angles_stretch(lm):  # what is in the cache would have to change
+        raise Unsuited("its rotary angles depend on the length of the text")
 
 
 def _head(lm: Any, twin: Any, names: Sequence[str]) -> tuple[Any, JoinedLayers | None]:
