@@ -24,10 +24,14 @@ TIMED = 3
 
 @dataclass(frozen=True)
 class Writing:
-    """Seconds that answers take which are written together: to begin them, and for each token."""
+    """Seconds that answers take which are written together: to begin them, and for each token.
+
+    ``first`` is how much longer it takes to begin with a model that has not written before.
+    """
 
     begin: float
     token: float
+    first: float = 0.0
 
     def seconds(self, answers: int, tokens: int) -> float:
         """Of so many answers of so many tokens each."""
@@ -47,17 +51,19 @@ def around_training(
 
 def around(questions: Questions, before: float, writing: Writing, asks_base: bool = True) -> Around:
     """The same where it is known how long it takes to write."""
-    proof, models = questions.proof, 2 if asks_base else 1
+    proof, models, compared = questions.proof, 2 if asks_base else 1, 0
     seconds = writing.seconds(len(questions.prompts), questions.options.max_new_tokens)
     scored = count_tokens(questions.held_out)
     if proof is not None:
+        compared = count_tokens(proof.general)  # what both predict there, from what was kept
         seconds += writing.seconds(len(proof.prompts), NEW_TOKENS)
-        scored += count_tokens(proof.sample) + count_tokens(proof.general)
-    return Around(before, models * seconds, models * scored)
+        scored += count_tokens(proof.sample) + compared
+    first = writing.first if asks_base else 0.0
+    return Around(before, models * seconds + first, models * scored + compared)
 
 
 def time_writing(model: torch.nn.Module, questions: Questions) -> Writing:
-    """Some tokens of a batch of the answers. What is only done once for a model is not counted."""
+    """From some tokens of a batch of the answers."""
     prompts = questions.prompts[:BATCH_SIZE]
     took = []
     for tokens in (1, 1, 1 + TIMED):  # the first call finds out how the model is computed
@@ -65,5 +71,5 @@ def time_writing(model: torch.nn.Module, questions: Questions) -> Writing:
         began = time.perf_counter()
         generate(model, questions.tokenizer, prompts, options, questions.prompt_format)
         took.append(time.perf_counter() - began)
-    _, begin, more = took
-    return Writing(begin, max(more - begin, 0.0) / TIMED)
+    first, begin, more = took
+    return Writing(begin, max(more - begin, 0.0) / TIMED, max(first - begin, 0.0))

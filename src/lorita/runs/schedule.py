@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from lorita.errors import SettingsError
@@ -106,11 +106,11 @@ def within_budget(
     measured = job.probe().seconds_per_token
     writing = time_writing(attached.base.model, questions)
     # Several processes must come to the same number: all go by what the first one has measured.
-    per_token, begin, token, before = _of_the_first(
+    per_token, before, *seconds = _of_the_first(
         accelerator,
-        [measured or 0.0, writing.begin, writing.token, time.perf_counter() - started],
+        [measured or 0.0, time.perf_counter() - started, *astuple(writing)],
     )
-    writing = Writing(begin, token)
+    writing = Writing(*seconds)
 
     def forecast(steps: int) -> Forecast:
         data = prepared.data
