@@ -3,6 +3,7 @@
     python benchmarks/clock.py                 # whole jobs, phase by phase, and time to quality
     python benchmarks/clock.py --repeats 1     # quicker
     python benchmarks/clock.py --cold          # the caches of lorita and of the disk are empty
+    python benchmarks/clock.py --gguf          # a GGUF file of 0.5 billion parameters, instead
 
 The job is the article's: fifty role prompts, three prompts answered before and after, on the
 bundled SmolLM2-135M. Five sides, each in processes of its own, alternating; medians.
@@ -14,6 +15,9 @@ bundled SmolLM2-135M. Five sides, each in processes of its own, alternating; med
 What comes from better settings and what from the engine is thus never mixed up. All sides read the
 same folder of safetensors. Time to quality counts the training alone, without the evaluations; the
 whole command to the same loss is what comes before and after the training, added to it.
+
+With ``--gguf``: one epoch of the same rows on random weights in the shape of Qwen2.5-0.5B Q4_K_M
+(``make_gguf.py``), with lorita's defaults but without the proof; empty caches, then filled ones.
 """
 
 from __future__ import annotations
@@ -115,6 +119,28 @@ def quality_table(
     return lines
 
 
+def gguf_table(repeats: int) -> list[str]:
+    """Whole commands on the GGUF file, the first time and again: seconds, and the peak."""
+    from forecast import ROLES, run
+    from make_gguf import make, place
+
+    options = ["--model", str(make(place())), *ROLES, "--max-train-samples", "50", "--no-proof"]
+    options += ["--num-train-epochs", "1"]
+    found: dict[str, list[tuple[float, int]]] = {"first time": [], "again": []}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            for which, measured in found.items():
+                out = Path(folder) / which.replace(" ", "-")
+                done = run("train", options, Path(folder) / "cache", "--output-dir", str(out))
+                measured.append(done[1:])
+                print(f"GGUF, {which}: {done[1]:.1f} s", file=sys.stderr, flush=True)
+    lines = ["| 0.5 billion parameters, GGUF | whole | peak |", "| --- | --- | --- |"]
+    for which, measured in found.items():
+        seconds, peak = (statistics.median(column) for column in zip(*measured, strict=True))
+        lines.append(f"| {which} | {seconds:.1f} s | {peak / 1e6:,.0f} MB |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -124,7 +150,11 @@ def main() -> None:
     parser.add_argument("--sides", default=",".join(map(str, range(len(SIDES)))))
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--no-quality", action="store_true")
+    parser.add_argument("--gguf", action="store_true")
     given = parser.parse_args()
+    if given.gguf:
+        print("\n".join(gguf_table(given.repeats)))
+        return
     sides = [SIDES[int(number)] for number in given.sides.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         place, model = Path(folder), Path(folder) / "base"

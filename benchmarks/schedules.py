@@ -6,6 +6,7 @@
 Each point is a whole training with its own linear schedule; the figure is the loss on held-out rows
 at its end. Points that the file holds already are skipped. The sets, from tens of rows to hundreds:
 
+- article: the article's prompts, 100 of the others held out; plain text.
 - roles, roles-es: role prompts that come with lorita, English and Spanish; plain text.
 - repairs: questions about household repairs and their answers; chats.
 - signatures: functions of Python's standard library to a sentence; prompt and completion.
@@ -39,6 +40,7 @@ from lorita.data.examples import Example
 HERE = Path(__file__).parent
 RESOURCES = HERE.parent / "src/lorita/resources"
 SETS: dict[str, tuple[int, int, dict[str, Any]]] = {
+    "article": (50, 100, {"text_field": "prompt"}),
     "roles": (50, 60, {"text_field": "prompt"}),
     "roles-es": (20, 11, {"text_field": "prompt"}),
     "repairs": (44, 40, {}),
@@ -81,6 +83,7 @@ def sentences(count: int) -> list[str]:
 def data_of(name: str, folder: Path) -> Path:
     """The file of a data set, written first where it is made here."""
     ready = {
+        "article": HERE.parent / "examples/awesome-chatgpt-prompts.csv",
         "roles": RESOURCES / "role_prompts.csv",
         "roles-es": RESOURCES / "role_prompts_es.csv",
         "repairs": HERE / "data/repairs.jsonl",

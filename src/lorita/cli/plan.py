@@ -8,7 +8,7 @@ from lorita.cli.options import Json, with_run_options
 from lorita.cli.positional import Targets, read_targets
 from lorita.cli.say import say, say_json
 from lorita.cli.unused import say_unused
-from lorita.cli.waiting import waiting
+from lorita.cli.waiting import BEGAN, waiting
 from lorita.settings.facts import options_where
 
 
@@ -33,7 +33,7 @@ def command(*targets: Targets, json: Json = False, **options: Any) -> None:
     with waiting() as show:
         from lorita.workflows.plan import plan_run
 
-        plan = plan_run(settings, data=has_data, on_event=show)
+        plan = plan_run(settings, data=has_data, on_event=show, started=BEGAN)
     if json:
         say_json(plan.as_dict())
     else:

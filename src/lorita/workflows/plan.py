@@ -92,11 +92,20 @@ class Plan:
         )
 
 
-def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = unseen) -> Plan:
+def plan_run(
+    settings: RunSettings,
+    *,
+    data: bool = False,
+    on_event: OnEvent = unseen,
+    started: float | None = None,
+) -> Plan:
     """Count what the settings would train; with ``data``, also forecast memory and time.
 
     Nothing is written. Without ``data``, no weights are loaded and ``settings.data`` is not read.
+    ``started`` is when the command began (``time.perf_counter``), imports included, which a run
+    needs as well.
     """
+    started = time.perf_counter() if started is None else started
     base = asked_base(settings)
     model = empty_model(base)
     sizes = sizes_of(model)
@@ -115,7 +124,7 @@ def plan_run(settings: RunSettings, *, data: bool = False, on_event: OnEvent = u
         weight_bytes=_weights(base, sizes),
         notes=(*new.notes, *notes, *start_notes(options), *adapters.bias_note(peft_model)),
     )
-    return _with_data(plan, settings, model, sizes, trained, on_event) if data else plan
+    return _with_data(plan, settings, model, sizes, trained, on_event, started) if data else plan
 
 
 def _weights(base: Base, sizes: Sizes) -> dict[str, int]:
@@ -140,8 +149,8 @@ def _with_data(
     sizes: Sizes,
     trained: int,
     on_event: OnEvent,
+    started: float,
 ) -> Plan:
-    started = time.perf_counter()
     anew = {"resume": False, "resume_from_checkpoint": None, "push_to_hub": False}
     on_event(PhaseStarted("Reading the rows"))
     prepared = prepare(as_typed(settings, **anew), writes=False, weights=settings.probe)
