@@ -2,9 +2,9 @@
 
 python benchmarks/clock_side.py lorita-defaults MODEL_FOLDER OUT --started $(date +%s.%N)
 
-Prints one line of JSON: seconds since the start after each phase; with ``--curve`` also the
-held-out loss after each step (lorita's: but the last, which its proof measures) against the seconds
-of training, evaluations not counted.
+Prints one line of JSON: seconds since the start after each phase; with ``--curve N`` also the
+held-out loss after every N-th step and the last against the seconds of training, evaluations not
+counted.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class Clock:
         self.curve.append((self.trained(), loss))
 
 
-def run_lorita(clock: Clock, model: str, out: Path, options: dict[str, Any], curve: bool) -> None:
+def run_lorita(clock: Clock, model: str, out: Path, options: dict[str, Any], curve: int) -> None:
     import lorita
     from lorita.training.events import Evaluated, Event, StepDone, TrainingEnded, TrainingStarted
 
-    step_at = 0.0
+    step_at = ended = 0.0
 
     def watch(event: Event) -> None:
-        nonlocal step_at
+        nonlocal step_at, ended
         if isinstance(event, TrainingStarted):
             clock.mark("loaded")
             clock.began = time.time()
@@ -80,17 +80,20 @@ def run_lorita(clock: Clock, model: str, out: Path, options: dict[str, Any], cur
             clock.evaluated(event.loss, time.time() - step_at)
         elif isinstance(event, TrainingEnded):
             clock.mark("trained")
+            ended = clock.trained()
 
     clock.mark("imports")
-    lorita.train(
+    run = lorita.train(
         model=model, data=str(DATA), text_field="prompt", max_train_samples=ROWS,
         max_eval_samples=HELD_OUT, max_new_tokens=NEW_TOKENS, output_dir=out, overwrite=True,
-        use_cpu=True, on_event=watch, **({"eval_steps": 1} if curve else {}), **options,
+        use_cpu=True, on_event=watch, **({"eval_steps": curve} if curve else {}), **options,
     )  # fmt: skip
+    if run.comparison.held_out is not None:
+        clock.curve.append((ended, run.comparison.held_out.after))
 
 
 def run_peft(
-    clock: Clock, folder: str, out: Path, given: dict[str, Any] | None, curve: bool
+    clock: Clock, folder: str, out: Path, given: dict[str, Any] | None, curve: int
 ) -> None:
     """The script that one writes after the article: PEFT, the Trainer, answers before and after.
 
@@ -138,9 +141,9 @@ def run_peft(
             clock.mark("loaded")
             clock.began = time.time()
 
-        def on_step_end(self, *_: Any, **__: Any) -> None:
+        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             clock.mark("first step")
-            if curve:
+            if curve and (state.global_step % curve == 0 or state.global_step == state.max_steps):
                 started = time.time()
                 loss = held_out_loss(model, held_out)
                 clock.evaluated(loss, time.time() - started)
@@ -193,7 +196,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("out", type=Path)
     parser.add_argument("--started", type=float, default=time.time())
-    parser.add_argument("--curve", action="store_true")
+    parser.add_argument("--curve", type=int, default=0)
     given = parser.parse_args()
     clock = Clock(given.started)
     run, options = sides()[given.side]

@@ -9,6 +9,7 @@ import pytest
 
 from lorita.data.examples import Example
 from lorita.evaluation.measure import NEW_TOKENS
+from lorita.inference.answer_progress import Advance
 from lorita.inference.options import GenerationOptions
 from lorita.runs import measuring_time
 from lorita.runs.measuring_time import Writing, around, time_writing
@@ -44,17 +45,29 @@ def test_a_base_that_has_answered_is_not_asked() -> None:
 
 
 def test_what_begins_answers_is_told_from_their_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 22.6])
+    clock = iter([0.0, 9.0, 10.0, 12.0, 12.2, 12.4, 12.6])
     asked: list[int] = []
+
+    def generate(*given: Any, advance: Advance) -> None:
+        asked.append(given[3].max_new_tokens)
+        for _ in range(asked[-1]):
+            advance(1 / asked[-1])
+
     monkeypatch.setattr(measuring_time.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(
-        measuring_time, "generate", lambda *given: asked.append(given[3].max_new_tokens)
-    )
+    monkeypatch.setattr(measuring_time, "generate", generate)
     given = SimpleNamespace(
         prompts=["a"], options=GenerationOptions(max_new_tokens=50), tokenizer=None,
         prompt_format=None,
     )  # fmt: skip
     found = time_writing(None, given)  # type: ignore[arg-type]
-    assert asked == [1, 1, 4]
+    assert asked == [1, 4]
     assert (found.begin, found.first) == (2.0, 7.0)
     assert found.token == pytest.approx(0.2)
+
+
+def test_no_prompts_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring_time, "generate", lambda *given, advance: [])
+    given = SimpleNamespace(
+        prompts=[], options=GenerationOptions(), tokenizer=None, prompt_format=None
+    )
+    assert time_writing(None, given) == Writing(0.0, 0.0)  # type: ignore[arg-type]

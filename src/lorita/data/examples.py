@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 if TYPE_CHECKING:
@@ -120,13 +121,29 @@ def example_schema() -> pa.Schema:
 
 def example_batch(examples: Sequence[Example]) -> pa.RecordBatch:
     """Examples as a record batch in ``example_schema``."""
+    import numpy as np
     import pyarrow as pa
 
-    labels = [None if e.labels == e.input_ids else e.labels for e in examples]
-    schema = example_schema()
-    columns = [[e.input_ids for e in examples], labels, [e.row for e in examples]]
-    arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
-    return pa.record_batch(arrays, schema=schema)
+    ids, labels = [e.input_ids for e in examples], [e.labels for e in examples]
+    given = [None if own == whole else own for own, whole in zip(labels, ids, strict=True)]
+    rows = np.array([e.row for e in examples], np.int64)
+    numbers = pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)])
+    return pa.record_batch([_lists(ids), _lists(given), numbers], schema=example_schema())
+
+
+def _lists(lists: Sequence[Sequence[int] | None]) -> pa.Array:
+    """Lists of numbers, or None, as an Arrow array; ``pa.array`` would import pandas first."""
+    import numpy as np
+    import pyarrow as pa
+
+    known = np.array([numbers is not None for numbers in lists], bool)
+    ends = np.cumsum([0, *(len(numbers or ()) for numbers in lists)], dtype=np.int64)
+    flat = np.fromiter(chain.from_iterable(filter(None, lists)), np.int32, int(ends[-1]))
+    values = pa.Array.from_buffers(pa.int32(), len(flat), [None, pa.py_buffer(flat)])
+    valid = pa.py_buffer(np.packbits(known, bitorder="little"))
+    kind = pa.large_list(pa.int32())
+    buffers = [valid, pa.py_buffer(ends)]
+    return pa.Array.from_buffers(kind, len(lists), buffers, children=[values])
 
 
 def token_lengths(examples: Sequence[Example]) -> list[int]:

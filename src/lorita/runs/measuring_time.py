@@ -63,13 +63,19 @@ def around(questions: Questions, before: float, writing: Writing, asks_base: boo
 
 
 def time_writing(model: torch.nn.Module, questions: Questions) -> Writing:
-    """From some tokens of a batch of the answers."""
+    """From some tokens of a batch of the answers; no time where there are no prompts."""
     prompts = questions.prompts[:BATCH_SIZE]
-    took = []
-    for tokens in (1, 1, 1 + TIMED):  # the first call finds out how the model is computed
+    written: list[list[float]] = []
+    for tokens in (1, 1 + TIMED):  # the first call finds out how the model is computed
         options = replace(questions.options, max_new_tokens=tokens, do_sample=False)
-        began = time.perf_counter()
-        generate(model, questions.tokenizer, prompts, options, questions.prompt_format)
-        took.append(time.perf_counter() - began)
-    first, begin, more = took
-    return Writing(begin, max(more - begin, 0.0) / TIMED, max(first - begin, 0.0))
+        times = [time.perf_counter()]
+        generate(
+            model, questions.tokenizer, prompts, options, questions.prompt_format,
+            advance=lambda _, times=times: times.append(time.perf_counter()),  # type: ignore[misc]
+        )  # fmt: skip
+        written.append(times)
+    first, times = written
+    if len(times) < 2:
+        return Writing(0.0, 0.0)
+    begin = times[1] - times[0]
+    return Writing(begin, (times[-1] - times[1]) / TIMED, max(first[-1] - first[0] - begin, 0.0))

@@ -47,6 +47,8 @@ class ArrowTable:
 
     def __getitem__(self, key: Any) -> Any:
         """Rows as a dict of columns, for several numbers; anything else as ``datasets`` does."""
+        if isinstance(key, slice):
+            key = range(*key.indices(len(self)))
         runs = _runs(key) if isinstance(key, (list, range)) else []
         if not 0 < len(runs) <= MOST_RUNS or runs[0].start < 0 or runs[-1].stop > len(self):
             return self._whole[key]
@@ -54,6 +56,11 @@ class ArrowTable:
 
         parts = [self.data.slice(run.start, len(run)) for run in runs]
         return pa.concat_tables(parts).to_pydict()
+
+    def iter(self, batch_size: int) -> Iterator[dict[str, list[Any]]]:
+        """All rows in their order, in portions, each a dict of columns."""
+        for first in range(0, len(self), batch_size):
+            yield self.data.slice(first, batch_size).to_pydict()
 
     @cached_property
     def _whole(self) -> Dataset:
