@@ -125,7 +125,8 @@ if not TYPE_CHECKING:  # or a name that does not exist would pass a type checker
             raise AttributeError(f"module 'lorita' has no attribute {name!r}")
         if "IPython" in sys.modules:
             import_module("lorita.system.quiet").settle_tqdm()
-        return getattr(import_module(_HOME[name]), name)
+        with import_module("lorita.system.imports").importing():
+            return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -22,6 +22,7 @@ def show_run(events: Events, settings: RunSettings) -> None:
     ``events`` starts it, and imports what it needs only then: that takes seconds, which are shown.
     ``Interrupted`` if it is stopped, with the command that continues it.
     """
+    from lorita.system.imports import importing
     from lorita.system.processes import is_lead
     from lorita.training.events import PhaseStarted, follow
     from lorita.workflows.progress import show_progress
@@ -31,7 +32,9 @@ def show_run(events: Events, settings: RunSettings) -> None:
         from lorita.workflows.interruption import run_interruption
 
         with run_interruption(settings):
-            result = follow(events(), show)
+            with importing():
+                begun = events()
+            result = follow(begun, show)
     if is_lead():
         print_comparison(result.comparison)
         print_result(result.path)

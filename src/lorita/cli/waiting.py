@@ -21,9 +21,15 @@ def waiting(first: str = LIBRARIES) -> Iterator[OnEvent]:
 
     ``first`` is what is done until the first event; importing libraries takes seconds.
     """
-    from lorita.training.events import PhaseStarted
+    from lorita.system.imports import importing
+    from lorita.training.events import Event, PhaseStarted
     from lorita.workflows.progress import show_progress
 
-    with show_progress(lines=False) as show:
+    with show_progress(lines=False) as show, importing() as imported:
         show(PhaseStarted(first))
-        yield show
+
+        def show_next(event: Event) -> None:
+            imported()
+            show(event)
+
+        yield show_next

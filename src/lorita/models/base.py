@@ -33,6 +33,7 @@ from lorita.models.model_kinds import refuse_unknown_kind, require_causal
 from lorita.storage import hub, names
 from lorita.storage.cache import find_kept, kept_folder, mark_of
 from lorita.storage.reading import one_message
+from lorita.system.imports import importing
 from lorita.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -242,6 +243,7 @@ def load_config(base: Base) -> PretrainedConfig:
         one_message(f"{base.name}: unusable configuration", ModelError),
         _code_refused(base.name),
         quiet_libraries(),
+        importing(),
     ):
         config = AutoConfig.from_pretrained(**base.source())
         check_values(base.name, config)
@@ -263,6 +265,7 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
         one_message(f"{base.name}: the tokenizer cannot be loaded", ModelError, hint=hint),
         _code_refused(base.name),
         quiet_libraries(),
+        importing(),
     ):
         tokenizer = AutoTokenizer.from_pretrained(**base.source())
         check_tokenizer(base.name, tokenizer)
