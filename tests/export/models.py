@@ -83,7 +83,7 @@ GEMMAS: dict[str, Callable[[], PretrainedConfig]] = {
     # Keys of a layer with a window and of one without are shared, as after llama.cpp's 20th.
     "gemma3n_text": lambda: Gemma3nTextConfig(
         **_GEMMA | {"vocab_size_per_layer_input": 258}, num_hidden_layers=25,
-        num_kv_shared_layers=5, intermediate_size=512,
+        num_kv_shared_layers=5, intermediate_size=4096,
     ),
     "gemma4_text": lambda: Gemma4TextConfig(
         **_GEMMA, num_hidden_layers=6, layer_types=["sliding_attention", "full_attention"] * 3,

@@ -7,7 +7,7 @@ from typing import Any
 
 from lorita.errors import UserError
 
-_SILU = {"hidden_act": ("silu",)}
+_SILU: dict[str, tuple[Any, ...]] = {"hidden_act": ("silu",)}
 _GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu")  # apart by less than half-precision numbers are
 ASSUMED: dict[str, dict[str, tuple[Any, ...]]] = {
     "gemma": {"hidden_act": _GELU, "attention_bias": (False,), "tie_word_embeddings": (True,)},
