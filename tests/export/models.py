@@ -66,7 +66,9 @@ NEWER: dict[str, dict[str, Any]] = {
     },
     "mixtral": {},
     "olmoe": {"num_key_value_heads": 4},
-    "lfm2_moe": {},
+    "lfm2_moe": {
+        "num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2,
+    },
     "mamba2": {"n_groups": 2},
     "jamba": {},
     "cohere2": {
@@ -161,7 +163,7 @@ def make_model(family: str, **changes: Any) -> PreTrainedModel:
     tiny.make_it_matter(model)
     for name, buffer in model.named_buffers():
         if name.endswith(("layer_scalar", "expert_bias")):
-            buffer += 0.3 * torch.randn_like(buffer)
+            buffer += 0.5 * torch.randn_like(buffer)
     return model.requires_grad_(False).eval()
 
 

@@ -42,8 +42,12 @@ def groups_last(config: Any, rows: int) -> torch.Tensor:
 def keys_of_sharing_layers(config: Any) -> dict[str, tuple[int, ...]]:
     """Gemma 3n's layers that use the keys and values of others: in a file, they have their own."""
     own = config.num_hidden_layers - config.num_kv_shared_layers
-    shapes = {"attn_k": (config.num_key_value_heads * config.head_dim, config.hidden_size)}
-    shapes |= {"attn_v": shapes["attn_k"], "attn_k_norm": (config.head_dim,)}
+    matrix = (config.num_key_value_heads * config.head_dim, config.hidden_size)
+    shapes: dict[str, tuple[int, ...]] = {
+        "attn_k": matrix,
+        "attn_v": matrix,
+        "attn_k_norm": (config.head_dim,),
+    }
     return {
         f"blk.{layer}.{name}.weight": shape
         for layer in range(own, config.num_hidden_layers)

@@ -129,7 +129,7 @@ def test_the_part_that_writes_text(kind: str, tmp_path: Path) -> None:
     assert distance(tuned, likeliest(tmp_path / "merged.gguf")) < 0.01
     file = write_model(part(zero=True), tmp_path / "base.gguf")
     write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
-    assert distance(tuned, likeliest(file)) > 0.1
+    assert not distance_within(tuned, likeliest(file), 0.1)
     assert distance(tuned, likeliest(file, tmp_path / "adapter.gguf")) < 0.01
 
 
