@@ -11,8 +11,10 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
+import lorita
 from lorita.errors import UserError
 from lorita.export.gguf.adapter_file import NotAlone, write_adapter
+from lorita.export.gguf.export import export_gguf
 from lorita.export.gguf.file import write_merged
 from lorita.export.gguf.vocabulary import SPLITS
 from lorita.inference.llamacpp import LlamaCpp
@@ -131,6 +133,22 @@ def test_the_part_that_writes_text(kind: str, tmp_path: Path) -> None:
     write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
     assert not distance_within(tuned, likeliest(file), 0.1)
     assert distance(tuned, likeliest(file, tmp_path / "adapter.gguf")) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["gemma4_text", "gemma4"])
+def test_a_run_on_gemma_4(kind: str, prompts: Path, tmp_path: Path) -> None:
+    """From its folder, whose layers have heads of different sizes, to answers by llama.cpp."""
+    base = tmp_path / "base"
+    models.save_base(base, kind) if kind in models.GEMMAS else save(kind, base)
+    models.make_tokenizer().save_pretrained(base)
+    lorita.train(
+        model=str(base), data=str(prompts), text_field="prompt", learning_rate=1e-2, r=2,
+        target_modules=["q_proj", "v_proj"], max_new_tokens=4, proof=False, use_cpu=True,
+        dtype="float32", probe=False, max_steps=2, output_dir=tmp_path / "run",
+    )  # fmt: skip
+    made = export_gguf(tmp_path / "run", tmp_path / "merged.gguf", merged=True, quantize="f32")
+    assert any("1 of 1 answers are the same" in line for line in made.checked), made.checked
+    assert export_gguf(tmp_path / "run", tmp_path / "adapter.gguf").size < made.size
 
 
 # --- tokenizers -----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from lorita.export.gguf.metadata_families import (
     feed_forward_length,
     head_size,
     key_value_heads,
+    states_head_size,
 )
 from lorita.export.gguf.metadata_gemma import GEMMAS, add_gemma, rotary_factors
 
@@ -48,8 +49,7 @@ def add_metadata(writer: GGUFWriter, config: Any) -> list[str]:
 
 
 def _add_sizes(writer: GGUFWriter, config: Any) -> None:
-    attends = config.model_type != "mamba2"
-    heads = config.num_attention_heads if attends else 0
+    heads = 0 if config.model_type == "mamba2" else config.num_attention_heads
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
     context = getattr(config, "max_position_embeddings", None) or getattr(
         config, "seq_length", 2048
@@ -62,7 +62,7 @@ def _add_sizes(writer: GGUFWriter, config: Any) -> None:
     writer.add_head_count(heads)
     writer.add_head_count_kv(key_value_heads(config))
     writer.add_vocab_size(config.vocab_size)
-    if config.model_type == "gemma4_text" or (attends and getattr(config, "head_dim", None)):
+    if states_head_size(config):
         size = head_size(config)
         writer.add_key_length(size)
         writer.add_value_length(size)

@@ -56,6 +56,13 @@ def head_size(config: Any) -> int:
     return int(size or config.hidden_size // config.num_attention_heads)
 
 
+def states_head_size(config: Any) -> bool:
+    """Whether the dimension of a head is a setting of its own and not computed of others."""
+    if config.model_type in ("falcon", "mamba2"):
+        return False
+    return config.model_type == "gemma4_text" or bool(getattr(config, "head_dim", None))
+
+
 def feed_forward_length(config: Any) -> int | list[int] | None:
     """The width of a feed-forward layer where it is not simply ``intermediate_size``.
 
