@@ -230,6 +230,7 @@ def is_language_part(name: str) -> bool:
 
 def _kind(config: Any) -> str:
     """The key of a configuration in ``LAYOUTS``."""
+    config = text_config(config)
     kind = str(config.model_type)
     if kind == "granitemoehybrid":
         kind += "" if "linear_attention" in config.layer_types else ", attention"
@@ -242,7 +243,6 @@ def find_layout(config: Any, name: str) -> Layout:
 
     ``name`` is what the message calls the model.
     """
-    config = text_config(config)
     if _kind(config) not in LAYOUTS:
         raise UserError(
             f"{name}: lorita knows no GGUF layout for {config.model_type}",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from lorita.models.gguf_pieces import (
     Piece,
     column,
-    decay,
     decay_column,
     same,
     value_heads,
@@ -65,6 +64,11 @@ def joint_delta_inputs(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tens
 
     *joint, gate = (part.reshape(-1, *rest) for part in parts)
     return torch.cat(joint), gate
+
+
+def decay(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The decay of a state, from its logarithm."""
+    return (-tensor.exp(),)
 
 
 def norm_groups(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:

@@ -50,11 +50,6 @@ def same(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     return (tensor,)
 
 
-def decay(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
-    """The decay of a state, from its logarithm."""
-    return (-tensor.exp(),)
-
-
 def column(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """A vector as a matrix of one column, as ggml multiplies it with the heads of a state."""
     return (tensor[:, None],)

@@ -44,11 +44,6 @@ SPLITS = {
 """How text is split before merging, and llama.cpp's name for it."""
 
 
-SHOWN = (
-    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>",
-    "<tool_response|>", '<|"|>',
-)  # fmt: skip
-"""Special tokens of Gemma 4 that stay in the text, so that llama.cpp finds thoughts and calls."""
 _ALONE = "Export the adapter alone, and use it with an existing GGUF file of the base."
 
 
@@ -182,6 +177,13 @@ def _add_sentencepiece(writer: GGUFWriter, parts: dict[str, Any], rows: int) -> 
     writer.add_token_scores(scores)
     writer.add_token_types(types)
     writer.add_add_space_prefix(_adds_space(parts))
+
+
+SHOWN = (
+    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>",
+    "<tool_response|>", '<|"|>',
+)  # fmt: skip
+"""Special tokens of Gemma 4 that stay in the text, so that llama.cpp finds thoughts and calls."""
 
 
 def _add_gemma4(writer: GGUFWriter, parts: dict[str, Any], rows: int) -> None:
