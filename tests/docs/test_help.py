@@ -84,7 +84,7 @@ def test_flags_that_are_named_exist() -> None:
 FOREIGN = {
     "jinja", "lora", "no-deps", "modelfile", "nproc-per-node", "alias", "chat-template-file",
     "temp", "repeat-penalty", "repeat-last-n", "lora-init-without-apply", "no-cache-prompt",
-    "merge", "upgrade",
+    "merge", "upgrade", "mmproj",
 }  # fmt: skip
 """Flags of other programs: llama.cpp, pip, Ollama, torchrun."""
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.gemma3n import Gemma3nTextConfig
+from transformers.models.gemma4 import Gemma4TextConfig
 
 from lorita.models.adapter import attach, lora_config, trainable_parameters
 from tests import tiny, zoo
@@ -16,7 +24,8 @@ from tests.engine.families import CONFIGS
 
 GGUF_FAMILIES = (
     "llama", "llama-3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "phi3-long",
-    "gpt2", "gpt_neox", "bloom", "starcoder2", "olmo2", "granite",
+    "gpt2", "gpt_neox", "bloom", "starcoder2", "olmo2", "granite", "gemma", "falcon-rotary",
+    "falcon-new",
 )  # fmt: skip
 NEWER: dict[str, dict[str, Any]] = {
     "smollm3": {
@@ -47,8 +56,51 @@ NEWER: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 4, "linear_num_key_heads": 2,
         "layer_types": ["linear_attention"] * 3 + ["full_attention"],
     },
+    "qwen3_5_moe_text": {
+        "num_hidden_layers": 4, "linear_num_key_heads": 2,
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    },
+    "qwen3_next": {
+        "num_hidden_layers": 4, "linear_num_key_heads": 2,
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    },
+    "mixtral": {},
+    "olmoe": {"num_key_value_heads": 4},
+    "lfm2_moe": {
+        "num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2,
+    },
+    "mamba2": {"n_groups": 2},
+    "jamba": {},
+    "cohere2": {
+        "num_hidden_layers": 4, "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+    },
 }  # fmt: skip
 """Families that are made as in ``tests.zoo``, with these changes. Layouts as in ``LAYOUTS``."""
+_GEMMA: dict[str, Any] = {
+    "vocab_size": 264, "vocab_size_per_layer_input": 264, "hidden_size": 32,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5,
+    "max_position_embeddings": 128,
+}  # fmt: skip
+GEMMAS: dict[str, Callable[[], PretrainedConfig]] = {
+    # Keys of a layer with a window and of one without are shared, as after llama.cpp's 20th.
+    "gemma3n_text": lambda: Gemma3nTextConfig(
+        **_GEMMA | {"vocab_size_per_layer_input": 258}, num_hidden_layers=25,
+        num_kv_shared_layers=5, intermediate_size=4096,
+    ),
+    "gemma4_text": lambda: Gemma4TextConfig(
+        **_GEMMA, num_hidden_layers=6, layer_types=["sliding_attention", "full_attention"] * 3,
+        intermediate_size=48, num_kv_shared_layers=2, use_double_wide_mlp=True,
+        hidden_size_per_layer_input=8, global_head_dim=16, final_logit_softcapping=3.0,
+    ),
+    "gemma4_text; experts": lambda: Gemma4TextConfig(
+        **_GEMMA, num_hidden_layers=3, intermediate_size=48, hidden_size_per_layer_input=0,
+        layer_types=["sliding_attention"] * 2 + ["full_attention"], global_head_dim=16,
+        num_global_key_value_heads=1, attention_k_eq_v=True, enable_moe_block=True,
+        num_experts=4, top_k_experts=2, moe_intermediate_size=24,
+    ),
+}  # fmt: skip
+"""Gemmas whose settings depend on each other."""
+FAMILIES = (*GGUF_FAMILIES, *NEWER, *GEMMAS)
 TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"]}
 
 
@@ -66,6 +118,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 def make_config(family: str) -> Any:
     """The family's tiny configuration, with sliding windows as llama.cpp supports them."""
+    if family in GEMMAS:
+        config = GEMMAS[family]()
+        config.bos_token_id = config.eos_token_id = config.pad_token_id = 0
+        return config
     if family in NEWER:
         config = zoo.config_of(family.partition(",")[0])
         config.bos_token_id = config.eos_token_id = config.pad_token_id = 0
@@ -105,6 +161,9 @@ def make_model(family: str, **changes: Any) -> PreTrainedModel:
         setattr(config, name, value)
     model = AutoModelForCausalLM.from_config(config)
     tiny.make_it_matter(model)
+    for name, buffer in model.named_buffers():
+        if name.endswith(("layer_scalar", "expert_bias")):
+            buffer += 0.5 * torch.randn_like(buffer)
     return model.requires_grad_(False).eval()
 
 

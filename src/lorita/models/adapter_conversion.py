@@ -10,7 +10,8 @@ from lorita.errors import AdapterError
 from lorita.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from lorita.models.adapter_schema import MlxFile
 from lorita.models.gguf_files import GgufFile, StoredTensor
-from lorita.models.gguf_layout import Layout, TensorNames, find_layout
+from lorita.models.gguf_layout import Layout, TensorNames, find_layout, text_config
+from lorita.models.language_part import build
 from lorita.storage.reading import checked, one_message, read_object
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def convert_gguf(file: GgufFile, config: Any, base: str, into: Path) -> None:
     """
     layout = find_layout(config, base)
     modules = _modules_by_file_name(config, TensorNames(layout, config))
+    config = text_config(config)
     alpha = float(file.header.get("adapter.lora.alpha"))
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
@@ -141,10 +143,9 @@ def _float32(file: GgufFile, stored: StoredTensor) -> torch.Tensor:
 def _modules_by_file_name(config: Any, names: TensorNames) -> dict[str, str]:
     """The model's module for each matrix of a GGUF file, by the matrix's name in the file."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = build(config)
     found = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.ndim == 2 and (file_name := names.of(name)):

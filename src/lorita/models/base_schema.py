@@ -7,6 +7,8 @@ hold. What transformers itself rejects is not repeated here.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -169,10 +171,16 @@ def check_values(name: str, config: Any) -> None:
     transformers makes it of a GGUF file's metadata, too. ``name`` is what the message calls the
     model.
     """
-    for part in (config, config.get_text_config()):
+    parts = (config, config.get_text_config())
+    for part in chain.from_iterable(map(layers_of, parts)):
         found = {key: getattr(part, key, None) for key in _NUMBERS}
         values = {key: value for key, value in found.items() if isinstance(value, (int, float))}
         checked(values, ConfigFile, f"{name}: unusable configuration", ModelError)
+
+
+def layers_of(config: Any) -> Sequence[Any]:
+    """The configurations of single layers where they differ (Gemma 4), else the one of all."""
+    return config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
 
 
 _NUMBERS = [name for names in _SIZES.values() for name in names]

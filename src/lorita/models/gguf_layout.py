@@ -13,6 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
+from lorita.models.gguf_newer import (
+    ALTUP,
+    EXPERT_BIAS,
+    GEMMA4,
+    JOINT_DELTA_NET,
+    MAMBA1,
+    MIXER,
+    groups_last,
+    keys_of_sharing_layers,
+)
 from lorita.models.gguf_pieces import (
     DELTA_NET,
     EXPERTS,
@@ -59,6 +69,7 @@ _QUERIES = rotary_pairs(lambda config: int(config.num_attention_heads))
 _KEYS = rotary_pairs(lambda config: int(config.num_key_value_heads or config.num_attention_heads))
 _ROTARY = ((r"\.q_proj$", _QUERIES), (r"\.k_proj$", _KEYS))
 _FUSED = ((r"\.query_key_value$", heads_last),)
+_PER_LAYER = r"\.(per_layer_model_projection|embed_tokens_per_layer)$"
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,22 @@ class Layout:
     """Tensors that are stored as something else; such files are written, but not read by it."""
     columns: tuple[tuple[str, Callable[[Any], torch.Tensor]], ...] = ()
     """Modules whose inputs are in another order, from the configuration."""
+    stacked: tuple[tuple[str, str], ...] = ()
+    """Patterns of modules whose weights are one tensor of the file, and its name."""
+    unused: Callable[[Any], dict[str, tuple[int, ...]]] | None = None
+    """Tensors that the file must have and nobody reads, with their shapes: they are zeros."""
+    no_adapter: str | None = None
+    """Modules on which llama.cpp puts no adapter, though it would load one."""
+
+    def stack_of(self, name: str) -> str | None:
+        """The tensor of the file in which a tensor of the model is one of several."""
+        module, _, leaf = name.rpartition(".")
+        found = (to for pattern, to in self.stacked if re.search(pattern, module))
+        return next(found, None) if leaf == "weight" else None
+
+    def takes_adapter(self, module: str) -> bool:
+        """Whether llama.cpp would apply an adapter on a module."""
+        return self.no_adapter is None or re.search(self.no_adapter, module) is None
 
     def row_order(self, module: str, config: Any, rows: int) -> torch.Tensor | None:
         """The order of a module's output rows in the file; None if it is that of the model."""
@@ -131,6 +158,7 @@ LAYOUTS = {
     "granite": Layout("granite", rows=_ROTARY),
     "qwen2": Layout("qwen2"),
     "qwen3": Layout("qwen3"),
+    "gemma": Layout("gemma", norm_offset=1.0, output=None),
     "gemma2": Layout("gemma2", norm_offset=1.0, output=None),
     "gemma3_text": Layout("gemma3", norm_offset=1.0),
     "phi3": Layout("phi3"),
@@ -158,12 +186,51 @@ LAYOUTS = {
         pieces=DELTA_NET,
         columns=((r"linear_attn\.out_proj$", value_order),),
     ),
+    "qwen3_5_moe_text": Layout(
+        "qwen35moe",
+        norm_offset=1.0,
+        pieces=(*DELTA_NET, *EXPERTS),
+        columns=((r"linear_attn\.out_proj$", value_order),),
+    ),
+    "qwen3_next": Layout("qwen3next", norm_offset=1.0, pieces=(*JOINT_DELTA_NET, *EXPERTS)),
+    "gemma3n_text": Layout(
+        "gemma3n",
+        pieces=ALTUP,
+        stacked=(
+            (r"\.altup_projections\.\d+$", "altup_proj.weight"),
+            (r"\.altup_unembed_projections\.\d+$", "altup_unembd_proj.weight"),
+        ),
+        unused=keys_of_sharing_layers,
+        no_adapter=_PER_LAYER + r"|\.altup_(unembed_)?projections\.|\.modality_router$",
+    ),
+    "gemma4_text": Layout("gemma4", pieces=GEMMA4, no_adapter=_PER_LAYER),
+    "mixtral": Layout("llama", rows=_ROTARY, pieces=EXPERTS),
+    "olmoe": Layout("olmoe", output=True, pieces=EXPERTS),
+    "lfm2_moe": Layout("lfm2moe", pieces=(*SHORT_CONVOLUTION, *EXPERTS, *EXPERT_BIAS)),
+    "cohere2": Layout("cohere2", output=None),
+    "mamba2": Layout("mamba2", pieces=MIXER),
+    "jamba": Layout("jamba", pieces=(*MAMBA1, *EXPERTS)),
+    "falcon": Layout("falcon", rows=((r"\.query_key_value$", groups_last),)),
 }
 """The GGUF layout of each supported ``model_type`` of transformers; some have several."""
 
 
+def text_config(config: Any) -> Any:
+    """The configuration of the part that writes text; of a model of text alone, its own."""
+    return config.get_text_config(decoder=True)
+
+
+_TEXT_PART = re.compile(r"(language|text)_model\.")
+
+
+def is_language_part(name: str) -> bool:
+    """Whether a tensor of a model that also reads images belongs to the part that writes text."""
+    return bool(_TEXT_PART.search(name)) or name.endswith("lm_head.weight")
+
+
 def _kind(config: Any) -> str:
     """The key of a configuration in ``LAYOUTS``."""
+    config = text_config(config)
     kind = str(config.model_type)
     if kind == "granitemoehybrid":
         kind += "" if "linear_attention" in config.layer_types else ", attention"
@@ -192,11 +259,13 @@ class TensorNames:
         import gguf
 
         architecture = gguf.MODEL_ARCH[layout.architecture.upper()]
-        self._map = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
+        layers = text_config(config).num_hidden_layers
+        self._map = gguf.get_tensor_name_map(architecture, layers)
 
     def of(self, name: str) -> str | None:
         """The file's name for a tensor of the model; None if the file has no such tensor."""
         suffixes = (".weight", ".bias")
+        name = _TEXT_PART.sub("", name)
         found: str | None = self._map.get_name(name, try_suffixes=suffixes)
         short = name.removeprefix("transformer.")
         return found or self._map.get_name(short, try_suffixes=suffixes)

@@ -32,8 +32,10 @@ class Piece:
     def file_names(self, name: str) -> tuple[str, ...] | None:
         """The names in the file for a tensor of the model; None if it is another tensor."""
         layer = re.search(r"\.(\d+)\.", name)
-        if layer is None or not name.endswith(self.ending):
+        if not name.endswith(self.ending):
             return None
+        if layer is None:
+            return None if any("{layer}" in each for each in self.names) else self.names
         return tuple(each.format(layer=layer.group(1)) for each in self.names)
 
 
@@ -46,11 +48,6 @@ def halves(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
 def same(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """The tensor as it is."""
     return (tensor,)
-
-
-def decay(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
-    """The decay of a state, from its logarithm."""
-    return (-tensor.exp(),)
 
 
 def column(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:

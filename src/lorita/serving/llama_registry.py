@@ -17,6 +17,7 @@ from lorita.export.llamacpp import files as llama_files
 from lorita.inference import llamacpp
 from lorita.inference.resolve import Resolved
 from lorita.models.base import Base, load_config, load_tokenizer
+from lorita.models.base_schema import layers_of
 from lorita.models.context import context_length
 from lorita.serving.api_errors import invalid
 from lorita.serving.guides import LlamaGuide, Rules, TokenGuide
@@ -126,9 +127,12 @@ class LlamaRegistry(Registry):
 def _room_for_texts(config: Any, *, exact: bool) -> int:
     """Tokens whose keys and values there is room for, of all open texts together."""
     config = config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    each = 2 * config.num_hidden_layers * heads * size * (4 if exact else 2)
+    widths = []
+    for layer in layers_of(config):
+        heads = getattr(layer, "num_key_value_heads", None) or layer.num_attention_heads
+        size = getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads
+        widths.append(heads * size)
+    each = 2 * config.num_hidden_layers * max(widths) * (4 if exact else 2)
     wanted = CONTEXTS * (context_length(config) or 2048)
     here = room()
     fits = wanted if here is None else max(here.free, 0) // _SHARE // each

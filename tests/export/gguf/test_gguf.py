@@ -26,10 +26,30 @@ IDS = [5, 30, 100, 200, 7, 9, 41, 17, 88]
 """Longer than the sliding windows of the tiny models."""
 FAST = (
     "llama", "qwen2", "gemma3", "gpt2", "bloom", "lfm2", "qwen3_moe", "granitemoehybrid",
-    "qwen3_5_text",
+    "qwen3_5_text", "gemma4_text", "gemma4_text; experts", "gemma3n_text",
 )  # fmt: skip
-WITH_EXPERTS = ("qwen3_moe",)
-"""Their all-linear includes experts, which an adapter file cannot hold."""
+_ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+_LAYERS = [*_ATTENTION, "gate_proj", "up_proj", "down_proj"]
+_PER_LAYER = ["per_layer_input_gate", "per_layer_projection"]
+_SHARED = [*_LAYERS, "shared_expert_gate"]
+ADAPTED = {
+    "qwen3_moe": _ATTENTION,
+    "mixtral": _ATTENTION,
+    "olmoe": _ATTENTION,
+    "qwen3_next": [*_ATTENTION, "shared_expert_gate", "in_proj_qkvz", "in_proj_ba", "out_proj"],
+    "qwen3_5_moe_text": [
+        *_SHARED, "in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj",
+    ],
+    "lfm2_moe": ["q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3"],
+    "gemma4_text": [*_LAYERS, *_PER_LAYER],
+    "gemma4_text; experts": _LAYERS,
+    "gemma3n_text": [
+        *_LAYERS, *_PER_LAYER, "linear_left", "linear_right", "prediction_coefs",
+    ],
+}  # fmt: skip
+"""What an adapter file can hold of families whose all-linear includes more."""
+NOISY = {"gemma3n_text": 0.05}
+"""llama.cpp rounds GELU to half precision, which 25 layers of random weights amplify."""
 
 
 def likeliest(path: Path, adapter: Path | None = None) -> dict[int, float]:
@@ -61,27 +81,26 @@ def write_model(model: Any, path: Path, quantize: str = "f32") -> Path:
 
 @pytest.mark.parametrize(
     "family",
-    [
-        f if f in FAST else pytest.param(f, marks=pytest.mark.slow)
-        for f in (*models.GGUF_FAMILIES, *models.NEWER)
-    ],
+    [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in models.FAMILIES],
 )
 def test_llama_cpp_says_the_same(family: str, tmp_path: Path) -> None:
     """As one merged file, and as an adapter on the base's file."""
+    limit = NOISY.get(family, 0.01)
     tuned = models.with_adapter(models.make_model(family), family, use_rslora=True)
     merged = write_model(tuned, tmp_path / "merged.gguf")
-    assert distance(tuned, likeliest(merged)) < 0.01
+    assert distance(tuned, likeliest(merged)) < limit
     idle = models.with_adapter(models.make_model(family), family, zero=True)
     base = write_model(idle, tmp_path / "base.gguf")
     assert not distance_within(tuned, likeliest(base), 0.1)
-    if family in WITH_EXPERTS:
-        tuned = models.with_adapter(models.make_model(family), target_modules=["q_proj", "v_proj"])
+    if family in ADAPTED:
+        tuned = models.with_adapter(models.make_model(family), target_modules=ADAPTED[family])
     write_adapter(tuned, tmp_path / "adapter.gguf", base_name="tiny")
-    assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < 0.01
+    assert distance(tuned, likeliest(base, tmp_path / "adapter.gguf")) < limit
 
 
 def test_every_layout_is_tested() -> None:
     kinds = {models.make_config(f).model_type for f in models.GGUF_FAMILIES} | {*models.NEWER}
+    kinds |= {name.partition(";")[0] for name in models.GEMMAS}
     assert kinds == {*LAYOUTS}
 
 

@@ -15,7 +15,7 @@ from lorita.export.gguf.writer import Planned, new_writer, numpy_float32, write_
 from lorita.export.merged.weights import active_adapter
 from lorita.models.adapter import changes_base
 from lorita.models.adapter_kinds import plain_lora_problems
-from lorita.models.gguf_layout import Layout, TensorNames, find_layout
+from lorita.models.gguf_layout import Layout, TensorNames, find_layout, text_config
 from lorita.storage.files import check_room
 from lorita.training.events import OnEvent, unseen
 
@@ -42,7 +42,7 @@ def write_adapter(
     import gguf
 
     require_representable(model.peft_config[active_adapter(model)])
-    config = model.get_base_model().config
+    config = text_config(model.get_base_model().config)
     layout = find_layout(config, base_name)
     names = TensorNames(layout, config)
     planned = list(_adapter_tensors(model, layout, names))
@@ -82,13 +82,15 @@ def _adapter_tensors(model: PeftModel, layout: Layout, names: TensorNames) -> It
     import gguf
     from peft.tuners.lora import LoraLayer
 
-    config = model.get_base_model().config
-    tied = getattr(config, "tie_word_embeddings", False) and not layout.output
+    whole = model.get_base_model().config
+    config = text_config(whole)
+    tied = getattr(whole, "tie_word_embeddings", False) and not layout.output
     for module_name, module in model.get_base_model().named_modules():
         if not isinstance(module, LoraLayer):
             continue
         down, up = lora_matrices(module)
-        if down.ndim != 2 or hasattr(module, "parameter_name"):
+        takes_one = layout.takes_adapter(module_name) and not hasattr(module, "parameter_name")
+        if down.ndim != 2 or not takes_one:
             raise _not_on(module_name)
         if (inputs := layout.column_order(module_name, config)) is not None:
             down = down[:, inputs]

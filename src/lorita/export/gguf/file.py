@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lorita.errors import AdapterError
 from lorita.export.gguf.adapter_file import MERGE_HINT, NotAlone, write_adapter
 from lorita.export.gguf.grown_vocabulary import grown_vocabulary
-from lorita.export.gguf.metadata import add_metadata, rope_tensors
-from lorita.export.gguf.number_formats import (
-    AS_BASE,
-    AT_LEAST_8,
-    closest_format,
-    eight_bits,
-    encode,
-    file_type,
-    tensor_format,
-)
+from lorita.export.gguf.merged_tensors import over_file, whole_model
+from lorita.export.gguf.metadata import add_metadata
+from lorita.export.gguf.number_formats import AS_BASE, AT_LEAST_8, file_type
 from lorita.export.gguf.vocabulary import add_vocabulary
-from lorita.export.gguf.writer import (
-    Planned,
-    copy_metadata,
-    new_writer,
-    numpy_float32,
-    write_tensors,
-)
-from lorita.export.merged.weights import Weight, weights
+from lorita.export.gguf.writer import Planned, copy_metadata, new_writer, write_tensors
 from lorita.models.adapter_embeddings import saved_rows
-from lorita.models.gguf_files import GgufFile, StoredTensor, open_whole
-from lorita.models.gguf_layout import Layout, TensorNames, find_layout
-from lorita.models.gguf_tensors import read_tensor
+from lorita.models.gguf_files import GgufFile, open_whole
+from lorita.models.gguf_layout import find_layout, text_config
 from lorita.storage.files import check_room
 from lorita.storage.run_record import read_record
 from lorita.training.events import OnEvent, unseen
 
 if TYPE_CHECKING:
     import gguf
-    import numpy as np
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
@@ -105,7 +86,8 @@ def write_merged(
     """
     import gguf
 
-    config = model.get_base_model().config
+    whole = model.get_base_model().config
+    config = text_config(whole)
     layout = find_layout(config, base_name)
     writer = new_writer(layout)
     if base_file is not None:
@@ -114,13 +96,18 @@ def write_merged(
         rows = model.get_input_embeddings().weight.shape[0]
         grown = grown_vocabulary(own_file.header, tokenizer, rows)
         copy_metadata(own_file.header, writer, leave_out, grown)
-        planned = _over_file(model, layout, own_file, quantize)
+        planned = over_file(model, layout, own_file, quantize)
         notes = [f"Metadata and tokenizer are those of {base_file.name}"]
     else:
         notes = add_metadata(writer, config)
         rows = model.get_input_embeddings().weight.shape[0]
-        add_vocabulary(writer, tokenizer, rows, stop_tokens)
-        planned = _whole(model, layout, quantize)
+        add_vocabulary(writer, tokenizer, rows, stop_tokens, family=layout.architecture)
+        planned = whole_model(model, layout, quantize)
+        if config is not whole:
+            notes.append(
+                "The part that writes text: to read images, llama.cpp needs the rest as a file of "
+                "its own (convert_hf_to_gguf.py --mmproj)"
+            )
     writer.add_name(name)
     if base_file is not None and quantize in (AS_BASE, AT_LEAST_8):
         _add_file_type_of_base(writer, own_file, planned)
@@ -178,109 +165,3 @@ def _format_notes(planned: Sequence[Planned], quantize: str) -> list[str]:
         return []
     shown = ", ".join(finer[:3]) + (" …" if len(finer) > 3 else "")
     return [f"{len(finer)} matrices are kept in a finer format than {quantize}: {shown}"]
-
-
-def _whole(model: PeftModel, layout: Layout, quantize: str) -> list[Planned]:
-    """Every tensor of the merged model."""
-    config = model.get_base_model().config
-    planned = _planned(model, layout, quantize, changed_only=False)
-    found = {tensor.name for tensor in planned}
-    if layout.output and "output.weight" not in found:
-        embeddings = next(tensor for tensor in planned if tensor.name == "token_embd.weight")
-        planned.append(Planned("output.weight", embeddings.shape, embeddings.kind, embeddings.make))
-    import gguf
-
-    kind = gguf.GGMLQuantizationType.F32
-    for name, array in rope_tensors(config).items():
-        planned.append(Planned(name, array.shape, kind, lambda array=array: array))  # type: ignore[misc]
-    return planned
-
-
-Kinds = Mapping[str, "gguf.GGMLQuantizationType"]
-
-
-def _planned(
-    model: PeftModel,
-    layout: Layout,
-    quantize: str,
-    *,
-    changed_only: bool,
-    kinds: Kinds | None = None,
-) -> list[Planned]:
-    """The tensors of the merged model, or only those that the adapter changes.
-
-    ``kinds`` are formats by a tensor's name in the file, for ``AS_BASE``.
-    """
-    config = model.get_base_model().config
-    import torch
-
-    names = TensorNames(layout, config)
-    planned = []
-    for weight in weights(model):
-        if changed_only and not weight.changed:
-            continue
-        meta = torch.empty(weight.shape, device="meta")
-        found = layout.in_file(weight.name, meta, config, names)
-        if not found or (found[0][0] == "output.weight" and layout.output is None):
-            if weight.name.endswith("lm_head.weight") and not weight.changed:
-                continue
-            raise AdapterError(f"GGUF files of {config.model_type} cannot hold {weight.name}")
-        for number, (name, like) in enumerate(found):
-            convert = partial(_part, weight, number, layout, config, names)
-            planned.append(_plan(name, tuple(like.shape), quantize, kinds or {}, convert))
-    return planned
-
-
-def _part(
-    weight: Weight, number: int, layout: Layout, config: Any, names: TensorNames
-) -> torch.Tensor:
-    """One of the tensors that a weight is in the file."""
-    return layout.in_file(weight.name, weight.read().float(), config, names)[number][1]
-
-
-def _plan(
-    name: str,
-    shape: tuple[int, ...],
-    quantize: str,
-    kinds: Kinds,
-    convert: Callable[[], torch.Tensor],
-) -> Planned:
-    if quantize in (AS_BASE, AT_LEAST_8):
-        # An output matrix of its own was tied to the embeddings before the adapter changed it.
-        own = kinds.get(name, kinds["token_embd.weight"])
-        kind = closest_format(own) if quantize == AS_BASE else eight_bits(own)
-    else:
-        kind = tensor_format(name, shape, quantize)
-    return Planned(name, shape, kind, lambda: encode(numpy_float32(convert()), kind))
-
-
-def _over_file(model: PeftModel, layout: Layout, base: GgufFile, quantize: str) -> list[Planned]:
-    """The tensors of a GGUF base, with those that the adapter changes replaced."""
-    import gguf
-
-    kinds = {t.name: gguf.GGMLQuantizationType(t.kind) for t in base.tensors.values()}
-    found = _planned(model, layout, quantize, changed_only=True, kinds=kinds)
-    changed = {tensor.name: tensor for tensor in found}
-    planned = []
-    for tensor in base.tensors.values():
-        taken = changed.pop(tensor.name, None)
-        planned.append(taken or _kept(base, tensor, quantize))
-    # What is left: an output matrix that was tied to the embeddings before the adapter changed it.
-    return [*planned, *changed.values()]
-
-
-def _kept(base: GgufFile, tensor: StoredTensor, quantize: str) -> Planned:
-    """A tensor of the base's file; its bytes are copied if they are already in the right format."""
-    import gguf
-    import torch
-
-    own = kind = gguf.GGMLQuantizationType(tensor.kind)
-    if quantize not in (AS_BASE, AT_LEAST_8):
-        kind = tensor_format(tensor.name, tensor.shape, quantize)
-
-    def make() -> np.ndarray[Any, Any]:
-        if own == kind:
-            return base.bytes_of(tensor)
-        return encode(numpy_float32(read_tensor(base, tensor, torch.float32)), kind)
-
-    return Planned(tensor.name, tensor.shape, kind, make)

@@ -10,17 +10,21 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
+from lorita.export.gguf.metadata_assumed import require_assumed
 from lorita.export.gguf.metadata_families import (
     add_newer_family,
     feed_forward_length,
+    head_size,
     key_value_heads,
+    states_head_size,
 )
+from lorita.export.gguf.metadata_gemma import GEMMAS, add_gemma, rotary_factors
 
 if TYPE_CHECKING:
     import numpy as np
     from gguf import GGUFWriter
 
-OWN_WINDOWS = ("gemma2", "gemma3_text", "phi3", "olmo3")
+OWN_WINDOWS = (*GEMMAS, "phi3", "olmo3", "cohere2")
 """Families whose windows llama.cpp knows."""
 
 
@@ -29,6 +33,7 @@ def add_metadata(writer: GGUFWriter, config: Any) -> list[str]:
 
     Returns notes on what llama.cpp does differently; raises ``UserError`` for what it cannot do.
     """
+    require_assumed(config)
     _add_sizes(writer, config)
     _add_norms(writer, config)
     _add_rope(writer, config)
@@ -44,7 +49,7 @@ def add_metadata(writer: GGUFWriter, config: Any) -> list[str]:
 
 
 def _add_sizes(writer: GGUFWriter, config: Any) -> None:
-    heads = config.num_attention_heads
+    heads = 0 if config.model_type == "mamba2" else config.num_attention_heads
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
     context = getattr(config, "max_position_embeddings", None) or getattr(
         config, "seq_length", 2048
@@ -57,16 +62,10 @@ def _add_sizes(writer: GGUFWriter, config: Any) -> None:
     writer.add_head_count(heads)
     writer.add_head_count_kv(key_value_heads(config))
     writer.add_vocab_size(config.vocab_size)
-    size = head_size(config)
-    if getattr(config, "head_dim", None):
+    if states_head_size(config):
+        size = head_size(config)
         writer.add_key_length(size)
         writer.add_value_length(size)
-
-
-def head_size(config: Any) -> int:
-    """The dimension of one attention head."""
-    size = getattr(config, "head_dim", None)
-    return int(size or config.hidden_size // config.num_attention_heads)
 
 
 def _add_norms(writer: GGUFWriter, config: Any) -> None:
@@ -89,7 +88,7 @@ def _add_rope(writer: GGUFWriter, config: Any) -> None:
     import gguf
 
     rope = _rope(config)
-    if not rope:
+    if not rope or config.model_type == "gemma4_text":
         return
     part = rope.get("partial_rotary_factor") or getattr(config, "rotary_pct", None) or 1.0
     writer.add_rope_dimension_count(int(part * head_size(config)))
@@ -107,9 +106,11 @@ def _add_rope(writer: GGUFWriter, config: Any) -> None:
 
 
 def rope_tensors(config: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Factors for rotary frequencies that GGUF stores as tensors (Llama 3, Phi-3 longrope)."""
+    """Factors for rotary frequencies that GGUF stores as tensors (Llama 3, Phi-3, Gemma 4)."""
     import numpy as np
 
+    if config.model_type == "gemma4_text":
+        return {"rope_freqs.weight": np.array(rotary_factors(config), np.float32)}
     rope = _rope(config)
     kind = rope.get("rope_type", "default")
     if kind == "longrope":
@@ -138,8 +139,8 @@ def _llama3_factors(rope: dict[str, Any], config: Any) -> list[float]:
 
 def _add_family(writer: GGUFWriter, config: Any) -> None:
     kind = config.model_type
-    if kind in ("gemma2", "gemma3_text"):
-        _add_gemma(writer, config)
+    if kind in GEMMAS:
+        add_gemma(writer, config)
     elif kind == "phi3":
         _add_phi3(writer, config)
     elif kind == "gpt_neox":
@@ -151,34 +152,6 @@ def _add_family(writer: GGUFWriter, config: Any) -> None:
         writer.add_logit_scale(config.logits_scaling)
     else:
         add_newer_family(writer, config)
-
-
-def _add_gemma(writer: GGUFWriter, config: Any) -> None:
-    writer.add_sliding_window(config.sliding_window)
-    near = (config.rope_parameters or {}).get("sliding_attention")
-    if near:
-        writer.add_rope_freq_base_swa(near["rope_theta"])
-    if getattr(config, "attn_logit_softcapping", None):
-        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
-    if getattr(config, "final_logit_softcapping", None):
-        writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    # llama.cpp infers the next two from the family; a model that deviates would answer wrongly.
-    expected = 2 if config.model_type == "gemma2" else 6
-    pattern = [
-        "full_attention" if (i + 1) % expected == 0 else "sliding_attention"
-        for i in range(config.num_hidden_layers)
-    ]
-    if list(config.layer_types) != pattern:
-        raise UserError(
-            f"llama.cpp expects full attention in every {expected}th layer of "
-            f"{config.model_type}; this model has {', '.join(config.layer_types)}"
-        )
-    heads = config.hidden_size // config.num_attention_heads
-    if config.query_pre_attn_scalar not in (head_size(config), heads):
-        raise UserError(
-            f"llama.cpp scales the attention of {config.model_type} by the head dimension, this "
-            f"model by {config.query_pre_attn_scalar} (query_pre_attn_scalar)"
-        )
 
 
 def _add_phi3(writer: GGUFWriter, config: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import SettingsError
@@ -21,6 +22,8 @@ FORMATS = {
     "q5_1": "MOSTLY_Q5_1",
 }
 """The values of ``--quantize``, and gguf-py's names for files in these formats."""
+PLAIN = r"^position_embd|ffn_gate_inp|ssm_(conv1d|norm)|shortconv\.conv\.|altup_.*(coef|router)"
+"""Tensors that stay in float32."""
 AS_BASE = "as the base"
 """Each tensor in the format that it has in the base's own GGUF file."""
 AT_LEAST_8 = "as the base, at least q8_0"
@@ -83,13 +86,15 @@ def file_type(name: str) -> int:
 def tensor_format(file_name: str, shape: tuple[int, ...], wanted: str) -> gguf.GGMLQuantizationType:
     """The format in which to write one tensor.
 
-    Vectors and position tables stay in float32. Embeddings and output have at least eight bits,
+    Vectors, position tables, routers and what llama.cpp computes with as it is (``PLAIN``) stay in
+    float32. Embeddings and output have at least eight bits,
     since they lose too much below. Rows that do not divide into blocks are float16.
     """
     import gguf
 
     kinds = gguf.GGMLQuantizationType
-    if len(shape) < 2 or file_name.startswith("position_embd") or wanted == "f32":
+    plain = len(shape) < 2 or not file_name.endswith(".weight") or re.search(PLAIN, file_name)
+    if plain or wanted == "f32":
         return kinds.F32
     if file_name in ("token_embd.weight", "output.weight") and wanted.startswith(("q4", "q5")):
         wanted = "q8_0"

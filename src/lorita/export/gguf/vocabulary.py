@@ -26,11 +26,17 @@ _LETTERS = (
 )
 _PATH_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_MARKS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SPLITS = {
     ("words",): "gpt-2",
     ("digits", "words"): "smollm",
     (_CASE + r"|\p{N}{1,3}" + _WORD_TAIL,): "dbrx",
     (_CASE + r"|\p{N}" + _WORD_TAIL,): "qwen2",
+    (_MARKS,): "qwen35",
+    ("Punctuation", "words", "Digits", "[0-9][0-9][0-9]"): "falcon",
     (" ?[^(\\s|[.,!?…。，、।۔،])]+",): "bloom",
     ("|".join(_LETTERS) + r"|\p{N}" + _PATH_TAIL,): "tekken",
     ("|".join(part + _SUFFIX for part in _LETTERS) + r"|\p{N}{1,3}" + _PATH_TAIL,): "gpt-4o",
@@ -46,8 +52,10 @@ def add_vocabulary(
     tokenizer: PreTrainedTokenizerBase,
     rows: int,
     stop_tokens: Sequence[str] = (),
+    *,
+    family: str = "",
 ) -> None:
-    """Write the tokenizer of a model with ``rows`` embeddings.
+    """Write the tokenizer of a model with ``rows`` embeddings, for llama.cpp's ``family``.
 
     ``stop_tokens`` ended the answers in training; the first one that is not the end-of-text token
     becomes the end-of-turn token. Raises ``UserError`` for a tokenizer that cannot be written.
@@ -58,7 +66,9 @@ def add_vocabulary(
             f"cannot write a {parts['model']['type']} tokenizer to a GGUF file (only BPE)",
             hint=_ALONE,
         )
-    if parts["model"].get("byte_fallback"):
+    if parts["model"].get("byte_fallback") and family == "gemma4":
+        _add_gemma4(writer, parts, rows)
+    elif parts["model"].get("byte_fallback"):
         _add_sentencepiece(writer, parts, rows)
     else:
         writer.add_tokenizer_model("gpt2")
@@ -167,6 +177,31 @@ def _add_sentencepiece(writer: GGUFWriter, parts: dict[str, Any], rows: int) -> 
     writer.add_token_scores(scores)
     writer.add_token_types(types)
     writer.add_add_space_prefix(_adds_space(parts))
+
+
+SHOWN = (
+    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>",
+    "<tool_response|>", '<|"|>',
+)  # fmt: skip
+"""Special tokens of Gemma 4 that stay in the text, so that llama.cpp finds thoughts and calls."""
+
+
+def _add_gemma4(writer: GGUFWriter, parts: dict[str, Any], rows: int) -> None:
+    """Write Gemma 4's tokens: llama.cpp merges them by the merges themselves, not by scores."""
+    import gguf
+
+    tokens, types = _tokens(parts, rows)
+    for i, token in enumerate(tokens):
+        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            types[i] = int(gguf.TokenType.BYTE)
+        elif types[i] == gguf.TokenType.CONTROL and token in SHOWN:
+            types[i] = int(gguf.TokenType.USER_DEFINED)
+    writer.add_tokenizer_model("gemma4")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * rows)
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(pair) for pair in _merges(parts)])
+    writer.add_add_space_prefix(False)
 
 
 def _add_special(
