@@ -43,9 +43,10 @@ def with_precision(base: Base, asked: str | None) -> Base:
             hint="--base-precision q8 or q4 quantises the weights of any model when it is loaded.",
         )
     if asked == NATIVE and (kind := load_config(base).model_type) not in LAYOUTS:
+        kinds = ", ".join(kind for kind in LAYOUTS if "," not in kind)
         raise ModelError(
             f"{base.name}: the weights of a GGUF file of {kind} cannot stay quantised",
-            hint=f"They can for {', '.join(LAYOUTS)}. Leave --base-precision out.",
+            hint=f"They can for {kinds}. Leave --base-precision out.",
         )
     if asked in IN_MEMORY and base.gguf_path is not None:
         raise ModelError(

@@ -21,14 +21,12 @@ from lorita.models.gguf_pieces import (
     MAMBA2,
     SHORT_CONVOLUTION,
     Piece,
+    RowOrder,
     value_order,
 )
 
 if TYPE_CHECKING:
     import torch
-
-RowOrder = Callable[[Any, int], "torch.Tensor"]
-"""(configuration, rows) → for each row in the file, the index of that row in the model."""
 
 
 def rotary_pairs(heads_of: Callable[[Any], int]) -> RowOrder:
@@ -76,7 +74,7 @@ class Layout:
     norm_offset: float = 0.0
     output: bool | None = False
     pieces: tuple[Piece, ...] = ()
-    """Tensors that are stored as something else; such files are written, but not read by it."""
+    """Tensors that are stored as something else."""
     columns: tuple[tuple[str, Callable[[Any], torch.Tensor]], ...] = ()
     """Modules whose inputs are in another order, from the configuration."""
 
@@ -93,6 +91,10 @@ class Layout:
             if re.search(pattern, module):
                 return order(config)
         return None
+
+    def piece_of(self, name: str) -> Piece | None:
+        """What a tensor of the model is stored as instead of itself; None if it is stored so."""
+        return next((piece for piece in self.pieces if piece.file_names(name) is not None), None)
 
     def turns(self, module: str) -> bool:
         """Whether a module's weight is stored as [in, out] and must be transposed for the file."""
@@ -118,9 +120,9 @@ class Layout:
 
         ``tensor`` may be on the meta device, for the shapes alone.
         """
-        for piece in self.pieces:
-            if (in_file := piece.file_names(name)) is not None:
-                return list(zip(in_file, piece.convert(config, tensor), strict=True))
+        if (piece := self.piece_of(name)) is not None:
+            in_file = piece.file_names(name) or ()
+            return list(zip(in_file, piece.convert(config, tensor), strict=True))
         found = names.of(name)
         return [] if found is None else [(found, self.to_file(name, tensor, config))]
 
@@ -171,18 +173,24 @@ def _kind(config: Any) -> str:
     return kind
 
 
+def layout_of(config: Any) -> Layout | None:
+    """The layout for a configuration; None for a family not in the table."""
+    return LAYOUTS.get(_kind(config))
+
+
 def find_layout(config: Any, name: str) -> Layout:
-    """The layout for a configuration; ``UserError`` for a family not in the table.
+    """As ``layout_of``, but ``UserError`` for a family not in the table.
 
     ``name`` is what the message calls the model.
     """
-    if _kind(config) not in LAYOUTS:
+    layout = layout_of(config)
+    if layout is None:
         raise UserError(
             f"{name}: lorita knows no GGUF layout for {config.model_type}",
             hint="Merge it (lorita merge) and convert the folder with llama.cpp's "
             f"convert_hf_to_gguf.py. Supported: {', '.join(k for k in LAYOUTS if ',' not in k)}.",
         )
-    return LAYOUTS[_kind(config)]
+    return layout
 
 
 class TensorNames:
