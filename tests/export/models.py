@@ -53,7 +53,7 @@ NEWER: dict[str, dict[str, Any]] = {
         "position_embedding_type": "rope",
     },
     "qwen3_5_text": {
-        "num_hidden_layers": 4, "linear_num_key_heads": 2,
+        "num_hidden_layers": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 6,
         "layer_types": ["linear_attention"] * 3 + ["full_attention"],
     },
     "qwen3_5_moe_text": {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -40,6 +42,22 @@ def write_gguf(
         writer.add_tensor(name, array)
     finish(writer, changed)
     return changed
+
+
+def with_metadata(path: Path, changed: Mapping[str, Any], leave_out: Sequence[str] = ()) -> Path:
+    """The file with other metadata: numbers, texts and lists of whole numbers."""
+    file = open_whole(path)
+    writer = gguf.GGUFWriter(None, file.header.get("general.architecture"))
+    copy_metadata(file.header, writer, leave_out=[*leave_out, *changed])
+    for key, value in changed.items():
+        if isinstance(value, list):
+            writer.add_array(key, value)
+        else:
+            writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
+    for tensor in gguf.GGUFReader(path).tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    finish(writer, changed_path := path.with_name("metadata.gguf"))
+    return changed_path
 
 
 def finish(writer: gguf.GGUFWriter, path: Path | None = None) -> None:

@@ -203,6 +203,13 @@ class BlockTensor(Tensor):
         return func(*plain[0], **plain[1])
 
 
+def with_all_rows(parts: Sequence[Tensor]) -> BlockTensor:
+    """Matrices in blocks of one kind as one, with the rows of all, which are copied."""
+    blocks = [part.blocks for part in parts if isinstance(part, BlockTensor)]
+    rows = torch.cat([each.rows for each in blocks])
+    return BlockTensor(Blocks(rows, blocks[0].kind), parts[0].dtype)
+
+
 def _again(weight: BlockTensor, **options: Any) -> Tensor:
     """The same blocks, as numbers of another dtype if it is among the options of ``to``."""
     dtype = options.get("dtype") or weight.dtype

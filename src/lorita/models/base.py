@@ -27,8 +27,9 @@ from lorita.models.base_schema import (
     check_values,
     read_config,
 )
-from lorita.models.gguf_config import read_gguf_config, read_gguf_tokenizer
+from lorita.models.gguf_config import read_gguf_config
 from lorita.models.gguf_split import first_part
+from lorita.models.gguf_tokenizer import read_gguf_tokenizer
 from lorita.models.model_kinds import refuse_unknown_kind, require_causal
 from lorita.storage import hub, names
 from lorita.storage.cache import find_kept, kept_folder, mark_of
@@ -113,9 +114,9 @@ def folder_without_weights(path: Path) -> Path:
     def convert(folder: Path) -> None:
         file = gguf_files.open_mapped(path)
         with quiet_libraries(hide_bars=True):
-            config = read_gguf_config(path, file.header, file.tensors)
+            config = read_gguf_config(file)
             config.save_pretrained(folder)
-            read_gguf_tokenizer(path, config).save_pretrained(folder)
+            read_gguf_tokenizer(file, config).save_pretrained(folder)
 
     return kept_folder(*_place_of_config(path), convert)
 
@@ -126,7 +127,7 @@ def _place_of_config(path: Path) -> tuple[str, str]:
     return f"{path.stem}-config", mark
 
 
-TRANSLATION = 2
+TRANSLATION = 3
 """A new number translates all GGUF files again."""
 RUNS_CODE = "runs Python code from its own files"
 CODE_HINT = (

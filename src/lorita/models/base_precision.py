@@ -7,7 +7,7 @@ from dataclasses import replace
 from lorita.errors import ModelError
 from lorita.models.base import NATIVE, Base, Precision, load_config
 from lorita.models.gguf_files import float_type
-from lorita.models.gguf_layout import LAYOUTS
+from lorita.models.gguf_layout import READ
 
 IN_MEMORY = {"q8": (8, "Q8_0"), "q4": (3, "Q4_1")}
 """The number in ggml of the format into which weights are quantised, and its name."""
@@ -18,7 +18,7 @@ def can_stay_quantised(base: Base) -> bool:
     """Whether this is a quantised GGUF file whose blocks can be used as they are."""
     if base.gguf_path is None or float_type(base.gguf_path) is not None:
         return False
-    return load_config(base).model_type in LAYOUTS
+    return load_config(base).model_type in READ
 
 
 def with_recorded_precision(base: Base, recorded: str | None) -> Base:
@@ -42,10 +42,10 @@ def with_precision(base: Base, asked: str | None) -> Base:
             f"{base.name}: --base-precision native is for GGUF files",
             hint="--base-precision q8 or q4 quantises the weights of any model when it is loaded.",
         )
-    if asked == NATIVE and (kind := load_config(base).model_type) not in LAYOUTS:
+    if asked == NATIVE and (kind := load_config(base).model_type) not in READ:
         raise ModelError(
             f"{base.name}: the weights of a GGUF file of {kind} cannot stay quantised",
-            hint=f"They can for {', '.join(LAYOUTS)}. Leave --base-precision out.",
+            hint=f"They can for {', '.join(READ)}. Leave --base-precision out.",
         )
     if asked in IN_MEMORY and base.gguf_path is not None:
         raise ModelError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lorita.errors import LoritaWarning, ModelError
 from lorita.models.base import NATIVE, Base, load_config, require_loadable
 from lorita.models.fingerprint import require_finite_weights
+from lorita.models.gguf_completed import warn_of_unread
 from lorita.models.gguf_files import open_mapped
 from lorita.models.gguf_tensors import read_blocks, read_tensor
 from lorita.models.gguf_weights import load_weights
@@ -36,6 +37,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     some are not numbers. Whether there is memory for them is asked before (``memory_needs``).
     """
     config = load_config(base)
+    warn_of_unread(base.name, config)
     require_loadable(base)
     with (
         one_message(f"{base.name}: the weights cannot be loaded", ModelError),

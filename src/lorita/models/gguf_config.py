@@ -1,4 +1,4 @@
-"""Configuration and tokenizer of a GGUF file, as transformers understands them.
+"""The configuration of a GGUF file: by lorita's own table (``gguf_families``) or transformers.
 
 transformers takes seconds to read a large vocabulary through the gguf package, and does it once for
 each question. The configuration does not need the vocabulary: it is read from a copy of the header
@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorita.models.gguf_completed import complete_config
+from lorita.models.gguf_families import FAMILIES, own_settings
 from lorita.models.gguf_header import ALIGNMENT, Header
+from lorita.models.gguf_metadata import Metadata
+from lorita.models.gguf_rope import read_rope
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig
+
+    from lorita.models.gguf_files import GgufFile
 
 EMBEDDINGS, POSITIONS = "token_embd.weight", "position_embd.weight"
 _BIASES = {
@@ -29,19 +34,45 @@ _FLOAT32 = 0
 _VOCABULARY = "tokenizer.ggml."
 
 
-def read_gguf_config(path: Path, header: Header, tensors: Mapping[str, Any]) -> PretrainedConfig:
-    """The configuration; raises whatever transformers raises for an architecture it lacks."""
+def read_gguf_config(file: GgufFile) -> PretrainedConfig:
+    """The configuration; raises whatever transformers raises for an architecture it lacks.
+
+    ``ModelError`` for metadata of a known family that are not understood.
+    """
     from transformers import AutoConfig
 
-    with tempfile.TemporaryDirectory(prefix="lorita-gguf-") as folder:
-        short = Path(folder) / "header.gguf"
-        short.write_bytes(_without_vocabulary(header, tensors))
-        config = AutoConfig.from_pretrained(folder, gguf_file=short.name)
-    config.name_or_path = str(path)
+    header, tensors = file.header, file.tensors
+    meta = Metadata(file.path, header, tensors)
+    own = meta.architecture in FAMILIES
+    if own:
+        config = AutoConfig.for_model(
+            **own_settings(meta, read_rope(meta, _numbers_of(file, meta)))
+        )
+    else:
+        with tempfile.TemporaryDirectory(prefix="lorita-gguf-") as folder:
+            short = Path(folder) / "header.gguf"
+            short.write_bytes(_without_vocabulary(header, tensors))
+            config = AutoConfig.from_pretrained(folder, gguf_file=short.name)
+    config.name_or_path = str(file.path)
     _complete(config, header, tensors)
+    if not own:
+        complete_config(config, meta, lambda: read_rope(meta, _numbers_of(file, meta)))
     if "quantization_config" in vars(config):
         del config.quantization_config  # the weights will be ordinary ones
     return config  # type: ignore[no-any-return]
+
+
+def _numbers_of(file: GgufFile, meta: Metadata) -> Callable[[str], list[float]]:
+    """What reads a vector by its name."""
+
+    def numbers(name: str) -> list[float]:
+        stored = file.tensors[name]
+        if stored.kind != _FLOAT32:
+            raise meta.error(f"{name} is not in float32")
+        read = file.reader(lambda owner, stored: owner.bytes_of(stored))
+        return list(read(stored).reshape(-1).view("<f4").tolist())
+
+    return numbers
 
 
 def _complete(config: Any, header: Header, tensors: Mapping[str, Any]) -> None:
@@ -58,21 +89,6 @@ def _complete(config: Any, header: Header, tensors: Mapping[str, Any]) -> None:
     for setting, names in _BIASES.items():
         if getattr(config, setting, None) is False and all(f"blk.0.{n}" in tensors for n in names):
             setattr(config, setting, True)
-
-
-def read_gguf_tokenizer(path: Path, config: PretrainedConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer, of the class that ``AutoTokenizer`` takes for this configuration."""
-    from transformers import TOKENIZER_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
-
-    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    if (path.parent / "tokenizer_config.json").exists():  # it may name another class
-        return AutoTokenizer.from_pretrained(**where)  # type: ignore[no-any-return]
-    kind: Any = PreTrainedTokenizerFast
-    with suppress(KeyError):
-        kind = TOKENIZER_MAPPING[type(config)] or kind
-    if isinstance(kind, tuple):  # the slow and the fast one
-        kind = kind[-1] or kind[0]
-    return kind.from_pretrained(**where)  # type: ignore[no-any-return]
 
 
 def _without_vocabulary(header: Header, tensors: Mapping[str, Any]) -> bytes:

@@ -31,14 +31,12 @@ from lorita.models.gguf_pieces import (
     MAMBA2,
     SHORT_CONVOLUTION,
     Piece,
+    RowOrder,
     value_order,
 )
 
 if TYPE_CHECKING:
     import torch
-
-RowOrder = Callable[[Any, int], "torch.Tensor"]
-"""(configuration, rows) → for each row in the file, the index of that row in the model."""
 
 
 def rotary_pairs(heads_of: Callable[[Any], int]) -> RowOrder:
@@ -87,7 +85,7 @@ class Layout:
     norm_offset: float = 0.0
     output: bool | None = False
     pieces: tuple[Piece, ...] = ()
-    """Tensors that are stored as something else; such files are written, but not read by it."""
+    """Tensors that are stored as something else."""
     columns: tuple[tuple[str, Callable[[Any], torch.Tensor]], ...] = ()
     """Modules whose inputs are in another order, from the configuration."""
     stacked: tuple[tuple[str, str], ...] = ()
@@ -121,6 +119,10 @@ class Layout:
                 return order(config)
         return None
 
+    def piece_of(self, name: str) -> Piece | None:
+        """What a tensor of the model is stored as instead of itself; None if it is stored so."""
+        return next((piece for piece in self.pieces if piece.file_names(name) is not None), None)
+
     def turns(self, module: str) -> bool:
         """Whether a module's weight is stored as [in, out] and must be transposed for the file."""
         return bool(self.transposed and re.search(self.transposed, module))
@@ -145,9 +147,9 @@ class Layout:
 
         ``tensor`` may be on the meta device, for the shapes alone.
         """
-        for piece in self.pieces:
-            if (in_file := piece.file_names(name)) is not None:
-                return list(zip(in_file, piece.convert(config, tensor), strict=True))
+        if (piece := self.piece_of(name)) is not None:
+            in_file = piece.file_names(name) or ()
+            return list(zip(in_file, piece.convert(config, tensor), strict=True))
         found = names.of(name)
         return [] if found is None else [(found, self.to_file(name, tensor, config))]
 
@@ -213,6 +215,12 @@ LAYOUTS = {
     "falcon": Layout("falcon", rows=((r"\.query_key_value$", groups_last),)),
 }
 """The GGUF layout of each supported ``model_type`` of transformers; some have several."""
+WRITTEN_ONLY = {
+    "gemma", "gemma3n_text", "gemma4_text", "mixtral", "olmoe", "lfm2_moe", "cohere2", "mamba2",
+    "jamba", "falcon", "qwen3_5_moe_text", "qwen3_next",
+}  # fmt: skip
+"""Those whose files are not read by their layout."""
+READ = [kind for kind in LAYOUTS if kind not in WRITTEN_ONLY and "," not in kind]
 
 
 def text_config(config: Any) -> Any:
@@ -238,18 +246,29 @@ def _kind(config: Any) -> str:
     return kind
 
 
+def layout_of(config: Any) -> Layout | None:
+    """The layout for a configuration; None for a family not in the table."""
+    return LAYOUTS.get(_kind(config))
+
+
+def reading_layout(config: Any) -> Layout | None:
+    """The layout by which a file of a configuration is read; None where there is none."""
+    return None if _kind(config) in WRITTEN_ONLY else layout_of(config)
+
+
 def find_layout(config: Any, name: str) -> Layout:
-    """The layout for a configuration; ``UserError`` for a family not in the table.
+    """As ``layout_of``, but ``UserError`` for a family not in the table.
 
     ``name`` is what the message calls the model.
     """
-    if _kind(config) not in LAYOUTS:
+    layout = layout_of(config)
+    if layout is None:
         raise UserError(
             f"{name}: lorita knows no GGUF layout for {config.model_type}",
             hint="Merge it (lorita merge) and convert the folder with llama.cpp's "
             f"convert_hf_to_gguf.py. Supported: {', '.join(k for k in LAYOUTS if ',' not in k)}.",
         )
-    return LAYOUTS[_kind(config)]
+    return layout
 
 
 class TensorNames:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+RowOrder = Callable[[Any, int], "torch.Tensor"]
+"""(configuration, rows) → for each row in the file, the index of that row in the model."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -22,12 +25,17 @@ class Piece:
     ``names`` are those in the file, with ``{layer}`` for the number of the layer; ``convert`` makes
     as many tensors of one. Rows of it (the last dimension but one, if there are two) stay whole, so
     that it converts the outputs of an adapter, too, if ``of_rows``.
+
+    The way back: rows of the file are put from ``order`` into that of the model, ``back`` makes the
+    model's tensor of the file's, and several tensors follow one another in its rows.
     """
 
     ending: str
     names: tuple[str, ...]
     convert: Callable[[Any, torch.Tensor], Sequence[torch.Tensor]]
     of_rows: bool = True
+    order: RowOrder | None = None
+    back: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def file_names(self, name: str) -> tuple[str, ...] | None:
         """The names in the file for a tensor of the model; None if it is another tensor."""
@@ -89,37 +97,67 @@ def value_order(config: Any, size: int | None = None) -> torch.Tensor:
     return index.transpose(0, 1).reshape(-1)
 
 
-def _values_last(config: Any, tensor: torch.Tensor) -> torch.Tensor:
-    order = value_order(config).to(tensor.device)
-    start = tensor.shape[0] - len(order)
+def value_rows(config: Any, rows: int) -> torch.Tensor:
+    """The order of the rows of values."""
+    return value_order(config)
+
+
+def head_rows(config: Any, rows: int) -> torch.Tensor:
+    """The order of rows of which each head of values has one."""
+    return value_order(config, 1)
+
+
+def values_last(config: Any, rows: int) -> torch.Tensor:
+    """The order of rows that end with those of values: queries and keys stay where they are."""
     import torch
 
-    return torch.cat([tensor[:start], tensor[start:][order]])
+    order = value_order(config)
+    first = rows - len(order)
+    return torch.cat([torch.arange(first), first + order])
+
+
+def _moved(order: RowOrder, config: Any, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor[order(config, tensor.shape[0]).to(tensor.device)]
 
 
 def delta_inputs(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """Queries, keys and values, whose heads are reordered."""
-    return (_values_last(config, tensor),)
+    return (_moved(values_last, config, tensor),)
 
 
 def delta_convolution(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """The convolution of queries, keys and values."""
-    return (_values_last(config, tensor.squeeze(1)),)
+    return (_moved(values_last, config, tensor.squeeze(1)),)
 
 
 def delta_values(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """One row for each value."""
-    return (tensor[value_order(config).to(tensor.device)],)
+    return (_moved(value_rows, config, tensor),)
 
 
 def delta_heads(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """One row for each head of values."""
-    return (tensor[value_order(config, 1).to(tensor.device)],)
+    return (_moved(head_rows, config, tensor),)
 
 
 def delta_decay(config: Any, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """The decay of each head of values."""
     return (-delta_heads(config, tensor)[0].exp(),)
+
+
+def flat(tensor: torch.Tensor) -> torch.Tensor:
+    """All numbers in one vector."""
+    return tensor.reshape(-1)
+
+
+def log_decay(tensor: torch.Tensor) -> torch.Tensor:
+    """The logarithm of a state's decay."""
+    return (-tensor).log().reshape(-1)
+
+
+def with_channel(tensor: torch.Tensor) -> torch.Tensor:
+    """The kernel of a convolution of single channels, [C, K] as [C, 1, K]."""
+    return tensor.unsqueeze(1)
 
 
 _EXPERTS = ("blk.{layer}.ffn_gate_exps.weight", "blk.{layer}.ffn_up_exps.weight")
@@ -147,26 +185,31 @@ GRANITE_DENSE = (
 )
 MAMBA2 = (
     Piece("mamba.dt_bias", ("blk.{layer}.ssm_dt.bias",), same, of_rows=False),
-    Piece("mamba.A_log", ("blk.{layer}.ssm_a",), decay_column, of_rows=False),
-    Piece("mamba.D", ("blk.{layer}.ssm_d",), column, of_rows=False),
-    Piece(
-        "mamba.conv1d.weight", ("blk.{layer}.ssm_conv1d.weight",), without_channel, of_rows=False
-    ),
-    Piece("mamba.norm.weight", ("blk.{layer}.ssm_norm.weight",), state_groups, of_rows=False),
-)
+    Piece("mamba.A_log", ("blk.{layer}.ssm_a",), decay_column, of_rows=False, back=log_decay),
+    Piece("mamba.D", ("blk.{layer}.ssm_d",), column, of_rows=False, back=flat),
+    Piece("mamba.conv1d.weight", ("blk.{layer}.ssm_conv1d.weight",), without_channel,
+          of_rows=False, back=with_channel),
+    Piece("mamba.norm.weight", ("blk.{layer}.ssm_norm.weight",), state_groups, of_rows=False,
+          back=flat),
+)  # fmt: skip
 SHORT_CONVOLUTION = (
-    Piece(
-        "conv.conv.weight", ("blk.{layer}.shortconv.conv.weight",), without_channel, of_rows=False
-    ),
-)
+    Piece("conv.conv.weight", ("blk.{layer}.shortconv.conv.weight",), without_channel,
+          of_rows=False, back=with_channel),
+)  # fmt: skip
 DELTA_NET = (
-    Piece("linear_attn.dt_bias", ("blk.{layer}.ssm_dt.bias",), delta_heads, of_rows=False),
-    Piece("linear_attn.A_log", ("blk.{layer}.ssm_a",), delta_decay, of_rows=False),
+    Piece("linear_attn.dt_bias", ("blk.{layer}.ssm_dt.bias",), delta_heads, of_rows=False,
+          order=head_rows),
+    Piece("linear_attn.A_log", ("blk.{layer}.ssm_a",), delta_decay, of_rows=False,
+          order=head_rows, back=log_decay),
     Piece("linear_attn.conv1d.weight", ("blk.{layer}.ssm_conv1d.weight",), delta_convolution,
-          of_rows=False),
+          of_rows=False, order=values_last, back=with_channel),
     Piece("linear_attn.norm.weight", ("blk.{layer}.ssm_norm.weight",), same, of_rows=False),
-    Piece("linear_attn.in_proj_qkv.weight", ("blk.{layer}.attn_qkv.weight",), delta_inputs),
-    Piece("linear_attn.in_proj_z.weight", ("blk.{layer}.attn_gate.weight",), delta_values),
-    Piece("linear_attn.in_proj_b.weight", ("blk.{layer}.ssm_beta.weight",), delta_heads),
-    Piece("linear_attn.in_proj_a.weight", ("blk.{layer}.ssm_alpha.weight",), delta_heads),
+    Piece("linear_attn.in_proj_qkv.weight", ("blk.{layer}.attn_qkv.weight",), delta_inputs,
+          order=values_last),
+    Piece("linear_attn.in_proj_z.weight", ("blk.{layer}.attn_gate.weight",), delta_values,
+          order=value_rows),
+    Piece("linear_attn.in_proj_b.weight", ("blk.{layer}.ssm_beta.weight",), delta_heads,
+          order=head_rows),
+    Piece("linear_attn.in_proj_a.weight", ("blk.{layer}.ssm_alpha.weight",), delta_heads,
+          order=head_rows),
 )  # fmt: skip

@@ -6,18 +6,19 @@ Families that ``gguf_layout`` does not know are read with transformers' own rule
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lorita.errors import ModelError
-from lorita.models.gguf_files import GgufFile, StoredTensor
-from lorita.models.gguf_layout import LAYOUTS, Layout, TensorNames
+from lorita.models.gguf_layout import reading_layout
 from lorita.models.gguf_model import Loaded, ReadTensor, filled_model, model_shell, unused_in
 from lorita.models.gguf_other_weights import load_other
+from lorita.models.gguf_sources import Source, sources
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
+
+    from lorita.models.gguf_files import GgufFile
 
 
 def load_weights(
@@ -32,67 +33,65 @@ def load_weights(
     ``read`` reads one tensor (``gguf_tensors.read_tensor``). ``keep`` reads a matrix that is the
     file's own, row by row, if such are to stay as they are there (``gguf_tensors.read_blocks``).
     """
-    layout = LAYOUTS.get(config.model_type)
-    if layout is None or layout.pieces:
+    layout = reading_layout(config)
+    if layout is None:
         return load_other(file, read, config, dtype)
-    return _filled(file, read, layout, config, dtype, keep or read)
-
-
-def _filled(
-    file: GgufFile,
-    read: ReadTensor,
-    layout: Layout,
-    config: PretrainedConfig,
-    dtype: torch.dtype,
-    keep: ReadTensor,
-) -> Loaded:
-    """A model of a family whose layout is known."""
     shell = model_shell(config, dtype)
     shapes = {name: tuple(weight.shape) for name, weight in shell.state_dict().items()}
+    reading = _Reading(file, read, keep, dtype)
     state = {}
     taken = set()
-    for name, stored in _pairs(shapes, TensorNames(layout, config), file):
-        tensor = _as_in_model(read, stored, layout, name, config, dtype, keep)
-        if tuple(tensor.shape) != shapes[name]:
-            raise ModelError(
-                f"{file.path}: {stored.name} has the shape {list(tensor.shape)}, but the model's "
-                f"configuration says {list(shapes[name])}",
-                hint="The file is damaged, or was made by a program that writes it differently.",
-            )
-        state[name] = tensor
-        taken.add(stored.name)
+    for source in sources(file, layout, config, shapes):
+        state[source.name] = reading.weight(source)
+        taken |= {stored.name for stored in source.stored}
     return filled_model(shell, state, unused_in(file, taken))
 
 
-def _pairs(
-    weights: Iterable[str], names: TensorNames, file: GgufFile
-) -> Iterator[tuple[str, StoredTensor]]:
-    """Each weight of the model that the file has, and where it is there."""
-    for name in weights:
-        stored = file.tensors.get(names.of(name) or "")
-        if stored is not None:
-            yield name, stored
+@dataclass(frozen=True)
+class _Reading:
+    """How weights are read from a file: into ``dtype``, or kept as they are by ``keep``."""
 
+    file: GgufFile
+    read: ReadTensor
+    keep: ReadTensor | None
+    dtype: torch.dtype
 
-def _as_in_model(
-    read: ReadTensor,
-    stored: StoredTensor,
-    layout: Layout,
-    name: str,
-    config: Any,
-    dtype: torch.dtype,
-    keep: ReadTensor,
-) -> torch.Tensor:
-    """A weight in the order of the model; the inverse of ``Layout.to_file``."""
-    import torch
+    def weight(self, source: Source) -> torch.Tensor:
+        """One weight of the model."""
+        if len(source.stored) > 1:
+            return self._joined(source)
+        (stored,) = source.stored
+        if self.keep is not None and source.stays:
+            tensor = self.keep(stored, self.dtype, source.order)
+        elif source.back is not None:
+            tensor = source.back(self.read(stored, self._precise(source), source.order))
+            tensor = tensor.to(self.dtype).contiguous()
+        else:
+            tensor = self.read(stored, self.dtype, source.order)
+        source.check(self.file, tuple(tensor.shape))
+        return tensor
 
-    module, _, leaf = name.rpartition(".")
-    order = layout.row_order(module, config, stored.shape[0])
-    if order is not None:
-        order = torch.argsort(order)
-    if layout.norm_offset and name.endswith("norm.weight"):
-        return (read(stored, torch.float32, order) - layout.norm_offset).to(dtype)
-    turned = leaf == "weight" and layout.turns(module)
-    as_it_is = len(stored.shape) == 2 and not turned
-    tensor = (keep if as_it_is else read)(stored, dtype, order)
-    return tensor.t().contiguous() if turned else tensor
+    def _precise(self, source: Source) -> torch.dtype:
+        """In which numbers a tensor is turned into the model's: only vectors are computed with."""
+        import torch
+
+        return torch.float32 if len(source.shape) == 1 else self.dtype
+
+    def _joined(self, source: Source) -> torch.Tensor:
+        """Tensors whose rows follow one another, each read into its place."""
+        import torch
+
+        *outer, _, width = source.stored[0].shape
+        rows = sum(stored.shape[-2] for stored in source.stored if len(stored.shape) > 1)
+        source.check(self.file, (*outer, rows, width))
+        if self.keep is not None and source.stays:
+            from lorita.engine.block_tensor import with_all_rows
+
+            return with_all_rows([self.keep(each, self.dtype, None) for each in source.stored])
+        out = torch.empty(source.shape, dtype=self.dtype)
+        first = 0
+        for stored in source.stored:
+            end = first + stored.shape[-2]
+            out[..., first:end, :] = self.read(stored, self.dtype, None)
+            first = end
+        return out

@@ -16,6 +16,8 @@ from typing import Any
 from lorita.errors import ModelError
 from lorita.models.base import NATIVE, Base, own_dtype
 from lorita.models.empty_model import empty_model
+from lorita.models.gguf_files import open_mapped
+from lorita.models.gguf_sources import kept_sizes
 from lorita.system.memory import CONTAINER, Room, gigabytes, room
 
 LATE = 80_000_000
@@ -43,7 +45,8 @@ BYTES_PER_NUMBER = {"q8": 34 / 32, "q4": 24 / 32}
 class Sizes:
     """Counts of numbers: of all weights, of the largest one, and of those that the fast step joins.
 
-    ``per_rank`` is what a LoRA of rank 1 on all linear layers has.
+    ``per_rank`` is what a LoRA of rank 1 on all linear layers has. Of a GGUF file whose weights
+    stay quantised, ``blocks`` are the bytes that do, and ``unpacked`` the numbers that cannot.
     """
 
     numbers: int
@@ -51,10 +54,12 @@ class Sizes:
     joined: int
     per_rank: int
     vocabulary: int
+    blocks: int = 0
+    unpacked: int = 0
 
 
-def sizes_of(model: Any) -> Sizes:
-    """The sizes of a model, which may be on the meta device."""
+def sizes_of(model: Any, base: Base | None = None) -> Sizes:
+    """The sizes of a model, which may be on the meta device, and of its base's GGUF file."""
     from torch import nn
 
     parameters = list(model.parameters())
@@ -64,12 +69,16 @@ def sizes_of(model: Any) -> Sizes:
         if isinstance(module, nn.Linear) and module is not model.get_output_embeddings():
             alike[name.rpartition(".")[0], module.in_features].append(module.weight.numel())
             per_rank += module.in_features + module.out_features
+    path = None if base is None else base.gguf_path
+    blocks, unpacked = (0, 0) if path is None else kept_sizes(open_mapped(path), model)
     return Sizes(
         numbers=sum(p.numel() for p in parameters),
         largest=max((p.numel() for p in parameters), default=0),
         joined=sum(sum(group) for group in alike.values() if len(group) > 1),
         per_rank=per_rank,
         vocabulary=int(getattr(model.config.get_text_config(), "vocab_size", 0) or 0),
+        blocks=blocks,
+        unpacked=unpacked,
     )
 
 
@@ -77,7 +86,7 @@ def base_sizes(base: Base) -> Sizes | None:
     """The sizes of a base, from its configuration; None where its code cannot be run without
     weights."""
     try:
-        return sizes_of(empty_model(base))
+        return sizes_of(empty_model(base), base)
     except ModelError:
         raise
     except Exception:  # an unknown model may fail in any way on the meta device
@@ -148,7 +157,7 @@ def weight_bytes(base: Base, sizes: Sizes, itemsize: int) -> int:
     if base.precision is None:
         return sizes.numbers * itemsize
     if base.gguf_path is not None and base.precision == NATIVE:
-        return base.gguf_path.stat().st_size + EXPANDED
+        return sizes.blocks + sizes.unpacked * itemsize + EXPANDED
     return int(sizes.numbers * BYTES_PER_NUMBER[base.precision]) + EXPANDED
 
 

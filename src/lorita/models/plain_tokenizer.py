@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-FORM = 1
+FORM = 2
 """A new number keeps all tokenizers again."""
 _STATE, _FACTS = "state.json", "facts.json"
 _KEPT_FACTS = (

@@ -108,7 +108,7 @@ def plan_run(
     started = time.perf_counter() if started is None else started
     base = asked_base(settings)
     model = empty_model(base)
-    sizes = sizes_of(model)
+    sizes = sizes_of(model, base)
     new = _new_tokens(settings, base)
     grow(model, new.pieces)
     options = shape_options(settings)
@@ -132,7 +132,7 @@ def _weights(base: Base, sizes: Sizes) -> dict[str, int]:
     if base.precision is None:
         return {"bfloat16": 2 * sizes.numbers, "float32": 4 * sizes.numbers}
     _, blocks = IN_MEMORY.get(base.precision, (0, "the file's own"))
-    return {f"{blocks} blocks": weight_bytes(base, sizes, 1)}
+    return {f"{blocks} blocks": weight_bytes(base, sizes, 4)}
 
 
 def _new_tokens(settings: RunSettings, base: Base) -> NewTokens:

@@ -19,6 +19,7 @@ from lorita.export.gguf.metadata_families import (
     states_head_size,
 )
 from lorita.export.gguf.metadata_gemma import GEMMAS, add_gemma, rotary_factors
+from lorita.models.gguf_rope import llama3_factors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,22 +120,8 @@ def rope_tensors(config: Any) -> dict[str, np.ndarray[Any, Any]]:
             for which in ("long", "short")
         }
     if kind == "llama3":
-        return {"rope_freqs.weight": np.array(_llama3_factors(rope, config), np.float32)}
+        return {"rope_freqs.weight": np.array(llama3_factors(rope, head_size(config)), np.float32)}
     return {}
-
-
-def _llama3_factors(rope: dict[str, Any], config: Any) -> list[float]:
-    """What Llama 3.1 divides each frequency by: 1 for short waves, ``factor`` for long ones."""
-    size = head_size(config)
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    context = rope["original_max_position_embeddings"]
-    factors = []
-    for i in range(0, size, 2):
-        wave = 2 * math.pi * rope["rope_theta"] ** (i / size)
-        share = (context / wave - low) / (high - low)  # 1: short wave, 0: long wave
-        share = min(1.0, max(0.0, share))
-        factors.append(1.0 / ((1.0 - share) / rope["factor"] + share))
-    return factors
 
 
 def _add_family(writer: GGUFWriter, config: Any) -> None:

@@ -11,38 +11,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
+from lorita.models.gguf_splits import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gguf import GGUFWriter
     from transformers import PreTrainedTokenizerBase
-
-_WORD_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_CASE = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-_LETTERS = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
-)
-_PATH_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-_MARKS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-SPLITS = {
-    ("words",): "gpt-2",
-    ("digits", "words"): "smollm",
-    (_CASE + r"|\p{N}{1,3}" + _WORD_TAIL,): "dbrx",
-    (_CASE + r"|\p{N}" + _WORD_TAIL,): "qwen2",
-    (_MARKS,): "qwen35",
-    ("Punctuation", "words", "Digits", "[0-9][0-9][0-9]"): "falcon",
-    (" ?[^(\\s|[.,!?…。，、।۔،])]+",): "bloom",
-    ("|".join(_LETTERS) + r"|\p{N}" + _PATH_TAIL,): "tekken",
-    ("|".join(part + _SUFFIX for part in _LETTERS) + r"|\p{N}{1,3}" + _PATH_TAIL,): "gpt-4o",
-}
-"""How text is split before merging, and llama.cpp's name for it."""
-
 
 _ALONE = "Export the adapter alone, and use it with an existing GGUF file of the base."
 
