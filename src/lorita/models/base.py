@@ -240,12 +240,8 @@ def load_config(base: Base) -> PretrainedConfig:
     """The model's configuration; ``ModelError`` unless it describes a causal language model."""
     from transformers import AutoConfig
 
-    with (
-        one_message(f"{base.name}: unusable configuration", ModelError),
-        _code_refused(base.name),
-        quiet_libraries(),
-        importing(),
-    ):
+    unusable = one_message(f"{base.name}: unusable configuration", ModelError)
+    with unusable, _code_refused(base.name), quiet_libraries(), importing():
         config = AutoConfig.from_pretrained(**base.source())
         check_values(base.name, config)
         require_causal(base.name, config)
