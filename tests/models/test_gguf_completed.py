@@ -13,6 +13,8 @@ from lorita.errors import LoritaWarning, ModelError
 from lorita.models.base import find_base, load_config
 from lorita.models.base_weights import load_model
 from lorita.models.gguf_completed import UNREAD
+from lorita.models.gguf_config import NOT_READ
+from lorita.models.gguf_layout import LAYOUTS, WRITTEN_ONLY
 from tests.export import models
 from tests.models.gguf_bases import with_metadata, write_gguf
 from tests.models.test_gguf_weights import READ_BY_TRANSFORMERS
@@ -96,6 +98,33 @@ def test_what_cannot_be_set_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         config_of(path)
     assert said in str(caught.value) and path.name in str(caught.value)
+
+
+WRITTEN = [
+    family
+    for family in (*models.GGUF_FAMILIES, *models.NEWER, *models.GEMMAS)
+    if models.make_config(family).model_type in WRITTEN_ONLY
+]
+
+
+@pytest.mark.parametrize("family", WRITTEN)
+def test_what_is_only_written_is_never_read_wrongly(family: str, tmp_path: Path) -> None:
+    """It is refused in one message, or, as Falcon, the same."""
+    path = write_gguf(tmp_path, family)
+    try:
+        found = load_model(find_base(str(path)), torch.float32)
+    except ModelError as error:
+        assert len(error.problems) == 1 and path.name in str(error)
+        return
+    with torch.no_grad():
+        logits, wanted = (model(IDS).logits for model in (found, models.make_model(family).eval()))
+    torch.testing.assert_close(logits, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_those_that_are_refused() -> None:
+    """All that are only written, but for a Mixtral's, which are a Llama's, and Falcon's."""
+    written = {LAYOUTS[kind].architecture for kind in WRITTEN_ONLY}
+    assert written - {"llama", "falcon"} == NOT_READ
 
 
 def test_values_that_change_nothing_are_accepted(tmp_path: Path) -> None:

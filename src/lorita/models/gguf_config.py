@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorita.errors import ModelError
 from lorita.models.gguf_completed import complete_config
 from lorita.models.gguf_families import FAMILIES, own_settings
 from lorita.models.gguf_header import ALIGNMENT, Header
-from lorita.models.gguf_metadata import Metadata
+from lorita.models.gguf_metadata import OTHERWISE, Metadata
 from lorita.models.gguf_rope import read_rope
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
     from lorita.models.gguf_files import GgufFile
 
+NOT_READ = {
+    "cohere2", "gemma", "gemma3n", "gemma4", "jamba", "lfm2moe", "mamba2", "olmoe", "qwen35moe",
+    "qwen3next",
+}  # fmt: skip
+"""Architectures of which transformers makes a model with other numbers, or none."""
 EMBEDDINGS, POSITIONS = "token_embd.weight", "position_embd.weight"
 _BIASES = {
     "attention_bias": ("attn_q.bias", "attn_output.bias"),
@@ -43,6 +49,12 @@ def read_gguf_config(file: GgufFile) -> PretrainedConfig:
 
     header, tensors = file.header, file.tensors
     meta = Metadata(file.path, header, tensors)
+    if meta.architecture in NOT_READ:
+        raise ModelError(
+            f"{file.path}: lorita writes GGUF files of the architecture {meta.architecture!r}, but "
+            "does not read them",
+            hint=OTHERWISE,
+        )
     own = meta.architecture in FAMILIES
     if own:
         config = AutoConfig.for_model(
