@@ -63,6 +63,25 @@ def test_gemma_scales_positions_in_full_attention_only(tmp_path: Path) -> None:
     assert (near["rope_type"], near["rope_theta"]) == ("default", 5000.0)
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, (1e6, 1e4)),
+        ({"freq_base": 3e5, "freq_base_swa": 2e4}, (3e5, 2e4)),
+        ({"global.freq_base": 4e5, "local.freq_base": 3e4}, (4e5, 3e4)),
+    ],
+    ids=["none", "llama.cpp", "Ollama"],
+)
+def test_gemma_has_two_bases(
+    keys: dict[str, float], expected: tuple[float, float], tmp_path: Path
+) -> None:
+    changed = {f"gemma3.rope.{key}": value for key, value in keys.items()}
+    written = ["gemma3.rope.freq_base", "gemma3.rope.freq_base_swa"]
+    path = with_metadata(write_gguf(tmp_path, "gemma3"), changed, written)
+    rope = config_of(path).rope_parameters
+    assert tuple(rope[k]["rope_theta"] for k in ("full_attention", "sliding_attention")) == expected
+
+
 def test_the_base_of_the_frequencies(tmp_path: Path) -> None:
     path = with_metadata(write_gguf(tmp_path, "starcoder2"), {"starcoder2.rope.freq_base": 1e6})
     assert config_of(path).rope_parameters["rope_theta"] == 1e6

@@ -52,6 +52,11 @@ ALTERNATIVES = {
     "use_parallel_residual": ("use_parallel_residual",),
 }
 """Settings of transformers that a key may be."""
+FREQUENCIES = {
+    "full_attention": ("rope.freq_base", "rope.global.freq_base"),
+    "sliding_attention": ("rope.freq_base_swa", "rope.local.freq_base"),
+}
+"""Keys of the base of frequencies where layers differ in it: llama.cpp's and Ollama's."""
 BIGGEST_GEMMA = {"gemma2": 46, "gemma3": 62}
 """Layers of the model with 27 billion weights, whose scores llama.cpp scales by another size."""
 
@@ -123,11 +128,12 @@ def _complete_rope(config: Any, meta: Metadata, rope: dict[str, Any], read: dict
     """Rotary positions, of models with several kinds of layers those of full attention."""
     size = int(getattr(config, "head_dim", 0) or config.hidden_size // config.num_attention_heads)
     if "full_attention" in rope:
-        near = meta.get("rope.freq_base_swa")
-        if near is not None:
-            rope["sliding_attention"] |= {"rope_theta": float(near)}
         meta.must_be("rope.dimension_count", size)
-        rope["full_attention"] |= read
+        rope["full_attention"] |= {**read, "rope_theta": rope["full_attention"]["rope_theta"]}
+        for kind, keys in FREQUENCIES.items():
+            found = [base for key in keys if (base := meta.get(key)) is not None]
+            if found:
+                rope[kind]["rope_theta"] = float(found[0])
         return
     if "partial_rotary_factor" in rope:
         read = read | {"partial_rotary_factor": turned_part(meta, size)}
