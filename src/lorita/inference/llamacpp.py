@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import secrets
 import socket
 import urllib.error
@@ -39,8 +40,6 @@ def require() -> None:
 
 def threads() -> int:
     """How many threads llama.cpp is to use on this machine."""
-    import os
-
     import torch
 
     from lorita.engine.numerics import choose_threads, usable_cores
@@ -49,6 +48,8 @@ def threads() -> int:
     return choose_threads(usable_cores(), torch.get_num_threads(), wanted)[0]
 
 
+NO_DEBUGGER = ("GGML_NO_BACKTRACE", "1")
+"""Where llama.cpp gives up, it would start a debugger on the whole process before it ends."""
 _GREEDY = {
     "temperature": 0.0,
     "repeat_penalty": 1.0,
@@ -79,6 +80,7 @@ class LlamaCpp:
         exact: bool = True,
     ) -> None:
         require()
+        os.environ.setdefault(*NO_DEBUGGER)
         used = [*([] if adapter is None else [adapter]), *adapters]
         import xllamacpp as llama
 

@@ -18,7 +18,7 @@ from lorita.inference import llamacpp
 from lorita.inference.load import open_model
 from lorita.inference.resolve import resolve
 from tests import tiny
-from tests.command import refused
+from tests.command import python, refused
 from tests.export import models
 from tests.export.merged.test_merge import saved
 
@@ -172,3 +172,22 @@ def test_without_llama_cpp(
     assert 'pip install "lorita[llamacpp]"' in message
     message = refused(capsys, "generate", base, "the", "--engine", "vllm")
     assert "llama.cpp" in message and "transformers" in message
+
+
+GIVE_UP = """
+import ctypes, sys, xllamacpp
+from pathlib import Path
+from lorita.errors import CheckFailed
+from lorita.inference.llamacpp import LlamaCpp
+try:
+    LlamaCpp(Path(sys.argv[1]))
+except CheckFailed:
+    ctypes.CDLL(xllamacpp.xllamacpp.__file__).ggml_abort(b"file", 1, b"the reason")
+"""
+
+
+def test_llama_cpp_gives_up_without_a_debugger(tmp_path: Path) -> None:
+    """It would attach one to the process, which takes seconds, or for ever."""
+    (tmp_path / "no.gguf").write_bytes(b"nothing")
+    done = python("-c", GIVE_UP, tmp_path / "no.gguf", anew=True)
+    assert done.code != 0 and done.err.rstrip().endswith("file:1: the reason")
