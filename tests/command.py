@@ -49,6 +49,28 @@ def python(
     return Outcome(process.returncode, out, err)
 
 
+_THEN_MODULES = """
+import sys
+from lorita.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+print("\\n" + " ".join(sys.modules))
+"""
+
+
+def with_imports(*arguments: str | Path) -> tuple[Outcome, set[str]]:
+    """As ``lorita`` in a process that has imported nothing yet, and the modules that it imported.
+
+    ``AssertionError`` if the command fails.
+    """
+    done = python("-c", _THEN_MODULES, *arguments, anew=True)
+    assert done.code == 0, done.err
+    said, _, imported = done.out.rstrip("\n").rpartition("\n")
+    return Outcome(done.code, said, done.err), set(imported.split())
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Run a command that must be refused, and return what it said."""
     code = run([str(argument) for argument in arguments])

@@ -10,7 +10,7 @@ import pytest
 from lorita.data.examples import IGNORE, Example, StoredExamples, example_batch, example_schema
 from lorita.data.sources.arrow_table import ArrowTable
 from tests import tiny
-from tests.command import python
+from tests.command import with_imports
 
 EXAMPLES = [
     Example([5, 6, 7], [IGNORE, 6, 7], 3),
@@ -61,25 +61,11 @@ def test_slices_of_a_table_are_those_of_its_rows(tmp_path: Path) -> None:
     assert table[2:2] == {"input_ids": [], "labels": [], "row": []}
 
 
-TRAIN = """
-import sys
-from lorita.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    assert not end.code, end.code
-print("\\n" + " ".join(sys.modules))
-"""
-
-
 def test_a_training_imports_no_library_for_large_data(llama: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.csv"
     data.write_text("\n".join(["text", *tiny.make_texts(30)]))
-    done = python(
-        "-c", TRAIN, "train", data, "--model", llama, "--max-steps", "2", "--max-new-tokens", "2",
-        "--output-dir", tmp_path / "run", anew=True,
+    _, imported = with_imports(
+        "train", data, "--model", llama, "--max-steps", "2", "--max-new-tokens", "2",
+        "--output-dir", tmp_path / "run",
     )  # fmt: skip
-    assert done.code == 0, done.err
-    imported = set(done.out.rstrip("\n").rpartition("\n")[2].split())
-    assert "torch" in imported
-    assert not {"datasets", "pandas"} & imported
+    assert "torch" in imported and not {"datasets", "pandas"} & imported

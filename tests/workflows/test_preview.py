@@ -20,7 +20,7 @@ from lorita.data.tokens.tokenize import tokenize_texts
 from lorita.runs.prepare import prepare
 from lorita.settings.build import build_settings
 from tests import tiny
-from tests.command import environment
+from tests.command import environment, with_imports
 from tests.data.tokens.tokenizers import make
 
 
@@ -192,15 +192,6 @@ def test_a_long_row_is_shortened_in_the_terminal() -> None:
 
 
 SLOW = {"torch", "datasets", "pandas"}
-OWN_PROCESS = """
-import sys
-from lorita.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    assert not end.code, end.code
-print("\\n" + " ".join(sys.modules))
-"""
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "txt", "chats"])
@@ -219,13 +210,10 @@ def test_a_preview_needs_no_slow_library(llama: Path, tmp_path: Path, kind: str)
     command_line = ["preview", str(data), "--model", str(base), "--json"]
     said = ""
     for unneeded in (SLOW, {*SLOW, "transformers", "huggingface_hub.hf_api"}):
-        done = subprocess.run(
-            [sys.executable, "-c", OWN_PROCESS, *command_line],
-            capture_output=True, text=True, env=environment(), check=True,
-        )  # fmt: skip
-        said, _, imported = done.stdout.rstrip("\n").rpartition("\n")
-        assert not unneeded & set(imported.split())
-        assert done.stderr == ""
+        done, imported = with_imports(*command_line)
+        said = done.out
+        assert not unneeded & imported
+        assert done.err == ""
     found = lorita.preview(model=str(base), data=str(data)).as_dict()
     assert json.loads(said) == json.loads(json.dumps(found))
 

@@ -186,28 +186,33 @@ def _add_granite(writer: GGUFWriter, config: Any) -> None:
         return
     writer.add_rope_scaling_finetuned(config.position_embedding_type == "rope")
     if "linear_attention" in config.layer_types:
-        writer.add_ssm_conv_kernel(config.mamba_d_conv)
-        writer.add_ssm_state_size(config.mamba_d_state)
+        inner = config.mamba_n_heads * config.mamba_d_head
+        _add_states(writer, config.mamba_d_conv, config.mamba_d_state, inner, config.mamba_n_heads)
         writer.add_ssm_group_count(config.mamba_n_groups)
-        writer.add_ssm_inner_size(config.mamba_n_heads * config.mamba_d_head)
-        writer.add_ssm_time_step_rank(config.mamba_n_heads)
+
+
+def _add_states(writer: GGUFWriter, kernel: int, size: int, inner: int, rank: int) -> None:
+    """Write what recurrent layers have: a convolution, and states of ``inner`` numbers in all.
+
+    ``rank`` is the number of heads, in Mamba 1 the rank of the time step.
+    """
+    writer.add_ssm_conv_kernel(kernel)
+    writer.add_ssm_state_size(size)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_time_step_rank(rank)
 
 
 def _add_mamba2(writer: GGUFWriter, config: Any) -> None:
     writer.add_layer_norm_rms_eps(config.layer_norm_epsilon)
-    writer.add_ssm_conv_kernel(config.conv_kernel)
-    writer.add_ssm_state_size(config.state_size)
+    inner = config.num_heads * config.head_dim
+    _add_states(writer, config.conv_kernel, config.state_size, inner, config.num_heads)
     writer.add_ssm_group_count(config.n_groups)
-    writer.add_ssm_inner_size(config.num_heads * config.head_dim)
-    writer.add_ssm_time_step_rank(config.num_heads)
 
 
 def _add_jamba(writer: GGUFWriter, config: Any) -> None:
     _add_experts(writer, config)
-    writer.add_ssm_conv_kernel(config.mamba_d_conv)
-    writer.add_ssm_state_size(config.mamba_d_state)
-    writer.add_ssm_inner_size(config.mamba_expand * config.hidden_size)
-    writer.add_ssm_time_step_rank(config.mamba_dt_rank)
+    inner = config.mamba_expand * config.hidden_size
+    _add_states(writer, config.mamba_d_conv, config.mamba_d_state, inner, config.mamba_dt_rank)
 
 
 def _add_delta_net(writer: GGUFWriter, config: Any) -> None:
@@ -220,11 +225,9 @@ def _add_delta_net(writer: GGUFWriter, config: Any) -> None:
             f"{config.model_type} (linear_key_head_dim, linear_value_head_dim)"
         )
     writer.add_full_attention_interval(interval)
-    writer.add_ssm_conv_kernel(config.linear_conv_kernel_dim)
-    writer.add_ssm_state_size(config.linear_key_head_dim)
+    heads, size = config.linear_num_value_heads, config.linear_key_head_dim
+    _add_states(writer, config.linear_conv_kernel_dim, size, size * heads, heads)
     writer.add_ssm_group_count(config.linear_num_key_heads)
-    writer.add_ssm_inner_size(config.linear_value_head_dim * config.linear_num_value_heads)
-    writer.add_ssm_time_step_rank(config.linear_num_value_heads)
     if config.model_type != "qwen3_5_text":
         _add_experts(writer, config)
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
