@@ -57,7 +57,7 @@ FREQUENCIES = {
     "sliding_attention": ("rope.freq_base_swa", "rope.local.freq_base"),
 }
 """Keys of the base of frequencies where layers differ in it: llama.cpp's and Ollama's."""
-BIGGEST_GEMMA = {"gemma2": 46, "gemma3": 62}
+BIGGEST_GEMMA = {"gemma2": 46, "gemma3_text": 62}
 """Layers of the model with 27 billion weights, whose scores llama.cpp scales by another size."""
 
 UNREAD = "unread_gguf_keys"
@@ -77,7 +77,7 @@ def complete_config(config: Any, meta: Metadata, read_rope: ReadRope) -> None:
         found = next((name for name in names if hasattr(config, name)), None)
         if found is not None and meta.get(key) is not None:
             setattr(config, found, meta.get(key) or None)
-    if meta.architecture in BIGGEST_GEMMA:
+    if config.model_type in BIGGEST_GEMMA:
         _complete_gemma(config, meta)
     rope = getattr(config, "rope_parameters", None)
     if rope is not None:
@@ -114,11 +114,19 @@ def _by_transformers(config: Any, meta: Metadata) -> set[str]:
     return set()
 
 
+def gemma_scale(config: Any) -> int:
+    """By the root of which llama.cpp divides the scores of Gemma 2 and 3; a file does not say it.
+
+    It is the size of a head, or in the biggest model of each the heads' share of the hidden size.
+    """
+    if config.num_hidden_layers == BIGGEST_GEMMA[config.model_type]:
+        return int(config.hidden_size // config.num_attention_heads)
+    return int(config.head_dim)
+
+
 def _complete_gemma(config: Any, meta: Metadata) -> None:
     """The scale of the scores as llama.cpp chooses it, and both caps, which files need not have."""
-    biggest = config.num_hidden_layers == BIGGEST_GEMMA[meta.architecture]
-    whole = config.hidden_size // config.num_attention_heads
-    config.query_pre_attn_scalar = whole if biggest else config.head_dim
+    config.query_pre_attn_scalar = gemma_scale(config)
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
         if (cap := meta.get(name)) is not None:
             setattr(config, name, float(cap) or None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import UserError
 from lorita.export.gguf.metadata_families import head_size
+from lorita.models.gguf_completed import gemma_scale
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -43,11 +44,11 @@ def add_gemma(writer: GGUFWriter, config: Any) -> None:
             f"llama.cpp expects full attention in every {expected}th layer of "
             f"{config.model_type}; this model has {', '.join(config.layer_types)}"
         )
-    heads = config.hidden_size // config.num_attention_heads
-    if config.query_pre_attn_scalar not in (head_size(config), heads):
+    if config.query_pre_attn_scalar != gemma_scale(config):
         raise UserError(
-            f"llama.cpp scales the attention of {config.model_type} by the head dimension, this "
-            f"model by {config.query_pre_attn_scalar} (query_pre_attn_scalar)"
+            f"llama.cpp scales the attention of such a {config.model_type} by "
+            f"{gemma_scale(config)}, this model by {config.query_pre_attn_scalar} "
+            "(query_pre_attn_scalar)"
         )
 
 
