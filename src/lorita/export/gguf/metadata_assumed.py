@@ -9,7 +9,24 @@ from lorita.errors import UserError
 
 _SILU: dict[str, tuple[Any, ...]] = {"hidden_act": ("silu",)}
 _GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu")  # apart by less than half-precision numbers are
+_GATED = (
+    "llama", "mistral", "ministral", "ministral3", "smollm3", "qwen2", "qwen3", "qwen3_moe",
+    "qwen3_5_text", "phi3", "granite", "granitemoe", "granitemoehybrid", "olmo2", "olmo3",
+)  # fmt: skip
 ASSUMED: dict[str, dict[str, tuple[Any, ...]]] = {
+    **dict.fromkeys(_GATED, _SILU),
+    "gemma2": {"hidden_activation": _GELU, "attention_bias": (False,)},
+    "gemma3_text": {
+        "hidden_activation": _GELU, "attention_bias": (False,),
+        "use_bidirectional_attention": (None, False),
+    },
+    "gpt2": {
+        "activation_function": _GELU, "scale_attn_weights": (True,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+    },
+    "gpt_neox": {"hidden_act": _GELU},
+    "bloom": {"apply_residual_connection_post_layernorm": (False,)},
+    "starcoder2": {"hidden_act": _GELU},
     "gemma": {"hidden_act": _GELU, "attention_bias": (False,), "tie_word_embeddings": (True,)},
     "gemma3n_text": {
         "hidden_activation": _GELU, "attention_bias": (False,), "altup_active_idx": (0,),
