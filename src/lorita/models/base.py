@@ -127,7 +127,7 @@ def _place_of_config(path: Path) -> tuple[str, str]:
     return f"{path.stem}-config", mark
 
 
-TRANSLATION = 3
+TRANSLATION = 4
 """A new number translates all GGUF files again."""
 RUNS_CODE = "runs Python code from its own files"
 CODE_HINT = (

@@ -2,7 +2,9 @@
 
 A file names the rule by which text is split before merging. transformers does not know all of them
 and splits as GPT-2 does then, which gives other tokens without a word. A file does not say whether
-text is normalised before; it is not, as in llama.cpp.
+text is normalised before; it is not, as in llama.cpp. Nor does transformers read whether a
+SentencePiece tokenizer puts a space before a text, and it never puts one after a special token,
+where llama.cpp does.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 """Kinds of tokens in gguf; those without a special treatment are normal."""
+WITHOUT_SPACE = ("gemma", "gemma2", "gemma3")
+"""What transformers builds for these never puts a space before a text."""
 _WORDS = next(steps for steps, name in SPLITS.items() if name == "gpt-2")
 
 
@@ -34,6 +38,8 @@ def read_gguf_tokenizer(file: GgufFile, config: PretrainedConfig) -> PreTrainedT
     name = header.get("tokenizer.ggml.pre")
     split = KNOWN.get(name) if isinstance(name, str) else None
     is_own = str(header.get("general.architecture")) in FAMILIES
+    if header.get("tokenizer.ggml.model") == "llama":
+        return _sentencepiece(file, config)
     if header.get("tokenizer.ggml.model") != "gpt2":
         return _by_transformers(file, config)
     if split is None and is_own:
@@ -63,19 +69,43 @@ def _by_transformers(file: GgufFile, config: PretrainedConfig) -> PreTrainedToke
     return kind.from_pretrained(**where)  # type: ignore[no-any-return]
 
 
+def _sentencepiece(file: GgufFile, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+    """transformers' vocabulary and merges, with spaces where llama.cpp puts them."""
+    from tokenizers import decoders, normalizers
+
+    made: Any = _by_transformers(file, config)
+    inner, adds = made.backend_tokenizer, file.header.get("tokenizer.ggml.add_space_prefix", True)
+    if file.header.get("general.architecture") in WITHOUT_SPACE and not adds:
+        return made  # type: ignore[no-any-return]
+    first = [normalizers.Prepend("▁")] if adds else []
+    inner.normalizer = normalizers.Sequence([*first, normalizers.Replace(" ", "▁")])
+    inner.pre_tokenizer = None
+    last = [decoders.Strip(content=" ", left=1)] if adds else []
+    joined = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    inner.decoder = decoders.Sequence([*joined, *last])
+    return _wrapped(inner, file.header, adds_bos=True)
+
+
 def _own(file: GgufFile, split: Split) -> PreTrainedTokenizerBase:
     """A byte-level BPE tokenizer of the vocabulary, the merges and the special tokens."""
+    tokens: list[str] = file.header.get("tokenizer.ggml.tokens")
+    return _wrapped(_backend(file, tokens, split), file.header, adds_bos=split.adds_bos)
+
+
+def _wrapped(inner: Tokenizer, header: Header, *, adds_bos: bool) -> PreTrainedTokenizerBase:
+    """With the special tokens that the file names, and its chat template.
+
+    ``adds_bos``: what llama.cpp does where the file does not say it.
+    """
     from transformers import PreTrainedTokenizerFast
 
-    header = file.header
     tokens: list[str] = header.get("tokenizer.ggml.tokens")
     special: dict[str, str] = {}
     for kind, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         number = header.get(f"tokenizer.ggml.{key}_token_id")
         if isinstance(number, int) and number < len(tokens):
             special[f"{kind}_token"] = tokens[number]
-    inner = _backend(file, tokens, split)
-    _add_ends(inner, header, split, special)
+    _add_ends(inner, header, special, adds_bos=adds_bos)
     made: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
     made.chat_template = _chat_templates(header)
     return made
@@ -125,12 +155,14 @@ def _pre_tokenizer(file: GgufFile, split: Split) -> Any:
     return pre_tokenizers.Sequence([*steps, last]) if steps else last
 
 
-def _add_ends(inner: Tokenizer, header: Header, split: Split, special: Mapping[str, str]) -> None:
+def _add_ends(
+    inner: Tokenizer, header: Header, special: Mapping[str, str], *, adds_bos: bool
+) -> None:
     """Let the tokenizer put tokens before and after a text, if the file or llama.cpp does."""
     from tokenizers.processors import TemplateProcessing
 
     wanted = {
-        "bos": header.get("tokenizer.ggml.add_bos_token", split.adds_bos),
+        "bos": header.get("tokenizer.ggml.add_bos_token", adds_bos),
         "eos": header.get("tokenizer.ggml.add_eos_token", False),
     }
     ends = {end: special.get(f"{end}_token") for end in wanted if wanted[end]}

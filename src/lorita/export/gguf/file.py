@@ -101,7 +101,7 @@ def write_merged(
     else:
         notes = add_metadata(writer, config)
         rows = model.get_input_embeddings().weight.shape[0]
-        add_vocabulary(writer, tokenizer, rows, stop_tokens, family=layout.architecture)
+        notes += add_vocabulary(writer, tokenizer, rows, stop_tokens, family=layout.architecture)
         planned = whole_model(model, layout, quantize)
         if config is not whole:
             notes.append(

@@ -29,8 +29,10 @@ def add_vocabulary(
     stop_tokens: Sequence[str] = (),
     *,
     family: str = "",
-) -> None:
+) -> list[str]:
     """Write the tokenizer of a model with ``rows`` embeddings, for llama.cpp's ``family``.
+
+    Returns notes for the user: where llama.cpp will split a text otherwise.
 
     ``stop_tokens`` ended the answers in training; the first one that is not the end-of-text token
     becomes the end-of-turn token. Raises ``UserError`` for a tokenizer that cannot be written.
@@ -54,6 +56,13 @@ def add_vocabulary(
         writer.add_token_merges([" ".join(pair) for pair in _merges(parts)])
         writer.add_add_space_prefix(_adds_space(parts))
     _add_special(writer, tokenizer, stop_tokens)
+    return [SPACES] if parts["model"].get("byte_fallback") and _adds_one_space(parts) else []
+
+
+SPACES = (
+    "llama.cpp puts a space after each special token, where this tokenizer puts one before the "
+    "whole text only: in chats, answers can differ"
+)
 
 
 def _parts(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -106,6 +115,12 @@ def _adds_space(parts: dict[str, Any]) -> bool:
         if step["type"] == "ByteLevel":
             return bool(step["add_prefix_space"])
     return False
+
+
+def _adds_one_space(parts: dict[str, Any]) -> bool:
+    """Whether that space comes before the whole text, but not after a special token in it."""
+    steps = _flat(parts["pre_tokenizer"], "pretokenizers")
+    return any(s["type"] == "Metaspace" and s.get("prepend_scheme") == "first" for s in steps)
 
 
 def _merges(parts: dict[str, Any]) -> list[list[str]]:
