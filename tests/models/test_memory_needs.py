@@ -6,16 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
+from lorita.engine.packed_model import packed_loss
+from lorita.engine.speedup import speedup
 from lorita.errors import ModelError
 from lorita.inference.checked_base import load_checked_base
 from lorita.inference.resolve import resolve
 from lorita.models import memory_needs
+from lorita.models.adapter import attach, lora_config
 from lorita.models.base import find_base
 from lorita.models.memory_needs import (
     answering_needs,
     base_sizes,
     droppable_bytes,
+    idle_inputs,
     loading_bytes,
 )
 from lorita.system.memory import ADDRESSES, CONTAINER, Room
@@ -91,3 +97,44 @@ def test_what_the_reckoning_imports_is_used(llama: Path, monkeypatch: pytest.Mon
     found = memory_needs.sizes_and_room(find_base(str(llama)))
     assert found is not None
     assert found[1].used == 300_000_000
+
+
+TOKENS = 24
+
+
+def kept_bytes(targets: Any) -> tuple[int, int]:
+    """What the fast step keeps of a tiny Llama for the backward pass; and the idle inputs."""
+    model = tiny.make_model("llama")
+    options = {"r": 2, "lora_alpha": 4, "target_modules": targets}
+    adapted = attach(model, lora_config(model, options), seed=0)
+    speedup(adapted)
+    weights = {p.untyped_storage().data_ptr() for p in adapted.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.arange(TOKENS)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = packed_loss(adapted, ids, ids, [TOKENS])
+    assert loss.requires_grad
+    return sum(kept.values()), idle_inputs(adapted)
+
+
+@pytest.mark.parametrize(
+    "targets, idle",
+    [
+        (["q_proj", "v_proj"], 32 + 64),  # gate_proj and up_proj; down_proj
+        (["up_proj"], 32 + 64),  # attention; down_proj
+        (["down_proj"], 32 + 32),
+    ],
+)
+def test_inputs_that_no_adapter_reads_are_not_kept(targets: Any, idle: int) -> None:
+    """Tiny Llama: two layers, hidden size 32, 64 between."""
+    everything, none = kept_bytes("all-linear")
+    fewer, found = kept_bytes(targets)
+    assert (none, found) == (0, 2 * idle)
+    assert everything - fewer >= 4 * TOKENS * found

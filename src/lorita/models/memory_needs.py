@@ -82,6 +82,22 @@ def sizes_of(model: Any, base: Base | None = None) -> Sizes:
     )
 
 
+def idle_inputs(model: Any) -> int:
+    """Numbers per token that linear layers read and no adapter of this model does.
+
+    The gradient of an adapter needs its layer's input until the backward pass; a layer without one
+    only passes gradients on. Layers side by side that read equally many count once, as if they read
+    the same.
+    """
+    adapted = {n.partition(".lora_")[0] for n, _ in model.named_parameters() if ".lora_" in n}
+    head, read = model.get_output_embeddings(), defaultdict[tuple[str, int], bool](bool)
+    for name, module in model.named_modules():
+        if ".lora_" not in name and module is not head and hasattr(module, "in_features"):
+            layer = name.removesuffix(".base_layer")
+            read[layer.rpartition(".")[0], module.in_features] |= layer in adapted
+    return sum(size for (_, size), is_read in read.items() if not is_read)
+
+
 def base_sizes(base: Base) -> Sizes | None:
     """The sizes of a base, from its configuration; None where its code cannot be run without
     weights."""

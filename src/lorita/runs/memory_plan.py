@@ -89,18 +89,20 @@ def longest_row_too_large(
 
 def training_needs(
     settings: RunSettings, prepared: Prepared, sizes: Sizes, itemsize: int, *,
-    trained: int, micro: Micro, tight: bool,
+    trained: int, micro: Micro, tight: bool, idle: int = 0,
 ) -> Needs:  # fmt: skip
     """What a run takes on top of what the process uses before it loads the weights.
 
-    ``trained`` counts the adapter's parameters. ``tight``: with the small batches for scores that
-    are taken where memory is short.
+    ``trained`` counts the adapter's parameters, ``idle`` what ``idle_inputs`` found. ``tight``:
+    with the small batches for scores that are taken where memory is short.
     """
     base, fast = prepared.base, settings.speedup
     weights = weight_bytes(base, sizes, itemsize) + product_bytes(base, sizes, itemsize)
     beside = weights + STATE * trained + LATE
     copied = droppable_bytes(base, sizes, itemsize, fast=fast)
     per_token = memory_per_token(settings, prepared, itemsize, checkpointing=micro.checkpointing)
+    if fast and not micro.checkpointing:
+        per_token -= min(idle * itemsize, per_token // 2)
     return Needs(
         {
             LOADING: loading_bytes(base, sizes, itemsize),
@@ -117,16 +119,19 @@ def training_needs(
 
 def reckoned_peak(
     settings: RunSettings, prepared: Prepared, sizes: Sizes | None, itemsize: int, micro: Micro,
-    work: Work, *, trained: int, used: int,
+    work: Work, *, trained: int, used: int, idle: int,
 ) -> int:  # fmt: skip
-    """The most memory that a run will use, in bytes; ``used`` are those before the weights."""
+    """The most memory that a run will use, in bytes; ``used`` are those before the weights.
+
+    ``trained`` and ``idle`` as for ``training_needs``.
+    """
     if sizes is None:
         return used
     most = replace(micro, tokens=min(micro.tokens, work.most_at_once))
     here = room()
     tight = here is not None and is_tight(here.free)
     needs = training_needs(
-        settings, prepared, sizes, itemsize, trained=trained, micro=most, tight=tight
+        settings, prepared, sizes, itemsize, trained=trained, micro=most, tight=tight, idle=idle
     )
     return used + needs.peak
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import Interrupted, RunFailed
 from lorita.evaluation.scores import score_rows
+from lorita.models.memory_needs import idle_inputs
 from lorita.runs.best_adapter import keep_best
 from lorita.runs.chosen import filled_in
 from lorita.runs.identity import conditions, identity
@@ -101,7 +102,7 @@ class TrainingJob:
         trained = sum(p.numel() for p in self.trainee.masters.parameters.values())
         self._peak = reckoned_peak(
             settings, prepared, base.sizes, base.dtype.itemsize, steps.micro, self.work,
-            trained=trained, used=base.used_before,
+            trained=trained, used=base.used_before, idle=idle_inputs(attached.model),
         )  # fmt: skip
 
     def events(self, stop: StopRequest) -> Iterator[Event]:

@@ -21,7 +21,7 @@ from lorita.models.adapter_halves import attached_options, fixed_halves, start_n
 from lorita.models.base import Base, load_tokenizer
 from lorita.models.base_precision import IN_MEMORY
 from lorita.models.empty_model import empty_model
-from lorita.models.memory_needs import Sizes, sizes_of, weight_bytes
+from lorita.models.memory_needs import Sizes, idle_inputs, sizes_of, weight_bytes
 from lorita.models.new_rows import grow
 from lorita.runs.asked import asked_base
 from lorita.runs.base_answers import is_answered
@@ -223,8 +223,9 @@ def _without_weights(
     work = count_work(prepared.data.train, prepared.data.held_out, pace, shared)
     warnings += advice_for(settings, prepared, pace, work)
     peak = reckoned_peak(
-        settings, prepared, sizes, itemsize, micro, work, trained=trained, used=used
-    )
+        settings, prepared, sizes, itemsize, micro, work,
+        trained=trained, used=used, idle=idle_inputs(model),
+    )  # fmt: skip
     return replace(
         plan,
         work=work,
