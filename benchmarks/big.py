@@ -3,6 +3,7 @@
     python benchmarks/big.py                    # 1.1B and 3B; 8B takes a quarter of an hour
     python benchmarks/big.py 1.1B 3B 8B
     python benchmarks/big.py 1.1B --compare     # the same weights as numbers in memory, as well
+    python benchmarks/big.py 8B --recompute     # activations are computed again (less memory)
 
 Makes a file of random weights for each shape of Llama (Q4_K, with the output head and the
 embeddings in Q6_K), trains two steps of 4 rows of 256 tokens, a row at a time, on all linear layers
@@ -114,7 +115,9 @@ def make(path: Path, shape: Shape) -> None:
     writer.close()
 
 
-def measure(path: Path, name: str, precision: str | None, dtype: str) -> dict[str, Any]:
+def measure(
+    path: Path, name: str, precision: str | None, dtype: str, *, recompute: bool
+) -> dict[str, Any]:
     """Two steps on this file in this process."""
     start = time.perf_counter()
     import torch
@@ -135,6 +138,10 @@ def measure(path: Path, name: str, precision: str | None, dtype: str) -> dict[st
     opened = time.perf_counter() - begun
     options = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": "all-linear"}
     model = attach(loaded, lora_config(loaded, options), seed=0)
+    if recompute:  # what --gradient-checkpointing does
+        loaded.gradient_checkpointing_enable({"use_reentrant": False})
+        loaded.enable_input_require_grads()
+        loaded.train()
     speedup(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
@@ -174,8 +181,11 @@ def product_rate(dtype: Any) -> float:
     return 2 * x.numel() * len(weight) / min(times)
 
 
-def in_own_process(path: Path, name: str, precision: str | None, dtype: str) -> dict[str, Any]:
+def in_own_process(
+    path: Path, name: str, precision: str | None, dtype: str, *, recompute: bool
+) -> dict[str, Any]:
     asked = [str(path), name, precision or "numbers", dtype]
+    asked += ["--recompute"] if recompute else []
     done = subprocess.run(
         [sys.executable, __file__, "--measure", *asked],
         check=True,
@@ -193,12 +203,13 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*", help=f"of {', '.join(SHAPES)}; default: 1.1B 3B")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         path, name, precision, dtype = given.measure
         kept = None if precision == "numbers" else precision
-        print(json.dumps(measure(Path(path), name, kept, dtype)))
+        print(json.dumps(measure(Path(path), name, kept, dtype, recompute=given.recompute)))
         return
     print(f"{'shape':6} {'weights':8} {'file':>7} {'opened':>7} {'1st step':>9} {'step':>7} "
           f"{'tokens/s':>9} {'of products':>12} {'peak':>8} {'processor':>10}")  # fmt: skip
@@ -207,7 +218,9 @@ def main() -> None:
             path = Path(folder) / f"llama-{name}-q4_k.gguf"
             make(path, SHAPES[name])
             for precision in ("native", None) if given.compare else ("native",):
-                found = in_own_process(path, name, precision, given.dtype)
+                found = in_own_process(
+                    path, name, precision, given.dtype, recompute=given.recompute
+                )
                 print(
                     f"{name:6} {precision or found['dtype']:8} {path.stat().st_size / 1e9:4.2f} GB "
                     f"{found['opened']:6.1f}s {found['first']:8.1f}s {found['step']:6.1f}s "
