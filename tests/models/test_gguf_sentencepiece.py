@@ -11,6 +11,7 @@ from tokenizers import models as token_models
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from lorita.errors import ModelError
 from lorita.export.gguf.file import write_merged
 from lorita.inference.llamacpp import LlamaCpp
 from lorita.models.base import find_base, load_tokenizer
@@ -106,3 +107,22 @@ def notes_of(path: Path, tokenizer: PreTrainedTokenizerFast) -> list[str]:
         models.with_adapter(model, "llama", zero=True), tokenizer, path,
         quantize="f32", base_name="tiny", base_file=None, name="tiny",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "no_vocab", "bert", 7])
+def test_another_kind_of_tokenizer(kind: object, llama_file: Path) -> None:
+    path = with_metadata(llama_file, {"tokenizer.ggml.model": kind})
+    with pytest.raises(ModelError, match=r"the tokenizer cannot be loaded") as found:
+        load_tokenizer(find_base(str(path)))
+    assert "Use the model's folder in Hugging Face format" in str(found.value)
+
+
+def test_no_end_of_text(llama_file: Path) -> None:
+    path = with_metadata(llama_file, {}, leave_out=["tokenizer.ggml.eos_token_id"])
+    with pytest.raises(ModelError, match=r"no end-of-text token(?s:.)*Use the model's folder"):
+        load_tokenizer(find_base(str(path)))
+
+
+@pytest.fixture
+def llama_file(tmp_path: Path) -> Path:
+    return write(tmp_path / "model.gguf", make_tokenizer(adds_space=True))

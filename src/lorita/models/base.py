@@ -28,6 +28,7 @@ from lorita.models.base_schema import (
     read_config,
 )
 from lorita.models.gguf_config import read_gguf_config
+from lorita.models.gguf_metadata import OTHERWISE
 from lorita.models.gguf_split import first_part
 from lorita.models.gguf_tokenizer import read_gguf_tokenizer
 from lorita.models.model_kinds import refuse_unknown_kind, require_causal
@@ -254,10 +255,8 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
     if not base.is_hub:
         check_json_files(Path(base.location))
-    hint = (
-        "The folder needs tokenizer.json (or the files of its tokenizer class) and "
-        "tokenizer_config.json beside config.json."
-    )
+    in_file = base.gguf_path is not None
+    hint = OTHERWISE if in_file else _TOKENIZER_FILES
     with (
         one_message(f"{base.name}: the tokenizer cannot be loaded", ModelError, hint=hint),
         _code_refused(base.name),
@@ -270,9 +269,12 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"{base.name}: the tokenizer has no end-of-text token (eos_token)",
             hint="Without one the model cannot learn where a text ends; "
-            "set eos_token in tokenizer_config.json.",
+            + (OTHERWISE if in_file else "set eos_token in tokenizer_config.json."),
         )
     return tokenizer  # type: ignore[no-any-return]
+
+
+_TOKENIZER_FILES = "The folder needs tokenizer.json and tokenizer_config.json beside config.json."
 
 
 def own_dtype(base: Base, wanted: str = "auto") -> str:
