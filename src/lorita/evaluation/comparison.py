@@ -15,6 +15,7 @@ from lorita.evaluation.row_losses import HeldOutLoss
 from lorita.storage.files import write_atomic
 from lorita.storage.names import meant
 from lorita.storage.reading import read_as
+from lorita.system.counted import counted
 from lorita.system.terminal_text import json_text
 
 JSON_FILE = "compare.json"
@@ -60,7 +61,7 @@ class Comparison:
         if self.held_out is None:
             return "No rows were held out, so there is no held-out loss."
         held = self.held_out
-        rows = f"{held.rows} held-out row{'s' if held.rows != 1 else ''}"
+        rows = counted(held.rows, "held-out row")
         return f"Loss on {rows}: base {held.before:.3f}, tuned {held.after:.3f} (nats per token)"
 
     def to_markdown(self) -> str:

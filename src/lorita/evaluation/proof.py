@@ -12,6 +12,7 @@ from typing import Any
 
 from lorita.evaluation.intervals import Change
 from lorita.evaluation.notebook_html import paragraphs
+from lorita.system.counted import counted
 
 SLIGHT, SOME = 0.1, 0.4
 """Rises of the loss on general passages, in nats per token, up to which forgetting is called slight
@@ -55,7 +56,7 @@ class Learned:
             )
         verdict = {-1: "Learned", 0: "No measurable learning", 1: "Got worse"}[change.sign]
         text = (
-            f"{verdict}: on {_count(self.rows, 'held-out row')} the loss "
+            f"{verdict}: on {counted(self.rows, 'held-out row')} the loss "
             f"{_moved(change)} {_from_to(change)} nats per token (perplexity "
             f"{_perplexity(change.base)} to {_perplexity(change.tuned)}); {_interval(change)}."
         )
@@ -69,7 +70,7 @@ class Learned:
         return text
 
     def _trained(self) -> str:
-        return _count(self.training_rows, "training row")
+        return counted(self.training_rows, "training row")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Forgot:
     def sentence(self) -> str:
         """How the loss on general passages and the predictions there changed."""
         return (
-            f"{self.verdict}: on {_count(self.passages, 'general passage')} the loss "
+            f"{self.verdict}: on {counted(self.passages, 'general passage')} the loss "
             f"{_moved(self.change)} {_from_to(self.change)} nats per token; "
             f"{_interval(self.change)}; KL divergence from the base {self.divergence:.3f}."
         )
@@ -130,8 +131,8 @@ class Memorised:
         else:
             rows = (
                 f"{self.verdict}: given {'its' if self.rows == 1 else 'their'} first tokens, the "
-                f"model completed {self.extracted} of {_count(self.rows, 'training row')} verbatim "
-                f"(base {self.extracted_base})"
+                f"model completed {self.extracted} of {counted(self.rows, 'training row')} "
+                f"verbatim (base {self.extracted_base})"
             )
         return (
             f"{rows}; {_share(self.copied, self.written)} of the 8-token sequences "
@@ -206,7 +207,3 @@ def _perplexity(loss: float) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "none"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -15,6 +15,7 @@ from lorita.errors import UserError
 from lorita.evaluation.comparison import read_comparison
 from lorita.inference.through_transformers import MODEL_FAULTS, refuse_no_numbers
 from lorita.models.context import context_length
+from lorita.system.counted import counted
 from lorita.training.events import OnEvent, PhaseStarted, unseen
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ class Agreement:
     def line(self) -> str:
         """The agreement in one line of text."""
         share = 100.0 * self.equal / max(1, self.tokens)
-        plural = "" if self.prompts == 1 else "s"
         return (
             f"largest logit difference {self.largest_difference:.1e}, "
-            f"{share:.1f} % of {self.tokens} greedy tokens equal, on {self.prompts} prompt{plural}"
+            f"{share:.1f} % of {counted(self.tokens, 'greedy token')} equal, on "
+            f"{counted(self.prompts, 'prompt')}"
         )
 
 

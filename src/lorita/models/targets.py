@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
 from lorita.models.reach import Reach, text_reach
+from lorita.system.counted import counted
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ def left_out_notes(left_out: dict[str, str], kept: Collection[str]) -> list[str]
 
 def count(names: Collection[str], what: str) -> str:
     """How many there are, in words: ``2 layers``."""
-    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"
+    return counted(len(names), what)
 
 
 def in_short(names: Iterable[str]) -> str:

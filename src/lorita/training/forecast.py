@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lorita.data.batches import iterate_steps, partition, steps_per_epoch
 from lorita.data.examples import count_tokens, token_lengths
+from lorita.system.counted import counted
 from lorita.system.durations import duration
 from lorita.system.memory import gigabytes
 from lorita.training.events import Forecasted
@@ -60,8 +61,9 @@ class Work:
     def line(self) -> str:
         """Rows, tokens and steps in a sentence."""
         return (
-            f"{self.rows} rows, {self.tokens_per_epoch:,} tokens and {self.steps_per_epoch} steps "
-            f"per epoch; {self.steps} steps in total, up to {self.most_at_once:,} tokens at a time"
+            f"{counted(self.rows, 'row')}, {counted(self.tokens_per_epoch, 'token')} and "
+            f"{counted(self.steps_per_epoch, 'step')} per epoch; {counted(self.steps, 'step')} in "
+            f"total, up to {counted(self.most_at_once, 'token')} at a time"
         )
 
 

@@ -5,11 +5,13 @@ It consumes the events of a run and decides nothing.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from lorita.data.origin import rows_text
+from lorita.system.counted import counted
 from lorita.system.durations import duration
 from lorita.system.processes import is_lead
 from lorita.system.terminal_text import can_draw, escaped_streams, shown
@@ -70,16 +72,22 @@ def event_line(event: Event) -> str | None:
     return None if line is None else shown(line)
 
 
+_SINGULAR = re.compile(r"s\b")
+"""What a unit, such as "tokens at most", loses where there is one."""
+
+
 def _line(event: Event) -> str | None:
     match event:
         case Note(text=text, is_warning=is_warning):
             return f"Warning: {text}" if is_warning else text
         case PhaseStarted(text=text, total=total, unit=unit):
-            return f"{text}: {total:,} {unit}" if total else f"{text} …"
+            if not total:
+                return f"{text} …"
+            return f"{text}: {total:,} {unit if total > 1 else _SINGULAR.sub('', unit, count=1)}"
         case TrainingStarted():
             return (
-                f"Training: {event.max_steps} steps, {event.rows} rows, "
-                f"{event.tokens_per_epoch:,} tokens per epoch"
+                f"Training: {counted(event.max_steps, 'step')}, {counted(event.rows, 'row')}, "
+                f"{counted(event.tokens_per_epoch, 'token')} per epoch"
             )
         case Evaluated():
             return f"step {event.step}: held-out loss {event.loss:.4f}"
