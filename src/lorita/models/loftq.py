@@ -17,14 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def start_loftq(layers: Mapping[str, Any], original: PreTrainedModel) -> float:
-    """Start the layers of an adapter, given by name, from the base before it was quantised.
-
-    Returns the part of the rounding error that is left, as a ratio of squared norms.
-    """
+def start_loftq(layers: Mapping[str, Any], original: PreTrainedModel) -> None:
+    """Start the layers of an adapter, given by name, from the base before it was quantised."""
     import torch
 
-    before = left = 0.0
     with torch.no_grad():
         for name, layer in layers.items():
             rounded = weight_of(layer.get_base_layer()).detach().float()
@@ -35,6 +31,3 @@ def start_loftq(layers: Mapping[str, Any], original: PreTrainedModel) -> float:
             root_r = s_K[:r].sqrt()
             a.copy_(root_r[:, None] * v_KI[:r])
             b.copy_(u_OK[:, :r] * root_r / scaling)
-            before += float(s_K.square().sum())
-            left += float(s_K[r:].square().sum())
-    return left / before if before else 1.0
