@@ -25,6 +25,7 @@ def command(*targets: Targets, **options: Any) -> None:
     beside the adapter.
     """
     from lorita.runs.output_folder import default_output_dir, finished, unheeded
+    from lorita.runs.report.write import complete_report
     from lorita.settings.build import build_settings
 
     config = read_targets(targets, options)
@@ -33,6 +34,7 @@ def command(*targets: Targets, **options: Any) -> None:
     settings = build_settings(config, **options)
     folder = default_output_dir(settings)
     if finished(settings, folder):
+        complete_report(folder)
         say(f"{folder}: this run is finished, so there is nothing to continue.")
         if ignored := unheeded(settings, folder):
             say(

@@ -80,6 +80,7 @@ def _train(options: dict[str, Any], note: Note) -> None:
     from lorita.runs.loaded_base import load_base
     from lorita.runs.output_folder import default_output_dir, finished
     from lorita.runs.prepare import prepare
+    from lorita.runs.report.write import complete_report
     from lorita.runs.run import run_events
     from lorita.settings.build import build_settings
     from lorita.training import events
@@ -93,6 +94,7 @@ def _train(options: dict[str, Any], note: Note) -> None:
         options |= {"resume": True, "resume_inexact": True}
     settings = build_settings(**options)
     if finished(settings, default_output_dir(settings)):
+        complete_report(default_output_dir(settings))
         return
     prepared = prepare(settings)
     data = prepared.data

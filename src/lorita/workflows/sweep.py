@@ -23,6 +23,7 @@ from lorita.runs.chosen import filled_in
 from lorita.runs.loaded_base import load_base
 from lorita.runs.output_folder import check_apart, default_output_dir
 from lorita.runs.prepare import prepare
+from lorita.runs.report.write import complete_report
 from lorita.runs.run import run_events
 from lorita.runs.trackers import tracked
 from lorita.settings.build import build_settings
@@ -121,6 +122,8 @@ def _runs(
                 _check_targets(base, points)
         if number == 1 and is_lead():
             writing.enter_context(open_sweep_dir(folder))
+        if found is not None and is_lead():
+            complete_report(run)
         if found is None:
             assert base is not None
             yield Note(f"Run {number} of {len(points)}: {point.name}")

@@ -19,10 +19,12 @@ from lorita.evaluation.proof import Forgot, Learned
 from lorita.runs.report.page import page
 from lorita.runs.report.plots import MOST_POINTS, bars, curves, thinned
 from lorita.runs.report.story import read_story
-from lorita.runs.report.write import write_report
+from lorita.runs.report.write import complete_report, write_report
+from lorita.storage.locks import LOCK_FILE
 from lorita.storage.manifest import read_manifest
 from lorita.storage.run_record import Check, read_record
 from lorita.training.events import Event, Note
+from tests.command import lorita as command
 from tests.runs.report.made import PROOF, comparison, events, make_run, record
 
 EVIL = (
@@ -252,3 +254,41 @@ def test_a_real_run_ends_with_its_report(llama: Path, prompts: Path, tmp_path: P
     assert "![Loss curves](loss.png)" in card and "[report.html](report.html)" in card
     assert (run / "loss.svg").read_text().startswith("<svg")
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("lost", [["report.html"], ["report.html", "loss.svg", "loss.png"], []])
+def test_a_finished_run_that_was_killed_before_its_report(lost: list[str], tmp_path: Path) -> None:
+    """The report is written last; whoever finds it missing, or a lock left over, makes it."""
+    run = make_run(tmp_path / "run")
+    write_report(run)
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    for name in lost:
+        (run / name).unlink()
+    (run / LOCK_FILE).write_text("{}")
+    complete_report(run)
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+
+
+def test_a_report_that_cannot_be_completed_stops_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "lorita.json").write_text("{}")
+    complete_report(run)
+    assert not (run / "report.html").exists()
+
+
+def test_resuming_a_finished_run_makes_its_report(
+    llama: Path, prompts: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = [
+        "train", "--model", llama, "--data", prompts, "--text-field", "prompt", "--max-steps", "1",
+        "--no-proof", "--no-probe", "--use-cpu", "--max-new-tokens", "2", "--output-dir", run,
+    ]  # fmt: skip
+    assert command(*words).code == 0
+    before = (run / "loss.png").read_bytes()
+    for name in ("report.html", "loss.png"):
+        (run / name).unlink()
+    again = command(*words, "--resume")
+    assert again.code == 0 and "nothing to continue" in again.out
+    assert (run / "loss.png").read_bytes() == before
+    check_page((run / "report.html").read_text())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorita.errors import UserError
 from lorita.runs.report.page import loss_file, loss_picture, page
 from lorita.runs.report.story import read_story
 from lorita.storage.files import write_atomic
+from lorita.storage.locks import LOCK_FILE
 from lorita.storage.manifest import claim
 from lorita.storage.run_folder import LOSS_FILE, LOSS_PICTURE, REPORT_FILE, open_run_dir
 from lorita.training.events import Event, Note, PhaseStarted
@@ -26,6 +29,17 @@ def write_report(folder: Path) -> Path:
     story = read_story(folder)
     with open_run_dir(story.folder, continues=True, overwrite=False):
         return _write(story)
+
+
+def complete_report(folder: Path) -> None:
+    """Make the report of a finished run that was killed before it had one, where that can be done.
+
+    It is written last of what a run leaves.
+    """
+    if (folder / REPORT_FILE).is_file() and not (folder / LOCK_FILE).exists():
+        return
+    with suppress(UserError, OSError):
+        write_report(folder)
 
 
 def report_events(folder: Path) -> Iterator[Event]:
@@ -51,9 +65,9 @@ def not_made(folder: Path, error: Exception) -> str:
 
 def _write(story: Story) -> Path:
     content: dict[str, str | bytes | None] = {
-        REPORT_FILE: page(story),
         LOSS_FILE: loss_file(story),
         LOSS_PICTURE: loss_picture(story),
+        REPORT_FILE: page(story),
     }
     claim(story.folder, [name for name, made in content.items() if made is not None])
     for name, made in content.items():
