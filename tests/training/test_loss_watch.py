@@ -142,7 +142,7 @@ GOOD: dict[str, Any] = {
         ({"rows": 50, "epochs": 9, "limited": True}, "Lower --max-steps"),
         ({"rows": 50, "epochs": 11.0, "guarded": True}, None),
         ({"learning_rate": 0.1}, "tend to diverge"),
-        ({"steps": 5, "warmup_steps": 0}, "only 5 steps"),
+        ({"steps": 5, "warmup_steps": 0}, "few steps (5)"),
         ({"warmup_steps": 375}, "never reaches"),
         ({"rows": 100, "modules_to_save": True}, "whole modules on 100 rows"),
     ],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from lorita.system.counted import counted
-
 FEW_ROWS = 200
 MANY_EPOCHS = 5
 FEW_STEPS = 10
@@ -45,19 +43,19 @@ def advice(
         )
     if steps < FEW_STEPS:
         found.append(
-            f"only {counted(steps, 'step')}: the adapter will hardly change. For more steps, lower "
+            f"few steps ({steps}): the adapter will hardly change. For more steps, lower "
             "--per-device-train-batch-size or raise "
             f"{'--max-steps' if limited else '--num-train-epochs'}"
         )
     if warmup_steps >= steps:
         found.append(
-            f"warmup_steps {warmup_steps} of {counted(steps, 'step')}: the learning rate never "
-            f"reaches {learning_rate:g}"
+            f"warmup_steps {warmup_steps} of {steps} steps: the learning rate never reaches "
+            f"{learning_rate:g}"
         )
     if modules_to_save and rows < FEW_ROWS:
         found.append(
-            f"modules_to_save trains whole modules on {counted(rows, 'row')}: the model will lose "
-            "some of what it knew"
+            f"modules_to_save trains whole modules on {rows} rows: the model will lose some of "
+            "what it knew"
         )
     return found
 

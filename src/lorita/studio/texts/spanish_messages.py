@@ -94,8 +94,8 @@ MESSAGES = {
     "If one is a question and another its answer: {flags}.": "Si una es la pregunta y otra la "
     "respuesta: {flags}.",
     # Before and during the training
-    "only {n} steps: the adapter will hardly change. For more steps, lower {one} or raise {two}": (
-        "solo {n} pasos: el adaptador apenas cambiará. Para dar más pasos, baja {one} o sube {two}"
+    "few steps ({n}): the adapter will hardly change. For more steps, lower {one} or raise {two}": (
+        "pocos pasos ({n}): el adaptador apenas cambiará. Para dar más, baja {one} o sube {two}"
     ),
     "{n} rows are seen {times} times: with so few rows, more than about {most} epochs make the "
     "model memorise them. Lower {option}, or use --load-best-model-at-end": (
