@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from lorita import cli
+from lorita.errors import ModelError
+from lorita.system import signals
 from tests.command import Outcome, python
 from tests.runs.test_run import train
 from tests.training.test_resume import adapter, resume
@@ -106,3 +110,25 @@ def test_in_a_merge(llama: Path, prompts: Path, tmp_path: Path) -> None:
     stopped("lorita.export.merged.merge.write_safetensors", "SIGTERM", "merge", run,
             tmp_path / "out")  # fmt: skip
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("cause", "ago", "code"),
+    [
+        (TypeError("no shape"), 0.0, 130),  # what a library in C made of the interruption
+        (TypeError("no shape"), 60.0, 2),  # Ctrl-C in a chat, which went on
+        (TypeError("no shape"), None, 2),
+        (OSError("disk full"), 0.0, 2),
+        (None, 0.0, 2),
+    ],
+)
+def test_an_interruption_that_a_library_lost(
+    cause: Exception | None, ago: float | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(*given: object, **more: object) -> None:
+        raise ModelError("it does not fit") from cause
+
+    when = None if ago is None else time.monotonic() - ago
+    monkeypatch.setattr(signals._Asked, "interrupted", when)
+    monkeypatch.setattr(cli, "make_app", lambda tokens: command)
+    assert cli.run(["targets", "--help"]) == code

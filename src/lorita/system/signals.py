@@ -20,6 +20,8 @@ from typing import Any
 
 STOPPED = 130
 """The exit code of a command that was stopped."""
+LOST = 5.0
+"""Seconds after Ctrl-C in which an error is taken for what became of it."""
 PATIENCE = 5.0
 """Seconds after which a signal is raised again: some libraries swallow exceptions."""
 DOUBLE = 0.5
@@ -34,9 +36,13 @@ class Terminated(BaseException):
 
 
 class _Asked:
-    """When the process was asked to end (``time.monotonic``); None: it was not."""
+    """When the process was asked to end (``time.monotonic``); None: it was not.
+
+    ``interrupted`` is the last Ctrl-C, after which a command may go on (a chat).
+    """
 
     at: float | None = None
+    interrupted: float | None = None
 
 
 def stop_signals() -> list[signal.Signals]:
@@ -84,10 +90,13 @@ def caused_by_signal(error: BaseException) -> bool:
             return True
         seen.append(link)
         link = link.__cause__ or link.__context__
-    return _Asked.at is not None
+    # A library in C may lose the exception and raise one of its own.
+    last = _Asked.interrupted
+    return _Asked.at is not None or (last is not None and time.monotonic() - last < LOST)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _Asked.interrupted = time.monotonic()
     _end_children()
     raise KeyboardInterrupt
 
