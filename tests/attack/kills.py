@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorita.storage.locks import LOCK_FILE
 from tests.hub_server import TOKEN, HubServer, hub_server
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -33,8 +34,9 @@ TRAIN = (
 )
 VOLATILE = ("seconds", "time", "versions", "machine", "memory")
 """Parts of the names of what is measured, and so differs from run to run."""
-TIMED = ("log.jsonl", "report.html")
-"""Files that show when things happened; a resumed run does not know how long the whole took."""
+NOT_COMPARED = ("log.jsonl", "report.html", LOCK_FILE)
+"""Two show when things happened: a resumed run does not know how long the whole took. The third may
+be what a killed process left, which the next one takes over."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def content(place: Path) -> dict[str, str]:
     return {
         str(file.relative_to(place)): hashlib.sha256(_constant(file)).hexdigest()
         for file in sorted(place.rglob("*"))
-        if file.is_file() and "checkpoint-" not in str(file) and file.name not in TIMED
+        if file.is_file() and "checkpoint-" not in str(file) and file.name not in NOT_COMPARED
     }
 
 

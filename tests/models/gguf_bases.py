@@ -8,6 +8,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from lorita.export.gguf.file import copy_metadata, new_writer, write_merged
 from lorita.models.gguf_files import open_whole
@@ -42,6 +43,16 @@ def write_gguf(
         writer.add_tensor(name, array)
     finish(writer, changed)
     return changed
+
+
+def write_with(tokenizer: PreTrainedTokenizerBase, family: str, path: Path) -> list[str]:
+    """A tiny model with this tokenizer, as a file; the notes on it."""
+    model = models.make_model(family)
+    model.resize_token_embeddings(len(tokenizer))
+    return write_merged(
+        models.with_adapter(model, family, zero=True), tokenizer, path,
+        quantize="f32", base_name="tiny", base_file=None, name="tiny",
+    )  # fmt: skip
 
 
 def with_metadata(path: Path, changed: Mapping[str, Any], leave_out: Sequence[str] = ()) -> Path:

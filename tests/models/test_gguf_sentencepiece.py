@@ -12,12 +12,11 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lorita.errors import ModelError
-from lorita.export.gguf.file import write_merged
 from lorita.inference.llamacpp import LlamaCpp
 from lorita.models.base import find_base, load_tokenizer
-from tests.export import models
-from tests.models.gguf_bases import with_metadata
+from tests.models.gguf_bases import with_metadata, write_with
 
+CHAT = "<|user|>the thing<|end|>"
 TEXTS = (
     "the thing", " the", "  two  spaces ", "line\n the\n\n", "12 the, (x)!", "🦜 the\tend",
     "<|user|>the thing<|end|>\n<|user|> the", "<|end|>", "a<|end|>b", "",
@@ -51,16 +50,6 @@ def make_tokenizer(*, adds_space: bool) -> PreTrainedTokenizerFast:
     )
 
 
-def write(path: Path, tokenizer: PreTrainedTokenizerFast, family: str = "llama") -> Path:
-    model = models.make_model(family)
-    model.resize_token_embeddings(len(tokenizer))
-    write_merged(
-        models.with_adapter(model, family, zero=True), tokenizer, path,
-        quantize="f32", base_name="tiny", base_file=None, name="tiny",
-    )  # fmt: skip
-    return path
-
-
 def ids_of(tokenizer: Any) -> list[list[int]]:
     return [tokenizer(text)["input_ids"] for text in TEXTS]
 
@@ -70,7 +59,7 @@ def ids_of(tokenizer: Any) -> list[list[int]]:
 def test_the_tokens_of_llama_cpp(family: str, said: str, tmp_path: Path) -> None:
     """Where a file says nothing, there is a space."""
     tokenizer = make_tokenizer(adds_space=said != "no")
-    path = write(tmp_path / "model.gguf", tokenizer, family)
+    write_with(tokenizer, family, path := tmp_path / "model.gguf")
     if said == "nothing":
         path = with_metadata(path, {}, leave_out=[KEY])
     server = LlamaCpp(path, context=64, threads=1)
@@ -92,21 +81,15 @@ def test_a_space_that_llama_cpp_adds_is_told(tmp_path: Path) -> None:
     """A tokenizer with a space before the text alone cannot be written as it is."""
     tokenizer = make_tokenizer(adds_space=False)
     inner = tokenizer.backend_tokenizer
-    assert notes_of(tmp_path / "never.gguf", tokenizer) == []
+    assert write_with(tokenizer, "llama", tmp_path / "never.gguf") == []
     inner.normalizer = None
-    for scheme, count in (("never", 0), ("first", 1), ("always", 0)):
+    for scheme, count in (("never", 0), ("always", 0), ("first", 1)):
         inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
-        told = notes_of(tmp_path / f"{scheme}.gguf", tokenizer)
+        told = write_with(tokenizer, "llama", path := tmp_path / f"{scheme}.gguf")
         assert len([note for note in told if "space after each special token" in note]) == count
-
-
-def notes_of(path: Path, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    model = models.make_model("llama")
-    model.resize_token_embeddings(len(tokenizer))
-    return write_merged(
-        models.with_adapter(model, "llama", zero=True), tokenizer, path,
-        quantize="f32", base_name="tiny", base_file=None, name="tiny",
-    )  # fmt: skip
+        server = LlamaCpp(path, context=64, threads=1)
+        same = [server.tokenize(text) == tokenizer(text)["input_ids"] for text in ("the", CHAT)]
+        assert same == [True, count == 0]
 
 
 @pytest.mark.parametrize("kind", ["rwkv", "no_vocab", "bert", 7])
@@ -125,4 +108,5 @@ def test_no_end_of_text(llama_file: Path) -> None:
 
 @pytest.fixture
 def llama_file(tmp_path: Path) -> Path:
-    return write(tmp_path / "model.gguf", make_tokenizer(adds_space=True))
+    write_with(make_tokenizer(adds_space=True), "llama", path := tmp_path / "model.gguf")
+    return path

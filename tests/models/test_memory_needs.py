@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorita.engine.packed_model import packed_loss
 from lorita.engine.speedup import speedup
@@ -138,3 +138,11 @@ def test_inputs_that_no_adapter_reads_are_not_kept(targets: Any, idle: int) -> N
     fewer, found = kept_bytes(targets)
     assert (none, found) == (0, 2 * idle)
     assert everything - fewer >= 4 * TOKENS * found
+
+
+def test_parts_without_an_adapter_do_not_count() -> None:
+    """What reads images runs without a gradient, if at all."""
+    model = tiny.make_model("llama")
+    model.tower = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(16, 16) for _ in range(3)])})
+    options = {"r": 2, "lora_alpha": 4, "target_modules": r".*model\.layers.*_proj"}
+    assert idle_inputs(attach(model, lora_config(model, options), seed=0)) == 0

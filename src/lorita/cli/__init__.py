@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -21,9 +21,6 @@ from lorita.system.processes import is_lead
 from lorita.system.signals import STOPPED, Terminated, caused_by_signal, leave, watch_signals
 from lorita.system.terminal_text import escaped_streams
 from lorita.system.torchless import plan_without_torch
-
-if TYPE_CHECKING:
-    from lorita.errors import LoritaError
 
 COMMANDS = {
     "demo": "Train the bundled model on bundled prompts and show the difference.",
@@ -158,21 +155,11 @@ def run(arguments: Sequence[str]) -> int:
         from lorita.cli.failures import unexpected
         from lorita.errors import LoritaError
 
-        stopped = caused_by_signal(error)
-        if isinstance(error, LoritaError) and not (stopped and _is_no_mistake(error)):
-            return _fail(str(error), error.exit_code)
-        if stopped:
+        if caused_by_signal(error):
             return _fail("interrupted", STOPPED)
+        if isinstance(error, LoritaError):
+            return _fail(str(error), error.exit_code)
         return _fail(unexpected(error, tokens), 1)
-
-
-def _is_no_mistake(error: LoritaError) -> bool:
-    """Whether this says that the user's input is wrong because of an error that is not a file's.
-
-    Where a command was stopped, such an error came from the stop; a full disk is told.
-    """
-    cause = error.__cause__ or error.__context__
-    return error.exit_code == 2 and cause is not None and not isinstance(cause, OSError)
 
 
 @contextmanager

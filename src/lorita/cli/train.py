@@ -34,7 +34,10 @@ def command(*targets: Targets, **options: Any) -> None:
     settings = build_settings(config, **options)
     folder = default_output_dir(settings)
     if finished(settings, folder):
-        complete_report(folder)
+        from lorita.workflows.progress import event_line
+
+        for event in complete_report(folder):
+            say(event_line(event) or "")
         say(f"{folder}: this run is finished, so there is nothing to continue.")
         if ignored := unheeded(settings, folder):
             say(

@@ -63,6 +63,8 @@ def _outcome(folder: Path) -> dict[str, Any]:
     except (KeyboardInterrupt, Terminated, Interrupted):
         return {"status": STOPPED}
     except LoritaError as error:
+        if caused_by_signal(error):
+            return {"status": STOPPED}
         found = {"status": FAILED, "kind": type(error).__name__, "hint": error.hint}
         return {**found, "message": "\n".join(error.problems)}
     except Exception as error:
@@ -94,7 +96,8 @@ def _train(options: dict[str, Any], note: Note) -> None:
         options |= {"resume": True, "resume_inexact": True}
     settings = build_settings(**options)
     if finished(settings, default_output_dir(settings)):
-        complete_report(default_output_dir(settings))
+        for event in complete_report(default_output_dir(settings)):
+            tell(event)
         return
     prepared = prepare(settings)
     data = prepared.data

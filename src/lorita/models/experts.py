@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lorita.errors import AdapterError
-from lorita.models.targets import count, ends_with, in_short, numbers_of_experts
+from lorita.models.targets import ends_with, in_short, numbers_of_experts
+from lorita.system.counted import counted
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -85,7 +86,7 @@ def adapt_experts(
     notes = []
     if routers and not explicit:
         places = {place: None for place in places if place not in routers}
-        notes.append(f"Not adapted: {count(routers, 'router')} ({in_short(routers)})")
+        notes.append(f"Not adapted: {counted(len(routers), 'router')} ({in_short(routers)})")
     result.rank_pattern = {**experts.ranks}
     result.alpha_pattern = {**experts.alphas}
     wanted = [*places, *(f"{name}.weight" for name in lost)]

@@ -7,6 +7,7 @@ on top of what the process uses already.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,15 +88,21 @@ def idle_inputs(model: Any) -> int:
 
     The gradient of an adapter needs its layer's input until the backward pass; a layer without one
     only passes gradients on. Layers side by side that read equally many count once, as if they read
-    the same.
+    the same. Parts of the model without any adapter, such as one for images, do not count.
     """
     adapted = {n.partition(".lora_")[0] for n, _ in model.named_parameters() if ".lora_" in n}
-    head, read = model.get_output_embeddings(), defaultdict[tuple[str, int], bool](bool)
+    parts = {_part(name) for name in adapted}
+    read = defaultdict[tuple[str, int], bool](bool)
     for name, module in model.named_modules():
-        if ".lora_" not in name and module is not head and hasattr(module, "in_features"):
-            layer = name.removesuffix(".base_layer")
+        layer = name.removesuffix(".base_layer")
+        if ".lora_" not in name and hasattr(module, "in_features") and _part(layer) in parts:
             read[layer.rpartition(".")[0], module.in_features] |= layer in adapted
     return sum(size for (_, size), is_read in read.items() if not is_read)
+
+
+def _part(name: str) -> str:
+    """The list of layers that a module is in: its name up to the first number."""
+    return re.split(r"\.\d+\.", name, maxsplit=1)[0]
 
 
 def base_sizes(base: Base) -> Sizes | None:

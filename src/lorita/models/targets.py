@@ -60,13 +60,8 @@ def left_out_notes(left_out: dict[str, str], kept: Collection[str]) -> list[str]
     for reason in dict.fromkeys(left_out.values()):
         names = [name for name, why in left_out.items() if why == reason]
         places = branches(names, kept) if reason == UNREACHED else names
-        parts.append(f"{count(names, 'layer')} {reason} ({in_short(places)})")
+        parts.append(f"{counted(len(names), 'layer')} {reason} ({in_short(places)})")
     return [f"Not adapted: {'; '.join(parts)}"] if parts else []
-
-
-def count(names: Collection[str], what: str) -> str:
-    """How many there are, in words: ``2 layers``."""
-    return counted(len(names), what)
 
 
 def in_short(names: Iterable[str]) -> str:

@@ -102,7 +102,7 @@ def training_needs(
     copied = droppable_bytes(base, sizes, itemsize, fast=fast)
     per_token = memory_per_token(settings, prepared, itemsize, checkpointing=micro.checkpointing)
     if fast and not micro.checkpointing:
-        per_token -= min(idle * itemsize, per_token // 2)
+        per_token -= min(idle * itemsize, per_token // 4)  # a quarter of it are such inputs
     return Needs(
         {
             LOADING: loading_bytes(base, sizes, itemsize),

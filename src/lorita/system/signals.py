@@ -82,7 +82,18 @@ def leave(code: int) -> None:
 
 
 def caused_by_signal(error: BaseException) -> bool:
-    """Whether an error is what a library made of the exception that a signal raised."""
+    """Whether an error is what a library made of the exception that a signal raised.
+
+    So is lorita's own message that the user's input is wrong, where it was made from such an error;
+    one about a file, such as a full disk, is not.
+    """
+    from lorita.errors import LoritaError
+
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, LoritaError) and (
+        error.exit_code != 2 or cause is None or isinstance(cause, OSError)
+    ):
+        return False
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:

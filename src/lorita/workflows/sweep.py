@@ -122,8 +122,8 @@ def _runs(
                 _check_targets(base, points)
         if number == 1 and is_lead():
             writing.enter_context(open_sweep_dir(folder))
-        if found is not None and is_lead():
-            complete_report(run)
+        if found is not None:
+            yield from complete_report(run)
         if found is None:
             assert base is not None
             yield Note(f"Run {number} of {len(points)}: {point.name}")

@@ -25,6 +25,7 @@ from lorita.models.base_weights import load_model
 from lorita.models.gguf_layout import find_layout
 from tests.export import models
 from tests.export.gguf.test_gguf import NOISY, distance, distance_within, likeliest, write_model
+from tests.models.gguf_bases import write_with
 from tests.runs.test_image_text import save
 
 QUANTISED = (
@@ -171,12 +172,7 @@ TEXTS = (
 
 
 def same_tokens(family: str, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
-    model = models.make_model(family)
-    model.resize_token_embeddings(len(tokenizer))
-    write_merged(
-        models.with_adapter(model, family, zero=True), tokenizer, path,
-        quantize="f32", base_name="tiny", base_file=None, name="tiny",
-    )  # fmt: skip
+    write_with(tokenizer, family, path)
     server = LlamaCpp(path, context=64, threads=1)
     for text in TEXTS:
         assert server.tokenize(text) == tokenizer(text)["input_ids"], text

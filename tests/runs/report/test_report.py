@@ -256,23 +256,24 @@ def test_a_real_run_ends_with_its_report(llama: Path, prompts: Path, tmp_path: P
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("lost", [["report.html"], ["report.html", "loss.svg", "loss.png"], []])
+@pytest.mark.parametrize("lost", [["report.html"], ["report.html", "loss.svg", "loss.png"]])
 def test_a_finished_run_that_was_killed_before_its_report(lost: list[str], tmp_path: Path) -> None:
-    """The report is written last; whoever finds it missing, or a lock left over, makes it."""
+    """The report is written last; whoever finds it missing makes it, and takes over the lock."""
     run = make_run(tmp_path / "run")
     write_report(run)
     before = {file.name: file.read_bytes() for file in run.iterdir()}
     for name in lost:
         (run / name).unlink()
     (run / LOCK_FILE).write_text("{}")
-    complete_report(run)
+    assert list(complete_report(run)) == []
     assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 
 
 def test_a_report_that_cannot_be_completed_stops_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     (run / "lorita.json").write_text("{}")
-    complete_report(run)
+    [note] = complete_report(run)
+    assert isinstance(note, Note) and note.is_warning and "lorita report" in note.text
     assert not (run / "report.html").exists()
 
 

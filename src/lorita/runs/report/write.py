@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorita.errors import UserError
 from lorita.runs.report.page import loss_file, loss_picture, page
 from lorita.runs.report.story import read_story
 from lorita.storage.files import write_atomic
-from lorita.storage.locks import LOCK_FILE
 from lorita.storage.manifest import claim
 from lorita.storage.run_folder import LOSS_FILE, LOSS_PICTURE, REPORT_FILE, open_run_dir
+from lorita.system.processes import is_lead
 from lorita.training.events import Event, Note, PhaseStarted
 
 if TYPE_CHECKING:
@@ -31,15 +29,17 @@ def write_report(folder: Path) -> Path:
         return _write(story)
 
 
-def complete_report(folder: Path) -> None:
-    """Make the report of a finished run that was killed before it had one, where that can be done.
+def complete_report(folder: Path) -> Iterator[Event]:
+    """Make the report of a finished run that was killed before it had one: it is written last.
 
-    It is written last of what a run leaves.
+    Nothing is lost if that cannot be done, which is said.
     """
-    if (folder / REPORT_FILE).is_file() and not (folder / LOCK_FILE).exists():
+    if (folder / REPORT_FILE).is_file() or not is_lead():
         return
-    with suppress(UserError, OSError):
+    try:
         write_report(folder)
+    except Exception as error:
+        yield Note(not_made(folder, error), is_warning=True)
 
 
 def report_events(folder: Path) -> Iterator[Event]:
