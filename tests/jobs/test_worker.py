@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lorita.jobs.work_folder import SETTINGS
 
 from lorita.errors import ModelError
 from lorita.jobs import worker
+from lorita.jobs.work_folder import SETTINGS
 from lorita.system import signals
 
 
