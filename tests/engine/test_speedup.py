@@ -8,10 +8,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from lorita.data.examples import Example
+from lorita.engine.decoding.decoder import usable_decoder
 from lorita.engine.kernels import native
 from lorita.engine.kernels.products import use_onednn_float32
 from lorita.engine.packed_model import packed_loss
 from lorita.engine.speedup import speedup, unspeed
+from lorita.evaluation.scores import score_rows
 from tests.engine.families import CONFIGS, make
 from tests.engine.steps import (
     LENGTHS,
@@ -98,6 +101,19 @@ def test_int8_is_close_and_can_be_undone(family: str, dtype: torch.dtype) -> Non
     assert difference < 0.2 * sum(float(g.norm() ** 2) for g in exact.values()) ** 0.5
     speedup(model)
     assert torch.equal(packed_loss(model, *rows(), LENGTHS), exact_loss)
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom", "gpt2", "phi3", "falcon-new"])
+def test_int8_is_for_training_alone(family: str) -> None:
+    """What is scored and written meanwhile has the numbers of the model's own weights."""
+    model = tuned(family, target_modules=QUERIES).eval()
+    examples = [Example([5, 9, 3, 7], [5, 9, 3, 7], 0), Example([4, 8, 8], [4, 8, 8], 1)]
+    device = torch.device("cpu")
+    speedup(model)
+    exact = score_rows(model, examples, device)
+    speedup(model, base_precision="int8")
+    assert torch.equal(score_rows(model, examples, device).losses_N, exact.losses_N)
+    assert usable_decoder(model) is not None
 
 
 def test_unknown_precision() -> None:

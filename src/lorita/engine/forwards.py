@@ -25,6 +25,7 @@ from lorita.engine.kernels.gpu import (
 )
 from lorita.engine.kernels.head_layout import Part, Rotation, flat_heads
 from lorita.engine.kernels.heads import join_heads, split_heads
+from lorita.engine.kernels.int8 import rounds
 from lorita.engine.kernels.ops import frozen_linear, gated_activation, rms_norm
 from lorita.engine.kernels.products import RoundedWeight
 from lorita.engine.kernels.row_layout import RowLayout
@@ -122,9 +123,10 @@ def linear_forward(module: Any, original: Forward, rounded: RoundedWeight | None
         if module.weight.requires_grad:
             return original(x)  # type: ignore[no-any-return]
         dtype = autocast_dtype(x)
-        if rounded is not None or dtype is None:
-            weight = weight_of(module) if rounded is None else rounded
-            return frozen_linear(for_product(x), weight, module.bias)
+        if rounded is not None and rounds():
+            return frozen_linear(for_product(x), rounded, module.bias)
+        if dtype is None:
+            return frozen_linear(for_product(x), weight_of(module), module.bias)
         copy = copies.of(module.weight, dtype)
         return functional.linear(x, copy.t() if is_transposed(module) else copy, module.bias)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lorita.engine.activated import ActivatedVariant
 from lorita.engine.autocast import NarrowCopies, for_product, own_formats
 from lorita.engine.kernels.dropout import add_kept, drop
-from lorita.engine.kernels.int8 import Int8Weight
+from lorita.engine.kernels.int8 import Int8Weight, rounds
 from lorita.engine.kernels.ops import column_sums
 from lorita.engine.kernels.products import (
     QuantisedWeight,
@@ -109,7 +109,9 @@ class Group:
             self._renew()
         if not isinstance(self.weight, Tensor):
             return self.weight
-        return self._copies.of(self.weight, dtype) if self.int8 is None else self.int8
+        if self.int8 is not None and rounds():
+            return self.int8
+        return self._copies.of(self.weight, dtype)
 
     def _stamps_now(self) -> tuple[tuple[int, int], ...]:
         """Where each layer's weight is, and its version: they tell when it has changed."""

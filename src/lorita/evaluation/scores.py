@@ -218,10 +218,12 @@ def _at_targets(
 
     from lorita.engine.autocast import autocast_for
     from lorita.engine.causal_lm import body_of
+    from lorita.engine.kernels.int8 import unrounded
     from lorita.engine.packed_model import is_sped_up, packed_targets
 
     if is_sped_up(model):
-        return packed_targets(model, *batch.end_to_end(device))
+        with unrounded():  # no figure is of 8-bit products
+            return packed_targets(model, *batch.end_to_end(device))
     inputs = batch.padded(0, device)
     labels_BL = inputs.pop("labels")[:, 1:]
     with autocast_for(model, device):

@@ -8,7 +8,8 @@ meanwhile, so that tokens leave them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from lorita.engine.activated import acting_from
 from lorita.engine.blocks import Call, find_blocks, forcing, joined, recording
 from lorita.engine.causal_lm import body_of, causal_lm, evaluating, ordinary_ids
+from lorita.engine.kernels.int8 import unrounded
 from lorita.engine.kernels.row_layout import RowLayout
 from lorita.engine.own_numbers import (
     distance,
@@ -64,7 +66,7 @@ def disagreement(model: nn.Module, make: Callable[[nn.Module], Decoder]) -> str 
     lm = causal_lm(model)
     try:
         body_of(lm)  # computes a few tokens the first time, which are not to be recorded
-        with acting_from(lm), short_windows(lm), evaluating(lm), torch.inference_mode():
+        with acting_from(lm), short_windows(lm), _unchanged(lm):
             decoder = make(model)
             calls, logits = _reference(lm)
             return _compared(decoder, calls, logits, _twins(lm, decoder))
@@ -72,6 +74,13 @@ def disagreement(model: nn.Module, make: Callable[[nn.Module], Decoder]) -> str 
         return str(reason)
     except Exception as error:  # an unknown model may fail in any way on unexpected input
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+@contextmanager
+def _unchanged(lm: nn.Module) -> Iterator[None]:
+    """The model's numbers are those of its own weights, and nothing is dropped or recorded."""
+    with unrounded(), evaluating(lm), torch.inference_mode():
+        yield
 
 
 def _twins(lm: nn.Module, decoder: Decoder) -> dict[nn.Module, nn.Module]:

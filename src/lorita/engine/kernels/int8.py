@@ -14,6 +14,9 @@ have 16 bits, and only the weights are rounded noticeably.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +28,27 @@ from lorita.engine.processor import usable_instructions
 
 LARGEST = {8: 127, 16: 32767}
 """By the bits of an integer."""
+
+
+_unrounded: ContextVar[bool] = ContextVar("unrounded", default=False)
+
+
+@contextmanager
+def unrounded() -> Iterator[None]:
+    """In this context, layers use their own weights, not the rounded ones: for figures and checks.
+
+    What a model is measured as is what its files hold, whatever it is trained with.
+    """
+    before = _unrounded.set(True)
+    try:
+        yield
+    finally:
+        _unrounded.reset(before)
+
+
+def rounds() -> bool:
+    """Whether rounded weights are used where there are any; see ``unrounded``."""
+    return not _unrounded.get()
 
 
 def activation_bits() -> int:
