@@ -8,7 +8,7 @@ at its end. Points that the file holds already are skipped. The sets, from tens 
 
 - article: the article's prompts, 100 of the others held out; plain text.
 - roles, roles-es: role prompts that come with lorita, English and Spanish; plain text.
-- repairs: questions about household repairs and their answers; chats.
+- repairs, repairs-12: questions about household repairs and their answers; chats.
 - signatures: functions of Python's standard library to a sentence; prompt and completion.
 - code: functions of the standard library as they are written; plain text.
 - sentences, sentences-2000: first sentences of its docstrings, short rows; plain text.
@@ -44,6 +44,7 @@ SETS: dict[str, tuple[int, int, dict[str, Any]]] = {
     "roles": (50, 60, {"text_field": "prompt"}),
     "roles-es": (20, 11, {"text_field": "prompt"}),
     "repairs": (44, 40, {}),
+    "repairs-12": (12, 40, {}),
     "signatures": (80, 60, {"chat_template": "none"}),
     "code": (60, 40, {"text_field": "text", "max_length": 384}),
     "sentences": (600, 60, {"text_field": "text"}),
@@ -87,6 +88,7 @@ def data_of(name: str, folder: Path) -> Path:
         "roles": RESOURCES / "role_prompts.csv",
         "roles-es": RESOURCES / "role_prompts_es.csv",
         "repairs": HERE / "data/repairs.jsonl",
+        "repairs-12": HERE / "data/repairs.jsonl",
     }
     if name in ready:
         return ready[name]
